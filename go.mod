@@ -1,0 +1,9 @@
+module vmcsnote
+
+go 1.26.0
+
+require (
+	github.com/pkg/errors v0.9.1
+	github.com/spf13/pflag v1.1.0
+	golang.org/x/sys v0.49.0
+)
