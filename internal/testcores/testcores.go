@@ -1,0 +1,168 @@
+package testcores
+
+import (
+	"bytes"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"vmcsnote/internal/sparse"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files instead of comparing with them")
+
+// maxBytes bounds the cores that Bytes returns: a thin core has hundreds of MB, which belong in a sparse file.
+const maxBytes = 16 << 20
+
+// Update reports whether the test binary was run with -update.
+func Update() bool { return *update }
+
+// Names returns the names of the cores that match a pattern of [filepath.Match], at least one.
+func Names(t testing.TB, pattern string) []string {
+	t.Helper()
+	all, err := List(dir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, name := range all {
+		if ok, err := filepath.Match(pattern, name); err != nil {
+			t.Fatal(err)
+		} else if ok {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		t.Fatalf("no core matches %q", pattern)
+	}
+	return names
+}
+
+// Image returns the named core.
+func Image(t testing.TB, name string) *sparse.Image {
+	t.Helper()
+	im, err := Load(dir(t), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return im
+}
+
+// Open makes a file of the named core, sparse, in a directory of the test's own, and returns its path.
+func Open(t testing.TB, name string) string {
+	t.Helper()
+	im := Image(t, name)
+	f, err := os.Create(filepath.Join(t.TempDir(), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := im.Expand(f); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
+}
+
+// Bytes returns all of the named core, which has 16 MiB at most.
+func Bytes(t testing.TB, name string) []byte {
+	t.Helper()
+	im := Image(t, name)
+	if im.Size() > maxBytes {
+		t.Fatalf("core %s has %d bytes: too many for Bytes, use Open", name, im.Size())
+	}
+	b, err := io.ReadAll(io.NewSectionReader(im, 0, im.Size()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Pair returns what /sys/kernel/vmcsinfo said in the kernel that the named core is of: deb-t1.pair for deb-t1.thin.
+func Pair(t testing.TB, name string) string {
+	t.Helper()
+	pair, err := os.ReadFile(filepath.Join(dir(t), kernel(name)+".pair"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pair)
+}
+
+// Blob returns the memory that the pair points to: the note and the zero fill behind it.
+func Blob(t testing.TB, name string) []byte {
+	t.Helper()
+	return Bytes(t, kernel(name)+".blob")
+}
+
+// kernel returns what the files of one kernel have in common: deb-t1 of deb-t1.thin.
+func kernel(name string) string {
+	name, _, _ = strings.Cut(name, ".")
+	return name
+}
+
+// Same compares the whole file at path with the named core.
+func Same(t testing.TB, path, name string) {
+	t.Helper()
+	if d := sparse.Diff(scan(t, path), Image(t, name)); d != nil {
+		t.Errorf("%s is not the core %s: %v", path, name, d)
+	}
+}
+
+// Golden compares the whole file at path with golden/NAME.sparse.gz, or with -update writes that file.
+func Golden(t testing.TB, path, name string) {
+	t.Helper()
+	golden(t, dir(t), path, name, *update)
+}
+
+func golden(t testing.TB, dir, path, name string, update bool) {
+	t.Helper()
+	got := scan(t, path)
+	file := filepath.Join(dir, "golden", name+packedExt)
+	if update {
+		var packed bytes.Buffer
+		if err := got.Save(&packed); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, packed.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := loadPacked(file)
+	if err != nil {
+		t.Fatalf("%v (go test -update writes it)", err)
+	}
+	if d := sparse.Diff(got, want); d != nil {
+		t.Errorf("%s is not golden/%s: %v", path, name, d)
+	}
+}
+
+func scan(t testing.TB, path string) *sparse.Image {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	im, err := sparse.Scan(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return im
+}
+
+func dir(t testing.TB) string {
+	t.Helper()
+	dir, err := Dir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
