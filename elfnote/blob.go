@@ -1,0 +1,77 @@
+package elfnote
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/pkg/errors"
+)
+
+// MaxBlob is the largest blob in bytes that is taken for one: some 200 times
+// the buffer that the kernel patches of 2012 used.
+const MaxBlob = 1 << 20
+
+// ErrBlob is what every error of [FromBlob] is, whatever the reason.
+var ErrBlob = errors.New("not a note blob")
+
+// textStart is what the VMCSINFO text begins with in each of its text forms
+// (version 1 of the 2012 patch set, and later modules).
+const textStart = "REVISION_ID="
+
+// FromBlob takes the one note out of a blob. A blob is what the address and
+// size in /sys/kernel/vmcsinfo lead to: one complete note of the name and type
+// given, then zero fill to the buffer's end. Two more forms are accepted:
+// the note in the other byte order than the core's, and the descriptor alone,
+// which is made a note of: for VMCSINFO the text that begins with REVISION_ID=,
+// for any other name whatever is not made of notes.
+//
+// A blob that holds anything else, no note, another note, two notes, or more
+// than [MaxBlob] bytes is an error that wraps [ErrBlob].
+func FromBlob(b []byte, name string, typ uint32, order binary.ByteOrder) (Note, error) {
+	if len(b) > MaxBlob {
+		return Note{}, errors.Wrapf(ErrBlob, "%d bytes, expected at most %d", len(b), MaxBlob)
+	}
+	if allZero(b) {
+		return Note{}, errors.Wrapf(ErrBlob, "%d bytes, all zero, expected a %s note", len(b), name)
+	}
+	s, err := Parse(bytes.NewReader(b), int64(len(b)), order)
+	if err != nil {
+		if t, err2 := Parse(bytes.NewReader(b), int64(len(b)), other(order)); err2 == nil {
+			s, err = t, nil
+		}
+	}
+	if name == VMCSInfo && bytes.HasPrefix(b, []byte(textStart)) || err != nil && name != VMCSInfo {
+		// A kernel's buffer is zeros to its end; no text has any.
+		return Note{Name: name, Type: typ, Desc: bytes.TrimRight(b, "\x00")}, nil
+	}
+	if err != nil {
+		return Note{}, errors.Wrap(ErrBlob, err.Error())
+	}
+	return s.only(name, typ)
+}
+
+// only returns the one note of the segment, if it has that name and type.
+func (s *Segment) only(name string, typ uint32) (Note, error) {
+	switch {
+	case len(s.Notes) == 0:
+		return Note{}, errors.Wrapf(ErrBlob, "zeros at offset 0x0, expected a %s note", name)
+	case len(s.Notes) > 1:
+		return Note{}, errors.Wrapf(ErrBlob, "%d notes (%q at offset 0x0, %q at offset %#x), expected one %s note",
+			len(s.Notes), s.Notes[0].Name, s.Notes[1].Name, s.Notes[1].Off, name)
+	case s.Notes[0].Name != name:
+		return Note{}, errors.Wrapf(ErrBlob, "the note at offset 0x0 is named %q, expected %q", s.Notes[0].Name, name)
+	case s.Notes[0].Type != typ:
+		return Note{}, errors.Wrapf(ErrBlob, "the %s note at offset 0x0 is of type %#x, expected %#x", name, s.Notes[0].Type, typ)
+	case s.Notes[0].DescSize == 0:
+		return Note{}, errors.Wrapf(ErrBlob, "the %s note at offset 0x0 is empty", name)
+	}
+	n, err := s.Note(0, MaxBlob)
+	return n, errors.Wrap(err, name)
+}
+
+func other(order binary.ByteOrder) binary.ByteOrder {
+	if order == binary.ByteOrder(binary.LittleEndian) {
+		return binary.BigEndian
+	}
+	return binary.LittleEndian
+}

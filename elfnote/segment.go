@@ -1,0 +1,174 @@
+package elfnote
+
+import (
+	"encoding/binary"
+	"io"
+
+	"github.com/pkg/errors"
+)
+
+// Bounds on what a segment may hold. A machine with 8,192 CPUs has as many
+// NT_PRSTATUS notes, and twice as many in a dump by QEMU.
+const (
+	MaxNotes = 1 << 16 // notes in a segment
+	maxName  = 1 << 10 // bytes in a name; makedumpfile reads 15
+)
+
+// An Entry is a note in a segment: what its header says, and where it lies.
+type Entry struct {
+	Name     string
+	Type     uint32
+	Off      int64 // of the header, in bytes from the start of the segment
+	DescOff  int64 // of the descriptor, likewise
+	DescSize int64 // bytes, without the padding
+	End      int64 // of the padding behind the descriptor, likewise
+}
+
+// A Segment is the notes of one PT_NOTE segment.
+type Segment struct {
+	Order binary.ByteOrder
+	Size  int64   // p_filesz
+	Notes []Entry // in file order
+	// Fill is where zero fill begins: an all-zero header ends the notes, as in
+	// the kernel's own buffers. It equals Size where there is none, as should
+	// be: readers take the zeros for notes (readelf), warn of every 12 bytes
+	// (crash), or lose what stands behind them (libkdumpfile).
+	Fill int64
+
+	r io.ReaderAt
+}
+
+// Parse walks the segment that the first size bytes of r are. It reads note
+// headers and names only, never a descriptor, so that a segment with device
+// dumps (NT_VMCOREDD) of any size costs little. Errors of format are of type
+// [*FormatError], with offsets from the start of the segment.
+func Parse(r io.ReaderAt, size int64, order binary.ByteOrder) (*Segment, error) {
+	s := &Segment{Order: order, Size: size, Fill: size, r: r}
+	for off := int64(0); off < size; {
+		e, err := s.entry(off)
+		if err != nil {
+			return nil, err
+		}
+		if e == nil {
+			s.Fill = off
+			return s, s.checkFill()
+		}
+		if len(s.Notes) == MaxNotes {
+			return nil, &FormatError{off, "number of notes", "another note", "at most 65536 notes"}
+		}
+		s.Notes = append(s.Notes, *e)
+		off = e.End
+	}
+	return s, nil
+}
+
+// entry reads the header and the name of the note at off. It returns nil at
+// zero fill.
+func (s *Segment) entry(off int64) (*Entry, error) {
+	left := s.Size - off
+	h := make([]byte, min(HeaderSize, left))
+	if err := s.read(h, off); err != nil {
+		return nil, err
+	}
+	if allZero(h) {
+		return nil, nil
+	}
+	if left < HeaderSize {
+		return nil, &FormatError{off, "note header", hex(left) + " bytes", "12 bytes, or zero fill"}
+	}
+	namesz := int64(s.Order.Uint32(h[0:]))
+	descsz := int64(s.Order.Uint32(h[4:]))
+	left -= HeaderSize
+	if namesz > left {
+		return nil, &FormatError{off, "n_namesz", hex(namesz), "at most " + hex(left) + ", the rest of the segment"}
+	}
+	if namesz > maxName {
+		return nil, &FormatError{off, "n_namesz", hex(namesz), "at most " + hex(maxName)}
+	}
+	name := make([]byte, namesz)
+	if err := s.read(name, off+HeaderSize); err != nil {
+		return nil, err
+	}
+	left = max(left-pad(namesz), 0)
+	if descsz > left {
+		return nil, &FormatError{off + 4, "n_descsz", hex(descsz), "at most " + hex(left) + ", the rest of the segment"}
+	}
+	e := &Entry{
+		Name:     trimName(name),
+		Type:     s.Order.Uint32(h[8:]),
+		Off:      off,
+		DescOff:  off + HeaderSize + pad(namesz),
+		DescSize: descsz,
+	}
+	// The last note of a segment may lack its padding.
+	e.DescOff = min(e.DescOff, s.Size)
+	e.End = min(e.DescOff+pad(descsz), s.Size)
+	return e, nil
+}
+
+// checkFill makes sure that nothing but zeros follows Fill: a note behind it
+// would be there for some readers and not for others.
+func (s *Segment) checkFill() error {
+	buf := make([]byte, min(s.Size-s.Fill, 64<<10))
+	for off := s.Fill; off < s.Size; {
+		b := buf[:min(int64(len(buf)), s.Size-off)]
+		if err := s.read(b, off); err != nil {
+			return err
+		}
+		if !allZero(b) {
+			return &FormatError{s.Fill, "notes", "an all-zero note header with more behind it", "a note, or zeros to the end of the segment"}
+		}
+		off += int64(len(b))
+	}
+	return nil
+}
+
+// Find returns the index of the first note of that name and type.
+func (s *Segment) Find(name string, typ uint32) (int, bool) {
+	for i, e := range s.Notes {
+		if e.Name == name && e.Type == typ {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// Note reads note i whole. It fails where the descriptor is larger than limit
+// bytes, and with the reader's error.
+func (s *Segment) Note(i int, limit int64) (Note, error) {
+	e := s.Notes[i]
+	if e.DescSize > limit {
+		return Note{}, &FormatError{e.Off + 4, "n_descsz", hex(e.DescSize), "at most " + hex(limit)}
+	}
+	n := Note{Name: e.Name, Type: e.Type, Desc: make([]byte, e.DescSize)}
+	if err := s.read(n.Desc, e.DescOff); err != nil {
+		return Note{}, err
+	}
+	return n, nil
+}
+
+// Desc returns a reader of note i's descriptor.
+func (s *Segment) Desc(i int) *io.SectionReader {
+	return io.NewSectionReader(s.r, s.Notes[i].DescOff, s.Notes[i].DescSize)
+}
+
+// read fills b from offset off of the segment.
+func (s *Segment) read(b []byte, off int64) error {
+	n, err := s.r.ReadAt(b, off)
+	if n == len(b) {
+		return nil
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return &FormatError{off + int64(n), "notes", "the end of the file", "the rest of the segment"}
+	}
+	return err
+}
+
+func allZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
