@@ -118,6 +118,13 @@ func Golden(t testing.TB, path, name string) {
 	golden(t, dir(t), path, name, *update)
 }
 
+// HasGolden reports whether there is a golden/NAME.sparse.gz.
+func HasGolden(t testing.TB, name string) bool {
+	t.Helper()
+	_, err := os.Stat(filepath.Join(dir(t), "golden", name+packedExt))
+	return err == nil
+}
+
 func golden(t testing.TB, dir, path, name string, update bool) {
 	t.Helper()
 	got := scan(t, path)

@@ -1,0 +1,61 @@
+package vmcore
+
+import (
+	"fmt"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+)
+
+var (
+	// ErrNotCore: the file is no ELF vmcore.
+	ErrNotCore = errors.New("not an ELF vmcore")
+	// ErrExcluded: the dump knows this memory, but whoever wrote the dump left
+	// it out (makedumpfile -d).
+	ErrExcluded = errors.New("excluded from the dump")
+	// ErrTruncated: the file ends before what its headers claim.
+	ErrTruncated = errors.New("the file is truncated")
+	// ErrNoMemory: no PT_LOAD covers this physical address.
+	ErrNoMemory = errors.New("not in the dump's memory")
+	// ErrNoPlace: the change cannot be made in place under the restrictions given.
+	ErrNoPlace = errors.New("no safe place for the notes")
+	// ErrBusy: another process holds the lock on the core.
+	ErrBusy = errors.New("another vmcsnote is at work on it")
+	// ErrChanged: the core changed while it was read or planned for.
+	ErrChanged = errors.New("the file changed meanwhile")
+	// ErrSameFile: input and output are one file.
+	ErrSameFile = errors.New("input and output are the same file")
+	// ErrExists: the output file is there already.
+	ErrExists = errors.New("the output file exists")
+)
+
+// A FormatError says what is wrong with a dump, and where.
+type FormatError struct {
+	Off   int64  // file offset in bytes
+	What  string // the field, as <elf.h> spells it
+	Found string
+	Want  string
+	Err   error // a sentinel, where one fits
+}
+
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("%s at offset %#x: found %s, expected %s", e.What, e.Off, e.Found, e.Want)
+}
+
+// Unwrap gives the sentinel to errors.Is.
+func (e *FormatError) Unwrap() error { return e.Err }
+
+func formatErr(off int64, what, found, want string, args ...any) error {
+	return &FormatError{Off: off, What: what, Found: found, Want: fmt.Sprintf(want, args...)}
+}
+
+// rebase turns an error of elfnote, counted from the notes, into one of the
+// file.
+func rebase(err error, off int64) error {
+	var e *elfnote.FormatError
+	if errors.As(err, &e) {
+		return &FormatError{Off: off + e.Off, What: e.What, Found: e.Found, Want: e.Want}
+	}
+	return err
+}

@@ -1,0 +1,231 @@
+package vmcore
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"unsafe"
+
+	"github.com/pkg/errors"
+)
+
+// debug/elf cannot open every real dump (more than 65,534 program headers,
+// p_offset -1, section tables cut off), and it keeps neither e_phoff nor
+// e_flags. So the headers are read here, into debug/elf's own structs.
+
+// incomplete is the bit in e_flags by which makedumpfile marks a dump that it
+// could not finish (DUMP_ELF_INCOMPLETE, since 1.5.5).
+const incomplete = 1
+
+// A Header is the ELF header of a core, with the counts that do not fit in it
+// taken from section header 0 (PN_XNUM).
+type Header struct {
+	Class   elf.Class
+	Order   binary.ByteOrder
+	Machine elf.Machine
+	Flags   uint32 // e_flags
+
+	Phoff     uint64 // e_phoff: file offset of the program header table, bytes
+	Phentsize uint64 // e_phentsize: bytes from one program header to the next
+	Phnum     uint64 // number of program headers
+	Shoff     uint64 // e_shoff: file offset of the section header table; 0 for none
+	Shentsize uint64 // e_shentsize
+	Shnum     uint64 // number of section headers
+
+	layout *classLayout
+}
+
+// Incomplete reports whether makedumpfile marked the dump as unfinished.
+func (h *Header) Incomplete() bool { return h.Flags&incomplete != 0 }
+
+// A classLayout says where the fields lie that differ between ELF64 and ELF32.
+// debug/elf's structs have the fields in the file's order and sizes, so their
+// offsets in memory are those in the file.
+type classLayout struct {
+	ehsize, phentsize, shentsize uint64
+	word                         int // size of an offset or address
+
+	ePhoff, eShoff                                 uintptr
+	pOff, pVaddr, pPaddr, pFilesz, pMemsz, pFlags  uintptr
+	pAlign                                         uintptr
+	shOffset, shSize, shInfo                       uintptr
+	eFlags, ePhentsize, ePhnum, eShentsize, eShnum uintptr
+}
+
+var layout64 = &classLayout{
+	ehsize:    uint64(unsafe.Sizeof(elf.Header64{})),
+	phentsize: uint64(unsafe.Sizeof(elf.Prog64{})),
+	shentsize: uint64(unsafe.Sizeof(elf.Section64{})),
+	word:      8,
+
+	ePhoff: unsafe.Offsetof(elf.Header64{}.Phoff), eShoff: unsafe.Offsetof(elf.Header64{}.Shoff),
+	eFlags:     unsafe.Offsetof(elf.Header64{}.Flags),
+	ePhentsize: unsafe.Offsetof(elf.Header64{}.Phentsize), ePhnum: unsafe.Offsetof(elf.Header64{}.Phnum),
+	eShentsize: unsafe.Offsetof(elf.Header64{}.Shentsize), eShnum: unsafe.Offsetof(elf.Header64{}.Shnum),
+
+	pOff: unsafe.Offsetof(elf.Prog64{}.Off), pVaddr: unsafe.Offsetof(elf.Prog64{}.Vaddr),
+	pPaddr: unsafe.Offsetof(elf.Prog64{}.Paddr), pFilesz: unsafe.Offsetof(elf.Prog64{}.Filesz),
+	pMemsz: unsafe.Offsetof(elf.Prog64{}.Memsz), pFlags: unsafe.Offsetof(elf.Prog64{}.Flags),
+	pAlign: unsafe.Offsetof(elf.Prog64{}.Align),
+
+	shOffset: unsafe.Offsetof(elf.Section64{}.Off), shSize: unsafe.Offsetof(elf.Section64{}.Size),
+	shInfo: unsafe.Offsetof(elf.Section64{}.Info),
+}
+
+var layout32 = &classLayout{
+	ehsize:    uint64(unsafe.Sizeof(elf.Header32{})),
+	phentsize: uint64(unsafe.Sizeof(elf.Prog32{})),
+	shentsize: uint64(unsafe.Sizeof(elf.Section32{})),
+	word:      4,
+
+	ePhoff: unsafe.Offsetof(elf.Header32{}.Phoff), eShoff: unsafe.Offsetof(elf.Header32{}.Shoff),
+	eFlags:     unsafe.Offsetof(elf.Header32{}.Flags),
+	ePhentsize: unsafe.Offsetof(elf.Header32{}.Phentsize), ePhnum: unsafe.Offsetof(elf.Header32{}.Phnum),
+	eShentsize: unsafe.Offsetof(elf.Header32{}.Shentsize), eShnum: unsafe.Offsetof(elf.Header32{}.Shnum),
+
+	pOff: unsafe.Offsetof(elf.Prog32{}.Off), pVaddr: unsafe.Offsetof(elf.Prog32{}.Vaddr),
+	pPaddr: unsafe.Offsetof(elf.Prog32{}.Paddr), pFilesz: unsafe.Offsetof(elf.Prog32{}.Filesz),
+	pMemsz: unsafe.Offsetof(elf.Prog32{}.Memsz), pFlags: unsafe.Offsetof(elf.Prog32{}.Flags),
+	pAlign: unsafe.Offsetof(elf.Prog32{}.Align),
+
+	shOffset: unsafe.Offsetof(elf.Section32{}.Off), shSize: unsafe.Offsetof(elf.Section32{}.Size),
+	shInfo: unsafe.Offsetof(elf.Section32{}.Info),
+}
+
+// word reads an offset or an address at position at of the struct in b.
+func (h *Header) word(b []byte, at uintptr) uint64 {
+	if h.layout.word == 4 {
+		return uint64(h.Order.Uint32(b[at:]))
+	}
+	return h.Order.Uint64(b[at:])
+}
+
+// putWord writes an offset or a size; the planner has checked that it fits.
+func (h *Header) putWord(b []byte, at uintptr, v uint64) {
+	if h.layout.word == 4 {
+		h.Order.PutUint32(b[at:], uint32(v))
+		return
+	}
+	h.Order.PutUint64(b[at:], v)
+}
+
+// maxOffset is the largest file offset that the class can express.
+func (h *Header) maxOffset() uint64 {
+	if h.layout.word == 4 {
+		return 1<<32 - 1
+	}
+	return 1<<63 - 1
+}
+
+// readHeader reads the ELF header, and section header 0 where e_phnum is
+// PN_XNUM.
+func readHeader(r io.ReaderAt, size int64) (*Header, error) {
+	b := make([]byte, min(size, int64(layout64.ehsize)))
+	n, err := r.ReadAt(b, 0)
+	if n < len(b) && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	b = b[:n]
+	if !bytes.HasPrefix(b, []byte(elf.ELFMAG)) {
+		return nil, notCore(b)
+	}
+	if uint64(len(b)) < layout32.ehsize {
+		return nil, formatErr(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", layout32.ehsize)
+	}
+	h := &Header{Class: elf.Class(b[elf.EI_CLASS])}
+	switch h.Class {
+	case elf.ELFCLASS64:
+		h.layout = layout64
+	case elf.ELFCLASS32:
+		h.layout = layout32
+	default:
+		return nil, formatErr(elf.EI_CLASS, "EI_CLASS", h.Class.String(), "ELFCLASS64 or ELFCLASS32")
+	}
+	if uint64(len(b)) < h.layout.ehsize {
+		return nil, formatErr(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", h.layout.ehsize)
+	}
+	switch d := elf.Data(b[elf.EI_DATA]); d {
+	case elf.ELFDATA2LSB:
+		h.Order = binary.LittleEndian
+	case elf.ELFDATA2MSB:
+		h.Order = binary.BigEndian
+	default:
+		return nil, formatErr(elf.EI_DATA, "EI_DATA", d.String(), "ELFDATA2LSB or ELFDATA2MSB")
+	}
+	// e_type and e_machine lie at the same place in both classes.
+	eType := elf.Type(h.Order.Uint16(b[unsafe.Offsetof(elf.Header64{}.Type):]))
+	if eType != elf.ET_CORE {
+		return nil, &FormatError{int64(unsafe.Offsetof(elf.Header64{}.Type)), "e_type", eType.String(), "ET_CORE", ErrNotCore}
+	}
+	l := h.layout
+	h.Machine = elf.Machine(h.Order.Uint16(b[unsafe.Offsetof(elf.Header64{}.Machine):]))
+	h.Flags = h.Order.Uint32(b[l.eFlags:])
+	h.Phoff = h.word(b, l.ePhoff)
+	h.Shoff = h.word(b, l.eShoff)
+	h.Phentsize = uint64(h.Order.Uint16(b[l.ePhentsize:]))
+	h.Phnum = uint64(h.Order.Uint16(b[l.ePhnum:]))
+	h.Shentsize = uint64(h.Order.Uint16(b[l.eShentsize:]))
+	h.Shnum = uint64(h.Order.Uint16(b[l.eShnum:]))
+	return h, h.readCounts(r, size)
+}
+
+// pnXnum in e_phnum says that the number of program headers is in sh_info of
+// section header 0. QEMU's dump-guest-memory -p writes it; debug/elf does not
+// know it.
+const pnXnum = 0xffff
+
+// readCounts takes the counts that do not fit into the ELF header from section
+// header 0, and checks the entry sizes.
+func (h *Header) readCounts(r io.ReaderAt, size int64) error {
+	l := h.layout
+	if h.Phentsize < l.phentsize {
+		return formatErr(int64(l.ePhentsize), "e_phentsize", fmt.Sprint(h.Phentsize), "at least %d", l.phentsize)
+	}
+	extended := h.Phnum == pnXnum || h.Shnum == 0 && h.Shoff != 0
+	if h.Shoff != 0 && (h.Shnum > 0 || h.Phnum == pnXnum) && h.Shentsize < l.shentsize {
+		return formatErr(int64(l.eShentsize), "e_shentsize", fmt.Sprint(h.Shentsize), "at least %d", l.shentsize)
+	}
+	if !extended {
+		return nil
+	}
+	zero := extent{h.Shoff, l.shentsize}
+	if h.Shoff == 0 || !zero.within(size) {
+		if h.Phnum == pnXnum {
+			return formatErr(int64(l.eShoff), "e_shoff", fmt.Sprintf("%#x", h.Shoff),
+				"section header 0 within the file's %#x bytes, since e_phnum is PN_XNUM", size)
+		}
+		return nil
+	}
+	b := make([]byte, l.shentsize)
+	if n, err := r.ReadAt(b, int64(zero.off)); n < len(b) {
+		return errors.Wrap(noEOF(err), "section header 0")
+	}
+	if h.Phnum == pnXnum {
+		// Fewer than 65,535 would be odd, but is what it says.
+		h.Phnum = uint64(h.Order.Uint32(b[l.shInfo:]))
+		h.Shnum = max(h.Shnum, 1)
+	}
+	if n := h.word(b, l.shSize); h.Shnum == 0 && n >= uint64(elf.SHN_LORESERVE) {
+		h.Shnum = n
+	}
+	return nil
+}
+
+// notCore says what a file is that does not begin like ELF, so that nobody has
+// to guess.
+func notCore(b []byte) error {
+	e := &FormatError{0, "file", "", "an ELF core", ErrNotCore}
+	switch {
+	case len(b) == 0:
+		e.Found = "an empty file"
+	case bytes.HasPrefix(b, []byte("KDUMP   ")), bytes.HasPrefix(b, []byte("DISKDUMP")):
+		e.Found = "a kdump-compressed dump"
+	case bytes.HasPrefix(b, []byte("makedumpfile\x00")):
+		e.Found = "a flattened dump"
+	default:
+		e.Found = fmt.Sprintf("% x", b[:min(len(b), 8)])
+	}
+	return e
+}

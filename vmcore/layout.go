@@ -1,0 +1,207 @@
+package vmcore
+
+import (
+	"debug/elf"
+	"fmt"
+	"slices"
+	"strings"
+
+	"vmcsnote/elfnote"
+)
+
+// A Layout says what a changed copy of a core consists of, in the order of its
+// bytes. It depends on the core and the change alone, so that every copy, clone
+// and stream of the same core comes out the same on every machine.
+//
+// The notes stay where they are and grow into the zero bytes behind them. If
+// there are too few, everything behind the notes shifts by as few whole pages
+// as will do. Where notes shrink and thereby leave a page or more of zeros that
+// such a shift must have brought in (no writer known leaves as much), it
+// shifts back: removing a note undoes injecting it, byte for byte.
+type Layout struct {
+	// Shift is by how many bytes what stands behind the notes moves: whole
+	// pages, less than 0 towards the front.
+	Shift int64
+	// Size is that of the copy, in bytes.
+	Size int64
+
+	pieces []piece
+}
+
+// A piece is some bytes of the copy: literal ones, zeros, or bytes of the
+// original, of which a table may need mending entry by entry.
+type piece struct {
+	lit  []byte
+	zero int64
+
+	src, n int64 // original bytes; n may reach to the end of the stream
+	entry  int64 // size of a table entry to be mended, else 0
+	mend   func([]byte)
+}
+
+func (p piece) size() int64 {
+	return int64(len(p.lit)) + p.zero + p.n
+}
+
+// PlanCopy plans a copy of the core with the splice applied to its notes. It
+// writes nothing. It fails with a [*FormatError] where tables and notes share
+// bytes, or where offsets leave what the class can express.
+func (c *Core) PlanCopy(sp elfnote.Splice) (*Layout, error) {
+	if err := c.checkDisjoint(); err != nil {
+		return nil, err
+	}
+	notes := c.notesExtent()
+	start, end := int64(notes.off), int64(notes.off+notes.size)
+	newEnd := end + sp.Grow()
+	shift, err := c.shift(sp.Grow())
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkRoom(shift); err != nil {
+		return nil, err
+	}
+	l := &Layout{Shift: shift, Size: endless}
+	if c.Size != endless {
+		l.Size = max(c.Size+shift, newEnd)
+	}
+	fixes, err := c.fixes(uint64(end), shift, sp.Grow())
+	if err != nil {
+		return nil, err
+	}
+	l.add(fixes, 0, start+sp.Off)
+	l.pieces = append(l.pieces, piece{lit: sp.Ins})
+	l.add(fixes, start+sp.Off+sp.Del, end)
+	// From here on the copy's offset less shift is the original's.
+	resume := max(end, newEnd-shift)
+	l.pieces = append(l.pieces, piece{zero: resume + shift - newEnd})
+	l.add(fixes, resume, c.Size)
+	l.pieces = slices.DeleteFunc(l.pieces, func(p piece) bool { return p.size() == 0 })
+	return l, nil
+}
+
+// shift returns by how much what stands behind the notes must move.
+func (c *Core) shift(grow int64) (int64, error) {
+	limit := max(grow, pageSize)
+	zeros, err := c.slack(limit, nil)
+	if err != nil {
+		return 0, err
+	}
+	switch {
+	case grow > zeros:
+		return roundUp(grow-zeros, pageSize), nil
+	case grow < 0 && zeros < pageSize:
+		return -((zeros - grow) &^ (pageSize - 1)), nil
+	}
+	return 0, nil
+}
+
+// checkRoom makes sure that no offset overflows. With ELF32 a core of nearly
+// 4 GiB cannot take another page.
+func (c *Core) checkRoom(shift int64) error {
+	for i, p := range c.Progs {
+		end, _ := extent{p.Off, p.Filesz}.end()
+		if hasPlace(p) && shift > 0 && end+uint64(shift) > c.maxOffset() {
+			return formatErr(c.progOff(i), fmt.Sprintf("phdr[%d]", i), extent{p.Off, p.Filesz}.String(), "room for %#x bytes more below %#x", shift, c.maxOffset())
+		}
+	}
+	if c.Shoff > c.maxOffset()-uint64(max(shift, 0)) {
+		return formatErr(int64(c.layout.eShoff), "e_shoff", fmt.Sprintf("%#x", c.Shoff), "room for %#x bytes more below %#x", shift, c.maxOffset())
+	}
+	return nil
+}
+
+// A fix is a table of the original and how its entries change.
+type fix struct {
+	extent
+	entry int64
+	mend  func([]byte)
+}
+
+// fixes returns the tables to be mended when everything from offset end on
+// moves by shift and the notes grow by grow, in file order.
+func (c *Core) fixes(end uint64, shift, grow int64) ([]fix, error) {
+	l := c.layout
+	moved := func(off uint64) uint64 {
+		if off < end || off == noOffset {
+			return off
+		}
+		return off + uint64(shift)
+	}
+	mendProg := func(b []byte) {
+		p := c.prog(b)
+		if p.Type == elf.PT_NOTE {
+			c.putNotes(b, p.Off, uint64(int64(p.Filesz)+grow))
+			return
+		}
+		c.putWord(b, l.pOff, moved(p.Off))
+	}
+	note := fix{extent{uint64(c.progOff(c.Note)), c.Phentsize}, int64(c.Phentsize), mendProg}
+	if shift == 0 {
+		return []fix{note}, nil
+	}
+	table, err := c.sectionTable()
+	if err != nil {
+		return nil, err
+	}
+	f := []fix{
+		{extent{0, l.ehsize}, int64(l.ehsize), func(b []byte) {
+			c.putWord(b, l.ePhoff, moved(c.word(b, l.ePhoff)))
+			c.putWord(b, l.eShoff, moved(c.word(b, l.eShoff)))
+		}},
+		{extent{c.Phoff, c.Phnum * c.Phentsize}, int64(c.Phentsize), mendProg},
+		{table, int64(c.Shentsize), func(b []byte) {
+			c.putWord(b, l.shOffset, moved(c.word(b, l.shOffset)))
+		}},
+	}
+	slices.SortFunc(f, func(a, b fix) int { return int(int64(a.off) - int64(b.off)) })
+	return f, nil
+}
+
+// putNotes writes the place and the size of the notes into the program header
+// at the start of b. p_memsz goes along with p_filesz where it did before.
+func (h *Header) putNotes(b []byte, off, size uint64) {
+	l := h.layout
+	if h.word(b, l.pMemsz) == h.word(b, l.pFilesz) {
+		h.putWord(b, l.pMemsz, size)
+	}
+	h.putWord(b, l.pOff, off)
+	h.putWord(b, l.pFilesz, size)
+}
+
+// add adds the original's bytes from off to end, and splits off the tables in
+// them that want mending.
+func (l *Layout) add(fixes []fix, off, end int64) {
+	for _, f := range fixes {
+		at := int64(f.off)
+		if f.size == 0 || at < off || at >= end {
+			continue
+		}
+		l.pieces = append(l.pieces,
+			piece{src: off, n: at - off},
+			piece{src: at, n: int64(f.size), entry: f.entry, mend: f.mend})
+		off = at + int64(f.size)
+	}
+	l.pieces = append(l.pieces, piece{src: off, n: max(end-off, 0)})
+}
+
+// String lists the layout for --dry-run, a line each.
+func (l *Layout) String() string {
+	var b strings.Builder
+	at := int64(0)
+	for _, p := range l.pieces {
+		what := ""
+		switch {
+		case len(p.lit) > 0:
+			what = "the new note"
+		case p.zero > 0:
+			what = "zeros, to the next whole page"
+		case p.mend != nil:
+			what = fmt.Sprintf("from %#x, offsets mended", p.src)
+		default:
+			what = fmt.Sprintf("from %#x, as it is", p.src)
+		}
+		fmt.Fprintf(&b, "%#x: %#x bytes, %s\n", at, p.size(), what)
+		at += p.size()
+	}
+	return b.String()
+}

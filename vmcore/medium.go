@@ -1,0 +1,101 @@
+package vmcore
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/pkg/errors"
+	"golang.org/x/sys/unix"
+)
+
+// A fileMedium is a file that a plan in place is carried out on.
+type fileMedium struct{ *os.File }
+
+func (m fileMedium) copyWithin(ctx context.Context, s Step, progress func(int64)) error {
+	c := copier{ctx: ctx, dst: m.File, src: m.File, noHoles: !s.Thin, progress: progress}
+	return c.copyRange(s.Off, s.From, s.Len)
+}
+
+// zero punches a hole where it can, and writes zeros where not.
+func (m fileMedium) zero(off, n int64) error {
+	err := unix.Fallocate(int(m.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	if err == nil {
+		return nil
+	}
+	b := make([]byte, min(n, bufSize))
+	for ; n > 0; n -= int64(len(b)) {
+		b = b[:min(n, int64(len(b)))]
+		if _, err := m.WriteAt(b, off); err != nil {
+			return err
+		}
+		off += int64(len(b))
+	}
+	return nil
+}
+
+// reserve allocates blocks, so that writing there later does not need any. A
+// file system that cannot is taken as it is.
+func (m fileMedium) reserve(off, n int64) error {
+	err := unix.Fallocate(int(m.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, n)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	return nil
+}
+
+// copyMeta gives dst the owner, mode, extended attributes (ACLs and SELinux
+// label among them) and times of src.
+func copyMeta(dst, src *os.File, info fs.FileInfo) error {
+	st, err := statT(info)
+	if err != nil {
+		return err
+	}
+	if err := dst.Chown(int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	if err := dst.Chmod(info.Mode()); err != nil {
+		return err
+	}
+	if err := copyXattrs(dst, src); err != nil {
+		return errors.Wrap(err, "extended attributes")
+	}
+	times := []unix.Timespec{unix.Timespec(st.Atim), unix.Timespec(st.Mtim)}
+	return errors.Wrap(unix.UtimesNanoAt(unix.AT_FDCWD, procPath(dst), times, 0), "times")
+}
+
+func copyXattrs(dst, src *os.File) error {
+	names := make([]byte, 64<<10) // XATTR_LIST_MAX
+	n, err := unix.Flistxattr(int(src.Fd()), names)
+	if errors.Is(err, unix.ENOTSUP) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	value := make([]byte, 64<<10) // XATTR_SIZE_MAX
+	for _, name := range splitNames(names[:n]) {
+		n, err := unix.Fgetxattr(int(src.Fd()), name, value)
+		if err != nil {
+			return errors.Wrap(err, name)
+		}
+		if err := unix.Fsetxattr(int(dst.Fd()), name, value[:n], 0); err != nil {
+			return errors.Wrap(err, name)
+		}
+	}
+	return nil
+}
+
+func statT(info fs.FileInfo) (*syscall.Stat_t, error) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil, errors.New("no stat data")
+	}
+	return st, nil
+}
+
+func splitNames(b []byte) []string {
+	return strings.FieldsFunc(string(b), func(r rune) bool { return r == 0 })
+}

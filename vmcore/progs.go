@@ -1,0 +1,107 @@
+package vmcore
+
+import (
+	"debug/elf"
+	"fmt"
+	"math"
+
+	"github.com/pkg/errors"
+)
+
+// maxProgs bounds the program header table: 4 Mi entries, 64 times the most
+// that was seen (65,801, a guest of 192 MB dumped by QEMU with -p).
+const maxProgs = 1 << 22
+
+// progsAtOnce is for how many program headers there is room from the start: 4 MB.
+// Growing to as many in steps takes twice that.
+const progsAtOnce = 75_000
+
+// readProgs reads the program header table, and finds the one PT_NOTE.
+// It reads in pieces, so that memory grows with what the file holds, not with
+// what the header claims.
+func (c *Core) readProgs() error {
+	l := c.layout
+	if c.Phnum == 0 {
+		return formatErr(int64(l.ePhnum), "e_phnum", "0", "a PT_NOTE and PT_LOADs")
+	}
+	if c.Phnum > maxProgs {
+		return formatErr(int64(l.ePhnum), "number of program headers", fmt.Sprint(c.Phnum), "at most %d", maxProgs)
+	}
+	table := extent{c.Phoff, c.Phnum * c.Phentsize}
+	if !table.within(c.Size) {
+		return formatErr(int64(l.ePhoff), "program header table", table.String(), "a table within the file's %#x bytes", c.Size)
+	}
+	c.Note = -1
+	c.Progs = make([]elf.ProgHeader, 0, min(c.Phnum, progsAtOnce))
+	perRead := max(1, (64<<10)/int(c.Phentsize))
+	buf := make([]byte, min(perRead, int(c.Phnum))*int(c.Phentsize))
+	for n := 0; n < int(c.Phnum); {
+		b := buf[:min(perRead, int(c.Phnum)-n)*int(c.Phentsize)]
+		if err := c.read(b, c.progOff(n)); err != nil {
+			return errors.Wrap(err, "program headers")
+		}
+		for ; len(b) > 0; b = b[c.Phentsize:] {
+			if err := c.addProg(c.prog(b)); err != nil {
+				return err
+			}
+			n++
+		}
+	}
+	if c.Note < 0 {
+		return formatErr(int64(c.Phoff), "program headers", fmt.Sprintf("%d without a PT_NOTE", c.Phnum), "one PT_NOTE")
+	}
+	return nil
+}
+
+// progOff returns the file offset of program header i.
+func (c *Core) progOff(i int) int64 {
+	return int64(c.Phoff) + int64(i)*int64(c.Phentsize)
+}
+
+// prog decodes the program header at the start of b.
+func (h *Header) prog(b []byte) elf.ProgHeader {
+	l := h.layout
+	off := h.word(b, l.pOff)
+	if l.word == 4 && off == math.MaxUint32 {
+		off = noOffset
+	}
+	return elf.ProgHeader{
+		Type:   elf.ProgType(h.Order.Uint32(b)),
+		Flags:  elf.ProgFlag(h.Order.Uint32(b[l.pFlags:])),
+		Off:    off,
+		Vaddr:  h.word(b, l.pVaddr),
+		Paddr:  h.word(b, l.pPaddr),
+		Filesz: h.word(b, l.pFilesz),
+		Memsz:  h.word(b, l.pMemsz),
+		Align:  h.word(b, l.pAlign),
+	}
+}
+
+// addProg checks a program header and adds it to the table.
+func (c *Core) addProg(p elf.ProgHeader) error {
+	i := len(c.Progs)
+	if _, ok := (extent{p.Off, p.Filesz}).end(); !ok && p.Filesz > 0 {
+		return formatErr(c.progOff(i), fmt.Sprintf("program header %d", i), extent{p.Off, p.Filesz}.String(), "p_offset + p_filesz below 2^63")
+	}
+	switch p.Type {
+	case elf.PT_NOTE:
+		if c.Note >= 0 {
+			// makedumpfile takes the last, crash takes the second for memory.
+			return formatErr(c.progOff(i), "program headers",
+				fmt.Sprintf("two PT_NOTEs, phdr[%d] with %v and phdr[%d] with %v", c.Note, c.notesExtent(), i, extent{p.Off, p.Filesz}),
+				"one PT_NOTE")
+		}
+		c.Note = i
+	case elf.PT_NULL:
+		// Zeros where the table should be. A file with a hole there would
+		// otherwise fill memory with them.
+		return formatErr(c.progOff(i), "p_type", "PT_NULL", "PT_NOTE or PT_LOAD")
+	}
+	c.Progs = append(c.Progs, p)
+	return nil
+}
+
+// hasPlace reports whether p_offset is a place in the file at all.
+func hasPlace(p elf.ProgHeader) bool {
+	return p.Off != noOffset && (p.Off != 0 || p.Filesz != 0)
+}

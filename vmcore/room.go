@@ -1,0 +1,122 @@
+package vmcore
+
+import (
+	"debug/elf"
+	"fmt"
+	"io"
+
+	"github.com/pkg/errors"
+)
+
+// used returns everything in the file that something refers to, but for the
+// notes: headers, tables, sections, and the bytes of every other segment.
+func (c *Core) used() ([]extent, error) {
+	table, err := c.sectionTable()
+	if err != nil {
+		return nil, err
+	}
+	sections, err := c.sections()
+	if err != nil {
+		return nil, err
+	}
+	u := make([]extent, 0, len(c.Progs)+len(sections)+3)
+	u = append(append(append(u, c.headers()...), table), sections...)
+	for i, p := range c.Progs {
+		if i != c.Note && p.Filesz > 0 {
+			u = append(u, extent{p.Off, p.Filesz})
+		}
+	}
+	return u, nil
+}
+
+// headers is where the ELF header and the program header table lie.
+func (c *Core) headers() []extent {
+	return []extent{{0, c.layout.ehsize}, {c.Phoff, c.Phnum * c.Phentsize}}
+}
+
+// checkDisjoint makes sure that a change to the notes or to a table changes
+// nothing else: each has its bytes for itself. PT_LOADs may share theirs.
+func (c *Core) checkDisjoint() error {
+	table, err := c.sectionTable()
+	if err != nil {
+		return err
+	}
+	own := append(c.headers(), table, c.notesExtent())
+	names := []string{"ELF header", "program header table", "section header table", "PT_NOTE"}
+	for i, e := range own {
+		for j, f := range own[:i] {
+			if e.overlaps(f) {
+				return formatErr(int64(e.off), names[i], e.String(), "bytes apart from the %s (%v)", names[j], f)
+			}
+		}
+	}
+	for i, p := range c.Progs {
+		e := extent{p.Off, p.Filesz}
+		for j, f := range own {
+			if i != c.Note && e.overlaps(f) {
+				return formatErr(c.progOff(i), fmt.Sprintf("phdr[%d]", i), e.String(), "bytes apart from the %s (%v)", names[j], f)
+			}
+		}
+	}
+	return nil
+}
+
+// slack returns the length of the room for notes behind the notes: bytes that
+// are zero and that nothing refers to, at most limit. Bytes that equal will,
+// which is what is going to stand there, count as zero: an injection that was
+// killed before it had switched to the new notes leaves such bytes behind.
+//
+// The room ends at the lowest p_offset, even that of a PT_LOAD without bytes in
+// the file: crash takes the lowest one that is not 0 for the end of the
+// headers, and reads notes only below it.
+func (c *Core) slack(limit int64, will []byte) (int64, error) {
+	used, err := c.used()
+	if err != nil {
+		return 0, err
+	}
+	notes := c.notesExtent()
+	start := notes.off + notes.size
+	stop := min(start+uint64(limit), uint64(c.Size))
+	for _, e := range used {
+		if end, ok := e.end(); !ok || end > start {
+			stop = min(stop, max(e.off, start))
+		}
+	}
+	for _, p := range c.Progs {
+		if p.Type == elf.PT_LOAD && hasPlace(p) && p.Off >= start {
+			stop = min(stop, p.Off)
+		}
+	}
+	return c.zeros(int64(start), int64(stop), will)
+}
+
+// zeros counts the bytes from off, up to stop, that are zero or equal will.
+func (c *Core) zeros(off, stop int64, will []byte) (int64, error) {
+	buf := make([]byte, min(max(stop-off, 0), 64<<10))
+	for at := off; at < stop; {
+		b := buf[:min(int64(len(buf)), stop-at)]
+		n, err := c.r.ReadAt(b, at)
+		if n < len(b) {
+			if c.Size != endless || !errors.Is(err, io.EOF) {
+				return 0, errors.Wrapf(noEOF(err), "room behind the notes, offset %#x", at)
+			}
+			b, stop = b[:n], at+int64(n)
+		}
+		for i, v := range b {
+			pos := at - off + int64(i)
+			if v != 0 && (pos >= int64(len(will)) || v != will[pos]) {
+				return pos, nil
+			}
+		}
+		at += int64(n)
+	}
+	return max(stop-off, 0), nil
+}
+
+// noEOF says of a file that ended early what that means.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return ErrChanged
+	}
+	return err
+}

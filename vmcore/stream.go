@@ -1,0 +1,253 @@
+package vmcore
+
+import (
+	"bytes"
+	"context"
+	"io"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+)
+
+const (
+	// bufSize is the size of the buffer that copies go through: what a pipe
+	// holds at most by default is 64 KiB, what it can be made to hold, 1 MiB.
+	bufSize = 256 << 10
+	// maxHead bounds what a stream's headers and notes may take, all of which
+	// is kept until the notes are known. The largest seen is 3.7 MB (65,801
+	// program headers).
+	maxHead = 64 << 20
+)
+
+// An Edit looks at a core's notes and says how to change them. An empty splice
+// leaves the core as it is.
+type Edit func(*Core) (elfnote.Splice, error)
+
+// Stream copies the ELF core that comes in on r to w, with its notes changed,
+// in one pass: it holds the headers and the notes, and 256 KiB of the rest.
+// What it writes is what [PlanCopy] gives for the same core in a file.
+//
+// Nothing is written before the notes are known and the edit has been agreed
+// to. A stream that ends before the memory that its headers promise gives
+// [ErrTruncated]; what was written by then is the truncated core with its
+// notes changed.
+func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, error) {
+	h := &head{r: r}
+	c, err := Open(h, endless)
+	if err != nil {
+		return nil, h.explain(err)
+	}
+	// Walking the notes reads no descriptor; the last may be cut off.
+	if end := c.NotesOff() + c.notes.Size; h.size < end {
+		if _, err := h.ReadAt(make([]byte, 1), end-1); err != nil {
+			return nil, h.explain(formatErr(c.NotesOff(), "PT_NOTE", c.notesExtent().String(), "all of it in the stream"))
+		}
+	}
+	sp, err := edit(c)
+	if err != nil {
+		return nil, err
+	}
+	l, err := c.PlanCopy(sp)
+	if err != nil {
+		return nil, h.explain(err)
+	}
+	s := &streamer{ctx: ctx, w: w, r: io.MultiReader(h.replay(), r), buf: make([]byte, bufSize)}
+	if err := s.run(l); err != nil {
+		return nil, err
+	}
+	if end := c.claimed(); s.in < end {
+		return nil, errors.Wrapf(ErrTruncated, "the stream ends at %#x, its PT_LOADs at %#x", s.in, end)
+	}
+	return l, nil
+}
+
+// claimed returns the end of the last segment in the file, by the headers.
+func (c *Core) claimed() int64 {
+	end := int64(0)
+	for _, p := range c.Progs {
+		if e, ok := (extent{p.Off, p.Filesz}).end(); ok && p.Filesz > 0 {
+			end = max(end, int64(e))
+		}
+	}
+	return end
+}
+
+// A streamer writes a layout's pieces while the original flows by.
+type streamer struct {
+	ctx context.Context
+	w   io.Writer
+	r   io.Reader
+	in  int64 // bytes taken from r
+	buf []byte
+}
+
+func (s *streamer) run(l *Layout) error {
+	for _, p := range l.pieces {
+		err := s.piece(p)
+		if errors.Is(err, io.EOF) {
+			return nil // the caller knows whether it came too early
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *streamer) piece(p piece) error {
+	switch {
+	case len(p.lit) > 0:
+		_, err := s.w.Write(p.lit)
+		return err
+	case p.zero > 0:
+		_, err := io.CopyBuffer(s.w, io.LimitReader(zeroReader{}, p.zero), s.buf)
+		return err
+	}
+	if err := s.skip(p.src); err != nil {
+		return err
+	}
+	if p.mend == nil {
+		return s.copy(p.n)
+	}
+	// A table, a bufferful of whole entries at a time.
+	for n := p.n; n > 0; {
+		b := s.buf[:min(n, int64(len(s.buf))/p.entry*p.entry)]
+		k, err := io.ReadFull(s.r, b)
+		s.in += int64(k)
+		for e := b[:k]; int64(len(e)) >= p.entry; e = e[p.entry:] {
+			p.mend(e)
+		}
+		if _, err := s.w.Write(b[:k]); err != nil {
+			return err
+		}
+		if err != nil {
+			return endOf(err)
+		}
+		n -= int64(k)
+	}
+	return nil
+}
+
+// copy passes n bytes on.
+func (s *streamer) copy(n int64) error {
+	for n > 0 {
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
+		k, err := s.r.Read(s.buf[:min(n, int64(len(s.buf)))])
+		s.in += int64(k)
+		n -= int64(k)
+		if _, err := s.w.Write(s.buf[:k]); err != nil {
+			return err
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// skip drops what lies before offset off of the original: old notes, or zeros
+// that the new ones take the place of.
+func (s *streamer) skip(off int64) error {
+	n, err := io.CopyBuffer(onlyWriter{io.Discard}, io.LimitReader(s.r, off-s.in), s.buf)
+	s.in += n
+	if err == nil && s.in < off {
+		err = io.EOF
+	}
+	return err
+}
+
+func endOf(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return io.EOF
+	}
+	return err
+}
+
+// onlyWriter hides ReadFrom, which would not use our buffer.
+type onlyWriter struct{ io.Writer }
+
+type zeroReader struct{}
+
+func (zeroReader) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// A head keeps the beginning of a stream, as far as it is asked for, and reads
+// like a file.
+type head struct {
+	r      io.Reader
+	chunks [][]byte // of headChunk bytes each but the last
+	size   int64
+	err    error // why no more can be had
+}
+
+const headChunk = 64 << 10
+
+// ReadAt reads further into the stream where it must.
+func (h *head) ReadAt(p []byte, off int64) (int, error) {
+	for h.size < off+int64(len(p)) && h.err == nil {
+		h.more()
+	}
+	n := 0
+	for n < len(p) && off+int64(n) < h.size {
+		at := off + int64(n)
+		n += copy(p[n:], h.chunks[at/headChunk][at%headChunk:])
+	}
+	if n < len(p) {
+		return n, h.err
+	}
+	return n, nil
+}
+
+func (h *head) more() {
+	if h.size >= maxHead {
+		h.err = errors.Errorf("headers and notes reach beyond %#x bytes, more than one pass can hold: use a file", maxHead)
+		return
+	}
+	b := make([]byte, headChunk)
+	n, err := io.ReadFull(h.r, b)
+	h.chunks = append(h.chunks, b[:n])
+	h.size += int64(n)
+	h.err = endOf(err)
+}
+
+// explain says of an error in the headers that the stream ended early, if so.
+func (h *head) explain(err error) error {
+	if errors.Is(h.err, io.EOF) {
+		return errors.Wrapf(err, "the stream ends at %#x", h.size)
+	}
+	return err
+}
+
+// replay returns a reader of what was kept, which lets go of it as it goes.
+func (h *head) replay() io.Reader {
+	rs := make([]io.Reader, len(h.chunks))
+	for i, c := range h.chunks {
+		rs[i] = bytes.NewReader(c)
+	}
+	h.chunks = nil
+	return io.MultiReader(rs...)
+}
+
+// StreamTo is [Stream] to the file out, under the rules of [File.CopyTo]. What
+// came of a stream that ended early is kept, being a truncated core that can be
+// read, and ErrTruncated returned.
+func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt Options) (*Layout, error) {
+	o, err := openOutput(out, 0o600, nil, opt)
+	if err != nil {
+		return nil, err
+	}
+	defer o.discard()
+	l, err := Stream(ctx, o.f, r, edit)
+	if err != nil && !errors.Is(err, ErrTruncated) {
+		return nil, err
+	}
+	if err2 := o.finish(); err2 != nil {
+		return nil, err2
+	}
+	return l, err
+}

@@ -1,0 +1,176 @@
+package vmcore
+
+import (
+	"debug/elf"
+	"fmt"
+	"math"
+
+	"vmcsnote/elfnote"
+)
+
+// A Finding is something about a core that one of its readers cannot do with.
+type Finding struct {
+	// Remark: the core is as its writer always makes it, and some readers can
+	// still not read it. All else is a fault of this core.
+	Remark bool
+	// Text says what was found where, and what was expected.
+	Text string
+	// Readers are the programs that choke on it, and how.
+	Readers string
+}
+
+// Verify checks what the readers of dumps need of an ELF core beyond what
+// [Open] has checked: crash 8.0, makedumpfile 1.7, libkdumpfile 0.5, drgn 0.0.22,
+// readelf and eu-readelf were measured. A sound core by the kernel, by
+// makedumpfile or by QEMU gives remarks at most.
+func (c *Core) Verify() []Finding {
+	v := &verifier{c: c}
+	v.file()
+	v.headers()
+	v.place()
+	v.segments()
+	v.notes()
+	return v.found
+}
+
+type verifier struct {
+	c     *Core
+	found []Finding
+}
+
+func (v *verifier) fault(readers, format string, args ...any) {
+	v.found = append(v.found, Finding{Text: fmt.Sprintf(format, args...), Readers: readers})
+}
+
+func (v *verifier) remark(readers, format string, args ...any) {
+	v.found = append(v.found, Finding{Remark: true, Text: fmt.Sprintf(format, args...), Readers: readers})
+}
+
+// file checks that the dump is complete.
+func (v *verifier) file() {
+	c := v.c
+	if end := c.claimed(); end > c.Size {
+		v.fault("crash and makedumpfile refuse or lose memory, libkdumpfile reads zeros",
+			"the file ends at %#x, its PT_LOADs at %#x: it is truncated", c.Size, end)
+	}
+	if c.Incomplete() {
+		v.fault("crash warns; memory is missing", "e_flags says that makedumpfile could not finish the dump (DUMP_ELF_INCOMPLETE)")
+	}
+	table := extent{c.Shoff, c.Shnum * c.Shentsize}
+	if c.Shoff != 0 && !table.within(c.Size) {
+		v.fault("readelf and Go's debug/elf fail", "section header table (%v) reaches beyond the file's %#x bytes", table, c.Size)
+		return
+	}
+	sections, err := c.sections()
+	if err != nil {
+		v.fault("readelf and Go's debug/elf fail", "section headers: %v", err)
+	}
+	for _, s := range sections {
+		if !s.within(c.Size) {
+			v.fault("readelf and Go's debug/elf fail", "a section (%v) reaches beyond the file's %#x bytes", s, c.Size)
+		}
+	}
+	if err := c.checkDisjoint(); err != nil {
+		v.fault("readers see one as the other", "%v", err)
+	}
+}
+
+// headers checks the place and the order of the program headers.
+func (v *verifier) headers() {
+	c := v.c
+	// makedumpfile computes their place. crash allows for 128 bytes in between,
+	// which is where QEMU (since it writes sections) has its section headers.
+	switch want := c.layout.ehsize; {
+	case c.Phoff == want:
+	case c.Shoff == want && c.Phoff == want+c.Shnum*c.Shentsize && c.Phoff <= want+128:
+		v.remark("makedumpfile reads other bytes for program headers", "e_phoff is %#x, expected %#x: QEMU puts section headers before them", c.Phoff, want)
+	default:
+		v.fault("crash and makedumpfile read other bytes for program headers", "e_phoff is %#x, expected %#x", c.Phoff, want)
+	}
+	if c.Phentsize != c.layout.phentsize {
+		v.fault("crash and makedumpfile read other bytes for program headers", "e_phentsize is %d, expected %d", c.Phentsize, c.layout.phentsize)
+	}
+	if c.Phnum >= pnXnum {
+		v.remark("Go's debug/elf sees 65535", "%d program headers, by PN_XNUM", c.Phnum)
+	}
+	if c.Note != 0 {
+		v.fault("crash takes it for memory", "phdr[%d] is the PT_NOTE, expected phdr[0]", c.Note)
+	}
+	// crash starts with phdr[1] when it looks for the lowest p_offset, and stays
+	// with 0 if it finds that there.
+	if len(c.Progs) > 1 && c.Progs[1].Off == 0 {
+		v.remark("crash 8.0 cannot open it", "phdr[1] has p_offset 0, as makedumpfile -E writes it for memory that it left out")
+	}
+	for i, p := range c.Progs {
+		if i != c.Note && p.Type != elf.PT_LOAD {
+			v.fault("crash takes it for memory", "phdr[%d] is a %v, expected PT_LOAD", i, p.Type)
+			return
+		}
+	}
+}
+
+// place checks where the notes lie.
+func (v *verifier) place() {
+	c := v.c
+	notes := c.notesExtent()
+	lowest, at := uint64(math.MaxUint64), -1
+	for i, p := range c.Progs {
+		if p.Type == elf.PT_LOAD && hasPlace(p) && p.Off < lowest {
+			lowest, at = p.Off, i
+		}
+	}
+	switch {
+	case at < 0:
+		v.fault("crash finds no memory", "no PT_LOAD has a place in the file")
+	case notes.off+notes.size > lowest:
+		v.fault("crash loses all notes", "the notes (%v) reach beyond %#x, the p_offset of phdr[%d]", notes, lowest, at)
+	case lowest > maxHeaderRoom:
+		v.fault("crash reads all before it into memory", "the lowest p_offset is %#x, expected at most %#x", lowest, maxHeaderRoom)
+	}
+	if a := c.Progs[c.Note].Align; a > 4 {
+		v.fault("drgn, readelf and eu-readelf lose notes", "p_align of the PT_NOTE is %d, expected 0 to 4", a)
+	}
+}
+
+// segments checks each PT_LOAD for itself.
+func (v *verifier) segments() {
+	for i, p := range v.c.Progs {
+		switch {
+		case p.Type != elf.PT_LOAD:
+		case p.Filesz > p.Memsz:
+			v.fault("readers differ in how much memory that is", "phdr[%d]: p_filesz %#x is more than p_memsz %#x", i, p.Filesz, p.Memsz)
+		case p.Paddr+p.Memsz < p.Paddr && p.Paddr+p.Memsz != 0:
+			v.fault("readers differ in which memory that is", "phdr[%d]: p_paddr %#x + p_memsz %#x overflows", i, p.Paddr, p.Memsz)
+		}
+	}
+}
+
+// notes checks the notes themselves.
+func (v *verifier) notes() {
+	c, s := v.c, v.c.Notes()
+	if s.Fill < s.Size {
+		v.fault("readelf calls them corrupt, crash warns, libkdumpfile loses notes behind",
+			"%d bytes of zero fill at offset %#x within the notes", s.Size-s.Fill, c.NotesOff()+s.Fill)
+	}
+	seen := map[string]int64{}
+	for _, e := range s.Notes {
+		off := c.NotesOff() + e.Off
+		if len(e.Name) > 15 {
+			v.remark("makedumpfile skips it", "the note at %#x has a name of %d bytes, expected at most 15", off, len(e.Name))
+		}
+		if e.Name != elfnote.VMCoreInfo && e.Name != elfnote.VMCSInfo {
+			continue
+		}
+		if first, ok := seen[e.Name]; ok {
+			v.fault("readers differ in which they take", "a second %s note at %#x, the first is at %#x", e.Name, off, first)
+		}
+		seen[e.Name] = off
+		if e.Type != 0 {
+			v.fault("crash takes type 1 for a CPU's registers, 0x700 for a device dump", "the %s note at %#x is of type %#x, expected 0", e.Name, off, e.Type)
+		}
+	}
+	// makedumpfile reads a header and 15 bytes of name for every note.
+	if n := len(s.Notes); n > 0 && c.NotesOff()+s.Notes[n-1].Off+elfnote.HeaderSize+15 > c.Size {
+		v.fault("makedumpfile fails to read it", "the file ends within 27 bytes of the last note's start")
+	}
+}
