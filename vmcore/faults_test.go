@@ -133,10 +133,10 @@ func (e edit) split() []edit {
 	if e.hole {
 		unit = max(unit, roundUp(int64(len(e.data))/4, sectorSize))
 	}
-	for len(e.data) > 0 {
-		n := min(int64(len(e.data)), unit-e.off%sectorSize)
-		parts = append(parts, edit{off: e.off, data: e.data[:n], size: -1})
-		e.off, e.data = e.off+n, e.data[n:]
+	for off, data := e.off, e.data; len(data) > 0; {
+		n := min(int64(len(data)), unit-off%sectorSize)
+		parts = append(parts, edit{off: off, data: data[:n], size: -1})
+		off, data = off+n, data[n:]
 	}
 	if e.size >= 0 {
 		parts = append(parts, edit{size: e.size})

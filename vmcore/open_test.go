@@ -8,7 +8,6 @@ import (
 
 	"github.com/pkg/errors"
 
-	"vmcsnote/internal/coretext"
 	"vmcsnote/internal/testcores"
 )
 
@@ -126,16 +125,6 @@ func TestOpenReal(t *testing.T) {
 			}
 		})
 	}
-}
-
-// build makes a core of text.
-func build(t testing.TB, text string) []byte {
-	t.Helper()
-	b, err := coretext.Build([]byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // TestELF32Full: a 32-bit core whose offsets leave no room for another page.

@@ -41,7 +41,13 @@ func (c *Core) checkDisjoint() error {
 	if err != nil {
 		return err
 	}
-	own := append(c.headers(), table, c.notesExtent())
+	notes := c.notesExtent()
+	if notes.size == 0 {
+		if err := c.checkEmpty(notes, table); err != nil {
+			return err
+		}
+	}
+	own := append(c.headers(), table, notes)
 	names := []string{"ELF header", "program header table", "section header table", "PT_NOTE"}
 	for i, e := range own {
 		for j, f := range own[:i] {
@@ -56,6 +62,23 @@ func (c *Core) checkDisjoint() error {
 			if i != c.Note && e.overlaps(f) {
 				return formatErr(c.progOff(i), fmt.Sprintf("phdr[%d]", i), e.String(), "bytes apart from the %s (%v)", names[j], f)
 			}
+		}
+	}
+	return nil
+}
+
+// checkEmpty is checkDisjoint for a PT_NOTE without notes: they would go where
+// it says, which must not be inside of anything.
+func (c *Core) checkEmpty(notes, table extent) error {
+	taken := append(c.headers(), table)
+	for i, p := range c.Progs {
+		if i != c.Note {
+			taken = append(taken, extent{p.Off, p.Filesz})
+		}
+	}
+	for _, e := range taken {
+		if e.size > 0 && notes.off >= e.off && notes.off < e.off+e.size && (notes.off > e.off || e.off == 0) {
+			return formatErr(c.progOff(c.Note), "PT_NOTE", notes.String(), "a place apart from the %v", e)
 		}
 	}
 	return nil

@@ -1,0 +1,79 @@
+package clients
+
+import (
+	"encoding/binary"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore"
+)
+
+// inject adds the kernel's own note to the named core, and returns the result.
+func inject(t *testing.T, name, how string) string {
+	t.Helper()
+	n, err := elfnote.FromBlob(testcores.Blob(t, name), elfnote.VMCSInfo, 0, binary.LittleEndian)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := testcores.Open(t, name)
+	open := vmcore.OpenFileRW
+	if how == "copy" {
+		open = vmcore.OpenFile
+	}
+	f, err := open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	sp := f.Notes().Insert(n)
+	if how == "copy" {
+		out := filepath.Join(t.TempDir(), name)
+		if _, err := f.CopyTo(t.Context(), out, sp, vmcore.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	p, err := f.Plan(sp, f.Notes().Append(n), vmcore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("in place by %s", p.Placement)
+	if err := p.Do(t.Context(), vmcore.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// noteOf returns the core's VMCSINFO, or the zero Note.
+func noteOf(t *testing.T, core string) elfnote.Note {
+	t.Helper()
+	f, err := vmcore.OpenFile(core)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	i, ok := f.Notes().Find(elfnote.VMCSInfo, 0)
+	if !ok {
+		return elfnote.Note{Name: "none", Desc: []byte("the original has none")}
+	}
+	n, err := f.Notes().Note(i, elfnote.MaxBlob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func orderOf(t *testing.T, core string) binary.ByteOrder {
+	t.Helper()
+	f, err := vmcore.OpenFile(core)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return f.Order
+}
+
+func hex(n uint64) string { return strconv.FormatUint(n, 16) }

@@ -1,0 +1,118 @@
+package vmcore
+
+import (
+	"bytes"
+	"io"
+	"math"
+	"runtime/metrics"
+	"slices"
+	"testing"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/internal/testcores"
+)
+
+// seeds are all cores that are small enough to be mutated usefully.
+func seeds(f *testing.F) {
+	for _, name := range testcores.Names(f, "*") {
+		if im := testcores.Image(f, name); im.Size() < 40<<10 {
+			f.Add(testcores.Bytes(f, name))
+		}
+	}
+}
+
+// FuzzOpen: whatever the bytes, no panic, and no memory for what a header claims.
+func FuzzOpen(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		before := allocated()
+		c, err := Open(bytes.NewReader(b), int64(len(b)))
+		if err == nil {
+			c.Verify()
+			c.PhysRanges()
+			p := make([]byte, 4096)
+			for _, prog := range c.Progs[:min(len(c.Progs), 10)] {
+				if n, err := c.ReadPhys(p, prog.Paddr); n < len(p) && err == nil {
+					t.Error("a short read without an error")
+				}
+			}
+		} else if c != nil {
+			t.Error("an error, and a core")
+		}
+		if got := allocated() - before; got > 16<<20+64*uint64(len(b)) {
+			t.Errorf("%d bytes allocated for a file of %d", got, len(b))
+		}
+	})
+}
+
+// allocated returns how many bytes have been allocated so far.
+func allocated() uint64 {
+	s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()
+}
+
+// FuzzInject adds a note to whatever opens, in each way that can be planned.
+// What comes out must open, and hold the note, all other notes and all memory.
+func FuzzInject(f *testing.F) {
+	seeds(f)
+	n := elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=d\nFIELD(GUEST_RIP)=0706\n")}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := Open(bytes.NewReader(b), int64(len(b)))
+		if err != nil || len(c.Progs) > 100 {
+			return
+		}
+		sp := c.Notes().Insert(n)
+		if l, err := c.PlanCopy(sp); err == nil {
+			out := &bytes.Buffer{}
+			s := &streamer{ctx: t.Context(), w: out, r: bytes.NewReader(b), buf: make([]byte, 1<<10)}
+			if err := s.run(l); err != nil {
+				t.Fatal(err)
+			}
+			checkInjected(t, "copy", c, bytes.NewReader(out.Bytes()), int64(out.Len()))
+			if int64(out.Len()) != l.Size {
+				t.Errorf("%d bytes written, %d planned", out.Len(), l.Size)
+			}
+		}
+		for _, plan := range []func(elfnote.Splice) (*InPlace, error){c.PlanSlack, c.PlanEvict} {
+			p, err := plan(sp)
+			if err != nil {
+				continue
+			}
+			j := &journal{base: bytes.NewReader(b), size: int64(len(b))}
+			if err := p.run(t.Context(), j, func(int64) {}); err != nil {
+				t.Fatal(err)
+			}
+			checkInjected(t, string(p.Placement), c, j.now(), j.now().length())
+		}
+		var streamed bytes.Buffer
+		_, err = Stream(t.Context(), &streamed, bytes.NewReader(b), func(c *Core) (elfnote.Splice, error) { return c.Notes().Insert(n), nil })
+		if err != nil && !errors.Is(err, ErrTruncated) && streamed.Len() > 0 && !slices.Contains([]error{io.ErrShortWrite}, err) {
+			t.Errorf("stream: %v, but %d bytes written", err, streamed.Len())
+		}
+	})
+}
+
+func checkInjected(t *testing.T, how string, old *Core, r io.ReaderAt, size int64) {
+	t.Helper()
+	c, err := Open(r, size)
+	if err != nil {
+		t.Fatalf("%s: %v", how, err)
+	}
+	if got, want := len(c.Notes().Notes), len(old.Notes().Notes)+1; got != want {
+		t.Fatalf("%s: %d notes, want %d", how, got, want)
+	}
+	loads := func(s sum) (held []loadSum) {
+		for _, l := range s.loads {
+			if l.held > 0 && l.filesz < math.MaxInt64 {
+				held = append(held, l)
+			}
+		}
+		return held
+	}
+	if err := (sum{loads: loads(summarize(t, c, ""))}).diff(sum{loads: loads(summarize(t, old, ""))}); err != nil {
+		t.Fatalf("%s: %v", how, err)
+	}
+}

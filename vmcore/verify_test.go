@@ -1,0 +1,81 @@
+package vmcore
+
+import (
+	"strings"
+	"testing"
+
+	"vmcsnote/internal/testcores"
+)
+
+// TestVerifySound: a sound core of a kernel, of makedumpfile and of QEMU passes.
+func TestVerifySound(t *testing.T) {
+	for name, remarks := range map[string][]string{
+		"deb-t1.thin":            nil,
+		"cloud-c1.thin":          nil,
+		"deb-t4-smp4.thin":       nil,
+		"deb-t1.elf31":           {"phdr[1] has p_offset 0"},
+		"deb-d1.qemu-elf.thin":   {"e_phoff is 0xc0"},
+		"deb-d1.qemu-elf-p.thin": {"e_phoff is 0xc0", "65801 program headers"},
+		"deb-d1.qemu-range":      {"e_phoff is 0xc0"},
+		"kernel-slack":           nil,
+		"kernel-full":            nil,
+		"elf32-lsb":              nil,
+		"elf64-msb":              nil,
+		"eraseinfo":              nil,
+		"vmcoredd":               nil,
+		"vmcsinfo":               nil,
+		"overlap":                nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			found := openImage(t, name).Verify()
+			for i, f := range found {
+				if !f.Remark {
+					t.Errorf("fault: %s", f.Text)
+				}
+				if i >= len(remarks) || !strings.Contains(f.Text, remarks[i]) {
+					t.Errorf("unexpected remark: %s", f.Text)
+				}
+			}
+			if len(found) != len(remarks) {
+				t.Errorf("%d remarks, want %d", len(found), len(remarks))
+			}
+		})
+	}
+}
+
+func TestVerifyFaults(t *testing.T) {
+	for name, want := range map[string]string{
+		"bad-note-not-first":     "expected phdr[0]: crash takes it for memory",
+		"bad-notes-behind-loads": "reach beyond 0x1000, the p_offset of phdr[1]: crash loses all notes",
+		"bad-p-align-8":          "p_align of the PT_NOTE is 8, expected 0 to 4: drgn, readelf and eu-readelf lose notes",
+		"bad-paddr-overflow":     "overflows: readers differ",
+		"bad-vmcsinfo-twice":     "a second VMCSINFO note at 0x",
+		"bad-zero-fill-tail":     "zero fill at offset 0x",
+		"deb-t1.head":            "it is truncated: crash and makedumpfile refuse",
+		"truncated-memory":       "it is truncated: crash and makedumpfile refuse",
+		"no-load":                "no PT_LOAD has a place in the file: crash finds no memory",
+		"phoff-128":              "e_phoff is 0x80, expected 0x40: crash and makedumpfile",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, f := range openImage(t, name).Verify() {
+				if !f.Remark {
+					got = append(got, f.Text+": "+f.Readers)
+				}
+			}
+			if len(got) != 1 || !strings.Contains(got[0], want) {
+				t.Errorf("faults are %q, want one with %q", got, want)
+			}
+		})
+	}
+}
+
+// TestVerifyAll: no core makes verify fail, and every name is looked at.
+func TestVerifyAll(t *testing.T) {
+	for _, name := range testcores.Names(t, "*") {
+		im := testcores.Image(t, name)
+		if c, err := Open(im, im.Size()); err == nil {
+			c.Verify()
+		}
+	}
+}
