@@ -1,0 +1,126 @@
+package vmcs
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Form is what a layout was read from.
+type Form uint8
+
+const (
+	// FormCells is the VMCSINFO text of April 2012: FIELD(name)= and what
+	// VMREAD returned from a page filled with 16-bit cells (see cells.go).
+	FormCells Form = iota + 1
+	// FormOffsets is the same text with the offset itself after the equals
+	// sign, in hexadecimal.
+	FormOffsets
+	// FormRecords is the binary VMCSINFO of May 2012 (see records.go).
+	FormRecords
+	// FormDirectory is the sysfs directory of June 2012 and later (see dir.go).
+	FormDirectory
+	// FormBuiltin is a table built into the program (see builtin.go).
+	FormBuiltin
+)
+
+var formNames = [...]string{"", "cells", "offsets", "records", "directory", "built-in"}
+
+func (f Form) String() string { return formNames[f] }
+
+// Layout says where the fields of a VMCS lie in its page.
+type Layout struct {
+	// RevisionID is the VMCS revision identifier, bits 30:0 of the page's
+	// first word. It does not identify a layout: two may share it. 0 where
+	// the source states none, which only FormDirectory can do.
+	RevisionID uint32
+	// OtherIDs are further revision identifiers of a built-in layout.
+	OtherIDs []uint32
+	// Name is a built-in layout's name, such as haswell-broadwell.
+	Name string
+	Form Form
+	// AccessRights is how GUEST_*_AR_BYTES are stored, as far as the source
+	// tells it.
+	AccessRights AccessRights
+	// Entries are the fields, each once, in the source's order; never empty.
+	Entries []Entry
+	// Facts are what a note's text states besides, in its order.
+	Facts []Fact
+	// Sources and Caveats tell where a built-in layout was published and
+	// what is known to be doubtful about it.
+	Sources, Caveats []string
+	// Warnings say, a line each and with the place, what in the source was
+	// dropped or is doubtful. At most a few thousand.
+	Warnings []string
+}
+
+// Entry is one field's place.
+type Entry struct {
+	// Name is Linux's name of the field; another where the note uses one that
+	// is not in the field table; the encoding where there is no name.
+	Name string
+	// Encoding is valid where Known is true: 0 is a field's encoding too.
+	Encoding Encoding
+	Known    bool
+	// Offset is in bytes from the page's start, 8 to PageSize-1.
+	Offset int
+	// Width is the bytes the field takes in the page: 2, 4 or 8, Offset+Width
+	// being PageSize at most; 0 where the name is unknown and the note's form
+	// does not tell. Access rights packed in 16 bits have 2; natural-width
+	// fields located by a 32-bit kernel have 4.
+	Width int
+	// Flags are a built-in layout's doubts, separated by commas: "approx4",
+	// only a table of 4-byte units has it; "derived", deduced, not
+	// published; "ar8" and "ar16", access rights stored so.
+	Flags string
+}
+
+// Fact is a line KEY=VALUE of a note's text.
+type Fact struct{ Key, Value string }
+
+// Lookup finds the entry called name; false where the layout has none.
+func (l *Layout) Lookup(name string) (Entry, bool) {
+	i := slices.IndexFunc(l.Entries, func(e Entry) bool { return e.Name == name })
+	if i < 0 {
+		return Entry{}, false
+	}
+	return l.Entries[i], true
+}
+
+// SetAccessRights says how access rights are stored, once the pages have told
+// it, and gives their entries the width that goes with it.
+func (l *Layout) SetAccessRights(r AccessRights) {
+	l.AccessRights = r
+	for i, e := range l.Entries {
+		if e.Known && e.Encoding.rights() {
+			l.Entries[i].Width = r.Width()
+		}
+	}
+}
+
+// end is the first byte behind e.
+func (e Entry) end() int { return e.Offset + max(e.Width, 1) }
+
+// highHalf reports whether h is the high half of e, which lies inside it.
+func (e Entry) highHalf(h Entry) bool {
+	return e.Known && h.Known && h.Encoding.High() && h.Encoding == e.Encoding|1 && h.Offset == e.Offset+4
+}
+
+// overlaps gives pairs of entries that share bytes, high halves aside: for
+// each entry the one before it in the page that reaches furthest. It is empty
+// exactly where nothing overlaps, and no longer than the entries.
+func (l *Layout) overlaps() (pairs [][2]Entry) {
+	order := slices.Clone(l.Entries)
+	slices.SortStableFunc(order, func(a, b Entry) int {
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(b.Width, a.Width))
+	})
+	var furthest Entry
+	for _, e := range order {
+		if e.Offset < furthest.end() && !furthest.highHalf(e) {
+			pairs = append(pairs, [2]Entry{furthest, e})
+		}
+		if e.end() > furthest.end() {
+			furthest = e
+		}
+	}
+	return pairs
+}

@@ -1,0 +1,157 @@
+package vmcs
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/pkg/errors"
+)
+
+// The text is ASCII, in lines:
+//
+//	REVISION_ID=d                    hexadecimal, as every number
+//	FORM=cells                       what the values are: cells or offsets
+//	ACCESS_RIGHTS=rotated            plain, rotated or packed
+//	KEY=VALUE                        anything else, CPU_MODEL for instance
+//	FIELD(GUEST_ES_SELECTOR)=0500
+//
+// The patches of April 2012 wrote REVISION_ID and FIELD lines, with cells in 4
+// digits for a 16-bit field, 8 for a 32-bit one, 16 for a wider one. Everything
+// since has written offsets.
+
+// textField is a FIELD line.
+type textField struct {
+	place    string // "line 3"
+	field    Field
+	known    bool
+	text     string // the value as it stands
+	digits   int    // of the value; 0 if it is prefixed with 0x
+	value    uint64
+	unclosed bool // the text ends in this line: it may be cut
+}
+
+// parseText reads a VMCSINFO text. Zero bytes may follow it.
+func parseText(desc []byte) (*Layout, error) {
+	b := newBuilder(0)
+	var fields []textField
+	var stated Form
+	identified := false
+	number := 0
+	for line := range strings.Lines(strings.TrimRight(string(desc), "\x00")) {
+		if number++; number > maxFields {
+			return nil, errors.Wrapf(ErrLayout, "more than %d lines, expected no more than a page has fields", maxFields)
+		}
+		place := "line " + strconv.Itoa(number)
+		text := strings.TrimSpace(line)
+		key, value, ok := strings.Cut(text, "=")
+		name, isField := fieldName(key)
+		switch {
+		case text == "":
+		case !ok || !printable(text) || !isField && (key == "" || strings.ContainsAny(key, "() ")):
+			b.warn(place, "%.40q, expected FIELD(name)=value", text)
+		case isField:
+			f, fault := newTextField(name, value)
+			if fault != nil {
+				b.warn(place, "%.60q: %v", text, fault)
+				continue
+			}
+			f.place, f.unclosed = place, !strings.HasSuffix(line, "\n")
+			fields = append(fields, f)
+		case key == "REVISION_ID":
+			id, err := strconv.ParseUint(strings.TrimPrefix(value, "0x"), 16, 31)
+			if err != nil {
+				return nil, errors.Wrapf(ErrLayout, "%s: REVISION_ID=%.20s, expected hexadecimal digits of 31 bits", place, value)
+			}
+			if identified && uint32(id) != b.RevisionID {
+				return nil, errors.Wrapf(ErrLayout, "%s: REVISION_ID=%x, and before %x", place, id, b.RevisionID)
+			}
+			identified, b.RevisionID = true, uint32(id)
+		case key == "FORM" && (value == FormCells.String() || value == FormOffsets.String()):
+			stated = FormOffsets
+			if value == FormCells.String() {
+				stated = FormCells
+			}
+		case key == "ACCESS_RIGHTS" && rightsByName[value] != RightsUnknown:
+			b.AccessRights = rightsByName[value]
+		default:
+			b.Facts = append(b.Facts, Fact{key, value})
+		}
+	}
+	if !identified {
+		return nil, errors.Wrap(ErrLayout, "no line REVISION_ID=, which every VMCSINFO text has")
+	}
+	if len(fields) == 0 {
+		return b.finish(0)
+	}
+	form, err := chooseForm(fields, stated)
+	if err != nil {
+		return nil, err
+	}
+	b.Form = form
+	for _, f := range fields {
+		b.placeText(f)
+	}
+	return b.finish(len(fields))
+}
+
+// placeText adds f, its value being of b's form.
+func (b *builder) placeText(f textField) {
+	switch width := f.width(); {
+	case b.Form == FormOffsets:
+		if f.unclosed {
+			b.warn(f.place, "%s: %.20q ends the note without a newline: it may be cut", f.field.Name, f.text)
+		}
+		b.place(f.place, f.field, f.known, int(min(f.value, PageSize)), width)
+	case !f.cellShaped() && f.unclosed:
+		b.warn(f.place, "%s: %.20q is cut off by the end of the note", f.field.Name, f.text)
+	case !f.cellShaped():
+		b.warn(f.place, "%s: %.20q, expected 4, 8 or 16 digits, two for each byte", f.field.Name, f.text)
+	default:
+		b.placeCells(f.place, f.field, f.known, f.value)
+	}
+}
+
+var rightsByName = map[string]AccessRights{"plain": RightsPlain, "rotated": RightsRotated, "packed": RightsPacked}
+
+// fieldName gives NAME of FIELD(NAME).
+func fieldName(key string) (string, bool) {
+	name, ok := strings.CutPrefix(key, "FIELD(")
+	if !ok {
+		return "", false
+	}
+	return strings.CutSuffix(name, ")")
+}
+
+// newTextField takes a FIELD line's name and value.
+func newTextField(name, value string) (textField, error) {
+	if name == "" || len(name) > 64 || strings.ContainsAny(name, " \t()") {
+		return textField{}, errors.New("expected a field's name of up to 64 letters")
+	}
+	f := textField{text: value}
+	if f.field, f.known = FieldByName(name); !f.known {
+		f.field.Name = name
+	}
+	digits, prefixed := strings.CutPrefix(value, "0x")
+	if !prefixed {
+		f.digits = len(digits)
+	}
+	var err error
+	f.value, err = strconv.ParseUint(digits, 16, 64)
+	if err != nil || len(digits) > 16 {
+		return textField{}, errors.New("expected 1 to 16 hexadecimal digits")
+	}
+	return f, nil
+}
+
+// printable reports whether s is of ASCII characters that are.
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return (r < ' ' || r > '~') && r != '\t' })
+}
+
+// width is the field's width in bytes, 0 if it is not known.
+func (f textField) width() int {
+	if !f.known {
+		return 0
+	}
+	return f.field.Width()
+}
