@@ -11,7 +11,7 @@
 //   - [PlanInPlace] gives the [Step]s that change the file where it lies, in an
 //     order such that at every moment, whatever dies, the file is the old core
 //     or the new one. Package-level rules, and the readers that force them,
-//     stand with the code in inplace.go.
+//     stand in placement.go.
 //   - [PlanCopy] gives the [Layout] of a new file: the old one's bytes with the
 //     notes enlarged where they are and all behind them shifted by whole pages.
 //     The same layout serves a copy, a clone that shares the blocks of the

@@ -1,0 +1,202 @@
+package vmcore
+
+import (
+	"context"
+	"io"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+)
+
+// Options are what a caller may ask for of a change.
+type Options struct {
+	// Placement restricts where the notes of a core changed in place may go;
+	// empty for the cheapest that is safe.
+	Placement Placement
+	// Overwrite lets a copy replace an existing output file.
+	Overwrite bool
+	// Progress, where not nil, is called with the bytes copied so far, and with
+	// those to copy in all.
+	Progress func(done, total int64)
+}
+
+// counter returns a function that adds up what is copied of total bytes.
+func (o Options) counter(total int64) func(int64) {
+	if o.Progress == nil {
+		return func(int64) {}
+	}
+	var done int64
+	return func(n int64) {
+		done += n
+		o.Progress(done, total)
+	}
+}
+
+// A Plan is a planned change of a core in place: see [File.Plan].
+type Plan struct {
+	Placement Placement
+	InPlace   *InPlace // for Slack and Evict
+	Layout    *Layout  // for Clone and Copy
+
+	file *File
+}
+
+// String tells the plan in full, a line for each thing that it does.
+func (p *Plan) String() string {
+	if p.InPlace != nil {
+		return p.InPlace.String()
+	}
+	return p.Layout.String() + "sync, then rename over " + p.file.path + "\n"
+}
+
+// Plan plans to change the notes of the core in place, the cheapest way that
+// is safe: see [Placement]. alt is the splice to use where only the end of the
+// notes can be changed; equal to sp where that is all the same. Nothing is
+// written. The error wraps [ErrNoPlace] if none of the placements that the
+// options leave will do.
+//
+// Where a note goes that made a copy shift, the core shifts back: only a clone
+// or a copy can do that, so these come first then.
+func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (*Plan, error) {
+	layout, err := o.PlanCopy(sp)
+	if err != nil {
+		return nil, err
+	}
+	order := []Placement{Slack, Clone, Evict, Copy}
+	if layout.Shift < 0 {
+		order = []Placement{Clone, Copy, Slack}
+	}
+	var refused error
+	for _, pl := range order {
+		if opt.Placement != "" && opt.Placement != pl {
+			continue
+		}
+		p := &Plan{Placement: pl, file: o}
+		switch pl {
+		case Slack:
+			if p.InPlace, err = o.PlanSlack(sp); err != nil {
+				p.InPlace, err = o.PlanSlack(alt)
+			}
+		case Evict:
+			p.InPlace, err = o.PlanEvict(sp)
+		default:
+			p.Layout, err = layout, o.replaceable(pl)
+		}
+		if err == nil {
+			return p, nil
+		}
+		if !errors.Is(err, ErrNoPlace) {
+			return nil, err
+		}
+		refused = joinRefusals(refused, pl, err)
+	}
+	if refused == nil {
+		refused = errors.Wrapf(ErrNoPlace, "%s", opt.Placement)
+	}
+	return nil, refused
+}
+
+// joinRefusals lists why each placement would not do.
+func joinRefusals(all error, pl Placement, err error) error {
+	if all == nil {
+		return errors.Wrap(err, string(pl))
+	}
+	return errors.Wrapf(all, "%s: %v; ", pl, err)
+}
+
+// Do carries the plan out. Until the core has changed it can be stopped by ctx;
+// it is then as it was.
+func (p *Plan) Do(ctx context.Context, opt Options) error {
+	if err := p.file.unchanged(); err != nil {
+		return err
+	}
+	if p.Layout != nil {
+		return p.file.replace(ctx, p.Layout, p.Placement == Clone, opt)
+	}
+	total := int64(0)
+	for _, s := range p.InPlace.Steps {
+		if s.Op == OpCopy {
+			total += s.Len
+		}
+	}
+	return p.InPlace.run(ctx, fileMedium{p.file.f}, opt.counter(total))
+}
+
+// replace writes the layout to a new file beside the core, gives it the core's
+// owner, mode, times, ACLs and labels, and renames it over the core.
+func (o *File) replace(ctx context.Context, l *Layout, clone bool, opt Options) error {
+	n, err := newFile(o.path, 0o600)
+	if err != nil {
+		return err
+	}
+	defer n.discard()
+	c := copier{ctx: ctx, dst: n.f, src: o.f, mustClone: clone, progress: opt.counter(o.Size)}
+	if err := c.layout(l); err != nil {
+		return err
+	}
+	if err := o.unchanged(); err != nil {
+		return err
+	}
+	if err := copyMeta(n.f, o.f, o.info); err != nil {
+		return err
+	}
+	if err := n.f.Sync(); err != nil {
+		return err
+	}
+	return n.commit(true)
+}
+
+// CopyTo writes the core with the splice applied to its notes to the file out.
+// A failure leaves no file behind. An existing file that is not empty is
+// replaced only if the options say so, and then only when the new one is
+// complete and on disk; a new one is as durable as what cp writes. Where out is
+// a device or a pipe it is written to as it is.
+func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt Options) (*Layout, error) {
+	l, err := o.PlanCopy(sp)
+	if err != nil {
+		return nil, err
+	}
+	w, err := openOutput(out, o.info.Mode().Perm(), o.info, opt)
+	if err != nil {
+		return nil, err
+	}
+	defer w.discard()
+	if w.device {
+		err = o.WriteLayout(ctx, w.f, l, opt)
+	} else {
+		c := copier{ctx: ctx, dst: w.f, src: o.f, progress: opt.counter(o.Size)}
+		err = c.layout(l)
+	}
+	if err == nil {
+		err = o.unchanged()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l, w.finish()
+}
+
+// WriteLayout writes a copy of the core to w, which may be a pipe.
+func (o *File) WriteLayout(ctx context.Context, w io.Writer, l *Layout, opt Options) error {
+	r := &countReader{io.NewSectionReader(o.f, 0, o.Size), opt.counter(o.Size)}
+	s := &streamer{ctx: ctx, w: w, r: r, buf: make([]byte, bufSize)}
+	if err := s.run(l); err != nil {
+		return err
+	}
+	if s.in < o.Size {
+		return errors.Wrapf(ErrChanged, "the file ends at %#x, %#x when it was opened", s.in, o.Size)
+	}
+	return o.unchanged()
+}
+
+type countReader struct {
+	r    io.Reader
+	read func(int64)
+}
+
+func (c *countReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.read(int64(n))
+	return n, err
+}

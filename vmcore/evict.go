@@ -1,0 +1,170 @@
+package vmcore
+
+import (
+	"cmp"
+	"debug/elf"
+	"fmt"
+	"slices"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+)
+
+// maxHeaderRoom bounds how far the notes may come to lie before the lowest
+// p_offset: crash reads all that into memory as it starts.
+const maxHeaderRoom = 256 << 20
+
+// PlanEvict plans to move the first PT_LOADs in file order to the end of the
+// file, and the notes with the splice applied into the room that they leave.
+// It costs those segments (the kernel's text, some 50 MB on x86) whatever the
+// size of the dump. It fails with an error that wraps [ErrNoPlace] where that
+// cannot be done safely, or where crash could not read the result.
+func (c *Core) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
+	if err := c.checkSwitch(); err != nil {
+		return nil, err
+	}
+	notes := c.notesExtent()
+	start, size := int64(notes.off), int64(notes.size)
+	room, err := c.evictable(size + sp.Grow())
+	if err != nil {
+		return nil, err
+	}
+	from, n := int64(room.off), int64(room.size)
+	// As before within its page: mmap users and crash look at the alignment.
+	to := roundUp(c.Size-from%pageSize, pageSize) + from%pageSize
+	if uint64(to+n) > c.maxOffset() {
+		return nil, errors.Wrapf(ErrNoPlace, "offset %#x is beyond what %v can have", to+n, c.Class)
+	}
+	p := &InPlace{Placement: Evict, undo: []Step{{Op: OpSize, Off: c.Size}}}
+	p.add(Step{Op: OpSize, Off: to + n, Why: "room at the end of the file"},
+		Step{Op: OpCopy, From: from, Off: to, Len: n, Thin: true, Why: "the first segments in the file"})
+	p.sync()
+	place := roundUp(from, 4)
+	p.add(Step{Op: OpReserve, Off: place, Len: size + sp.Grow(), Why: "the new notes' place"})
+	p.commit = len(p.Steps)
+	if err := c.repoint(p, room, to); err != nil {
+		return nil, err
+	}
+	p.sync()
+	if err := c.planMove(p, sp, place); err != nil {
+		return nil, err
+	}
+	p.zero(start, size, "the old notes' place is free")
+	p.zero(from, place-from, "so is the rest of the room")
+	newEnd := place + size + sp.Grow()
+	p.zero(newEnd, from+n-newEnd, "so is the rest of the room")
+	p.sync()
+	return p, nil
+}
+
+// evictable returns the room of the PT_LOADs that must go for notes of size
+// bytes to fit: the shortest range behind the notes, from the start of a
+// segment to the end of one, that no other segment or section reaches into.
+func (c *Core) evictable(size int64) (extent, error) {
+	if !c.aligned() {
+		return extent{}, errors.Wrap(ErrNoPlace, "p_offset fields are not aligned in the file")
+	}
+	notes := c.notesExtent()
+	var segs []extent
+	for i, p := range c.Progs {
+		e := extent{p.Off, p.Filesz}
+		if e.size > 0 && !e.within(c.Size) {
+			return extent{}, errors.Wrapf(ErrNoPlace, "phdr[%d] ends beyond the file's %#x bytes", i, c.Size)
+		}
+		if i != c.Note && e.size > 0 && e.off >= notes.off+notes.size {
+			segs = append(segs, e)
+		}
+	}
+	if len(segs) == 0 {
+		return extent{}, errors.Wrap(ErrNoPlace, "no PT_LOAD stands behind the notes")
+	}
+	slices.SortFunc(segs, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
+	room := extent{segs[0].off, uint64(size) + 3} // 3 to start at a multiple of 4
+	for _, e := range segs {
+		if e.off >= room.off+room.size {
+			break
+		}
+		room.size = max(room.size, e.off+e.size-room.off)
+	}
+	if room.size > uint64(c.Size)/2 {
+		return extent{}, errors.Wrapf(ErrNoPlace, "%#x bytes of %#x would have to move", room.size, c.Size)
+	}
+	return room, c.checkEviction(room)
+}
+
+// checkEviction makes sure that the room ends with a segment, that only
+// PT_LOADs lie in it, and that one stays behind it: crash takes the lowest
+// p_offset for the end of the headers, which it reads into memory.
+func (c *Core) checkEviction(room extent) error {
+	end := room.off + room.size
+	table, err := c.sectionTable()
+	if err != nil {
+		return err
+	}
+	sections, err := c.sections()
+	if err != nil {
+		return err
+	}
+	for _, e := range append(sections, append(c.headers(), table)...) {
+		if _, ok := e.end(); !ok || e.overlaps(room) {
+			return errors.Wrapf(ErrNoPlace, "a section or table (%v) stands where the notes would go", e)
+		}
+	}
+	whole, next := false, uint64(noOffset)
+	for i, p := range c.Progs {
+		switch {
+		case i == c.Note || p.Filesz == 0:
+		case p.Type != elf.PT_LOAD && (extent{p.Off, p.Filesz}).overlaps(room):
+			return errors.Wrapf(ErrNoPlace, "phdr[%d], which is no PT_LOAD, stands where the notes would go", i)
+		case p.Off+p.Filesz == end:
+			whole = true
+		case p.Off >= end:
+			next = min(next, p.Off)
+		}
+	}
+	switch {
+	case next == noOffset:
+		return errors.Wrap(ErrNoPlace, "no PT_LOAD would stay behind the notes, and crash needs one")
+	case !whole:
+		return errors.Wrapf(ErrNoPlace, "no PT_LOAD ends at %#x", end)
+	case next > maxHeaderRoom:
+		return errors.Wrapf(ErrNoPlace, "the next PT_LOAD begins at %#x, and crash reads all before it into memory", next)
+	}
+	return nil
+}
+
+// aligned reports whether no p_offset crosses a sector, so that writing many at
+// once leaves each old or new.
+func (c *Core) aligned() bool {
+	word := uint64(c.layout.word)
+	return (c.Phoff+uint64(c.layout.pOff))%word == 0 && c.Phentsize%word == 0
+}
+
+// repoint plans the writes that make all p_offsets into the room point to its
+// copy; PT_LOADs without bytes in the file go along, since crash looks at
+// their p_offset too.
+func (c *Core) repoint(p *InPlace, room extent, to int64) error {
+	for i := 0; i < len(c.Progs); i++ {
+		first := i
+		for i < len(c.Progs) && i != c.Note && c.Progs[i].Off-room.off < room.size {
+			i++
+		}
+		if i == first {
+			continue
+		}
+		b := make([]byte, (i-first)*int(c.Phentsize))
+		if err := c.read(b, c.progOff(first)); err != nil {
+			return err
+		}
+		for j := first; j < i; j++ {
+			c.putWord(b[(j-first)*int(c.Phentsize):], c.layout.pOff, c.Progs[j].Off-room.off+uint64(to))
+		}
+		what := fmt.Sprintf("p_offset of phdr[%d]", first)
+		if i > first+1 {
+			what += fmt.Sprintf(" to phdr[%d]", i-1)
+		}
+		p.write(c.progOff(first), b, what)
+	}
+	return nil
+}

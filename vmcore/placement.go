@@ -1,0 +1,23 @@
+package vmcore
+
+// Rules that every change in place keeps, and who forces them:
+//
+//   - one PT_NOTE, and no program header more: crash takes every header but
+//     the first for memory, makedumpfile takes the last PT_NOTE for the notes;
+//   - the notes below the lowest p_offset of a PT_LOAD: crash reads no further;
+//   - the program header table where it was: makedumpfile computes its place;
+//   - at every moment the file is the old core or the new one, whichever write
+//     is the last before the power fails. So bytes are written where nothing
+//     refers to them, and synced; then one write within one sector switches to
+//     them, and is synced.
+
+// A Placement is where the grown notes of a core go.
+type Placement string
+
+// The placements, cheapest first.
+const (
+	Slack Placement = "slack" // into the zero bytes behind the notes
+	Clone Placement = "clone" // a new file that shares the old one's blocks, renamed over it
+	Evict Placement = "evict" // into the room of the first PT_LOADs, which move to the end of the file
+	Copy  Placement = "copy"  // a new file, renamed over the old one
+)

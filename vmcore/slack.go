@@ -1,0 +1,146 @@
+package vmcore
+
+import (
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+)
+
+// PlanSlack plans to apply the splice within the room behind the notes. Where
+// the change is at the notes' end it touches that end alone; else the whole
+// new notes are written behind the old ones. It fails with an error that wraps
+// [ErrNoPlace] where that cannot be done safely.
+func (c *Core) PlanSlack(sp elfnote.Splice) (*InPlace, error) {
+	if err := c.checkSwitch(); err != nil {
+		return nil, err
+	}
+	notes := c.notesExtent()
+	start, size := int64(notes.off), int64(notes.size)
+	end := start + size
+	p := &InPlace{Placement: Slack}
+	if sp.Off+sp.Del == size && (len(sp.Ins) == 0 || sp.Off == c.notes.Fill) {
+		// Growing at the end, over zero fill at most; or only shrinking.
+		if need := sp.Grow(); need > 0 {
+			zeros, err := c.slack(need, sp.Ins[sp.Del:])
+			if err != nil {
+				return nil, err
+			}
+			if zeros < need {
+				return nil, noSlack(zeros, need)
+			}
+		}
+		return p, c.planTail(p, sp)
+	}
+	size += sp.Grow()
+	place := roundUp(end, 4)
+	zeros, err := c.slack(size+4, nil)
+	if err != nil {
+		return nil, err
+	}
+	if need := place - end + size; zeros < need {
+		return nil, noSlack(zeros, need)
+	}
+	if err := c.planMove(p, sp, place); err != nil {
+		return nil, err
+	}
+	p.undo = []Step{{Op: OpZero, Off: place, Len: size}}
+	p.zero(start, end-start, "the old notes' place is free")
+	p.sync()
+	return p, nil
+}
+
+func noSlack(have, need int64) error {
+	return errors.Wrapf(ErrNoPlace, "%#x bytes free behind the notes, %#x needed", have, need)
+}
+
+// planTail plans a change at the end of the notes.
+func (c *Core) planTail(p *InPlace, sp elfnote.Splice) error {
+	start := c.NotesOff()
+	if sp.Del > 0 {
+		p.commit = len(p.Steps)
+		b, err := c.switchTo(start, sp.Off)
+		if err != nil {
+			return err
+		}
+		what := "the note is out"
+		if len(sp.Ins) > 0 {
+			what = "the zero fill is out"
+		}
+		p.write(c.progOff(c.Note), b, what)
+		p.sync()
+	}
+	at := start + sp.Off
+	if len(sp.Ins) == 0 {
+		p.zero(at, sp.Del, "its bytes are free")
+		p.sync()
+		return nil
+	}
+	if sp.Del == 0 {
+		// Taking it back restores what was there: zeros, or the remains of an
+		// injection that was killed.
+		old := make([]byte, len(sp.Ins))
+		if err := c.read(old, at); err != nil {
+			return err
+		}
+		p.undo = []Step{{Op: OpWrite, Off: at, Len: int64(len(old)), Data: old}}
+	}
+	p.write(at, sp.Ins, "the note, behind the others")
+	p.sync()
+	if sp.Del == 0 {
+		p.commit = len(p.Steps)
+	}
+	b, err := c.switchTo(start, sp.Off+int64(len(sp.Ins)))
+	if err != nil {
+		return err
+	}
+	p.write(c.progOff(c.Note), b, "PT_NOTE takes it in")
+	p.sync()
+	return nil
+}
+
+// planMove plans to write the whole new notes to place, and to switch to them.
+func (c *Core) planMove(p *InPlace, sp elfnote.Splice, place int64) error {
+	start, size := c.NotesOff(), c.notes.Size
+	if sp.Off > 0 {
+		p.add(Step{Op: OpCopy, From: start, Off: place, Len: sp.Off, Why: "the notes before"})
+	}
+	if len(sp.Ins) > 0 {
+		p.write(place+sp.Off, sp.Ins, "the new note")
+	}
+	if rest := sp.Off + sp.Del; rest < size {
+		p.add(Step{Op: OpCopy, From: start + rest, Off: place + sp.Off + int64(len(sp.Ins)), Len: size - rest, Why: "the notes behind"})
+	}
+	p.sync()
+	if p.commit == 0 {
+		p.commit = len(p.Steps)
+	}
+	b, err := c.switchTo(place, size+sp.Grow())
+	if err != nil {
+		return err
+	}
+	p.write(c.progOff(c.Note), b, "PT_NOTE points to the new notes")
+	p.sync()
+	return nil
+}
+
+// checkSwitch makes sure that PT_NOTE's header can be rewritten by a write that
+// a disk does whole or not at all, and that notes are apart from all else.
+func (c *Core) checkSwitch() error {
+	l := c.layout
+	first := c.progOff(c.Note) + int64(l.pOff)
+	last := c.progOff(c.Note) + int64(l.pMemsz) + int64(l.word) - 1
+	if first/sectorSize != last/sectorSize {
+		return errors.Wrapf(ErrNoPlace, "PT_NOTE's header at %#x crosses a sector", c.progOff(c.Note))
+	}
+	return c.checkDisjoint()
+}
+
+// switchTo returns PT_NOTE's program header for notes of size bytes at off.
+func (c *Core) switchTo(off, size int64) ([]byte, error) {
+	b := make([]byte, c.layout.phentsize)
+	if err := c.read(b, c.progOff(c.Note)); err != nil {
+		return nil, err
+	}
+	c.putNotes(b, uint64(off), uint64(size))
+	return b, nil
+}

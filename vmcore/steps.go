@@ -1,0 +1,140 @@
+package vmcore
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/pkg/errors"
+)
+
+// A Step is one thing done to the file. Steps are values so that a plan can be
+// printed, and stopped after each of them by a test.
+type Step struct {
+	Op   Op
+	Off  int64  // file offset in bytes; for OpSize the new size
+	Len  int64  // bytes
+	From int64  // for OpCopy
+	Thin bool   // for OpCopy: holes may stay holes, for zeros are there
+	Data []byte // for OpWrite
+	Why  string
+}
+
+// Op is what a step does.
+type Op string
+
+// The operations. OpCopy's ranges do not overlap; OpZero leaves zeros (a hole
+// where the file system can); OpReserve makes sure that writing there cannot
+// fail for want of room.
+const (
+	OpWrite   Op = "write"
+	OpCopy    Op = "copy"
+	OpZero    Op = "zero"
+	OpSize    Op = "size"
+	OpReserve Op = "reserve"
+	OpSync    Op = "sync"
+)
+
+func (s Step) String() string {
+	switch s.Op {
+	case OpSync:
+		return "sync"
+	case OpSize:
+		return fmt.Sprintf("size %#x: %s", s.Off, s.Why)
+	case OpCopy:
+		return fmt.Sprintf("copy %#x bytes from %#x to %#x: %s", s.Len, s.From, s.Off, s.Why)
+	}
+	return fmt.Sprintf("%s %#x bytes at %#x: %s", s.Op, s.Len, s.Off, s.Why)
+}
+
+// An InPlace is a planned change of a core where it lies.
+type InPlace struct {
+	Placement Placement // Slack or Evict
+	Steps     []Step
+
+	commit int    // index of the first step that changes what something refers to
+	undo   []Step // what takes back the steps before it
+}
+
+// String lists the steps, a line each.
+func (p *InPlace) String() string {
+	var b strings.Builder
+	for _, s := range p.Steps {
+		fmt.Fprintln(&b, s)
+	}
+	return b.String()
+}
+
+func (p *InPlace) add(steps ...Step) { p.Steps = append(p.Steps, steps...) }
+
+func (p *InPlace) write(off int64, data []byte, why string) {
+	p.add(Step{Op: OpWrite, Off: off, Len: int64(len(data)), Data: data, Why: why})
+}
+
+func (p *InPlace) zero(off, n int64, why string) {
+	if n > 0 {
+		p.add(Step{Op: OpZero, Off: off, Len: n, Why: why})
+	}
+}
+
+func (p *InPlace) sync() { p.add(Step{Op: OpSync}) }
+
+// A medium is a file as the steps need it; tests put one in its place that
+// stops, or that loses writes.
+type medium interface {
+	io.ReaderAt
+	io.WriterAt
+	Truncate(size int64) error
+	Sync() error
+	zero(off, n int64) error
+	reserve(off, n int64) error
+	copyWithin(ctx context.Context, s Step, progress func(int64)) error
+}
+
+// run carries the plan out. It stops for ctx, and takes back what it did, as
+// long as nothing has changed that the core consists of; from then on it goes
+// through with it.
+func (p *InPlace) run(ctx context.Context, m medium, progress func(int64)) error {
+	for i, s := range p.Steps {
+		if i == p.commit {
+			ctx = context.WithoutCancel(ctx)
+		}
+		err := ctx.Err()
+		if err == nil {
+			err = s.do(ctx, m, progress)
+		}
+		if err == nil {
+			continue
+		}
+		err = errors.Wrap(err, s.String())
+		if i >= p.commit {
+			return errors.Wrap(err, "the core is whole and holds its old or its new notes, but was not finished")
+		}
+		for _, u := range append(p.undo, Step{Op: OpSync}) {
+			if err2 := u.do(context.WithoutCancel(ctx), m, progress); err2 != nil {
+				return errors.Wrapf(err, "the core is whole, but bytes that nothing refers to could not be taken back (%v)", err2)
+			}
+		}
+		return err
+	}
+	return nil
+}
+
+func (s Step) do(ctx context.Context, m medium, progress func(int64)) error {
+	switch s.Op {
+	case OpWrite:
+		_, err := m.WriteAt(s.Data, s.Off)
+		return err
+	case OpCopy:
+		return m.copyWithin(ctx, s, progress)
+	case OpZero:
+		return m.zero(s.Off, s.Len)
+	case OpReserve:
+		return m.reserve(s.Off, s.Len)
+	case OpSize:
+		return m.Truncate(s.Off)
+	default:
+		return m.Sync()
+	}
+}
