@@ -2,7 +2,9 @@ package vmcore
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"strings"
 
 	"github.com/pkg/errors"
 
@@ -67,7 +69,7 @@ func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (*Plan, error) {
 	if layout.Shift < 0 {
 		order = []Placement{Clone, Copy, Slack}
 	}
-	var refused error
+	var refused refusals
 	for _, pl := range order {
 		if opt.Placement != "" && opt.Placement != pl {
 			continue
@@ -89,21 +91,19 @@ func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (*Plan, error) {
 		if !errors.Is(err, ErrNoPlace) {
 			return nil, err
 		}
-		refused = joinRefusals(refused, pl, err)
+		refused = append(refused, fmt.Sprintf("%s: %s", pl, strings.TrimSuffix(err.Error(), ": "+ErrNoPlace.Error())))
 	}
 	if refused == nil {
-		refused = errors.Wrapf(ErrNoPlace, "%s", opt.Placement)
+		refused = refusals{fmt.Sprintf("%s: taking the note out shifts memory back, which only clone, copy and slack can do without", opt.Placement)}
 	}
 	return nil, refused
 }
 
-// joinRefusals lists why each placement would not do.
-func joinRefusals(all error, pl Placement, err error) error {
-	if all == nil {
-		return errors.Wrap(err, string(pl))
-	}
-	return errors.Wrapf(all, "%s: %v; ", pl, err)
-}
+// Refusals are why each placement would not do.
+type refusals []string
+
+func (r refusals) Error() string { return ErrNoPlace.Error() + ": " + strings.Join(r, "; ") }
+func (r refusals) Unwrap() error { return ErrNoPlace }
 
 // Do carries the plan out. Until the core has changed it can be stopped by ctx;
 // it is then as it was.

@@ -84,8 +84,8 @@ func (c *copier) copyData(off, from, n int64) error {
 		}
 		c.progress(data - from)
 		for from = data; from < hole; {
-			if err := c.ctx.Err(); err != nil {
-				return err
+			if c.ctx.Err() != nil {
+				return context.Cause(c.ctx)
 			}
 			b := c.buf[:min(int64(len(c.buf)), hole-from)]
 			if k, err := c.src.ReadAt(b, from); k < len(b) {

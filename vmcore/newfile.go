@@ -27,6 +27,9 @@ type pending struct {
 func openOutput(out string, mode fs.FileMode, in fs.FileInfo, opt Options) (*pending, error) {
 	info, err := os.Stat(out)
 	if err != nil {
+		if _, err := os.Lstat(out); err == nil {
+			return nil, &fs.PathError{Op: "create", Path: out, Err: errors.New("a symbolic link that leads nowhere")}
+		}
 		return newFile(out, mode)
 	}
 	if in != nil && os.SameFile(info, in) {

@@ -39,8 +39,8 @@ func SearchNote(ctx context.Context, m Memory, name string, typ uint32, order bi
 	buf := make([]byte, searchChunk+len(head))
 	for _, r := range m.PhysRanges() {
 		for addr, end := r.Addr, r.Addr+r.Size; addr < end; addr += searchChunk {
-			if err := ctx.Err(); err != nil {
-				return nil, err
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
 			}
 			// A note's header may lie across two chunks, so they overlap by one.
 			b := buf[:min(end-addr, uint64(len(buf)))]

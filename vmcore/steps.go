@@ -100,7 +100,7 @@ func (p *InPlace) run(ctx context.Context, m medium, progress func(int64)) error
 		if i == p.commit {
 			ctx = context.WithoutCancel(ctx)
 		}
-		err := ctx.Err()
+		err := context.Cause(ctx)
 		if err == nil {
 			err = s.do(ctx, m, progress)
 		}

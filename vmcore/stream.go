@@ -3,6 +3,7 @@ package vmcore
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 
 	"github.com/pkg/errors"
@@ -41,7 +42,7 @@ func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, 
 	// Walking the notes reads no descriptor; the last may be cut off.
 	if end := c.NotesOff() + c.notes.Size; h.size < end {
 		if _, err := h.ReadAt(make([]byte, 1), end-1); err != nil {
-			return nil, h.explain(formatErr(c.NotesOff(), "PT_NOTE", c.notesExtent().String(), "all of it in the stream"))
+			return nil, h.explain(err)
 		}
 	}
 	sp, err := edit(c)
@@ -132,8 +133,8 @@ func (s *streamer) piece(p piece) error {
 // copy passes n bytes on.
 func (s *streamer) copy(n int64) error {
 	for n > 0 {
-		if err := s.ctx.Err(); err != nil {
-			return err
+		if s.ctx.Err() != nil {
+			return context.Cause(s.ctx)
 		}
 		k, err := s.r.Read(s.buf[:min(n, int64(len(s.buf)))])
 		s.in += int64(k)
@@ -215,10 +216,13 @@ func (h *head) more() {
 	h.err = endOf(err)
 }
 
-// explain says of an error in the headers that the stream ended early, if so.
+// explain says of an error in the headers what it is of a file that ends where
+// the stream does, if that has ended.
 func (h *head) explain(err error) error {
 	if errors.Is(h.err, io.EOF) {
-		return errors.Wrapf(err, "the stream ends at %#x", h.size)
+		if _, err := Open(h, h.size); err != nil {
+			return err
+		}
 	}
 	return err
 }
@@ -248,6 +252,9 @@ func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt Optio
 	}
 	if err2 := o.finish(); err2 != nil {
 		return nil, err2
+	}
+	if err != nil {
+		err = fmt.Errorf("%w; %s holds what came", err, out)
 	}
 	return l, err
 }

@@ -1,0 +1,280 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/pkg/errors"
+	"github.com/spf13/pflag"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/vmcore"
+)
+
+// changeFlags are those of the commands that change a core.
+type changeFlags struct {
+	output    string
+	dryRun    bool
+	json      bool
+	force     bool
+	placement string
+}
+
+func (f *changeFlags) add(fs *pflag.FlagSet) {
+	fs.StringVarP(&f.output, "output", "o", "", "write the changed core to `FILE`, or to standard output (-), and leave VMCORE alone")
+	fs.BoolVar(&f.force, "force", false, "let -o replace an existing file")
+	fs.StringVar(&f.placement, "placement", "", "in place, go only this `WAY`: slack, clone, evict or copy")
+	fs.BoolVarP(&f.dryRun, "dry-run", "n", false, "print what would be written where, and change nothing")
+	fs.BoolVar(&f.json, "json", false, "print one JSON document")
+}
+
+func (f *changeFlags) check(path string) error {
+	switch {
+	case path == "-" && f.output == "":
+		return usagef("a core from standard input needs -o: there is no place to change it in")
+	case path == "-" && f.dryRun:
+		return usagef("--dry-run needs a file: a stream can be looked at but once")
+	case f.output == "-" && (f.json || f.dryRun):
+		return usagef("-o - and --json or --dry-run both want standard output")
+	case f.output != "" && f.placement != "":
+		return usagef("--placement is for changes in place, not for -o")
+	}
+	switch vmcore.Placement(f.placement) {
+	case "", vmcore.Slack, vmcore.Clone, vmcore.Evict, vmcore.Copy:
+		return nil
+	}
+	return usagef("--placement %q: expected slack, clone, evict or copy", f.placement)
+}
+
+// A decision is what a command makes of the notes that it finds.
+type decision struct {
+	splice elfnote.Splice
+	alt    elfnote.Splice // what will do where only the notes' end can change
+	why    string         // for people: what is done, or why nothing is
+}
+
+// A changeReport tells how a change went. Its JSON names are fixed.
+type changeReport struct {
+	File      string           `json:"file"`
+	Output    string           `json:"output,omitempty"`
+	Source    string           `json:"source,omitempty"`
+	Placement vmcore.Placement `json:"placement"`
+	NoteSize  int              `json:"note_size"`
+	Changed   bool             `json:"changed"`
+	DryRun    []string         `json:"dry_run,omitempty"`
+
+	why string
+}
+
+// A changer decides on a change when it has seen the core. whole is false for
+// a stream, whose memory cannot be read.
+type changer func(ctx context.Context, c *vmcore.Core, whole bool, r *changeReport) (decision, error)
+
+// change carries a command's decision out on the core at path.
+func (f *changeFlags) change(ctx context.Context, e *env, path string, decide changer) error {
+	if err := f.check(path); err != nil {
+		return err
+	}
+	if out, ok := e.stdout.(*os.File); ok && f.output == "-" && isTerminal(out) {
+		return usagef("-o -: standard output is a terminal")
+	}
+	if err := f.checkSame(e, path); err != nil {
+		return err
+	}
+	// A reader of the stream that has gone is an error of the write, not the
+	// end of us: what was begun must be taken back.
+	signal.Ignore(syscall.SIGPIPE)
+	r := &changeReport{File: path, Output: f.output, Placement: "none"}
+	do := f.inPlace
+	switch {
+	case path == "-":
+		do = f.stream
+	case f.output != "":
+		do = f.copy
+	}
+	if err := do(ctx, e, path, decide, r); err != nil {
+		return named(path, err)
+	}
+	e.progressDone()
+	if f.json {
+		err := e.json(r)
+		if r.Changed {
+			err = errors.Wrap(err, "changed, but the report could not be printed")
+		}
+		return err
+	}
+	if !f.dryRun {
+		e.changed(*r)
+	}
+	return nil
+}
+
+// checkSame refuses to write a core over itself by way of standard input or
+// output; the library sees to the rest.
+func (f *changeFlags) checkSame(e *env, path string) error {
+	in, out := fileInfo(path, e.stdin), fileInfo(f.output, e.stdout)
+	if in == nil || out == nil || !in.Mode().IsRegular() || !os.SameFile(in, out) {
+		return nil
+	}
+	if path != "-" && f.output != "-" {
+		return nil
+	}
+	return errors.Wrap(vmcore.ErrSameFile, "-o "+f.output)
+}
+
+// fileInfo returns what is behind a name, or behind stream for "-".
+func fileInfo(name string, stream any) fs.FileInfo {
+	var info fs.FileInfo
+	if f, ok := stream.(*os.File); ok && name == "-" {
+		info, _ = f.Stat()
+	} else {
+		info, _ = os.Stat(name)
+	}
+	return info
+}
+
+// named puts the file's name before an error that does not have it yet.
+func named(path string, err error) error {
+	if path == "-" {
+		path = "standard input"
+	}
+	var usage errUsage
+	var other *fs.PathError
+	var source errSource
+	if err == nil || errors.As(err, &usage) || errors.As(err, &other) || errors.As(err, &source) || strings.HasPrefix(err.Error(), path) {
+		return err
+	}
+	return errors.Wrap(err, path)
+}
+
+func (f *changeFlags) options(e *env, what string) vmcore.Options {
+	return vmcore.Options{Placement: vmcore.Placement(f.placement), Overwrite: f.force, Progress: e.progress(what)}
+}
+
+func (f *changeFlags) inPlace(ctx context.Context, e *env, path string, decide changer, r *changeReport) error {
+	open := vmcore.OpenFileRW
+	if f.dryRun {
+		open = vmcore.OpenFile
+	}
+	c, err := open(path)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	d, err := decide(ctx, c.Core, true, r)
+	if err != nil {
+		return err
+	}
+	e.faults(c.Core)
+	r.why = d.why
+	if d.splice.Empty() {
+		return f.dry(e, r, "nothing to do: "+d.why)
+	}
+	opt := f.options(e, path)
+	p, err := c.Plan(d.splice, d.alt, opt)
+	if err != nil {
+		return err
+	}
+	r.Placement = p.Placement
+	if f.dryRun {
+		return f.dry(e, r, p.String())
+	}
+	r.Changed = true
+	e.held.Store(true)
+	return p.Do(ctx, opt)
+}
+
+func (f *changeFlags) copy(ctx context.Context, e *env, path string, decide changer, r *changeReport) error {
+	c, err := vmcore.OpenFile(path)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	d, err := decide(ctx, c.Core, true, r)
+	if err != nil {
+		return err
+	}
+	e.faults(c.Core)
+	opt := f.options(e, path)
+	var l *vmcore.Layout
+	switch {
+	case f.dryRun:
+		if l, err = c.PlanCopy(d.splice); err == nil {
+			r.report(d, l)
+			return f.dry(e, r, l.String())
+		}
+	case f.output == "-":
+		if l, err = c.PlanCopy(d.splice); err == nil {
+			err = c.WriteLayout(ctx, e.stdout, l, opt)
+		}
+	default:
+		l, err = c.CopyTo(ctx, f.output, d.splice, opt)
+	}
+	if err == nil {
+		r.report(d, l)
+	}
+	return err
+}
+
+func (f *changeFlags) stream(ctx context.Context, e *env, _ string, decide changer, r *changeReport) error {
+	var d decision
+	edit := func(c *vmcore.Core) (elfnote.Splice, error) {
+		var err error
+		d, err = decide(ctx, c, false, r)
+		return d.splice, err
+	}
+	var l *vmcore.Layout
+	var err error
+	if f.output == "-" {
+		l, err = vmcore.Stream(ctx, e.stdout, e.stdin, edit)
+	} else {
+		l, err = vmcore.StreamTo(ctx, f.output, e.stdin, edit, f.options(e, f.output))
+	}
+	if err == nil {
+		r.report(d, l)
+	}
+	return err
+}
+
+// report says of a copy where its notes went.
+func (r *changeReport) report(d decision, l *vmcore.Layout) {
+	r.why = d.why
+	r.Changed = !d.splice.Empty()
+	switch {
+	case !r.Changed:
+	case l.Shift == 0:
+		r.Placement = vmcore.Slack
+	default:
+		r.Placement = vmcore.Copy
+	}
+}
+
+// dry reports a plan that is not carried out.
+func (f *changeFlags) dry(e *env, r *changeReport, plan string) error {
+	if !f.dryRun {
+		return nil
+	}
+	r.Changed = false
+	r.DryRun = strings.Split(strings.TrimSpace(plan), "\n")
+	if f.json {
+		return nil
+	}
+	_, err := fmt.Fprintf(e.stdout, "placement: %s\n%s\n", r.Placement, strings.Join(r.DryRun, "\n"))
+	return err
+}
+
+// byName returns the indices of the notes of that name.
+func byName(s *elfnote.Segment, name string) []int {
+	var is []int
+	for i, n := range s.Notes {
+		if n.Name == name {
+			is = append(is, i)
+		}
+	}
+	return is
+}

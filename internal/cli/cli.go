@@ -1,0 +1,179 @@
+// Package cli is the command line of vmcsnote: one file for each command, which
+// parses its flags and asks the libraries; source.go, which says where a note
+// comes from; and messages.go, which holds everything said to a person.
+package cli
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/pkg/errors"
+	"github.com/spf13/pflag"
+)
+
+// Exit statuses. Scripts in a capture environment go by them.
+const (
+	exitDone   = 0 // done, or there was nothing to do
+	exitFailed = 1 // failed, nothing changed
+	exitUsage  = 2 // wrong usage
+	exitNoNote = 3 // there is no VMCSINFO to be had
+)
+
+// errNoNote: no source has a note to give.
+var errNoNote = errors.New("there is no VMCSINFO to be had")
+
+// errFindings: verify found faults, and has said which.
+var errFindings = errors.New("faults found")
+
+// errUsage marks an error as one of usage.
+type errUsage struct{ error }
+
+func usagef(format string, args ...any) error {
+	return errUsage{errors.Errorf(format, args...)}
+}
+
+// A command is one word after vmcsnote. run makes its flags known when parsing
+// is nil, so that help and completion show the flags that are really there.
+type command struct {
+	name  string
+	args  string // what follows the flags, for the usage line
+	short string // one line, for the list of commands
+	long  string // the rest of its help
+	setup func(*pflag.FlagSet) runner
+}
+
+// A runner carries out a command whose flags have been parsed.
+type runner func(ctx context.Context, e *env, args []string) error
+
+// An env is the process as a command sees it.
+type env struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+
+	held  atomic.Bool // a file is being changed: a signal must wait
+	doing string      // whose progress stands in the last line said
+}
+
+// commands lists the commands in the order in which people meet them.
+func commands() []command {
+	return []command{
+		injectCommand(), recordCommand(), showCommand(), verifyCommand(), removeCommand(),
+		completionCommand(), versionCommand(), helpCommand(),
+	}
+}
+
+func find(name string) (command, bool) {
+	for _, c := range commands() {
+		if c.name == name {
+			return c, true
+		}
+	}
+	return command{}, false
+}
+
+// Main runs the command line args, without the program's name, and returns the
+// exit status.
+func Main(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, e, args) }()
+	err := wait(ctx, e, done)
+	if err != nil {
+		e.fail(err)
+	}
+	return status(err)
+}
+
+// wait waits for a command to end. After a signal it does not wait long for one
+// that is waiting itself, for a pipe that nobody writes to or reads; it does for
+// one that is changing a file, which takes back or finishes what it has begun.
+func wait(ctx context.Context, e *env, done chan error) error {
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(time.Second):
+			if !e.held.Load() {
+				return context.Cause(ctx)
+			}
+		}
+	}
+}
+
+func run(ctx context.Context, e *env, args []string) error {
+	if len(args) == 0 {
+		return usagef("no command given")
+	}
+	switch args[0] {
+	case "-h", "--help":
+		args[0] = "help"
+	case "--version":
+		args[0] = "version"
+	}
+	c, ok := find(args[0])
+	if !ok {
+		return usagef("no command %q", args[0])
+	}
+	fs, run := c.flags()
+	switch err := fs.Parse(args[1:]); {
+	case errors.Is(err, pflag.ErrHelp):
+		return e.help(c)
+	case err != nil:
+		return errUsage{errors.Wrap(err, c.name)}
+	}
+	// -o "$UNSET" must not mean to change the core in place.
+	var empty error
+	fs.Visit(func(f *pflag.Flag) {
+		if f.Value.String() == "" {
+			empty = usagef("--%s: empty", f.Name)
+		}
+	})
+	if empty != nil {
+		return empty
+	}
+	return run(ctx, e, fs.Args())
+}
+
+// flags returns the command's flags, and what to run when they are parsed.
+func (c command) flags() (*pflag.FlagSet, runner) {
+	fs := pflag.NewFlagSet(c.name, pflag.ContinueOnError)
+	fs.Usage = func() {}
+	fs.SortFlags = false
+	return fs, c.setup(fs)
+}
+
+func status(err error) int {
+	var usage errUsage
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, errNoNote):
+		return exitNoNote
+	}
+	return exitFailed
+}
+
+// oneArg returns the one argument that a command takes.
+func oneArg(args []string, what string) (string, error) {
+	switch len(args) {
+	case 0:
+		return "", usagef("%s is missing", what)
+	case 1:
+		return args[0], nil
+	}
+	return "", usagef("one %s at a time, not %d", what, len(args))
+}

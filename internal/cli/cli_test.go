@@ -1,0 +1,393 @@
+package cli_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pkg/errors"
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/internal/cli"
+	"vmcsnote/internal/coretext"
+	"vmcsnote/internal/sparse"
+	"vmcsnote/internal/testcores"
+	"vmcsnote/record"
+	"vmcsnote/sysfs"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"vmcsnote": func() { os.Exit(cli.Main(os.Args[1:])) }})
+}
+
+// TestScripts runs the command line as people and kdump scripts do. Each script in testdata/script is named by what it
+// shows; go test -update writes the expected output in them anew.
+//
+// Besides testscript's own commands a script has vmcsnote, and
+//
+//	core NAME FILE            makes FILE that core of testdata/cores; NAME.blob is there too
+//	build TEXT FILE           makes FILE the core that the text in the file TEXT describes (internal/coretext)
+//	pair NAME                 sets PAIR to what /sys/kernel/vmcsinfo said in that core's kernel
+//	record FILE RELEASE PAIR [BLOB]
+//	                          makes FILE a record, with the note of the file BLOB in it
+//	[!] same A B              compares two files whole, sparse or not
+//	untouched STATUS ARGS     vmcsnote ARGS must exit with STATUS and leave everything in $WORK as it was
+//	refused NAME PATTERN      every command must refuse that core, from a file or a stream, with an error that matches
+//	                          PATTERN, as untouched 1
+//	interrupt SIGNAL FILE N ARGS
+//	                          vmcsnote ARGS, with the first N bytes of FILE on a standard input that then stalls and a
+//	                          standard output that nobody reads, must end at SIGNAL as untouched 1
+//	midway SIGNAL CORE ARGS   vmcsnote ARGS, at SIGNAL when CORE has begun to grow, must end as untouched 1, or go through
+//
+// and the condition mount: file systems can be mounted, in a namespace of their own.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                filepath.Join("testdata", "script"),
+		RequireUniqueNames: true,
+		UpdateScripts:      testcores.Update(),
+		Condition:          condition,
+		Setup: func(env *testscript.Env) error {
+			env.Values[tbKey{}] = env.T()
+			env.Vars = append(env.Vars, fastExit)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"build":     build,
+			"core":      core,
+			"interrupt": interrupt,
+			"midway":    midway,
+			"pair":      pair,
+			"record":    makeRecord,
+			"refused":   refused,
+			"same":      same,
+			"untouched": untouched,
+		},
+	})
+}
+
+// fastExit keeps go test -race from making every vmcsnote wait for a second before it exits.
+const fastExit = "GORACE=atexit_sleep_ms=0"
+
+type tbKey struct{}
+
+func tb(ts *testscript.TestScript) testing.TB { return ts.Value(tbKey{}).(testing.TB) }
+
+func condition(cond string) (bool, error) {
+	if cond != "mount" {
+		return false, errors.Errorf("unknown condition %q", cond)
+	}
+	return exec.Command("unshare", "-rm", "mount", "-t", "tmpfs", "none", "/tmp").Run() == nil, nil
+}
+
+// usage ends the script unless there are from least to most arguments.
+func usage(ts *testscript.TestScript, neg bool, args []string, least, most int) {
+	if neg || len(args) < least || len(args) > most {
+		ts.Fatalf("usage: see TestScripts")
+	}
+}
+
+func core(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 2, 2)
+	expand(ts, testcores.Image(tb(ts), args[0]), args[1])
+}
+
+func build(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 2, 2)
+	b, err := coretext.Build([]byte(ts.ReadFile(args[0])))
+	ts.Check(err)
+	im, err := sparse.New(b)
+	ts.Check(err)
+	expand(ts, im, args[1])
+}
+
+func expand(ts *testscript.TestScript, im *sparse.Image, file string) {
+	f, err := os.Create(ts.MkAbs(file))
+	ts.Check(err)
+	defer f.Close()
+	ts.Check(im.Expand(f))
+}
+
+func pair(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 1, 1)
+	ts.Setenv("PAIR", strings.TrimSpace(testcores.Pair(tb(ts), args[0])))
+}
+
+func makeRecord(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 3, 4)
+	p, err := sysfs.ParsePair(args[2])
+	ts.Check(err)
+	r := record.Record{
+		Pair: p, Release: args[1], BootID: "5f0d4f0c-6f8e-4d0c-9f0e-0c6a51a3a8b1",
+		Time: time.Date(2026, 11, 23, 4, 35, 0, 0, time.UTC),
+	}
+	if len(args) == 4 {
+		n, err := elfnote.FromBlob([]byte(ts.ReadFile(args[3])), elfnote.VMCSInfo, 0, binary.LittleEndian)
+		ts.Check(err)
+		r.Note = n.Encode(binary.LittleEndian)
+	}
+	ts.Check(record.WriteFile(ts.MkAbs(args[0]), r))
+}
+
+func same(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, false, args, 2, 2)
+	d := sparse.Diff(scan(ts, ts.MkAbs(args[0])), scan(ts, ts.MkAbs(args[1])))
+	switch {
+	case neg && d == nil:
+		ts.Fatalf("%s and %s do not differ", args[0], args[1])
+	case !neg && d != nil:
+		ts.Fatalf("%s is not %s: %v", args[0], args[1], d)
+	}
+}
+
+func scan(ts *testscript.TestScript, path string) *sparse.Image {
+	f, err := os.Open(path)
+	ts.Check(err)
+	defer f.Close()
+	im, err := sparse.Scan(f)
+	ts.Check(err)
+	return im
+}
+
+// A state is all there is in $WORK, by path.
+type state map[string]file
+
+type file struct {
+	mode  fs.FileMode
+	link  string
+	image *sparse.Image // of a regular file, else nil
+}
+
+func stateOf(ts *testscript.TestScript) state {
+	s := state{}
+	ts.Check(filepath.WalkDir(ts.Getenv("WORK"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		f := file{mode: info.Mode()}
+		switch {
+		case f.mode.IsRegular():
+			f.image = scan(ts, path)
+		case f.mode.Type() == fs.ModeSymlink:
+			f.link, err = os.Readlink(path)
+		}
+		s[path] = f
+		return err
+	}))
+	return s
+}
+
+// check ends the script if anything in $WORK is not as it was.
+func (was state) check(ts *testscript.TestScript) {
+	now := stateOf(ts)
+	for _, path := range slices.Sorted(maps.Keys(now)) {
+		if _, ok := was[path]; !ok {
+			ts.Fatalf("%s was left behind", path)
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(was)) {
+		f, g := was[path], now[path]
+		if f.mode != g.mode || f.link != g.link {
+			ts.Fatalf("%s has changed from %v %s to %v %s", path, f.mode, f.link, g.mode, g.link)
+		}
+		if f.image != nil {
+			if d := sparse.Diff(g.image, f.image); d != nil {
+				ts.Fatalf("%s has changed: %v", path, d)
+			}
+		}
+	}
+}
+
+func untouched(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 1, 99)
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	was := stateOf(ts)
+	checkStatus(ts, ts.Exec("vmcsnote", args[1:]...), want)
+	checkMessages(ts, ts.ReadFile("stderr"), want != 0 && !(want == 1 && args[1] == "verify"))
+	was.check(ts)
+}
+
+// checkStatus ends the script unless err, of an exec.Cmd, is that of an exit with status want.
+func checkStatus(ts *testscript.TestScript, err error, want int) {
+	got := 0
+	if err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit status %d, want %d (%v)", got, want, err)
+	}
+}
+
+// checkMessages ends the script unless what was said to a person keeps the rules of messages.go.
+func checkMessages(ts *testscript.TestScript, text string, failed bool) {
+	failures := 0
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		said, ok := strings.CutPrefix(line, "vmcsnote: ")
+		if !ok || strings.HasSuffix(line, ".") || strings.Contains(line, "%!") {
+			ts.Fatalf("found %q, expected a message that begins with vmcsnote: and has no full stop", line)
+		}
+		if said, ok = strings.CutPrefix(said, "error: "); ok {
+			failures++
+		}
+		parts := strings.Split(said, ": ")
+		if n := len(slices.Compact(slices.Clone(parts))); n < len(parts) {
+			ts.Fatalf("%q says the same thing twice", line)
+		}
+	}
+	if want := map[bool]int{true: 1}[failed]; failures != want {
+		ts.Fatalf("found %d errors on standard error, expected %d", failures, want)
+	}
+}
+
+func refused(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 2, 2)
+	expand(ts, testcores.Image(tb(ts), "deb-t1.blob"), "blob")
+	expand(ts, testcores.Image(tb(ts), args[0]), "vmcore")
+	defer os.Remove(ts.MkAbs("vmcore"))
+	was := stateOf(ts)
+	fromFile, fromStream := "vmcore: "+args[1], "standard input: "+args[1]
+	for _, c := range []struct{ line, pattern string }{
+		{"inject --blob blob vmcore", fromFile},
+		{"inject --blob blob -o out vmcore", fromFile},
+		{"inject --blob blob -o - vmcore", fromFile},
+		{"inject --blob blob -n vmcore", fromFile},
+		{"remove vmcore", fromFile},
+		{"remove -o out vmcore", fromFile},
+		{"inject --blob blob -o out -", fromStream},
+		{"inject --blob blob -o - -", fromStream},
+		{"remove -o - -", fromStream},
+	} {
+		ts.Logf("[%s]", c.line)
+		cmd, stdout, stderr := command(ts, strings.Fields(c.line))
+		in, err := os.Open(ts.MkAbs("vmcore"))
+		ts.Check(err)
+		cmd.Stdin, cmd.Stdout = in, stdout
+		err = cmd.Run()
+		in.Close()
+		ts.Logf("%s%s", stdout, stderr)
+		checkStatus(ts, err, 1)
+		checkMessages(ts, stderr.String(), true)
+		if !regexp.MustCompile(`(?m)^vmcsnote: error: ` + c.pattern).MatchString(stderr.String()) {
+			ts.Fatalf("no match for %q", c.pattern)
+		}
+		if stdout.Len() > 0 {
+			ts.Fatalf("something was written to standard output")
+		}
+		was.check(ts)
+	}
+}
+
+// command prepares to run vmcsnote.
+func command(ts *testscript.TestScript, args []string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
+	cmd = exec.Command("vmcsnote", args...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), fastExit)
+	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
+	cmd.Stderr = stderr
+	return cmd, stdout, stderr
+}
+
+// patience is how long a process may take to end once it has its signal.
+const patience = 5 * time.Second
+
+func interrupt(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 4, 99)
+	size, err := strconv.ParseInt(args[2], 0, 64)
+	ts.Check(err)
+	src, err := os.Open(ts.MkAbs(args[1]))
+	ts.Check(err)
+	defer src.Close()
+	was := stateOf(ts)
+	cmd, _, stderr := command(ts, args[3:])
+	in, feed, err := os.Pipe()
+	ts.Check(err)
+	defer feed.Close()
+	cmd.Stdin = in
+	_, err = cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	in.Close()
+	_, err = io.CopyN(feed, src, size)
+	ts.Check(err)
+	for range 100 { // until it has taken it all
+		left, err := unix.IoctlGetInt(int(feed.Fd()), unix.TIOCINQ)
+		ts.Check(err)
+		time.Sleep(50 * time.Millisecond) // and has come to where it waits
+		if left == 0 {
+			break
+		}
+	}
+	err = end(ts, cmd, args[0])
+	ts.Stderr().Write(stderr.Bytes())
+	checkStatus(ts, err, 1)
+	checkMessages(ts, stderr.String(), true)
+	was.check(ts)
+}
+
+func midway(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 3, 99)
+	path := ts.MkAbs(args[1])
+	info, err := os.Stat(path)
+	ts.Check(err)
+	was := stateOf(ts)
+	cmd, _, stderr := command(ts, args[2:])
+	ts.Check(cmd.Start())
+	for start := time.Now(); time.Since(start) < patience; {
+		now, err := os.Stat(path)
+		ts.Check(err)
+		if now.Size() != info.Size() {
+			break
+		}
+	}
+	if err = end(ts, cmd, args[0]); err == nil {
+		return
+	}
+	ts.Stderr().Write(stderr.Bytes())
+	checkStatus(ts, err, 1)
+	checkMessages(ts, stderr.String(), true)
+	was.check(ts)
+}
+
+// end sends the process a signal and waits for it.
+func end(ts *testscript.TestScript, cmd *exec.Cmd, name string) error {
+	sig := unix.SignalNum("SIG" + name)
+	if sig == 0 {
+		ts.Fatalf("unknown signal %s", name)
+	}
+	if err := cmd.Process.Signal(sig); !errors.Is(err, os.ErrProcessDone) {
+		ts.Check(err)
+	}
+	done := make(chan error)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(patience):
+		cmd.Process.Kill()
+		<-done
+		ts.Fatalf("still there %v after SIG%s", patience, name)
+		return nil
+	}
+}

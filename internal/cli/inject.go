@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/pkg/errors"
+	"github.com/spf13/pflag"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/vmcore"
+	"vmcsnote/vmcs"
+)
+
+// errDiffers: the core has a note of that name with other contents.
+var errDiffers = errors.New("there is another one already")
+
+func injectCommand() command {
+	return command{
+		name:  "inject",
+		args:  "VMCORE",
+		short: "add the note to a core",
+		long: `Adds the VMCSINFO note to an ELF core next to VMCOREINFO, in place unless -o is
+given. At every moment the file is the old core or the new one, whatever dies.
+VMCORE may be - for a stream, which is passed on in one pass.
+
+Without --blob, --pair, --record or --search the note is taken from the record
+in ` + defaultRecord + `, then from /sys/kernel/vmcsinfo (either only where
+it is of the core's kernel), then from the core's own memory, as with --search,
+but not in a capture environment, and not out of a stream; which one it was is
+said. Without any the exit status is 3, as for a --record FILE that is not
+there. The very same note being in the core already is no error.`,
+		setup: func(fs *pflag.FlagSet) runner {
+			var src sourceFlags
+			var chg changeFlags
+			src.add(fs)
+			replace := fs.Bool("replace", false, "replace a note of that name that has other contents")
+			chg.add(fs)
+			return func(ctx context.Context, e *env, args []string) error {
+				path, err := oneArg(args, "VMCORE")
+				if err != nil {
+					return err
+				}
+				if err := src.check(); err != nil {
+					return err
+				}
+				return chg.change(ctx, e, path, func(ctx context.Context, c *vmcore.Core, whole bool, r *changeReport) (decision, error) {
+					f := finder{&src, e, c, whole}
+					s, err := f.find(ctx)
+					if err != nil {
+						return decision{}, err
+					}
+					e.from(s)
+					r.Source, r.NoteSize = s.kind, len(s.note.Desc)
+					if n := s.note; n.Name == elfnote.VMCSInfo {
+						if _, err := vmcs.ParseNote(n.Desc); err != nil {
+							e.say("warning: no VMCS layout can be read out of it: %v", err)
+						}
+					}
+					return decideInject(c, s.note, *replace)
+				})
+			}
+		},
+	}
+}
+
+// decideInject says how to add n to the notes.
+func decideInject(c *vmcore.Core, n elfnote.Note, replace bool) (decision, error) {
+	s := c.Notes()
+	is := byName(s, n.Name)
+	if len(is) > 1 {
+		return decision{}, withHint{
+			errors.Errorf("%d notes are named %s, for two at %#x and %#x, expected at most one",
+				len(is), n.Name, c.NotesOff()+s.Notes[is[0]].Off, c.NotesOff()+s.Notes[is[1]].Off),
+			"vmcsnote show tells them apart, vmcsnote remove takes the last one out",
+		}
+	}
+	if len(is) == 0 {
+		return decision{s.Insert(n), s.Append(n), n.Name + " added, " + size(n.Size())}, nil
+	}
+	was, err := s.Note(is[0], elfnote.MaxBlob)
+	if err == nil && was.Equal(n) {
+		return decision{why: n.Name + " is there already, the very same"}, nil
+	}
+	if !replace {
+		return decision{}, withHint{
+			errors.Wrapf(errDiffers, "%s, %d bytes where the new one has %d", n.Name, s.Notes[is[0]].DescSize, len(n.Desc)),
+			"--replace puts the new one in its place; vmcsnote show tells what is there",
+		}
+	}
+	sp := s.Replace(is[0], n)
+	return decision{sp, sp, n.Name + " replaced, " + size(n.Size())}, nil
+}

@@ -1,0 +1,214 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/pkg/errors"
+	"golang.org/x/sys/unix"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/record"
+	"vmcsnote/sysfs"
+	"vmcsnote/vmcore"
+)
+
+// Everything that is said to a person is said here. The rules: results go to
+// standard output, all else to standard error; lower case, no full stop;
+// "vmcsnote: error: …", then "vmcsnote: hint: …" with the cure, where one is
+// known. What comes out of a dump is printed with control characters escaped.
+
+// say tells a person something that is no result.
+func (e *env) say(format string, args ...any) {
+	if e.doing != "" {
+		fmt.Fprintln(e.stderr)
+		e.doing = ""
+	}
+	fmt.Fprintf(e.stderr, "vmcsnote: "+format+"\n", args...)
+}
+
+// fail tells a person what went wrong, and the cure.
+func (e *env) fail(err error) {
+	if errors.Is(err, errFindings) {
+		return // they have been printed
+	}
+	e.say("error: %v", err)
+	if h := hint(err); h != "" {
+		e.say("hint: %s", h)
+	}
+}
+
+// A hinted error knows its cure.
+type hinted interface{ Hint() string }
+
+// withHint adds the cure to an error.
+type withHint struct {
+	error
+	cure string
+}
+
+func (e withHint) Hint() string  { return e.cure }
+func (e withHint) Unwrap() error { return e.error }
+
+// hint returns the cure for an error, or "".
+func hint(err error) string {
+	var usage errUsage
+	var own hinted
+	switch {
+	case errors.As(err, &usage):
+		return "vmcsnote help lists the commands, vmcsnote help COMMAND its flags"
+	case errors.As(err, &own) && own.Hint() != "":
+		return own.Hint()
+	case errors.Is(err, errNoNote):
+		return "no kernel publishes it by itself: --blob, --pair or --record say where to take it from"
+	case errors.Is(err, elfnote.ErrBlob):
+		return "--blob and the memory behind a pair hold one complete VMCSINFO note, or the text that begins with REVISION_ID="
+	case errors.Is(err, vmcore.ErrNotCore):
+		return "vmcsnote takes ELF cores: /proc/vmcore, makedumpfile -E and QEMU's dump-guest-memory"
+	case errors.Is(err, vmcore.ErrBusy):
+		return "wait until it has ended"
+	case errors.Is(err, vmcore.ErrExists):
+		return "--force replaces it"
+	case errors.Is(err, vmcore.ErrSameFile):
+		return "leave -o out to change the core in place"
+	case errors.Is(err, vmcore.ErrNoPlace):
+		return "write a copy with -o, on a file system that has the room"
+	case errors.Is(err, vmcore.ErrTruncated):
+		return "what came was passed on; find out why the writer of the dump ended"
+	case errors.Is(err, vmcore.ErrChanged):
+		return "wait until whoever writes the dump has ended (makedumpfile, cp), then try again"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "make room, or write a copy with -o on another file system"
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return "chmod u+w it, run as root, or write a copy with -o"
+	case errors.Is(err, context.Canceled):
+		return "stopped by a signal; the core is as it was"
+	}
+	return ""
+}
+
+// size prints a number of bytes for people.
+func size(n int64) string {
+	switch {
+	case n < 10_000:
+		return fmt.Sprintf("%d bytes", n)
+	case n < 10_000_000:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	case n < 10_000_000_000:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+}
+
+// changed tells what became of a core.
+func (e *env) changed(r changeReport) {
+	where := r.File
+	if r.Output != "" {
+		where = r.Output
+	}
+	if where == "-" {
+		where = "standard output"
+	}
+	if !r.Changed {
+		e.say("%s: %s", where, r.why)
+		return
+	}
+	how := map[vmcore.Placement]string{
+		vmcore.Slack: "within the room behind the notes",
+		vmcore.Clone: "a clone with all memory shifted by whole pages took the file's place",
+		vmcore.Evict: "the first segments moved to the end of the file",
+		vmcore.Copy:  "all memory shifted by whole pages",
+	}[r.Placement]
+	e.say("%s: %s (%s: %s)", where, r.why, r.Placement, how)
+}
+
+// recorded tells what was kept.
+func (e *env) recorded(path, where string, r record.Record) {
+	if len(r.Note) > 0 {
+		e.say("%s: VMCSINFO recorded, %s, of kernel %s, at %s", path, size(int64(len(r.Note))), name(r.Release), where)
+	} else {
+		e.say("%s: the pair %s recorded, of kernel %s", path, pairText(r.Pair), name(r.Release))
+	}
+}
+
+// json prints one document.
+func (e *env) json(v any) error {
+	enc := json.NewEncoder(e.stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// name prints a name out of a dump.
+func name(s string) string { return printable(s, "") }
+
+// printable escapes what a terminal could take for a command.
+func printable(s, keep string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c >= ' ' && c < 0x7f && c != '\\' || strings.IndexByte(keep, c) >= 0 {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, `\x%02x`, c)
+		}
+	}
+	return b.String()
+}
+
+// progress returns a function that shows how far a long copy is, or nil where
+// nobody watches.
+func (e *env) progress(what string) func(done, total int64) {
+	f, ok := e.stderr.(*os.File)
+	if !ok || !isTerminal(f) {
+		return nil
+	}
+	last := int64(-1)
+	return func(done, total int64) {
+		if pct := done * 100 / max(total, 1); pct != last && total > 64<<20 {
+			last = pct
+			e.doing = what
+			fmt.Fprintf(f, "\rvmcsnote: %s %3d %%", what, pct)
+		}
+	}
+}
+
+// progressDone ends the progress of what was done: tables and new notes, which
+// are not counted, have been written, too.
+func (e *env) progressDone() {
+	if e.doing != "" {
+		fmt.Fprintf(e.stderr, "\rvmcsnote: %s 100 %%", e.doing)
+	}
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// plural prints a number of things.
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// faults warns of what a core's readers will choke on, note or no note.
+func (e *env) faults(c *vmcore.Core) {
+	for _, f := range c.Verify() {
+		if !f.Remark {
+			e.say("warning: %s: %s", f.Text, f.Readers)
+		}
+	}
+}
+
+// from tells where a note was found.
+func (e *env) from(s source) {
+	e.say("the note comes from %s", s.where)
+}
+
+func pairText(p sysfs.Pair) string { return fmt.Sprintf("%q", p.String()) }

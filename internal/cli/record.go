@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"github.com/pkg/errors"
+	"github.com/spf13/pflag"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/record"
+	"vmcsnote/sysfs"
+)
+
+func recordCommand() command {
+	return command{
+		name:  "record",
+		short: "keep the running kernel's note for its capture environment",
+		long: `Reads the pair in /sys/kernel/vmcsinfo and the note that it leads to, through
+/dev/mem or else /proc/kcore, and writes both to one small text file, with the
+kernel's release and the boot's id. Run it when kdump has been armed, and let
+the file be part of the capture environment: inject finds it there.
+
+Where neither device can be read, the pair is kept alone: inject reads the note
+out of the crashed kernel's memory then. Without a pair the exit status is 3.`,
+		setup: func(fs *pflag.FlagSet) runner {
+			src := sourceFlags{name: elfnote.VMCSInfo}
+			output := fs.StringP("output", "o", "", "write to `FILE` (default "+defaultRecord+")")
+			fs.StringVar(&src.memory, "memory", "auto", "read the memory from `WHERE`: devmem, kcore, or auto for these in turn")
+			fs.StringVar(&src.root, "root", "/", "look for /sys, /proc, /dev and /etc below `DIR`")
+			return func(_ context.Context, e *env, args []string) error {
+				if len(args) > 0 {
+					return usagef("record takes no arguments")
+				}
+				if src.memory == "vmcore" {
+					return usagef("--memory vmcore: the running kernel has no core")
+				}
+				if err := src.check(); err != nil {
+					return err
+				}
+				path := *output
+				if path == "" {
+					path = filepath.Join(src.root, defaultRecord)
+				}
+				return recordNote(e, &finder{sourceFlags: &src, e: e}, path)
+			}
+		},
+	}
+}
+
+// recordNote writes the record of the running kernel to path.
+func recordNote(e *env, f *finder, path string) error {
+	r, err := runningKernel(sysfs.New(f.root))
+	if err != nil {
+		return err
+	}
+	s, err := f.fromPair(r.Pair, source{where: pairText(r.Pair)})
+	switch {
+	case errors.Is(err, elfnote.ErrBlob):
+		return err // memory could be read, and holds no note
+	case err != nil:
+		e.say("warning: %v", err)
+		e.say("the pair is kept alone")
+	default:
+		r.Note = s.note.Encode(f.order())
+	}
+	if err := record.WriteFile(path, r); err != nil {
+		return named(path, err)
+	}
+	e.recorded(path, s.where, r)
+	return nil
+}
+
+// runningKernel returns a record of the running kernel, but for the note.
+func runningKernel(sys sysfs.FS) (record.Record, error) {
+	r := record.Record{Time: time.Now().UTC().Truncate(time.Second)}
+	capture, err := sys.InCapture()
+	if err != nil {
+		return r, err
+	}
+	if capture {
+		return r, withHint{errors.New("this is a capture kernel: what it publishes is of no use for the crashed one"),
+			"record the kernel that may crash, while it runs"}
+	}
+	if r.Pair, err = sys.VMCSInfo(); errors.Is(err, sysfs.ErrNoPair) {
+		return r, errors.Wrap(errNoNote, err.Error())
+	} else if err != nil {
+		return r, err
+	}
+	if r.Release, err = sys.Release(); err != nil {
+		return r, err
+	}
+	r.BootID, err = sys.BootID()
+	return r, err
+}

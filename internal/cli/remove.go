@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/pflag"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/vmcore"
+)
+
+func removeCommand() command {
+	return command{
+		name:  "remove",
+		args:  "VMCORE",
+		short: "take the note out again",
+		long: `Takes the VMCSINFO note out of an ELF core. A core whose memory had to shift to
+make room for it shifts back: after inject -o and remove, the file is the
+original byte for byte, and so it is after an injection into the room behind the
+notes. Where the first segments moved to the end of the file, they stay there.
+A core without the note is left as it is; of several the last one is taken out.`,
+		setup: func(fs *pflag.FlagSet) runner {
+			noteName := fs.String("name", elfnote.VMCSInfo, "`NAME` of the note")
+			var chg changeFlags
+			chg.add(fs)
+			return func(ctx context.Context, e *env, args []string) error {
+				path, err := oneArg(args, "VMCORE")
+				if err != nil {
+					return err
+				}
+				return chg.change(ctx, e, path, func(_ context.Context, c *vmcore.Core, _ bool, r *changeReport) (decision, error) {
+					s := c.Notes()
+					is := byName(s, *noteName)
+					if len(is) == 0 {
+						return decision{why: "there is no " + name(*noteName) + " note in it"}, nil
+					}
+					last := is[len(is)-1]
+					sp := s.Remove(last)
+					r.NoteSize = int(s.Notes[last].DescSize)
+					why := name(*noteName) + " removed, " + size(sp.Del)
+					if more := len(is) - 1; more > 0 {
+						why += fmt.Sprintf(", the last of %d", len(is))
+					}
+					return decision{sp, sp, why}, nil
+				})
+			}
+		},
+	}
+}

@@ -1,0 +1,260 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/pkg/errors"
+	"github.com/spf13/pflag"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/record"
+	"vmcsnote/vmcore"
+	"vmcsnote/vmcs"
+)
+
+// A showReport is what show knows of one file. Its JSON names are fixed.
+type showReport struct {
+	File     string        `json:"file"`
+	Format   string        `json:"format"`
+	Notes    []noteReport  `json:"notes"`
+	VMCSInfo *layoutReport `json:"vmcsinfo,omitempty"`
+	Record   *recordReport `json:"record,omitempty"`
+
+	raw []byte // VMCSINFO's descriptor
+}
+
+type noteReport struct {
+	Name   string `json:"name"`
+	Type   uint32 `json:"type"`
+	Size   int64  `json:"size"`   // of the descriptor, bytes
+	Offset string `json:"offset"` // of the note in the file, hex
+}
+
+type layoutReport struct {
+	RevisionID string        `json:"revision_id"`
+	Fields     []fieldReport `json:"fields"`
+	Warnings   []string      `json:"warnings,omitempty"`
+}
+
+type fieldReport struct {
+	Name     string `json:"name"`
+	Encoding string `json:"encoding"` // hex; empty for a name that is not known
+	Offset   string `json:"offset"`   // in the VMCS page, hex
+	Width    int    `json:"width"`    // bytes
+}
+
+type recordReport struct {
+	Pair    string `json:"pair"`
+	Release string `json:"release"`
+	BootID  string `json:"boot_id"`
+	Time    string `json:"time"`
+}
+
+// maxWarnings is how many warnings about a note people are shown.
+const maxWarnings = 3
+
+func showCommand() command {
+	return command{
+		name:  "show",
+		args:  "FILE",
+		short: "print what is in a core, a blob or a record",
+		long: `Lists every note of a core: index, name, type, size of its descriptor in bytes,
+file offset, and what it is; then prints VMCSINFO's text. A blob (one note, as
+/sys/kernel/vmcsinfo leads to it) and a record are shown likewise.`,
+		setup: func(fs *pflag.FlagSet) runner {
+			asJSON := fs.Bool("json", false, "print one JSON document")
+			noteName := fs.String("note", "", "print the descriptor of the note `NAME` as it is, and nothing else")
+			return func(ctx context.Context, e *env, args []string) error {
+				path, err := oneArg(args, "FILE")
+				if err != nil {
+					return err
+				}
+				if *noteName != "" {
+					if *asJSON {
+						return usagef("--note and --json both want standard output")
+					}
+					return named(path, showNote(e.stdout, path, *noteName))
+				}
+				r, err := show(path)
+				if err != nil {
+					return named(path, err)
+				}
+				if *asJSON {
+					return e.json(r)
+				}
+				return e.show(r)
+			}
+		},
+	}
+}
+
+// show looks at a file, whatever it is.
+func show(path string) (*showReport, error) {
+	b, err := beginning(path)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case record.Looks(b):
+		return showRecord(path)
+	case looksLikeNote(b):
+		return showBlob(path)
+	}
+	c, err := vmcore.OpenFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	r := &showReport{File: path, Format: c.Format(), Notes: []noteReport{}}
+	for _, n := range c.Notes().Notes {
+		r.Notes = append(r.Notes, noteReport{n.Name, n.Type, n.DescSize, fmt.Sprintf("%#x", c.NotesOff()+n.Off)})
+	}
+	if n, ok := readVMCSInfo(c.Core); ok {
+		r.layout(n)
+	}
+	return r, nil
+}
+
+// showNote prints one note's descriptor as it is, however large.
+func showNote(w io.Writer, path, name string) error {
+	b, err := beginning(path)
+	if err != nil {
+		return err
+	}
+	if record.Looks(b) || looksLikeNote(b) {
+		r, err := show(path)
+		if err == nil && (name != elfnote.VMCSInfo || len(r.Notes) == 0) {
+			err = errors.Errorf("no note is named %q", name)
+		}
+		if err == nil {
+			_, err = w.Write(r.raw)
+		}
+		return err
+	}
+	c, err := vmcore.OpenFile(path)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	is := byName(c.Notes(), name)
+	if len(is) == 0 {
+		return errors.Errorf("no note is named %q", name)
+	}
+	_, err = io.Copy(w, c.Notes().Desc(is[0]))
+	return err
+}
+
+func showRecord(path string) (*showReport, error) {
+	rec, err := record.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &showReport{File: path, Format: "record", Notes: []noteReport{}, Record: &recordReport{
+		Pair: rec.Pair.String(), Release: rec.Release, BootID: rec.BootID, Time: rec.Time.UTC().Format("2006-01-02T15:04:05Z"),
+	}}
+	if len(rec.Note) == 0 {
+		return r, nil
+	}
+	return r, r.blob(rec.Note)
+}
+
+func showBlob(path string) (*showReport, error) {
+	b, err := readBounded(path, elfnote.MaxBlob)
+	if err != nil {
+		return nil, err
+	}
+	r := &showReport{File: path, Format: "blob"}
+	return r, r.blob(b)
+}
+
+func (r *showReport) blob(b []byte) error {
+	n, err := elfnote.FromBlob(b, elfnote.VMCSInfo, 0, binary.LittleEndian)
+	if err != nil {
+		return err
+	}
+	r.Notes = []noteReport{{n.Name, n.Type, int64(len(n.Desc)), "0x0"}}
+	r.layout(n)
+	return nil
+}
+
+// layout decodes the VMCSINFO note, as far as that can be done.
+func (r *showReport) layout(n elfnote.Note) {
+	r.raw = n.Desc
+	l, err := vmcs.ParseNote(n.Desc)
+	if err != nil {
+		r.VMCSInfo = &layoutReport{Fields: []fieldReport{}, Warnings: []string{err.Error()}}
+		return
+	}
+	v := &layoutReport{RevisionID: fmt.Sprintf("%#x", l.RevisionID), Warnings: l.Warnings}
+	for _, e := range l.Entries {
+		f := fieldReport{Name: e.Name, Offset: fmt.Sprintf("%#x", e.Offset), Width: e.Width}
+		if e.Known {
+			f.Encoding = e.Encoding.String()
+		}
+		v.Fields = append(v.Fields, f)
+	}
+	r.VMCSInfo = v
+}
+
+// beginning returns the first bytes of a file: enough to tell what it is.
+func beginning(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b := make([]byte, 64)
+	n, err := io.ReadFull(f, b)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return b[:n], err
+}
+
+// looksLikeNote tells a blob from a core by its first bytes: the note's header
+// and name, or the text alone.
+func looksLikeNote(b []byte) bool {
+	head := elfnote.Note{Name: elfnote.VMCSInfo}.Encode(binary.LittleEndian)
+	return bytes.HasPrefix(b, []byte("REVISION_ID=")) ||
+		len(b) > len(head) && bytes.Equal(b[:4], head[:4]) && bytes.HasPrefix(b[elfnote.HeaderSize:], head[elfnote.HeaderSize:])
+}
+
+// show prints the report for people.
+func (e *env) show(r *showReport) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n", r.File, r.Format)
+	if rec := r.Record; rec != nil {
+		fmt.Fprintf(&b, "pair: %s\nrelease: %s\nboot id: %s\ntime: %s\n", rec.Pair, name(rec.Release), name(rec.BootID), rec.Time)
+	}
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "#\tname\ttype\tsize\toffset\twhat it is")
+	for i, n := range r.Notes {
+		fmt.Fprintf(w, "%d\t%s\t%#x\t%d\t%s\t%s\n", i, name(n.Name), n.Type, n.Size, n.Offset, vmcore.NoteKind(n.Name, n.Type))
+	}
+	w.Flush()
+	if r.VMCSInfo != nil {
+		r.vmcsinfo(&b)
+	}
+	_, err := io.WriteString(e.stdout, b.String())
+	return err
+}
+
+// vmcsinfo prints the note itself.
+func (r *showReport) vmcsinfo(b *strings.Builder) {
+	fmt.Fprintf(b, "\nVMCSINFO: revision id %s, %s\n", orUnknown(r.VMCSInfo.RevisionID), plural(len(r.VMCSInfo.Fields), "field"))
+	for i, s := range r.VMCSInfo.Warnings {
+		if i == maxWarnings {
+			fmt.Fprintf(b, "warning: and %s more, in --json\n", plural(len(r.VMCSInfo.Warnings)-i, "warning"))
+			break
+		}
+		fmt.Fprintf(b, "warning: %s\n", name(s))
+	}
+	b.WriteString(printable(string(r.raw), "\n\t"))
+}

@@ -1,0 +1,403 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pkg/errors"
+	"github.com/spf13/pflag"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/physmem"
+	"vmcsnote/record"
+	"vmcsnote/sysfs"
+	"vmcsnote/vmcore"
+	"vmcsnote/vmcs"
+)
+
+// defaultRecord is where record puts what inject looks for.
+const defaultRecord = "/etc/vmcsnote/record"
+
+// sourceFlags say where a note comes from.
+type sourceFlags struct {
+	blob, pair, record string
+	search             bool
+	memory             string
+	name               string
+	typ                uint32
+	root               string
+}
+
+func (f *sourceFlags) add(fs *pflag.FlagSet) {
+	fs.StringVar(&f.blob, "blob", "", "take the note from `FILE`: a complete note, or the text alone")
+	fs.StringVar(&f.pair, "pair", "", "take it from physical memory at `\"ADDR SIZE\"`, both hexadecimal")
+	fs.StringVar(&f.record, "record", "", "take it from `FILE`, a record of the running kernel")
+	fs.BoolVar(&f.search, "search", false, "look for it in the core's own memory; not in a stream")
+	fs.StringVar(&f.memory, "memory", "auto", "read the pair's memory from `WHERE`: vmcore (the core itself; not a stream), devmem, kcore, or auto for these in turn")
+	fs.StringVar(&f.name, "name", elfnote.VMCSInfo, "`NAME` of the note")
+	fs.Uint32Var(&f.typ, "type", 0, "n_type of the note, a `NUMBER`")
+	fs.StringVar(&f.root, "root", "/", "look for /sys, /proc, /dev and /etc below `DIR`")
+}
+
+// check refuses what contradicts itself, before any file is touched.
+func (f *sourceFlags) check() error {
+	var given []string
+	for _, s := range []struct {
+		flag string
+		set  bool
+	}{{"--blob", f.blob != ""}, {"--pair", f.pair != ""}, {"--record", f.record != ""}, {"--search", f.search}} {
+		if s.set {
+			given = append(given, s.flag)
+		}
+	}
+	switch {
+	case len(given) > 1:
+		return usagef("%s: one source at a time", strings.Join(given, ", "))
+	case f.name == "" || len(f.name) > 15:
+		return usagef("--name: makedumpfile reads names of 1 to 15 bytes, not %d", len(f.name))
+	case f.name != elfnote.VMCSInfo && (len(given) == 0 || f.record != ""):
+		return usagef("--name %s: say where it comes from, by --blob, --pair or --search", f.name)
+	}
+	switch f.memory {
+	case "auto", "vmcore", "devmem", "kcore":
+		return nil
+	}
+	return usagef("--memory %q: expected auto, vmcore, devmem or kcore", f.memory)
+}
+
+// A source is a note and where it was found.
+type source struct {
+	kind  string // as in --json: blob, pair, record, sysfs, search
+	where string // for people
+	note  elfnote.Note
+	core  bool // read from the core's own memory
+}
+
+// A finder looks for a note on behalf of one core.
+type finder struct {
+	*sourceFlags
+	e     *env
+	core  *vmcore.Core
+	whole bool // the core's memory can be read: it is no stream
+}
+
+// order is the byte order of the core's notes. Without a core it is that of the
+// processors that have a VMCS.
+func (f *finder) order() binary.ByteOrder {
+	if f.core == nil {
+		return binary.LittleEndian
+	}
+	return f.core.Order
+}
+
+// find returns the note of the first source there is, in the order that doc/
+// promises. Without any it fails with errNoNote.
+func (f *finder) find(ctx context.Context) (source, error) {
+	switch {
+	case f.blob != "":
+		return f.fromBlob()
+	case f.pair != "":
+		p, err := sysfs.ParsePair(f.pair)
+		if err != nil {
+			return source{}, errSource{errors.Wrap(err, "--pair")}
+		}
+		return f.fromPair(p, source{kind: "pair", where: "--pair " + pairText(p)})
+	case f.record != "":
+		return f.fromRecord(f.record)
+	case f.search:
+		return f.fromSearch(ctx)
+	}
+	for _, try := range []func(context.Context) (source, error){f.defaultRecord, f.fromSysfs, f.searchAtDesk} {
+		s, err := try(ctx)
+		if !errors.Is(err, errNoNote) {
+			return s, err
+		}
+	}
+	return source{}, errNoNote
+}
+
+// An errSource is an error of where a note was to come from, not of the core.
+type errSource struct{ error }
+
+func (e errSource) Unwrap() error { return e.error }
+
+func (f *finder) fromBlob() (source, error) {
+	b, err := readBounded(f.blob, elfnote.MaxBlob)
+	if err != nil {
+		return source{}, errSource{err}
+	}
+	n, err := elfnote.FromBlob(b, f.name, f.typ, f.order())
+	if err != nil {
+		return source{}, errSource{errors.Wrap(err, f.blob)}
+	}
+	return source{kind: "blob", where: f.blob, note: n}, nil
+}
+
+// fromPair reads the memory that the pair leads to. Wherever it is read from,
+// only a blob with the note in it counts: an address of another boot leads to
+// other bytes. The note may end before the buffer does, and a filtered dump
+// holds no page of zeros; what was read before such a page will do.
+func (f *finder) fromPair(p sysfs.Pair, s source) (source, error) {
+	var failed []error
+	for _, m := range f.memories() {
+		b, err := m.read(p)
+		if n, err2 := f.note(b); err2 == nil {
+			s.note = n
+			s.where += ", read from " + m.name
+			s.core = m.name == theCore
+			return s, nil
+		} else if err == nil {
+			err = err2
+		}
+		if dev := (*physmem.Error)(nil); !errors.As(err, &dev) { // that names itself
+			err = errors.Wrap(err, m.name)
+		}
+		failed = append(failed, err)
+	}
+	return source{}, noMemory{p, failed}
+}
+
+// note takes the note out of a kernel's buffer. That of the patches' version 2
+// holds the descriptor alone: records, and no count of them.
+func (f *finder) note(b []byte) (elfnote.Note, error) {
+	n, err := elfnote.FromBlob(b, f.name, f.typ, f.order())
+	if err == nil || f.name != elfnote.VMCSInfo {
+		return n, err
+	}
+	if l, err2 := vmcs.ParseNote(b); err2 == nil && l.Form == vmcs.FormRecords {
+		return elfnote.Note{Name: f.name, Type: f.typ, Desc: bytes.TrimRight(b, "\x00")}, nil
+	}
+	return n, err
+}
+
+// A memory is one place to read physical memory from.
+type memory struct {
+	name string
+	read func(sysfs.Pair) ([]byte, error)
+}
+
+// theCore is the name of the memory that is the core's own.
+const theCore = "the core"
+
+// memories lists where to read, in order. The core comes first: it works
+// without any privilege, and holds the right kernel's memory or none.
+func (f *finder) memories() []memory {
+	var ms []memory
+	want := func(s string) bool { return f.memory == s || f.memory == "auto" }
+	if want("vmcore") && (f.whole || f.memory == "vmcore") {
+		ms = append(ms, memory{theCore, func(p sysfs.Pair) ([]byte, error) {
+			if !f.whole {
+				return nil, errors.New("a stream's memory is not there yet when the note is needed")
+			}
+			b := make([]byte, p.Size)
+			n, err := f.core.ReadPhys(b, p.Addr)
+			return b[:n], err
+		}})
+	}
+	if want("devmem") {
+		ms = append(ms, device("/dev/mem", func() (physmem.Reader, error) { return physmem.OpenDevMem(f.root) }))
+	}
+	if want("kcore") {
+		ms = append(ms, device("/proc/kcore", func() (physmem.Reader, error) { return physmem.OpenKCore(f.root) }))
+	}
+	return ms
+}
+
+func device(name string, open func() (physmem.Reader, error)) memory {
+	return memory{name, func(p sysfs.Pair) ([]byte, error) {
+		r, err := open()
+		if err != nil {
+			return nil, err
+		}
+		defer r.Close()
+		b := make([]byte, p.Size)
+		n, err := r.ReadPhys(b, p.Addr)
+		return b[:n], err
+	}}
+}
+
+// noMemory: nowhere does the pair lead to a note.
+type noMemory struct {
+	pair   sysfs.Pair
+	failed []error
+}
+
+func (e noMemory) Error() string {
+	s := make([]string, len(e.failed))
+	for i, err := range e.failed {
+		s[i] = err.Error()
+	}
+	return fmt.Sprintf("the pair %s leads to no note: %s", pairText(e.pair), strings.Join(s, "; "))
+}
+
+func (e noMemory) Unwrap() []error { return e.failed }
+
+// Hint is the one place's cure where only one was asked for.
+func (e noMemory) Hint() string {
+	var one hinted
+	if len(e.failed) == 1 && errors.As(e.failed[0], &one) {
+		return one.Hint()
+	}
+	return "--search looks for the note in all of the core's memory; --record and --blob need none"
+}
+
+// fromRecord takes the note that record has read. Where the record is of
+// another boot, its address is stale, but its note is not: layouts depend on
+// the processor and its microcode.
+func (f *finder) fromRecord(path string) (source, error) {
+	r, err := record.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return source{}, errors.Wrap(errNoNote, err.Error())
+	}
+	if err != nil {
+		return source{}, errSource{err}
+	}
+	s := source{kind: "record", where: fmt.Sprintf("the record %s of %s", path, r.Time.UTC().Format("2006-01-02 15:04 UTC"))}
+	if rel := osRelease(f.core); rel != "" && r.Release != rel {
+		s.where += fmt.Sprintf(", of another kernel (%s, the core's is %s)", name(r.Release), name(rel))
+	}
+	if len(r.Note) == 0 { // its memory could not be read at the time
+		return f.fromPair(r.Pair, s)
+	}
+	s.note, err = elfnote.FromBlob(r.Note, elfnote.VMCSInfo, 0, f.core.Order)
+	return s, errors.Wrap(err, path)
+}
+
+// defaultRecord takes the record at its default place, if it is of the core's
+// kernel: on a desk it is not.
+func (f *finder) defaultRecord(context.Context) (source, error) {
+	path := filepath.Join(f.root, defaultRecord)
+	r, err := record.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return source{}, errNoNote
+	}
+	if rel := osRelease(f.core); err == nil && r.Release != rel {
+		f.e.say("%s is of kernel %s, the core %s: not used", path, name(r.Release), ofKernel(f.core))
+		return source{}, errNoNote
+	}
+	return f.fromRecord(path)
+}
+
+// fromSysfs takes the pair that the running kernel publishes, if that is the
+// core's kernel. In a capture environment it is not.
+func (f *finder) fromSysfs(context.Context) (source, error) {
+	sys := sysfs.New(f.root)
+	p, err := sys.VMCSInfo()
+	if errors.Is(err, sysfs.ErrNoPair) {
+		return source{}, errNoNote
+	}
+	if err != nil {
+		return source{}, err
+	}
+	path := filepath.Join(f.root, "/sys/kernel/vmcsinfo")
+	capture, err := sys.InCapture()
+	if err != nil {
+		f.e.say("%s: not used, for this may be a capture kernel: %v", path, err)
+		return source{}, errNoNote
+	}
+	if capture {
+		f.e.say("%s is the capture kernel's: not used", path)
+		return source{}, errNoNote
+	}
+	running, err := sys.Release()
+	if err != nil {
+		return source{}, err
+	}
+	if running != osRelease(f.core) {
+		f.e.say("%s is of kernel %s, the core %s: not used", path, name(running), ofKernel(f.core))
+		return source{}, errNoNote
+	}
+	s, err := f.fromPair(p, source{kind: "sysfs", where: path + ", " + pairText(p)})
+	if err == nil && !s.core {
+		f.e.say("warning: the note is of this machine: it is right only for a core of the same processor")
+	}
+	return s, err
+}
+
+// searchAtDesk searches without being asked to, but not where a dump has just
+// been saved and a machine waits to boot: that reads all of it.
+func (f *finder) searchAtDesk(ctx context.Context) (source, error) {
+	if capture, err := sysfs.New(f.root).InCapture(); err == nil && capture {
+		return source{}, errNoNote
+	}
+	return f.fromSearch(ctx)
+}
+
+// fromSearch looks through the core's memory.
+func (f *finder) fromSearch(ctx context.Context) (source, error) {
+	if !f.whole {
+		if f.search {
+			return source{}, usagef("--search: a stream's memory is not there yet when the note is needed")
+		}
+		return source{}, errNoNote
+	}
+	intact := func(n elfnote.Note) bool {
+		_, err := vmcs.ParseNote(n.Desc)
+		return err == nil || n.Name != elfnote.VMCSInfo
+	}
+	hits, err := vmcore.SearchNote(ctx, f.core, f.name, f.typ, f.core.Order, intact)
+	switch {
+	case err != nil:
+		return source{}, err
+	case len(hits) == 0:
+		return source{}, errors.Wrapf(errNoNote, "no intact %s note in the core's memory", f.name)
+	case len(hits) > 1:
+		return source{}, errors.Errorf("%d different %s notes in the core's memory, at %#x and %#x for two: take one by --pair",
+			len(hits), f.name, hits[0].Addr, hits[1].Addr)
+	}
+	return source{kind: "search", where: fmt.Sprintf("the core's memory at %#x", hits[0].Addr), note: hits[0].Note, core: true}, nil
+}
+
+// osRelease returns the OSRELEASE of the core's VMCOREINFO, or "".
+func osRelease(c *vmcore.Core) string {
+	i, ok := c.Notes().Find(elfnote.VMCoreInfo, 0)
+	if !ok {
+		return ""
+	}
+	n, err := c.Notes().Note(i, 1<<20)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(n.Desc)) {
+		if rel, ok := strings.CutPrefix(line, "OSRELEASE="); ok {
+			return strings.TrimSuffix(rel, "\n")
+		}
+	}
+	return ""
+}
+
+// ofKernel says which kernel a core is of.
+func ofKernel(c *vmcore.Core) string {
+	if rel := osRelease(c); rel != "" {
+		return "of " + name(rel)
+	}
+	return "does not say (no OSRELEASE in VMCOREINFO)"
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
+}
+
+// readBounded reads a file of at most limit bytes.
+func readBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = errors.Wrapf(elfnote.ErrBlob, "%s: more than %d bytes", path, limit)
+	}
+	return b, err
+}

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/vmcore"
+	"vmcsnote/vmcs"
+)
+
+// A verdict is what verify has to say of one file. Its JSON names are fixed.
+type verdict struct {
+	File     string    `json:"file"`
+	Format   string    `json:"format,omitempty"`
+	OK       bool      `json:"ok"`
+	Error    string    `json:"error,omitempty"` // why it could not be opened
+	Findings []finding `json:"findings"`
+}
+
+type finding struct {
+	Fault   bool   `json:"fault"`
+	Text    string `json:"text"`
+	Readers string `json:"readers"` // which choke on it, and how
+}
+
+func verifyCommand() command {
+	return command{
+		name:  "verify",
+		args:  "VMCORE...",
+		short: "check that a core is whole, and that its readers will read it",
+		long: `Checks what crash, makedumpfile, libkdumpfile, drgn, readelf and eu-readelf need
+of a core, and says which would choke on what. A fault makes the exit status 1;
+a remark, on what a sound core of its writer's always has, does not.`,
+		setup: func(fs *pflag.FlagSet) runner {
+			asJSON := fs.Bool("json", false, "print one JSON document: a list with an entry for each file")
+			return func(ctx context.Context, e *env, args []string) error {
+				if len(args) == 0 {
+					return usagef("VMCORE is missing")
+				}
+				verdicts := make([]verdict, len(args))
+				var err error
+				for i, path := range args {
+					verdicts[i] = verifyFile(path)
+					if !verdicts[i].OK {
+						err = errFindings
+					}
+					if *asJSON {
+						continue
+					}
+					if err := e.verdict(verdicts[i]); err != nil {
+						return err
+					}
+				}
+				if *asJSON {
+					if err := e.json(verdicts); err != nil {
+						return err
+					}
+				}
+				return err
+			}
+		},
+	}
+}
+
+func verifyFile(path string) verdict {
+	v := verdict{File: path, OK: true, Findings: []finding{}}
+	c, err := vmcore.OpenFile(path)
+	if err != nil {
+		v.OK, v.Error = false, named(path, err).Error()
+		return v
+	}
+	defer c.Close()
+	v.Format = c.Format()
+	for _, f := range c.Verify() {
+		v.Findings = append(v.Findings, finding{!f.Remark, f.Text, f.Readers})
+		v.OK = v.OK && f.Remark
+	}
+	if n, ok := readVMCSInfo(c.Core); ok {
+		if _, err := vmcs.ParseNote(n.Desc); err != nil {
+			v.Findings = append(v.Findings, finding{false, fmt.Sprintf("no VMCS layout can be read out of the VMCSINFO note: %v", err), "vmcsnote guests"})
+		}
+	}
+	return v
+}
+
+// readVMCSInfo returns the core's VMCSINFO note, if it has one of a sane size.
+func readVMCSInfo(c *vmcore.Core) (elfnote.Note, bool) {
+	i, ok := c.Notes().Find(elfnote.VMCSInfo, 0)
+	if !ok {
+		return elfnote.Note{}, false
+	}
+	n, err := c.Notes().Note(i, elfnote.MaxBlob)
+	return n, err == nil
+}
+
+// verdict tells a person what verify found.
+func (e *env) verdict(v verdict) error {
+	var b strings.Builder
+	switch {
+	case v.Error != "":
+		fmt.Fprintf(&b, "%s\n", v.Error)
+	case v.OK:
+		fmt.Fprintf(&b, "%s: ok\n", v.File)
+	default:
+		fmt.Fprintf(&b, "%s: not ok\n", v.File)
+	}
+	for _, f := range v.Findings {
+		kind := "remark"
+		if f.Fault {
+			kind = "fault"
+		}
+		fmt.Fprintf(&b, "  %s: %s\n    %s\n", kind, f.Text, f.Readers)
+	}
+	_, err := io.WriteString(e.stdout, b.String())
+	return err
+}
