@@ -77,11 +77,11 @@ func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (*Plan, error) {
 		p := &Plan{Placement: pl, file: o}
 		switch pl {
 		case Slack:
-			if p.InPlace, err = o.PlanSlack(sp); err != nil {
-				p.InPlace, err = o.PlanSlack(alt)
+			if p.InPlace, err = o.PlanInPlace(pl, sp); err != nil {
+				p.InPlace, err = o.PlanInPlace(pl, alt)
 			}
 		case Evict:
-			p.InPlace, err = o.PlanEvict(sp)
+			p.InPlace, err = o.PlanInPlace(pl, sp)
 		default:
 			p.Layout, err = layout, o.replaceable(pl)
 		}
@@ -131,7 +131,7 @@ func (o *File) replace(ctx context.Context, l *Layout, clone bool, opt Options) 
 		return err
 	}
 	defer n.discard()
-	c := copier{ctx: ctx, dst: n.f, src: o.f, mustClone: clone, progress: opt.counter(o.Size)}
+	c := copier{ctx: ctx, dst: n.f, src: o.f, mustClone: clone, progress: opt.counter(o.size())}
 	if err := c.layout(l); err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt Op
 	if w.device {
 		err = o.WriteLayout(ctx, w.f, l, opt)
 	} else {
-		c := copier{ctx: ctx, dst: w.f, src: o.f, progress: opt.counter(o.Size)}
+		c := copier{ctx: ctx, dst: w.f, src: o.f, progress: opt.counter(o.size())}
 		err = c.layout(l)
 	}
 	if err == nil {
@@ -179,13 +179,13 @@ func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt Op
 
 // WriteLayout writes a copy of the core to w, which may be a pipe.
 func (o *File) WriteLayout(ctx context.Context, w io.Writer, l *Layout, opt Options) error {
-	r := &countReader{io.NewSectionReader(o.f, 0, o.Size), opt.counter(o.Size)}
+	r := &countReader{io.NewSectionReader(o.f, 0, o.size()), opt.counter(o.size())}
 	s := &streamer{ctx: ctx, w: w, r: r, buf: make([]byte, bufSize)}
 	if err := s.run(l); err != nil {
 		return err
 	}
-	if s.in < o.Size {
-		return errors.Wrapf(ErrChanged, "the file ends at %#x, %#x when it was opened", s.in, o.Size)
+	if s.in < o.size() {
+		return errors.Wrapf(ErrChanged, "the file ends at %#x, %#x when it was opened", s.in, o.size())
 	}
 	return o.unchanged()
 }

@@ -8,11 +8,11 @@
 // A change to the notes is an [elfnote.Splice]. It is planned before anything
 // is written, and a plan is a value that can be printed:
 //
-//   - [PlanInPlace] gives the [Step]s that change the file where it lies, in an
+//   - PlanInPlace gives the [Step]s that change the file where it lies, in an
 //     order such that at every moment, whatever dies, the file is the old core
-//     or the new one. Package-level rules, and the readers that force them,
-//     stand in placement.go.
-//   - [PlanCopy] gives the [Layout] of a new file: the old one's bytes with the
+//     or the new one. The rules, and the readers that force them, stand in
+//     placement.go.
+//   - PlanCopy gives the [Layout] of a new file: the old one's bytes with the
 //     notes enlarged where they are and all behind them shifted by whole pages.
 //     The same layout serves a copy, a clone that shares the blocks of the
 //     file system, and a stream.
@@ -25,104 +25,62 @@
 package vmcore
 
 import (
-	"debug/elf"
-	"encoding/binary"
 	"io"
-	"sync"
-
-	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
 )
 
-// A Core is an open ELF vmcore: an ET_CORE file with one PT_NOTE, and with a
-// PT_LOAD for each range of physical memory. Its writers are the kernel
-// (/proc/vmcore), makedumpfile -E and QEMU (dump-guest-memory).
-//
-// A Core reads from its file when asked; it is safe for concurrent use where
-// the underlying reader is.
-type Core struct {
-	Header
-	// Progs is the program header table, in file order.
-	Progs []elf.ProgHeader
-	// Note is the index of the one PT_NOTE in Progs; readers want it to be 0.
-	Note int
-	// Size is the file's size in bytes.
-	Size int64
+// A Core is an open dump, in whichever container. It reads from its file when
+// asked, and is safe for concurrent use where the underlying reader is.
+type Core interface {
+	Memory
 
-	r     io.ReaderAt
-	notes *elfnote.Segment
-	phys  func() *physMap
+	// Format names the container, for people and for --json.
+	Format() string
+	// Notes returns the notes. Their offsets count from NotesOff, which is a
+	// file offset in bytes.
+	Notes() *elfnote.Segment
+	NotesOff() int64
+	// Verify checks what readers need of a dump beyond what Open has checked.
+	Verify() []Finding
+	// PlanCopy plans a copy with the splice applied to the notes.
+	PlanCopy(elfnote.Splice) (*Layout, error)
+	// PlanInPlace plans to apply the splice where the dump lies, in the way
+	// given. The error wraps [ErrNoPlace] where that way is not safe here.
+	PlanInPlace(Placement, elfnote.Splice) (*InPlace, error)
+
+	// size is the file's size in bytes, or endless.
+	size() int64
+	// claimed is where the file ends by its headers.
+	claimed() int64
 }
 
-// Open reads the headers of the ELF vmcore in the first size bytes of r, and
-// walks its notes. It fails with a [*FormatError] on what is not a core, with
-// [ErrNotCore] in the chain where it is no ELF file at all or no ET_CORE one.
+// Memory is the physical memory of a dump.
+type Memory interface {
+	// ReadPhys fills p with the memory at physical address addr. It returns
+	// n < len(p) only with an error: [ErrExcluded] where the dump left the
+	// memory out, [ErrTruncated] where the file ends before it, [ErrNoMemory]
+	// where the dump does not know it. It never makes up zeros.
+	ReadPhys(p []byte, addr uint64) (n int, err error)
+	// PhysRanges lists the memory that the dump holds, sorted by address,
+	// neither overlapping nor touching.
+	PhysRanges() []Range
+}
+
+// A Range is a range of physical memory.
+type Range struct {
+	Addr, Size uint64 // bytes
+}
+
+// Open opens the dump in the first size bytes of r: it reads the headers, and
+// walks the notes. It fails with a [*FormatError] on what is not a dump, with
+// [ErrNotCore] in the chain where it is of no kind known.
 //
-// A truncated core opens if its headers and notes are whole.
-func Open(r io.ReaderAt, size int64) (*Core, error) {
-	c, err := openHeaders(r, size)
+// A truncated dump opens if its headers and notes are whole.
+func Open(r io.ReaderAt, size int64) (Core, error) {
+	c, err := OpenELF(r, size)
 	if err != nil {
-		return nil, err
-	}
-	n := c.Progs[c.Note]
-	notes := extent{n.Off, n.Filesz}
-	if !notes.within(size) {
-		return nil, formatErr(c.progOff(c.Note), "PT_NOTE", notes.String(), "notes within the file's %#x bytes", size)
-	}
-	c.notes, err = elfnote.Parse(io.NewSectionReader(r, int64(n.Off), int64(n.Filesz)), int64(n.Filesz), c.Order)
-	if err != nil {
-		return nil, rebase(err, int64(n.Off))
+		return nil, err // and not a Core that holds a nil *ELF
 	}
 	return c, nil
-}
-
-// openHeaders is Open without the notes: what a stream has to go by before
-// they have arrived.
-func openHeaders(r io.ReaderAt, size int64) (*Core, error) {
-	h, err := readHeader(r, size)
-	if err != nil {
-		return nil, err
-	}
-	c := &Core{Header: *h, Size: size, r: r}
-	c.phys = sync.OnceValue(c.mapPhys)
-	if err := c.readProgs(); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-// read fills b from file offset off. The file's end is [ErrChanged]: whoever
-// calls has looked at the size.
-func (c *Core) read(b []byte, off int64) error {
-	n, err := c.r.ReadAt(b, off)
-	if n == len(b) {
-		return nil
-	}
-	return errors.Wrapf(noEOF(err), "offset %#x", off+int64(n))
-}
-
-// Notes returns the notes. Their offsets count from [Core.NotesOff].
-func (c *Core) Notes() *elfnote.Segment { return c.notes }
-
-// NotesOff returns the file offset of the notes in bytes.
-func (c *Core) NotesOff() int64 { return int64(c.Progs[c.Note].Off) }
-
-// notesExtent is where the notes lie in the file.
-func (c *Core) notesExtent() extent {
-	n := c.Progs[c.Note]
-	return extent{n.Off, n.Filesz}
-}
-
-// Format names the container for people and for --json: "elf64", "elf32",
-// with "-be" where the byte order is big-endian.
-func (c *Core) Format() string {
-	s := "elf64"
-	if c.Class == elf.ELFCLASS32 {
-		s = "elf32"
-	}
-	if c.Order == binary.ByteOrder(binary.BigEndian) {
-		s += "-be"
-	}
-	return s
 }

@@ -20,7 +20,7 @@ const maxHeaderRoom = 256 << 20
 // It costs those segments (the kernel's text, some 50 MB on x86) whatever the
 // size of the dump. It fails with an error that wraps [ErrNoPlace] where that
 // cannot be done safely, or where crash could not read the result.
-func (c *Core) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
+func (c *ELF) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
 	if err := c.checkSwitch(); err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (c *Core) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
 // evictable returns the room of the PT_LOADs that must go for notes of size
 // bytes to fit: the shortest range behind the notes, from the start of a
 // segment to the end of one, that no other segment or section reaches into.
-func (c *Core) evictable(size int64) (extent, error) {
+func (c *ELF) evictable(size int64) (extent, error) {
 	if !c.aligned() {
 		return extent{}, errors.Wrap(ErrNoPlace, "p_offset fields are not aligned in the file")
 	}
@@ -96,7 +96,7 @@ func (c *Core) evictable(size int64) (extent, error) {
 // checkEviction makes sure that the room ends with a segment, that only
 // PT_LOADs lie in it, and that one stays behind it: crash takes the lowest
 // p_offset for the end of the headers, which it reads into memory.
-func (c *Core) checkEviction(room extent) error {
+func (c *ELF) checkEviction(room extent) error {
 	end := room.off + room.size
 	table, err := c.sectionTable()
 	if err != nil {
@@ -136,7 +136,7 @@ func (c *Core) checkEviction(room extent) error {
 
 // aligned reports whether no p_offset crosses a sector, so that writing many at
 // once leaves each old or new.
-func (c *Core) aligned() bool {
+func (c *ELF) aligned() bool {
 	word := uint64(c.layout.word)
 	return (c.Phoff+uint64(c.layout.pOff))%word == 0 && c.Phentsize%word == 0
 }
@@ -144,7 +144,7 @@ func (c *Core) aligned() bool {
 // repoint plans the writes that make all p_offsets into the room point to its
 // copy; PT_LOADs without bytes in the file go along, since crash looks at
 // their p_offset too.
-func (c *Core) repoint(p *InPlace, room extent, to int64) error {
+func (c *ELF) repoint(p *InPlace, room extent, to int64) error {
 	for i := 0; i < len(c.Progs); i++ {
 		first := i
 		for i < len(c.Progs) && i != c.Note && c.Progs[i].Off-room.off < room.size {

@@ -154,7 +154,7 @@ type change struct {
 
 // check opens a version and makes sure that it is the old core or the new one.
 func (c *change) check(v *version) error {
-	core, err := Open(v, v.length())
+	core, err := OpenELF(v, v.length())
 	if err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ func (c *change) check(v *version) error {
 	return nil
 }
 
-func (c *change) sum(core *Core) (s sum, err error) {
+func (c *change) sum(core *ELF) (s sum, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%v", r)
@@ -206,7 +206,7 @@ func planChanges(t *testing.T) map[string]*change {
 		"deb-t4-smp4.thin", "deb-t1.thin", "deb-t1.elf31", "kernel-slack", "kernel-full", "tight-small-loads", "tight-filtered",
 		"overlap", "eraseinfo", "vmcoredd", "elf32-lsb", "elf64-msb", "no-vmcoreinfo", "bad-zero-fill-tail", "vmcsinfo",
 	} {
-		for what, plan := range map[string]func(*Core, elfnote.Splice) (*InPlace, error){"slack": (*Core).PlanSlack, "evict": (*Core).PlanEvict} {
+		for what, plan := range map[string]func(*ELF, elfnote.Splice) (*InPlace, error){"slack": (*ELF).PlanSlack, "evict": (*ELF).PlanEvict} {
 			for how, splice := range map[string]func(*elfnote.Segment, elfnote.Note) (elfnote.Splice, bool){
 				"inject": func(s *elfnote.Segment, n elfnote.Note) (elfnote.Splice, bool) {
 					_, there := s.Find(n.Name, 0)
@@ -245,9 +245,9 @@ func planChanges(t *testing.T) map[string]*change {
 }
 
 // planned plans one change, or returns nil where it cannot be had.
-func planned(t *testing.T, name string, plan func(*Core, elfnote.Splice) (*InPlace, error), splice func(*elfnote.Segment, elfnote.Note) (elfnote.Splice, bool)) *change {
+func planned(t *testing.T, name string, plan func(*ELF, elfnote.Splice) (*InPlace, error), splice func(*elfnote.Segment, elfnote.Note) (elfnote.Splice, bool)) *change {
 	im := testcores.Image(t, name)
-	core, err := Open(im, im.Size())
+	core, err := OpenELF(im, im.Size())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +265,7 @@ func planned(t *testing.T, name string, plan func(*Core, elfnote.Splice) (*InPla
 	if err := p.run(t.Context(), j, func(int64) {}); err != nil {
 		t.Fatal(err)
 	}
-	done, err := Open(j.now(), j.now().length())
+	done, err := OpenELF(j.now(), j.now().length())
 	if err != nil {
 		t.Fatalf("%s: after the change: %v", name, err)
 	}

@@ -12,7 +12,7 @@ import (
 
 // A File is a core on disk.
 type File struct {
-	*Core
+	Core
 	f    *os.File
 	path string      // with symbolic links resolved
 	info fs.FileInfo // as it was when opened

@@ -28,7 +28,7 @@ func FuzzOpen(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := allocated()
-		c, err := Open(bytes.NewReader(b), int64(len(b)))
+		c, err := OpenELF(bytes.NewReader(b), int64(len(b)))
 		if err == nil {
 			c.Verify()
 			c.PhysRanges()
@@ -60,7 +60,7 @@ func FuzzInject(f *testing.F) {
 	seeds(f)
 	n := elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=d\nFIELD(GUEST_RIP)=0706\n")}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := Open(bytes.NewReader(b), int64(len(b)))
+		c, err := OpenELF(bytes.NewReader(b), int64(len(b)))
 		if err != nil || len(c.Progs) > 100 {
 			return
 		}
@@ -88,16 +88,16 @@ func FuzzInject(f *testing.F) {
 			checkInjected(t, string(p.Placement), c, j.now(), j.now().length())
 		}
 		var streamed bytes.Buffer
-		_, err = Stream(t.Context(), &streamed, bytes.NewReader(b), func(c *Core) (elfnote.Splice, error) { return c.Notes().Insert(n), nil })
+		_, err = Stream(t.Context(), &streamed, bytes.NewReader(b), func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(n), nil })
 		if err != nil && !errors.Is(err, ErrTruncated) && streamed.Len() > 0 && !slices.Contains([]error{io.ErrShortWrite}, err) {
 			t.Errorf("stream: %v, but %d bytes written", err, streamed.Len())
 		}
 	})
 }
 
-func checkInjected(t *testing.T, how string, old *Core, r io.ReaderAt, size int64) {
+func checkInjected(t *testing.T, how string, old *ELF, r io.ReaderAt, size int64) {
 	t.Helper()
-	c, err := Open(r, size)
+	c, err := OpenELF(r, size)
 	if err != nil {
 		t.Fatalf("%s: %v", how, err)
 	}

@@ -55,7 +55,7 @@ type loadSum struct {
 	crc                         uint32
 }
 
-func summarize(t testing.TB, c *Core, skip string) sum {
+func summarize(t testing.TB, c *ELF, skip string) sum {
 	t.Helper()
 	var s sum
 	buf := make([]byte, 1<<20)
@@ -101,6 +101,8 @@ func (s sum) diff(o sum) error {
 	return nil
 }
 
+func elfOf(f *File) *ELF { return f.Core.(*ELF) }
+
 func mustOpen(t testing.TB, path string, open func(string) (*File, error)) *File {
 	t.Helper()
 	f, err := open(path)
@@ -125,11 +127,11 @@ func TestGoldenCopy(t *testing.T) {
 			}
 			testcores.Golden(t, out, name+".copy")
 			changed := mustOpen(t, out, OpenFile)
-			checkNote(t, changed.Core, n)
-			if err := summarize(t, changed.Core, n.Name).diff(summarize(t, f.Core, "")); err != nil {
+			checkNote(t, elfOf(changed), n)
+			if err := summarize(t, elfOf(changed), n.Name).diff(summarize(t, elfOf(f), "")); err != nil {
 				t.Error(err)
 			}
-			checkFindings(t, changed.Core, f.Core)
+			checkFindings(t, elfOf(changed), elfOf(f))
 
 			back := filepath.Join(t.TempDir(), "back")
 			i, _ := changed.Notes().Find(n.Name, 0)
@@ -144,8 +146,8 @@ func TestGoldenCopy(t *testing.T) {
 			}
 			defer in.Close()
 			streamed := filepath.Join(t.TempDir(), "streamed")
-			_, err = StreamTo(t.Context(), streamed, in, func(c *Core) (elfnote.Splice, error) { return c.Notes().Insert(n), nil }, Options{})
-			if truncated := f.claimed() > f.Size; truncated != errors.Is(err, ErrTruncated) || !truncated && err != nil {
+			_, err = StreamTo(t.Context(), streamed, in, func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(n), nil }, Options{})
+			if truncated := f.claimed() > f.size(); truncated != errors.Is(err, ErrTruncated) || !truncated && err != nil {
 				t.Fatalf("stream: %v", err)
 			}
 			testcores.Golden(t, streamed, name+".copy")
@@ -163,7 +165,7 @@ func TestGoldenInPlace(t *testing.T) {
 				path := testcores.Open(t, name)
 				n := testNote(t, name)
 				f := mustOpen(t, path, OpenFileRW)
-				before := summarize(t, f.Core, "")
+				before := summarize(t, elfOf(f), "")
 				opt := Options{Placement: pl}
 				p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), opt)
 				if errors.Is(err, ErrNoPlace) {
@@ -183,8 +185,8 @@ func TestGoldenInPlace(t *testing.T) {
 				f.Close()
 				testcores.Golden(t, path, name+"."+string(pl)) // for Copy what -o gives
 				f = mustOpen(t, path, OpenFileRW)
-				checkNote(t, f.Core, n)
-				if err := summarize(t, f.Core, n.Name).diff(before); err != nil {
+				checkNote(t, elfOf(f), n)
+				if err := summarize(t, elfOf(f), n.Name).diff(before); err != nil {
 					t.Error(err)
 				}
 
@@ -198,7 +200,7 @@ func TestGoldenInPlace(t *testing.T) {
 				}
 				f.Close()
 				f = mustOpen(t, path, OpenFile)
-				if err := summarize(t, f.Core, "").diff(before); err != nil {
+				if err := summarize(t, elfOf(f), "").diff(before); err != nil {
 					t.Error(err)
 				}
 				if pl != Evict {
@@ -211,7 +213,7 @@ func TestGoldenInPlace(t *testing.T) {
 
 // checkNote makes sure that the note is there once, and directly behind
 // VMCOREINFO or last.
-func checkNote(t *testing.T, c *Core, n elfnote.Note) {
+func checkNote(t *testing.T, c *ELF, n elfnote.Note) {
 	t.Helper()
 	s := c.Notes()
 	i, ok := s.Find(n.Name, n.Type)
@@ -231,7 +233,7 @@ func checkNote(t *testing.T, c *Core, n elfnote.Note) {
 }
 
 // checkFindings makes sure that a change leaves no reader worse off.
-func checkFindings(t *testing.T, after, before *Core) {
+func checkFindings(t *testing.T, after, before *ELF) {
 	t.Helper()
 	if a, b := after.Verify(), before.Verify(); len(a) > len(b) {
 		t.Errorf("verify finds %v, and before %v", a, b)

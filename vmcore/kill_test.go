@@ -62,13 +62,13 @@ func TestKill(t *testing.T) {
 	name := "cloud-c1.elf31"
 	path := testcores.Open(t, name)
 	f := mustOpen(t, path, OpenFile)
-	old := summarize(t, f.Core, "")
+	old := summarize(t, elfOf(f), "")
 	f.Close()
 	found := map[bool]int{}
 	for i := range kills {
 		kill(t, path, time.Duration(rand.IntN(20_000))*time.Microsecond)
 		f := mustOpen(t, path, OpenFile)
-		if err := summarize(t, f.Core, killedNote.Name).diff(old); err != nil {
+		if err := summarize(t, elfOf(f), killedNote.Name).diff(old); err != nil {
 			t.Fatalf("kill %d: %v", i, err)
 		}
 		j, there := f.Notes().Find(killedNote.Name, 0)
@@ -76,7 +76,7 @@ func TestKill(t *testing.T) {
 			t.Fatalf("kill %d: the note is number %d of %d", i, j, n)
 		}
 		found[there]++
-		if f.Size > 256<<20 { // each eviction makes the file longer
+		if f.size() > 256<<20 { // each eviction makes the file longer
 			path = testcores.Open(t, name)
 		}
 		f.Close()

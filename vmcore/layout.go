@@ -46,7 +46,7 @@ func (p piece) size() int64 {
 // PlanCopy plans a copy of the core with the splice applied to its notes. It
 // writes nothing. It fails with a [*FormatError] where tables and notes share
 // bytes, or where offsets leave what the class can express.
-func (c *Core) PlanCopy(sp elfnote.Splice) (*Layout, error) {
+func (c *ELF) PlanCopy(sp elfnote.Splice) (*Layout, error) {
 	if err := c.checkDisjoint(); err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (c *Core) PlanCopy(sp elfnote.Splice) (*Layout, error) {
 }
 
 // shift returns by how much what stands behind the notes must move.
-func (c *Core) shift(grow int64) (int64, error) {
+func (c *ELF) shift(grow int64) (int64, error) {
 	limit := max(grow, pageSize)
 	zeros, err := c.slack(limit, nil)
 	if err != nil {
@@ -97,7 +97,7 @@ func (c *Core) shift(grow int64) (int64, error) {
 
 // checkRoom makes sure that no offset overflows. With ELF32 a core of nearly
 // 4 GiB cannot take another page.
-func (c *Core) checkRoom(shift int64) error {
+func (c *ELF) checkRoom(shift int64) error {
 	for i, p := range c.Progs {
 		end, _ := extent{p.Off, p.Filesz}.end()
 		if hasPlace(p) && shift > 0 && end+uint64(shift) > c.maxOffset() {
@@ -119,7 +119,7 @@ type fix struct {
 
 // fixes returns the tables to be mended when everything from offset end on
 // moves by shift and the notes grow by grow, in file order.
-func (c *Core) fixes(end uint64, shift, grow int64) ([]fix, error) {
+func (c *ELF) fixes(end uint64, shift, grow int64) ([]fix, error) {
 	l := c.layout
 	moved := func(off uint64) uint64 {
 		if off < end || off == noOffset {

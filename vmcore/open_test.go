@@ -51,7 +51,7 @@ func TestOpenBad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			im := testcores.Image(t, name)
-			c, err := Open(im, im.Size())
+			c, err := OpenELF(im, im.Size())
 			switch {
 			case want == "" && err != nil:
 				t.Error(err)
@@ -79,7 +79,7 @@ func TestOpenNotELF(t *testing.T) {
 		{"text", "hello, world", "found 68 65 6c 6c 6f 2c 20 77"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := Open(strings.NewReader(tc.bytes), int64(len(tc.bytes)))
+			_, err := OpenELF(strings.NewReader(tc.bytes), int64(len(tc.bytes)))
 			if !errors.Is(err, ErrNotCore) || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want ErrNotCore with %q", err, tc.want)
 			}
@@ -106,7 +106,7 @@ func TestOpenReal(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			im := testcores.Image(t, tc.name)
-			c, err := Open(im, im.Size())
+			c, err := OpenELF(im, im.Size())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -130,7 +130,7 @@ func TestOpenReal(t *testing.T) {
 // TestELF32Full: a 32-bit core whose offsets leave no room for another page.
 func TestELF32Full(t *testing.T) {
 	b := testcores.Bytes(t, "elf32-msb")
-	c, err := Open(strings.NewReader(string(b)), int64(len(b)))
+	c, err := OpenELF(strings.NewReader(string(b)), int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,11 +7,6 @@ import (
 	"github.com/pkg/errors"
 )
 
-// A Range is a range of physical memory that the dump holds.
-type Range struct {
-	Addr, Size uint64 // bytes
-}
-
 // A physRun is physical memory that lies in the file in one piece.
 type physRun struct {
 	addr, size uint64
@@ -26,7 +21,7 @@ type physMap struct {
 }
 
 // mapPhys makes the map out of the PT_LOADs, cut at the end of the file.
-func (c *Core) mapPhys() *physMap {
+func (c *ELF) mapPhys() *physMap {
 	loads := make([]physRun, 0, len(c.Progs))
 	for _, p := range c.Progs {
 		size := extent{p.Off, p.Filesz}.clip(c.Size)
@@ -79,11 +74,8 @@ func (m *physMap) find(addr uint64) (physRun, bool) {
 	return physRun{}, false
 }
 
-// ReadPhys fills p with the memory at physical address addr. It returns
-// n < len(p) only with an error: [ErrExcluded] where the dump left the memory
-// out, [ErrTruncated] where the file ends before it, [ErrNoMemory] where no
-// PT_LOAD covers it. It never makes up zeros.
-func (c *Core) ReadPhys(p []byte, addr uint64) (n int, err error) {
+// ReadPhys implements [Memory].
+func (c *ELF) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	m := c.phys()
 	for n < len(p) {
 		at := addr + uint64(n)
@@ -105,9 +97,8 @@ func (c *Core) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	return n, nil
 }
 
-// PhysRanges returns the physical memory that the dump holds, sorted by
-// address, neither overlapping nor touching.
-func (c *Core) PhysRanges() []Range {
+// PhysRanges implements [Memory].
+func (c *ELF) PhysRanges() []Range {
 	var rs []Range
 	for _, r := range c.phys().runs {
 		if n := len(rs); n > 0 && rs[n-1].Addr+rs[n-1].Size == r.addr {
@@ -120,7 +111,7 @@ func (c *Core) PhysRanges() []Range {
 }
 
 // whyNot says why the dump has no byte for a physical address.
-func (c *Core) whyNot(addr uint64) error {
+func (c *ELF) whyNot(addr uint64) error {
 	why := ErrNoMemory
 	for _, p := range c.Progs {
 		if p.Type != elf.PT_LOAD || addr < p.Paddr {

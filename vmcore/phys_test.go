@@ -14,10 +14,10 @@ import (
 	"vmcsnote/internal/testcores"
 )
 
-func openImage(t testing.TB, name string) *Core {
+func openImage(t testing.TB, name string) *ELF {
 	t.Helper()
 	im := testcores.Image(t, name)
-	c, err := Open(im, im.Size())
+	c, err := OpenELF(im, im.Size())
 	if err != nil {
 		t.Fatal(err)
 	}

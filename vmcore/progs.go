@@ -19,7 +19,7 @@ const progsAtOnce = 75_000
 // readProgs reads the program header table, and finds the one PT_NOTE.
 // It reads in pieces, so that memory grows with what the file holds, not with
 // what the header claims.
-func (c *Core) readProgs() error {
+func (c *ELF) readProgs() error {
 	l := c.layout
 	if c.Phnum == 0 {
 		return formatErr(int64(l.ePhnum), "e_phnum", "0", "a PT_NOTE and PT_LOADs")
@@ -54,7 +54,7 @@ func (c *Core) readProgs() error {
 }
 
 // progOff returns the file offset of program header i.
-func (c *Core) progOff(i int) int64 {
+func (c *ELF) progOff(i int) int64 {
 	return int64(c.Phoff) + int64(i)*int64(c.Phentsize)
 }
 
@@ -78,7 +78,7 @@ func (h *Header) prog(b []byte) elf.ProgHeader {
 }
 
 // addProg checks a program header and adds it to the table.
-func (c *Core) addProg(p elf.ProgHeader) error {
+func (c *ELF) addProg(p elf.ProgHeader) error {
 	i := len(c.Progs)
 	if _, ok := (extent{p.Off, p.Filesz}).end(); !ok && p.Filesz > 0 {
 		return formatErr(c.progOff(i), fmt.Sprintf("program header %d", i), extent{p.Off, p.Filesz}.String(), "p_offset + p_filesz below 2^63")

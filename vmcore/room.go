@@ -10,7 +10,7 @@ import (
 
 // used returns everything in the file that something refers to, but for the
 // notes: headers, tables, sections, and the bytes of every other segment.
-func (c *Core) used() ([]extent, error) {
+func (c *ELF) used() ([]extent, error) {
 	table, err := c.sectionTable()
 	if err != nil {
 		return nil, err
@@ -30,13 +30,13 @@ func (c *Core) used() ([]extent, error) {
 }
 
 // headers is where the ELF header and the program header table lie.
-func (c *Core) headers() []extent {
+func (c *ELF) headers() []extent {
 	return []extent{{0, c.layout.ehsize}, {c.Phoff, c.Phnum * c.Phentsize}}
 }
 
 // checkDisjoint makes sure that a change to the notes or to a table changes
 // nothing else: each has its bytes for itself. PT_LOADs may share theirs.
-func (c *Core) checkDisjoint() error {
+func (c *ELF) checkDisjoint() error {
 	table, err := c.sectionTable()
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func (c *Core) checkDisjoint() error {
 
 // checkEmpty is checkDisjoint for a PT_NOTE without notes: they would go where
 // it says, which must not be inside of anything.
-func (c *Core) checkEmpty(notes, table extent) error {
+func (c *ELF) checkEmpty(notes, table extent) error {
 	taken := append(c.headers(), table)
 	for i, p := range c.Progs {
 		if i != c.Note {
@@ -92,7 +92,7 @@ func (c *Core) checkEmpty(notes, table extent) error {
 // The room ends at the lowest p_offset, even that of a PT_LOAD without bytes in
 // the file: crash takes the lowest one that is not 0 for the end of the
 // headers, and reads notes only below it.
-func (c *Core) slack(limit int64, will []byte) (int64, error) {
+func (c *ELF) slack(limit int64, will []byte) (int64, error) {
 	used, err := c.used()
 	if err != nil {
 		return 0, err
@@ -114,7 +114,7 @@ func (c *Core) slack(limit int64, will []byte) (int64, error) {
 }
 
 // zeros counts the bytes from off, up to stop, that are zero or equal will.
-func (c *Core) zeros(off, stop int64, will []byte) (int64, error) {
+func (c *ELF) zeros(off, stop int64, will []byte) (int64, error) {
 	buf := make([]byte, min(max(stop-off, 0), 64<<10))
 	for at := off; at < stop; {
 		b := buf[:min(int64(len(buf)), stop-at)]

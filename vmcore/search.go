@@ -14,14 +14,6 @@ import (
 // of every page size.
 const searchChunk = 1 << 20
 
-// Memory is the physical memory of a dump.
-type Memory interface {
-	// ReadPhys fills p from physical address addr, or fails.
-	ReadPhys(p []byte, addr uint64) (int, error)
-	// PhysRanges lists the memory there is, sorted by address, apart.
-	PhysRanges() []Range
-}
-
 // A Hit is a note found in memory.
 type Hit struct {
 	Addr uint64 // physical address of the note's header

@@ -13,7 +13,7 @@ const maxSections = 1 << 16
 // sectionTable returns where the section header table lies, cut at the end of
 // the file: a truncated QEMU dump may have lost it. Its size is 0 where the
 // core has none, as all dumps by the kernel and makedumpfile.
-func (c *Core) sectionTable() (extent, error) {
+func (c *ELF) sectionTable() (extent, error) {
 	if c.Shoff == 0 || c.Shnum == 0 {
 		return extent{}, nil
 	}
@@ -31,7 +31,7 @@ func (c *Core) sectionTable() (extent, error) {
 // sections returns where each section's bytes lie. Sections without any are
 // left out, and so are all of them where the table has not come yet in a
 // stream: it lies behind memory then, and so do the sections' bytes.
-func (c *Core) sections() ([]extent, error) {
+func (c *ELF) sections() ([]extent, error) {
 	t, err := c.sectionTable()
 	if err != nil || t.size == 0 || c.Size == endless && int64(t.off) >= c.NotesOff() {
 		return nil, err

@@ -10,7 +10,7 @@ import (
 // the change is at the notes' end it touches that end alone; else the whole
 // new notes are written behind the old ones. It fails with an error that wraps
 // [ErrNoPlace] where that cannot be done safely.
-func (c *Core) PlanSlack(sp elfnote.Splice) (*InPlace, error) {
+func (c *ELF) PlanSlack(sp elfnote.Splice) (*InPlace, error) {
 	if err := c.checkSwitch(); err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func noSlack(have, need int64) error {
 }
 
 // planTail plans a change at the end of the notes.
-func (c *Core) planTail(p *InPlace, sp elfnote.Splice) error {
+func (c *ELF) planTail(p *InPlace, sp elfnote.Splice) error {
 	start := c.NotesOff()
 	if sp.Del > 0 {
 		p.commit = len(p.Steps)
@@ -99,7 +99,7 @@ func (c *Core) planTail(p *InPlace, sp elfnote.Splice) error {
 }
 
 // planMove plans to write the whole new notes to place, and to switch to them.
-func (c *Core) planMove(p *InPlace, sp elfnote.Splice, place int64) error {
+func (c *ELF) planMove(p *InPlace, sp elfnote.Splice, place int64) error {
 	start, size := c.NotesOff(), c.notes.Size
 	if sp.Off > 0 {
 		p.add(Step{Op: OpCopy, From: start, Off: place, Len: sp.Off, Why: "the notes before"})
@@ -125,7 +125,7 @@ func (c *Core) planMove(p *InPlace, sp elfnote.Splice, place int64) error {
 
 // checkSwitch makes sure that PT_NOTE's header can be rewritten by a write that
 // a disk does whole or not at all, and that notes are apart from all else.
-func (c *Core) checkSwitch() error {
+func (c *ELF) checkSwitch() error {
 	l := c.layout
 	first := c.progOff(c.Note) + int64(l.pOff)
 	last := c.progOff(c.Note) + int64(l.pMemsz) + int64(l.word) - 1
@@ -136,7 +136,7 @@ func (c *Core) checkSwitch() error {
 }
 
 // switchTo returns PT_NOTE's program header for notes of size bytes at off.
-func (c *Core) switchTo(off, size int64) ([]byte, error) {
+func (c *ELF) switchTo(off, size int64) ([]byte, error) {
 	b := make([]byte, c.layout.phentsize)
 	if err := c.read(b, c.progOff(c.Note)); err != nil {
 		return nil, err

@@ -23,7 +23,7 @@ const (
 
 // An Edit looks at a core's notes and says how to change them. An empty splice
 // leaves the core as it is.
-type Edit func(*Core) (elfnote.Splice, error)
+type Edit func(Core) (elfnote.Splice, error)
 
 // Stream copies the ELF core that comes in on r to w, with its notes changed,
 // in one pass: it holds the headers and the notes, and 256 KiB of the rest.
@@ -40,7 +40,7 @@ func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, 
 		return nil, h.explain(err)
 	}
 	// Walking the notes reads no descriptor; the last may be cut off.
-	if end := c.NotesOff() + c.notes.Size; h.size < end {
+	if end := c.NotesOff() + c.Notes().Size; h.size < end {
 		if _, err := h.ReadAt(make([]byte, 1), end-1); err != nil {
 			return nil, h.explain(err)
 		}
@@ -61,17 +61,6 @@ func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, 
 		return nil, errors.Wrapf(ErrTruncated, "the stream ends at %#x, its PT_LOADs at %#x", s.in, end)
 	}
 	return l, nil
-}
-
-// claimed returns the end of the last segment in the file, by the headers.
-func (c *Core) claimed() int64 {
-	end := int64(0)
-	for _, p := range c.Progs {
-		if e, ok := (extent{p.Off, p.Filesz}).end(); ok && p.Filesz > 0 {
-			end = max(end, int64(e))
-		}
-	}
-	return end
 }
 
 // A streamer writes a layout's pieces while the original flows by.

@@ -74,7 +74,7 @@ func TestVerifyFaults(t *testing.T) {
 func TestVerifyAll(t *testing.T) {
 	for _, name := range testcores.Names(t, "*") {
 		im := testcores.Image(t, name)
-		if c, err := Open(im, im.Size()); err == nil {
+		if c, err := OpenELF(im, im.Size()); err == nil {
 			c.Verify()
 		}
 	}

@@ -73,7 +73,7 @@ type changeReport struct {
 
 // A changer decides on a change when it has seen the core. whole is false for
 // a stream, whose memory cannot be read.
-type changer func(ctx context.Context, c *vmcore.Core, whole bool, r *changeReport) (decision, error)
+type changer func(ctx context.Context, c vmcore.Core, whole bool, r *changeReport) (decision, error)
 
 // change carries a command's decision out on the core at path.
 func (f *changeFlags) change(ctx context.Context, e *env, path string, decide changer) error {
@@ -223,7 +223,7 @@ func (f *changeFlags) copy(ctx context.Context, e *env, path string, decide chan
 
 func (f *changeFlags) stream(ctx context.Context, e *env, _ string, decide changer, r *changeReport) error {
 	var d decision
-	edit := func(c *vmcore.Core) (elfnote.Splice, error) {
+	edit := func(c vmcore.Core) (elfnote.Splice, error) {
 		var err error
 		d, err = decide(ctx, c, false, r)
 		return d.splice, err

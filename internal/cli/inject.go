@@ -43,7 +43,7 @@ there. The very same note being in the core already is no error.`,
 				if err := src.check(); err != nil {
 					return err
 				}
-				return chg.change(ctx, e, path, func(ctx context.Context, c *vmcore.Core, whole bool, r *changeReport) (decision, error) {
+				return chg.change(ctx, e, path, func(ctx context.Context, c vmcore.Core, whole bool, r *changeReport) (decision, error) {
 					f := finder{&src, e, c, whole}
 					s, err := f.find(ctx)
 					if err != nil {
@@ -64,7 +64,7 @@ there. The very same note being in the core already is no error.`,
 }
 
 // decideInject says how to add n to the notes.
-func decideInject(c *vmcore.Core, n elfnote.Note, replace bool) (decision, error) {
+func decideInject(c vmcore.Core, n elfnote.Note, replace bool) (decision, error) {
 	s := c.Notes()
 	is := byName(s, n.Name)
 	if len(is) > 1 {

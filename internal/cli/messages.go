@@ -198,7 +198,7 @@ func plural(n int, what string) string {
 }
 
 // faults warns of what a core's readers will choke on, note or no note.
-func (e *env) faults(c *vmcore.Core) {
+func (e *env) faults(c vmcore.Core) {
 	for _, f := range c.Verify() {
 		if !f.Remark {
 			e.say("warning: %s: %s", f.Text, f.Readers)

@@ -29,7 +29,7 @@ A core without the note is left as it is; of several the last one is taken out.`
 				if err != nil {
 					return err
 				}
-				return chg.change(ctx, e, path, func(_ context.Context, c *vmcore.Core, _ bool, r *changeReport) (decision, error) {
+				return chg.change(ctx, e, path, func(_ context.Context, c vmcore.Core, _ bool, r *changeReport) (decision, error) {
 					s := c.Notes()
 					is := byName(s, *noteName)
 					if len(is) == 0 {

@@ -84,7 +84,7 @@ type source struct {
 type finder struct {
 	*sourceFlags
 	e     *env
-	core  *vmcore.Core
+	core  vmcore.Core
 	whole bool // the core's memory can be read: it is no stream
 }
 
@@ -94,7 +94,7 @@ func (f *finder) order() binary.ByteOrder {
 	if f.core == nil {
 		return binary.LittleEndian
 	}
-	return f.core.Order
+	return f.core.Notes().Order
 }
 
 // find returns the note of the first source there is, in the order that doc/
@@ -266,7 +266,7 @@ func (f *finder) fromRecord(path string) (source, error) {
 	if len(r.Note) == 0 { // its memory could not be read at the time
 		return f.fromPair(r.Pair, s)
 	}
-	s.note, err = elfnote.FromBlob(r.Note, elfnote.VMCSInfo, 0, f.core.Order)
+	s.note, err = elfnote.FromBlob(r.Note, elfnote.VMCSInfo, 0, f.order())
 	return s, errors.Wrap(err, path)
 }
 
@@ -342,7 +342,7 @@ func (f *finder) fromSearch(ctx context.Context) (source, error) {
 		_, err := vmcs.ParseNote(n.Desc)
 		return err == nil || n.Name != elfnote.VMCSInfo
 	}
-	hits, err := vmcore.SearchNote(ctx, f.core, f.name, f.typ, f.core.Order, intact)
+	hits, err := vmcore.SearchNote(ctx, f.core, f.name, f.typ, f.order(), intact)
 	switch {
 	case err != nil:
 		return source{}, err
@@ -356,7 +356,7 @@ func (f *finder) fromSearch(ctx context.Context) (source, error) {
 }
 
 // osRelease returns the OSRELEASE of the core's VMCOREINFO, or "".
-func osRelease(c *vmcore.Core) string {
+func osRelease(c vmcore.Core) string {
 	i, ok := c.Notes().Find(elfnote.VMCoreInfo, 0)
 	if !ok {
 		return ""
@@ -374,7 +374,7 @@ func osRelease(c *vmcore.Core) string {
 }
 
 // ofKernel says which kernel a core is of.
-func ofKernel(c *vmcore.Core) string {
+func ofKernel(c vmcore.Core) string {
 	if rel := osRelease(c); rel != "" {
 		return "of " + name(rel)
 	}

@@ -89,7 +89,7 @@ func verifyFile(path string) verdict {
 }
 
 // readVMCSInfo returns the core's VMCSINFO note, if it has one of a sane size.
-func readVMCSInfo(c *vmcore.Core) (elfnote.Note, bool) {
+func readVMCSInfo(c vmcore.Core) (elfnote.Note, bool) {
 	i, ok := c.Notes().Find(elfnote.VMCSInfo, 0)
 	if !ok {
 		return elfnote.Note{}, false

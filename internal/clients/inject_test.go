@@ -73,7 +73,7 @@ func orderOf(t *testing.T, core string) binary.ByteOrder {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	return f.Order
+	return f.Notes().Order
 }
 
 func hex(n uint64) string { return strconv.FormatUint(n, 16) }

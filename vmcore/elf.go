@@ -1,0 +1,121 @@
+package vmcore
+
+import (
+	"debug/elf"
+	"encoding/binary"
+	"io"
+	"sync"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+)
+
+// An ELF is an open ELF vmcore: an ET_CORE file with one PT_NOTE, and with a
+// PT_LOAD for each range of physical memory. Its writers are the kernel
+// (/proc/vmcore), makedumpfile -E and QEMU (dump-guest-memory).
+type ELF struct {
+	Header
+	// Progs is the program header table, in file order.
+	Progs []elf.ProgHeader
+	// Note is the index of the one PT_NOTE in Progs; readers want it to be 0.
+	Note int
+	// Size is the file's size in bytes.
+	Size int64
+
+	r     io.ReaderAt
+	notes *elfnote.Segment
+	phys  func() *physMap
+}
+
+// OpenELF is [Open] for an ELF vmcore alone.
+func OpenELF(r io.ReaderAt, size int64) (*ELF, error) {
+	c, err := openHeaders(r, size)
+	if err != nil {
+		return nil, err
+	}
+	n := c.Progs[c.Note]
+	notes := extent{n.Off, n.Filesz}
+	if !notes.within(size) {
+		return nil, formatErr(c.progOff(c.Note), "PT_NOTE", notes.String(), "notes within the file's %#x bytes", size)
+	}
+	c.notes, err = elfnote.Parse(io.NewSectionReader(r, int64(n.Off), int64(n.Filesz)), int64(n.Filesz), c.Order)
+	if err != nil {
+		return nil, rebase(err, int64(n.Off))
+	}
+	return c, nil
+}
+
+// openHeaders is Open without the notes: what a stream has to go by before
+// they have arrived.
+func openHeaders(r io.ReaderAt, size int64) (*ELF, error) {
+	h, err := readHeader(r, size)
+	if err != nil {
+		return nil, err
+	}
+	c := &ELF{Header: *h, Size: size, r: r}
+	c.phys = sync.OnceValue(c.mapPhys)
+	if err := c.readProgs(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// read fills b from file offset off. The file's end is [ErrChanged]: whoever
+// calls has looked at the size.
+func (c *ELF) read(b []byte, off int64) error {
+	n, err := c.r.ReadAt(b, off)
+	if n == len(b) {
+		return nil
+	}
+	return errors.Wrapf(noEOF(err), "offset %#x", off+int64(n))
+}
+
+// Notes implements [Core].
+func (c *ELF) Notes() *elfnote.Segment { return c.notes }
+
+// NotesOff implements [Core].
+func (c *ELF) NotesOff() int64 { return int64(c.Progs[c.Note].Off) }
+
+// notesExtent is where the notes lie in the file.
+func (c *ELF) notesExtent() extent {
+	n := c.Progs[c.Note]
+	return extent{n.Off, n.Filesz}
+}
+
+// Format implements [Core]: "elf64", "elf32", with "-be" where the byte order is
+// big-endian.
+func (c *ELF) Format() string {
+	s := "elf64"
+	if c.Class == elf.ELFCLASS32 {
+		s = "elf32"
+	}
+	if c.Order == binary.ByteOrder(binary.BigEndian) {
+		s += "-be"
+	}
+	return s
+}
+
+func (c *ELF) size() int64 { return c.Size }
+
+// claimed returns the end of the last segment in the file, by the headers.
+func (c *ELF) claimed() int64 {
+	end := int64(0)
+	for _, p := range c.Progs {
+		if e, ok := (extent{p.Off, p.Filesz}).end(); ok && p.Filesz > 0 {
+			end = max(end, int64(e))
+		}
+	}
+	return end
+}
+
+// PlanInPlace implements [Core]: by Slack and Evict.
+func (c *ELF) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
+	switch pl {
+	case Slack:
+		return c.PlanSlack(sp)
+	case Evict:
+		return c.PlanEvict(sp)
+	}
+	return nil, errors.Wrapf(ErrNoPlace, "not in place by %s", pl)
+}
