@@ -131,7 +131,7 @@ func (o *File) replace(ctx context.Context, l *Layout, clone bool, opt Options) 
 		return err
 	}
 	defer n.discard()
-	c := copier{ctx: ctx, dst: n.f, src: o.f, mustClone: clone, progress: opt.counter(o.size())}
+	c := copier{ctx: ctx, dst: n.f, src: o.f, mustClone: clone, durable: true, progress: opt.counter(o.size())}
 	if err := c.layout(l); err != nil {
 		return err
 	}

@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// maxCopy bounds what copy_file_range copies at once, so that a signal is heeded.
+const maxCopy = 4 << 20
+
 // A copier copies ranges from one file to another, or within one: it shares
 // blocks where the file system can, and keeps holes.
 type copier struct {
@@ -16,10 +19,12 @@ type copier struct {
 	dst, src  *os.File
 	mustClone bool // fail rather than copy whole blocks
 	noHoles   bool // write zeros where src has holes
+	durable   bool // the caller is going to sync: let the disk begin meanwhile
 	progress  func(int64)
 
-	noClone bool
-	buf     []byte
+	noClone  bool
+	noKernel bool
+	buf      []byte
 }
 
 // layout writes all of l to dst, a new file.
@@ -87,18 +92,38 @@ func (c *copier) copyData(off, from, n int64) error {
 			if c.ctx.Err() != nil {
 				return context.Cause(c.ctx)
 			}
-			b := c.buf[:min(int64(len(c.buf)), hole-from)]
-			if k, err := c.src.ReadAt(b, from); k < len(b) {
-				return errors.Wrapf(noEOF(err), "read at %#x", from+int64(k))
-			}
-			if _, err := c.dst.WriteAt(b, from+shift); err != nil {
+			n, err := c.copySome(from+shift, from, hole-from)
+			if err != nil {
 				return err
 			}
-			from += int64(len(b))
-			c.progress(int64(len(b)))
+			if c.durable { // a hint, so an error does not matter
+				unix.SyncFileRange(int(c.dst.Fd()), from+shift, n, unix.SYNC_FILE_RANGE_WRITE)
+			}
+			from += n
+			c.progress(n)
 		}
 	}
 	return nil
+}
+
+// copySome copies up to n bytes, in the kernel where it can.
+func (c *copier) copySome(off, from, n int64) (int64, error) {
+	if !c.noKernel {
+		k, err := unix.CopyFileRange(int(c.src.Fd()), &from, int(c.dst.Fd()), &off, int(min(n, maxCopy)), 0)
+		if err == nil && k > 0 {
+			return int64(k), nil
+		}
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EIO) || errors.Is(err, unix.EDQUOT) {
+			return 0, err
+		}
+		c.noKernel = true // not between these files; or the file's end, which ReadAt finds
+	}
+	b := c.buf[:min(int64(len(c.buf)), n)]
+	if k, err := c.src.ReadAt(b, from); k < len(b) {
+		return 0, errors.Wrapf(noEOF(err), "read at %#x", from+int64(k))
+	}
+	_, err := c.dst.WriteAt(b, off)
+	return int64(len(b)), err
 }
 
 // nextData returns where the next data from off on begins and ends, at most

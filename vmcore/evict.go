@@ -50,6 +50,7 @@ func (c *ELF) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
 	if err := c.planMove(p, sp, place); err != nil {
 		return nil, err
 	}
+	p.tidy = len(p.Steps)
 	p.zero(start, size, "the old notes' place is free")
 	p.zero(from, place-from, "so is the rest of the room")
 	newEnd := place + size + sp.Grow()

@@ -284,6 +284,15 @@ func (c *change) journal(t *testing.T) []edit {
 	return j.edits
 }
 
+// editsBefore returns how many edits the steps before step n make.
+func (c *change) editsBefore(t *testing.T, n int) int {
+	j := &journal{base: c.base, size: c.size}
+	if err := (&InPlace{Steps: c.plan.Steps[:n]}).run(t.Context(), j, func(int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	return len(j.edits)
+}
+
 // TestStopAfterEveryWrite: a process may die between any two writes.
 func TestStopAfterEveryWrite(t *testing.T) {
 	for name, c := range changes(t) {
@@ -339,20 +348,17 @@ func TestWriteFails(t *testing.T) {
 	for name, c := range changes(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			before := &journal{base: c.base, size: c.size}
-			first := &InPlace{Steps: c.plan.Steps[:c.plan.commit]}
-			if err := first.run(t.Context(), before, func(int64) {}); err != nil {
-				t.Fatal(err)
-			}
+			commit, tidy := c.editsBefore(t, c.plan.commit), c.editsBefore(t, c.plan.tidy)
 			for i := range len(c.journal(t)) {
 				j := &journal{base: c.base, size: c.size, fail: i + 1}
-				if err := c.plan.run(t.Context(), j, func(int64) {}); err == nil {
-					t.Fatalf("no error though edit %d failed", i)
+				err := c.plan.run(t.Context(), j, func(int64) {})
+				if done := c.plan.tidy > 0 && i >= tidy; (err == nil) != done {
+					t.Fatalf("edit %d failed, but the error is %v", i, err)
 				}
 				if err := c.check(j.now()); err != nil {
 					t.Fatalf("edit %d failed: %v", i, err)
 				}
-				if i < len(before.edits) && c.size < 1<<20 && !same(t, j.now(), c) {
+				if i < commit && c.size < 1<<20 && !same(t, j.now(), c) {
 					t.Fatalf("edit %d failed: the core is not as it was", i)
 				}
 			}

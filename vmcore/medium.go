@@ -15,7 +15,7 @@ import (
 type fileMedium struct{ *os.File }
 
 func (m fileMedium) copyWithin(ctx context.Context, s Step, progress func(int64)) error {
-	c := copier{ctx: ctx, dst: m.File, src: m.File, noHoles: !s.Thin, progress: progress}
+	c := copier{ctx: ctx, dst: m.File, src: m.File, noHoles: !s.Thin, durable: true, progress: progress}
 	return c.copyRange(s.Off, s.From, s.Len)
 }
 

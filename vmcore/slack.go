@@ -44,6 +44,7 @@ func (c *ELF) PlanSlack(sp elfnote.Splice) (*InPlace, error) {
 		return nil, err
 	}
 	p.undo = []Step{{Op: OpZero, Off: place, Len: size}}
+	p.tidy = len(p.Steps)
 	p.zero(start, end-start, "the old notes' place is free")
 	p.sync()
 	return p, nil
@@ -71,6 +72,7 @@ func (c *ELF) planTail(p *InPlace, sp elfnote.Splice) error {
 	}
 	at := start + sp.Off
 	if len(sp.Ins) == 0 {
+		p.tidy = len(p.Steps)
 		p.zero(at, sp.Del, "its bytes are free")
 		p.sync()
 		return nil

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/pkg/errors"
+	"golang.org/x/sys/unix"
 
 	"vmcsnote/elfnote"
 )
@@ -53,7 +54,7 @@ func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, 
 	if err != nil {
 		return nil, h.explain(err)
 	}
-	s := &streamer{ctx: ctx, w: w, r: io.MultiReader(h.replay(), r), buf: make([]byte, bufSize)}
+	s := &streamer{ctx: ctx, w: w, r: io.MultiReader(h.replay(), r), buf: make([]byte, bufSize), pipe: newSplicer(w, r), kept: h.size}
 	if err := s.run(l); err != nil {
 		return nil, err
 	}
@@ -70,6 +71,9 @@ type streamer struct {
 	r   io.Reader
 	in  int64 // bytes taken from r
 	buf []byte
+
+	pipe *splicer // passes on what comes behind the first kept bytes, or nil
+	kept int64
 }
 
 func (s *streamer) run(l *Layout) error {
@@ -125,17 +129,30 @@ func (s *streamer) copy(n int64) error {
 		if s.ctx.Err() != nil {
 			return context.Cause(s.ctx)
 		}
-		k, err := s.r.Read(s.buf[:min(n, int64(len(s.buf)))])
-		s.in += int64(k)
-		n -= int64(k)
-		if _, err := s.w.Write(s.buf[:k]); err != nil {
-			return err
-		}
+		k, err := s.pass(n)
+		s.in += k
+		n -= k
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// pass passes on up to n bytes, and returns how many.
+func (s *streamer) pass(n int64) (int64, error) {
+	if s.pipe != nil && s.in >= s.kept {
+		k, err := s.pipe.move(n)
+		if !errors.Is(err, unix.EINVAL) {
+			return k, err
+		}
+		s.pipe = nil // neither end is a pipe
+	}
+	k, err := s.r.Read(s.buf[:min(n, int64(len(s.buf)))])
+	if _, err := s.w.Write(s.buf[:k]); err != nil {
+		return int64(k), err
+	}
+	return int64(k), err
 }
 
 // skip drops what lies before offset off of the original: old notes, or zeros
