@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pkg/errors"
+	"golang.org/x/sys/unix"
+)
+
+// A ratio is the median of pairwise ratios of times, and the quartiles around
+// it, which tell how noisy the machine was.
+type ratio struct{ low, median, high float64 }
+
+func (r ratio) String() string {
+	return fmt.Sprintf("%.2f [%.2f, %.2f]", r.median, r.low, r.high)
+}
+
+// pairs runs a and b by turns n times, each first every other time, and returns
+// the ratio of a's time to b's.
+func pairs(n int, a, b func() (time.Duration, error)) (ratio, error) {
+	ratios := make([]float64, n)
+	for i := range ratios {
+		var took [2]time.Duration
+		for j := range took {
+			which := (i + j) % 2
+			var err error
+			if took[which], err = [...]func() (time.Duration, error){a, b}[which](); err != nil {
+				return ratio{}, err
+			}
+		}
+		ratios[i] = float64(took[0]) / float64(took[1])
+	}
+	return ratioOf(ratios), nil
+}
+
+// ratioOf returns the quartiles of at least one ratio, which it sorts.
+func ratioOf(ratios []float64) ratio {
+	slices.Sort(ratios)
+	n := len(ratios)
+	return ratio{ratios[(n-1)/4], (ratios[(n-1)/2] + ratios[n/2]) / 2, ratios[n-1-(n-1)/4]}
+}
+
+// command is a command that ends with the benchmark.
+func (b *bench) command(name string, args ...string) *exec.Cmd {
+	return exec.CommandContext(b.ctx, name, args...)
+}
+
+func (b *bench) exec(name string, args ...string) (time.Duration, error) {
+	return pipeline(b.command(name, args...))
+}
+
+// pipeline runs commands, each reading what the one before writes, and returns
+// how long it took until all had ended.
+func pipeline(cmds ...*exec.Cmd) (time.Duration, error) {
+	var ends []*os.File
+	for i, c := range cmds[1:] {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return 0, errors.WithStack(err)
+		}
+		cmds[i].Stdout, c.Stdin = w, r
+		ends = append(ends, r, w)
+	}
+	messages := make([]bytes.Buffer, len(cmds))
+	var failed error
+	start := time.Now()
+	for i, c := range cmds {
+		c.Stderr = &messages[i]
+		if failed = errors.WithStack(c.Start()); failed != nil {
+			cmds = cmds[:i]
+			break
+		}
+	}
+	for _, f := range ends {
+		f.Close()
+	}
+	for i, c := range cmds {
+		if err := c.Wait(); err != nil && failed == nil {
+			failed = errors.Wrapf(err, "%s: %s", filepath.Base(c.Path), complaint(messages[i].String()))
+		}
+	}
+	return time.Since(start), failed
+}
+
+// complaint returns the line that says what failed.
+func complaint(said string) string {
+	if _, after, found := strings.Cut(said, "error: "); found {
+		said = after
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(said), "\n")
+	return line
+}
+
+// tool is vmcsnote with the note of a kernel to be injected.
+func (b *bench) tool(kernel, core string, args ...string) *exec.Cmd {
+	blob := filepath.Join(b.made, kernel+".blob")
+	return b.command(filepath.Join(b.made, "vmcsnote"), append([]string{"inject", "--blob", blob, core}, args...)...)
+}
+
+// inject injects, and notes the peak memory of that mode.
+func (b *bench) inject(mode, kernel, core string, args ...string) (time.Duration, error) {
+	c := b.tool(kernel, core, args...)
+	took, err := pipeline(c)
+	b.peaks.note(mode, c)
+	return took, err
+}
+
+// stream passes a core through cat, vmcsnote and cat.
+func (b *bench) stream(mode, kernel, core string) (time.Duration, error) {
+	c := b.tool(kernel, "-", "-o", "-")
+	took, err := pipeline(b.command("cat", core), c, b.command("cat"))
+	b.peaks.note(mode, c)
+	return took, err
+}
+
+// peaks is the peak memory, in bytes, of each mode that vmcsnote ran in.
+type peaks struct {
+	modes []string
+	rss   []int64
+}
+
+// maxPeak is the bound on each.
+const maxPeak = 20 << 20
+
+func (p *peaks) note(mode string, c *exec.Cmd) {
+	if c.ProcessState == nil {
+		return
+	}
+	i := slices.Index(p.modes, mode)
+	if i < 0 {
+		i = len(p.modes)
+		p.modes, p.rss = append(p.modes, mode), append(p.rss, 0)
+	}
+	p.rss[i] = max(p.rss[i], c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss<<10)
+}
+
+func (p *peaks) addTo(t *table) {
+	for i, mode := range p.modes {
+		t.atMost("peak memory, "+mode, float64(p.rss[i])/(1<<20), maxPeak>>20, "%.1f MiB")
+	}
+}
+
+// sync writes everything back that the file system of dir has in memory, so
+// that what is measured next does not pay for what came before.
+func sync(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return errors.WithStack(err)
+	}
+	defer d.Close()
+	return errors.Wrap(unix.Syncfs(int(d.Fd())), dir)
+}
