@@ -9,4 +9,8 @@ require (
 	golang.org/x/sys v0.49.0
 )
 
-require golang.org/x/tools v0.51.0 // indirect
+require (
+	github.com/anchore/go-lzo v0.1.1 // indirect
+	github.com/klauspost/compress v1.20.3 // indirect
+	golang.org/x/tools v0.51.0 // indirect
+)
