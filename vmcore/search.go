@@ -2,17 +2,27 @@ package vmcore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
+	"runtime"
+	"slices"
+	"sync"
 
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
 )
 
-// searchChunk is how much memory is looked at at a time. Its size is a multiple
-// of every page size.
-const searchChunk = 1 << 20
+const (
+	// searchChunk is how much memory a worker looks at at a time: whole pages of
+	// any size, so that none is read twice.
+	searchChunk = 1 << 20
+	// maxWorkers bounds the workers, and with them the memory for their chunks.
+	maxWorkers = 8
+	// maxHits bounds the notes that are kept of memory full of different ones.
+	maxHits = 16
+)
 
 // A Hit is a note found in memory.
 type Hit struct {
@@ -23,61 +33,117 @@ type Hit struct {
 // SearchNote looks through memory for whole notes of that name and type, in the
 // byte order given. A note counts where intact says so; what merely looks like
 // one, in a program's text or in a freed page, is common. Equal notes count
-// once, at their lowest address.
+// once, at their lowest address; the hits are sorted by it, and at most 16.
+// Several workers read at a time.
 func SearchNote(ctx context.Context, m Memory, name string, typ uint32, order binary.ByteOrder, intact func(elfnote.Note) bool) ([]Hit, error) {
-	head := elfnote.Note{Name: name, Type: typ}.Encode(order)
-	needle := head[elfnote.HeaderSize:]
-	s := searcher{m: m, head: head, name: name, typ: typ, order: order, intact: intact}
-	buf := make([]byte, searchChunk+len(head))
-	for _, r := range m.PhysRanges() {
-		for addr, end := r.Addr, r.Addr+r.Size; addr < end; addr += searchChunk {
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
-			// A note's header may lie across two chunks, so they overlap by one.
-			b := buf[:min(end-addr, uint64(len(buf)))]
-			if _, err := m.ReadPhys(b, addr); err != nil {
-				return nil, errors.Wrap(err, "search")
-			}
-			for off := elfnote.HeaderSize; ; {
-				i := bytes.Index(b[min(off, len(b)):], needle)
-				if i < 0 {
-					break
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := searcher{m: m, head: elfnote.Note{Name: name, Type: typ}, order: order, intact: intact}
+	chunks := make(chan Range)
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), maxWorkers) {
+		wg.Go(func() {
+			buf := make([]byte, searchChunk)
+			for r := range chunks {
+				if err := s.chunk(buf[:r.Size], r.Addr); err != nil {
+					cancel(err)
 				}
-				at := off + i - elfnote.HeaderSize
-				s.look(addr+uint64(at), b[at:])
-				off += i + 1
 			}
+		})
+	}
+	err := eachChunk(ctx, m.PhysRanges(), chunks)
+	close(chunks)
+	wg.Wait()
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, errors.Wrap(err, "search")
+	}
+	slices.SortFunc(s.hits, func(a, b Hit) int { return cmp.Compare(a.Addr, b.Addr) })
+	return s.hits, nil
+}
+
+// eachChunk hands out the ranges in chunks that end at multiples of their size.
+func eachChunk(ctx context.Context, ranges []Range, chunks chan<- Range) error {
+	for _, r := range ranges {
+		for addr, left := r.Addr, r.Size; left > 0; {
+			n := min(left, searchChunk-addr%searchChunk)
+			select {
+			case chunks <- Range{addr, n}:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			addr, left = addr+n, left-n
 		}
 	}
-	return s.hits, nil
+	return nil
 }
 
 type searcher struct {
 	m      Memory
-	head   []byte // of a note with an empty descriptor
-	name   string
-	typ    uint32
+	head   elfnote.Note // name and type
 	order  binary.ByteOrder
 	intact func(elfnote.Note) bool
-	hits   []Hit
+
+	mu   sync.Mutex
+	hits []Hit
 }
 
-// look takes the note at addr, whose header b begins with, if it is one.
-func (s *searcher) look(addr uint64, b []byte) {
-	size := s.order.Uint32(b[4:])
-	if addr%4 != 0 || size == 0 || size > elfnote.MaxBlob ||
-		!bytes.Equal(b[:4], s.head[:4]) || !bytes.Equal(b[8:elfnote.HeaderSize], s.head[8:elfnote.HeaderSize]) {
-		return
+// chunk looks for notes that begin in the memory at addr, which it reads to b.
+func (s *searcher) chunk(b []byte, addr uint64) error {
+	if _, err := s.m.ReadPhys(b, addr); err != nil {
+		return err
 	}
-	n := elfnote.Note{Name: s.name, Type: s.typ, Desc: make([]byte, size)}
-	if _, err := s.m.ReadPhys(n.Desc, addr+uint64(len(s.head))); err != nil || !s.intact(n) {
-		return
-	}
-	for _, h := range s.hits {
-		if h.Note.Equal(n) {
-			return
+	head := s.head.Encode(s.order)
+	name := head[elfnote.HeaderSize:]
+	for off := 0; ; off++ {
+		i := bytes.Index(b[off:], name)
+		if i < 0 {
+			break
+		}
+		off += i
+		if off >= elfnote.HeaderSize {
+			s.look(addr + uint64(off) - elfnote.HeaderSize)
 		}
 	}
-	s.hits = append(s.hits, Hit{addr, n})
+	// A header that reaches into the next chunk: whatever begins like one.
+	for off := max(0, len(b)-len(head)+1); off < len(b); off++ {
+		if tail := b[off:]; bytes.Equal(tail[:min(4, len(tail))], head[:min(4, len(tail))]) {
+			s.look(addr + uint64(off))
+		}
+	}
+	return nil
+}
+
+// look takes the note at addr, if it is one.
+func (s *searcher) look(addr uint64) {
+	head := s.head.Encode(s.order)
+	b := make([]byte, len(head))
+	if n, _ := s.m.ReadPhys(b, addr); addr%4 != 0 || n < len(b) {
+		return
+	}
+	size := s.order.Uint32(b[4:])
+	copy(head[4:], b[4:8])
+	if size == 0 || size > elfnote.MaxBlob || !bytes.Equal(b, head) {
+		return
+	}
+	n := elfnote.Note{Name: s.head.Name, Type: s.head.Type, Desc: make([]byte, size)}
+	if k, _ := s.m.ReadPhys(n.Desc, addr+uint64(len(head))); k < len(n.Desc) || !s.intact(n) {
+		return
+	}
+	s.add(Hit{addr, n})
+}
+
+// add keeps a hit, of equal ones the one at the lowest address.
+func (s *searcher) add(h Hit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.hits, func(k Hit) bool { return k.Note.Equal(h.Note) })
+	switch {
+	case i >= 0:
+		s.hits[i].Addr = min(s.hits[i].Addr, h.Addr)
+	case len(s.hits) < maxHits:
+		s.hits = append(s.hits, h)
+	}
 }

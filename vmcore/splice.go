@@ -42,7 +42,7 @@ func (s *splicer) move(n int64) (int64, error) {
 		case k == 0:
 			return 0, io.EOF
 		default:
-			return k, nil
+			return int64(k), nil // which Splice returns as, depends on the architecture
 		}
 	}
 }
