@@ -42,7 +42,7 @@ func (s *splicer) move(n int64) (int64, error) {
 		case k == 0:
 			return 0, io.EOF
 		default:
-			return int64(k), nil // which Splice returns as, depends on the architecture
+			return int64(k), nil // an int or an int64, by architecture
 		}
 	}
 }

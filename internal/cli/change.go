@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -23,6 +25,7 @@ type changeFlags struct {
 	json      bool
 	force     bool
 	placement string
+	jobs      int
 }
 
 func (f *changeFlags) add(fs *pflag.FlagSet) {
@@ -30,11 +33,20 @@ func (f *changeFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.force, "force", false, "let -o replace an existing file")
 	fs.StringVar(&f.placement, "placement", "", "in place, go only this `WAY`: slack, clone, evict or copy")
 	fs.BoolVarP(&f.dryRun, "dry-run", "n", false, "print what would be written where, and change nothing")
-	fs.BoolVar(&f.json, "json", false, "print one JSON document")
+	fs.BoolVar(&f.json, "json", false, "print one JSON document; of several cores a list")
+	fs.IntVar(&f.jobs, "jobs", runtime.GOMAXPROCS(0), "work on `N` cores at a time")
 }
 
-func (f *changeFlags) check(path string) error {
+func (f *changeFlags) check(e *env, paths []string) error {
+	if len(paths) == 0 {
+		return usagef("VMCORE is missing")
+	}
+	path := paths[0]
 	switch {
+	case len(paths) > 1 && f.output != "":
+		return usagef("-o is for one core, not for %d", len(paths))
+	case len(paths) > 1 && slices.Contains(paths, "-"):
+		return usagef("standard input cannot be one core of several")
 	case path == "-" && f.output == "":
 		return usagef("a core from standard input needs -o: there is no place to change it in")
 	case path == "-" && f.dryRun:
@@ -43,6 +55,9 @@ func (f *changeFlags) check(path string) error {
 		return usagef("-o - and --json or --dry-run both want standard output")
 	case f.output != "" && f.placement != "":
 		return usagef("--placement is for changes in place, not for -o")
+	}
+	if out, ok := e.stdout.(*os.File); ok && f.output == "-" && isTerminal(out) {
+		return usagef("-o -: standard output is a terminal")
 	}
 	switch vmcore.Placement(f.placement) {
 	case "", vmcore.Slack, vmcore.Clone, vmcore.Evict, vmcore.Copy:
@@ -67,29 +82,47 @@ type changeReport struct {
 	NoteSize  int              `json:"note_size"`
 	Changed   bool             `json:"changed"`
 	DryRun    []string         `json:"dry_run,omitempty"`
+	Error     string           `json:"error,omitempty"` // of one of several files
 
 	why string
 }
 
 // A changer decides on a change when it has seen the core. whole is false for
 // a stream, whose memory cannot be read.
-type changer func(ctx context.Context, c vmcore.Core, whole bool, r *changeReport) (decision, error)
+type changer func(ctx context.Context, e *env, c vmcore.Core, whole bool, r *changeReport) (decision, error)
 
-// change carries a command's decision out on the core at path.
-func (f *changeFlags) change(ctx context.Context, e *env, path string, decide changer) error {
-	if err := f.check(path); err != nil {
-		return err
-	}
-	if out, ok := e.stdout.(*os.File); ok && f.output == "-" && isTerminal(out) {
-		return usagef("-o -: standard output is a terminal")
-	}
-	if err := f.checkSame(e, path); err != nil {
+// change carries a command's decision out on the cores at paths.
+func (f *changeFlags) change(ctx context.Context, e *env, paths []string, decide changer) error {
+	if err := f.check(e, paths); err != nil {
 		return err
 	}
 	// A reader of the stream that has gone is an error of the write, not the
 	// end of us: what was begun must be taken back.
 	signal.Ignore(syscall.SIGPIPE)
-	r := &changeReport{File: path, Output: f.output, Placement: "none"}
+	reports, err := each(e, paths, f.jobs, func(e *env, path string) (*changeReport, error) {
+		r := &changeReport{File: path, Output: f.output, Placement: "none"}
+		err := named(path, f.one(ctx, e, path, decide, r))
+		if err != nil {
+			r.Changed, r.Error = false, err.Error()
+		} else if !f.json && !f.dryRun {
+			e.changed(*r)
+		}
+		return r, err
+	})
+	if !f.json || err != nil && len(paths) == 1 {
+		return err
+	}
+	if jerr := e.json(document(reports)); jerr != nil {
+		return errors.Wrap(jerr, "done, but the report could not be printed")
+	}
+	return err
+}
+
+// one carries a decision out on one core.
+func (f *changeFlags) one(ctx context.Context, e *env, path string, decide changer, r *changeReport) error {
+	if err := f.checkSame(e, path); err != nil {
+		return err
+	}
 	do := f.inPlace
 	switch {
 	case path == "-":
@@ -97,21 +130,11 @@ func (f *changeFlags) change(ctx context.Context, e *env, path string, decide ch
 	case f.output != "":
 		do = f.copy
 	}
-	if err := do(ctx, e, path, decide, r); err != nil {
-		return named(path, err)
+	err := do(ctx, e, path, decide, r)
+	if err == nil {
+		e.progressDone()
 	}
-	e.progressDone()
-	if f.json {
-		err := e.json(r)
-		if r.Changed {
-			err = errors.Wrap(err, "changed, but the report could not be printed")
-		}
-		return err
-	}
-	if !f.dryRun {
-		e.changed(*r)
-	}
-	return nil
+	return err
 }
 
 // checkSame refuses to write a core over itself by way of standard input or
@@ -166,7 +189,7 @@ func (f *changeFlags) inPlace(ctx context.Context, e *env, path string, decide c
 		return err
 	}
 	defer c.Close()
-	d, err := decide(ctx, c.Core, true, r)
+	d, err := decide(ctx, e, c.Core, true, r)
 	if err != nil {
 		return err
 	}
@@ -195,7 +218,7 @@ func (f *changeFlags) copy(ctx context.Context, e *env, path string, decide chan
 		return err
 	}
 	defer c.Close()
-	d, err := decide(ctx, c.Core, true, r)
+	d, err := decide(ctx, e, c.Core, true, r)
 	if err != nil {
 		return err
 	}
@@ -225,7 +248,7 @@ func (f *changeFlags) stream(ctx context.Context, e *env, _ string, decide chang
 	var d decision
 	edit := func(c vmcore.Core) (elfnote.Splice, error) {
 		var err error
-		d, err = decide(ctx, c, false, r)
+		d, err = decide(ctx, e, c, false, r)
 		return d.splice, err
 	}
 	var l *vmcore.Layout

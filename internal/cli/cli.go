@@ -55,8 +55,8 @@ type env struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
-	held  atomic.Bool // a file is being changed: a signal must wait
-	doing string      // whose progress stands in the last line said
+	held  *atomic.Bool // a file is being changed: a signal must wait
+	doing string       // whose progress stands in the last line said
 }
 
 // commands lists the commands in the order in which people meet them.
@@ -81,7 +81,7 @@ func find(name string) (command, bool) {
 func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, held: new(atomic.Bool)}
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, e, args) }()
 	err := wait(ctx, e, done)
@@ -156,9 +156,12 @@ func (c command) flags() (*pflag.FlagSet, runner) {
 
 func status(err error) int {
 	var usage errUsage
+	var some errSome
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &some):
+		return some.status
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.Is(err, errNoNote):

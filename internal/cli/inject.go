@@ -17,11 +17,12 @@ var errDiffers = errors.New("there is another one already")
 func injectCommand() command {
 	return command{
 		name:  "inject",
-		args:  "VMCORE",
+		args:  "VMCORE...",
 		short: "add the note to a core",
 		long: `Adds the VMCSINFO note to an ELF core next to VMCOREINFO, in place unless -o is
 given. At every moment the file is the old core or the new one, whatever dies.
-VMCORE may be - for a stream, which is passed on in one pass.
+VMCORE may be - for a stream, which is passed on in one pass. Of several cores
+one that fails does not stop the others.
 
 Without --blob, --pair, --record or --search the note is taken from the record
 in ` + defaultRecord + `, then from /sys/kernel/vmcsinfo (either only where
@@ -36,14 +37,10 @@ there. The very same note being in the core already is no error.`,
 			replace := fs.Bool("replace", false, "replace a note of that name that has other contents")
 			chg.add(fs)
 			return func(ctx context.Context, e *env, args []string) error {
-				path, err := oneArg(args, "VMCORE")
-				if err != nil {
-					return err
-				}
 				if err := src.check(); err != nil {
 					return err
 				}
-				return chg.change(ctx, e, path, func(ctx context.Context, c vmcore.Core, whole bool, r *changeReport) (decision, error) {
+				return chg.change(ctx, e, args, func(ctx context.Context, e *env, c vmcore.Core, whole bool, r *changeReport) (decision, error) {
 					f := finder{&src, e, c, whole}
 					s, err := f.find(ctx)
 					if err != nil {

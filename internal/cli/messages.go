@@ -34,7 +34,7 @@ func (e *env) say(format string, args ...any) {
 
 // fail tells a person what went wrong, and the cure.
 func (e *env) fail(err error) {
-	if errors.Is(err, errFindings) {
+	if errors.Is(err, errFindings) || errors.As(err, new(errSome)) {
 		return // they have been printed
 	}
 	e.say("error: %v", err)

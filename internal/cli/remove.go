@@ -13,7 +13,7 @@ import (
 func removeCommand() command {
 	return command{
 		name:  "remove",
-		args:  "VMCORE",
+		args:  "VMCORE...",
 		short: "take the note out again",
 		long: `Takes the VMCSINFO note out of an ELF core. A core whose memory had to shift to
 make room for it shifts back: after inject -o and remove, the file is the
@@ -25,11 +25,7 @@ A core without the note is left as it is; of several the last one is taken out.`
 			var chg changeFlags
 			chg.add(fs)
 			return func(ctx context.Context, e *env, args []string) error {
-				path, err := oneArg(args, "VMCORE")
-				if err != nil {
-					return err
-				}
-				return chg.change(ctx, e, path, func(_ context.Context, c vmcore.Core, _ bool, r *changeReport) (decision, error) {
+				return chg.change(ctx, e, args, func(_ context.Context, _ *env, c vmcore.Core, _ bool, r *changeReport) (decision, error) {
 					s := c.Notes()
 					is := byName(s, *noteName)
 					if len(is) == 0 {

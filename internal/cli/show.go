@@ -26,6 +26,7 @@ type showReport struct {
 	Notes    []noteReport  `json:"notes"`
 	VMCSInfo *layoutReport `json:"vmcsinfo,omitempty"`
 	Record   *recordReport `json:"record,omitempty"`
+	Error    string        `json:"error,omitempty"` // of one of several files
 
 	raw []byte // VMCSINFO's descriptor
 }
@@ -63,33 +64,46 @@ const maxWarnings = 3
 func showCommand() command {
 	return command{
 		name:  "show",
-		args:  "FILE",
+		args:  "FILE...",
 		short: "print what is in a core, a blob or a record",
 		long: `Lists every note of a core: index, name, type, size of its descriptor in bytes,
 file offset, and what it is; then prints VMCSINFO's text. A blob (one note, as
 /sys/kernel/vmcsinfo leads to it) and a record are shown likewise.`,
 		setup: func(fs *pflag.FlagSet) runner {
-			asJSON := fs.Bool("json", false, "print one JSON document")
+			asJSON := fs.Bool("json", false, "print one JSON document; of several files a list")
+			jobs := jobsFlag(fs)
 			noteName := fs.String("note", "", "print the descriptor of the note `NAME` as it is, and nothing else")
 			return func(ctx context.Context, e *env, args []string) error {
-				path, err := oneArg(args, "FILE")
-				if err != nil {
-					return err
+				if len(args) == 0 {
+					return usagef("FILE is missing")
 				}
 				if *noteName != "" {
 					if *asJSON {
 						return usagef("--note and --json both want standard output")
 					}
+					path, err := oneArg(args, "FILE")
+					if err != nil {
+						return err
+					}
 					return named(path, showNote(e.stdout, path, *noteName))
 				}
-				r, err := show(path)
-				if err != nil {
-					return named(path, err)
+				reports, err := each(e, args, *jobs, func(e *env, path string) (*showReport, error) {
+					r, err := show(path)
+					if err != nil {
+						err = named(path, err)
+						return &showReport{File: path, Notes: []noteReport{}, Error: err.Error()}, err
+					}
+					if *asJSON {
+						return r, nil
+					}
+					return r, e.show(r)
+				})
+				if *asJSON && (err == nil || len(args) > 1) {
+					if err := e.json(document(reports)); err != nil {
+						return err
+					}
 				}
-				if *asJSON {
-					return e.json(r)
-				}
-				return e.show(r)
+				return err
 			}
 		},
 	}

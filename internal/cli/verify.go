@@ -38,24 +38,23 @@ of a core, and says which would choke on what. A fault makes the exit status 1;
 a remark, on what a sound core of its writer's always has, does not.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			asJSON := fs.Bool("json", false, "print one JSON document: a list with an entry for each file")
-			return func(ctx context.Context, e *env, args []string) error {
+			jobs := jobsFlag(fs)
+			return func(_ context.Context, e *env, args []string) error {
 				if len(args) == 0 {
 					return usagef("VMCORE is missing")
 				}
-				verdicts := make([]verdict, len(args))
-				var err error
-				for i, path := range args {
-					verdicts[i] = verifyFile(path)
-					if !verdicts[i].OK {
-						err = errFindings
+				verdicts, err := each(e, args, *jobs, func(e *env, path string) (verdict, error) {
+					v := verifyFile(path)
+					if !*asJSON {
+						if err := e.verdict(v); err != nil {
+							return v, err
+						}
 					}
-					if *asJSON {
-						continue
+					if !v.OK {
+						return v, errFindings
 					}
-					if err := e.verdict(verdicts[i]); err != nil {
-						return err
-					}
-				}
+					return v, nil
+				})
 				if *asJSON {
 					if err := e.json(verdicts); err != nil {
 						return err
