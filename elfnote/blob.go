@@ -20,34 +20,61 @@ const textStart = "REVISION_ID="
 
 // FromBlob takes the one note out of a blob. A blob is what the address and
 // size in /sys/kernel/vmcsinfo lead to: one complete note of the name and type
-// given, then zero fill to the buffer's end. Two more forms are accepted:
-// the note in the other byte order than the core's, and the descriptor alone,
-// which is made a note of: for VMCSINFO the text that begins with REVISION_ID=,
-// for any other name whatever is not made of notes.
+// given, then zero fill to the buffer's end. Two more forms are accepted: the
+// note in the other byte order than the core's, and the VMCSINFO text alone (it
+// begins with REVISION_ID=), which is made a note of.
 //
 // A blob that holds anything else, no note, another note, two notes, or more
 // than [MaxBlob] bytes is an error that wraps [ErrBlob].
 func FromBlob(b []byte, name string, typ uint32, order binary.ByteOrder) (Note, error) {
-	if len(b) > MaxBlob {
-		return Note{}, errors.Wrapf(ErrBlob, "%d bytes, expected at most %d", len(b), MaxBlob)
+	if err := checkBlob(b, name); err != nil {
+		return Note{}, err
 	}
-	if allZero(b) {
-		return Note{}, errors.Wrapf(ErrBlob, "%d bytes, all zero, expected a %s note", len(b), name)
-	}
-	s, err := Parse(bytes.NewReader(b), int64(len(b)), order)
-	if err != nil {
-		if t, err2 := Parse(bytes.NewReader(b), int64(len(b)), other(order)); err2 == nil {
-			s, err = t, nil
+	if name == VMCSInfo && bytes.HasPrefix(b, []byte(textStart)) {
+		text, fill, _ := bytes.Cut(b, []byte{0})
+		if !allZero(fill) {
+			return Note{}, errors.Wrapf(ErrBlob, "text of %d bytes with more than zeros behind it", len(text))
 		}
+		return Note{Name: name, Type: typ, Desc: text}, nil
 	}
-	if name == VMCSInfo && bytes.HasPrefix(b, []byte(textStart)) || err != nil && name != VMCSInfo {
-		// A kernel's buffer is zeros to its end; no text has any.
-		return Note{Name: name, Type: typ, Desc: bytes.TrimRight(b, "\x00")}, nil
-	}
+	s, err := parseBlob(b, order)
 	if err != nil {
 		return Note{}, errors.Wrap(ErrBlob, err.Error())
 	}
 	return s.only(name, typ)
+}
+
+// Wrap is [FromBlob] for bytes that a person has chosen for a note of any name:
+// if they are not made of notes, they are taken for its descriptor.
+func Wrap(b []byte, name string, typ uint32, order binary.ByteOrder) (Note, error) {
+	if err := checkBlob(b, name); err != nil {
+		return Note{}, err
+	}
+	if _, err := parseBlob(b, order); err != nil && name != VMCSInfo {
+		return Note{Name: name, Type: typ, Desc: b}, nil
+	}
+	return FromBlob(b, name, typ, order)
+}
+
+func checkBlob(b []byte, name string) error {
+	if len(b) > MaxBlob {
+		return errors.Wrapf(ErrBlob, "%d bytes, expected at most %d", len(b), MaxBlob)
+	}
+	if allZero(b) {
+		return errors.Wrapf(ErrBlob, "%d bytes, all zero, expected a %s note", len(b), name)
+	}
+	return nil
+}
+
+// parseBlob walks the notes in either byte order, that given first.
+func parseBlob(b []byte, order binary.ByteOrder) (*Segment, error) {
+	s, err := Parse(bytes.NewReader(b), int64(len(b)), order)
+	if err != nil {
+		if t, err2 := Parse(bytes.NewReader(b), int64(len(b)), other(order)); err2 == nil {
+			return t, nil
+		}
+	}
+	return s, err
 }
 
 // only returns the one note of the segment, if it has that name and type.

@@ -29,7 +29,8 @@ func TestFromBlob(t *testing.T) {
 		{name: "of the other byte order", blob: note.Encode(be), want: note},
 		{name: "for a big-endian core", blob: note.Encode(be), order: be, want: note},
 		{name: "another name", blob: info.Encode(le), of: VMCoreInfo, want: info},
-		{name: "another name, descriptor alone", blob: info.Desc, of: VMCoreInfo, want: info},
+		{name: "another name, descriptor alone", blob: info.Desc, of: VMCoreInfo, err: "n_namesz at offset 0x0"},
+		{name: "text, zeros, and more", blob: []byte("REVISION_ID=d\nFIELD(X)=05\x00\x00junk"), err: "text of 25 bytes with more than zeros behind it"},
 		{name: "another name, and it is another's note", blob: kernel, of: VMCoreInfo, err: `named "VMCSINFO", expected "VMCOREINFO"`},
 		{name: "empty", err: "0 bytes, all zero"},
 		{name: "all zero", blob: make([]byte, 4096), err: "4096 bytes, all zero"},
@@ -50,6 +51,35 @@ func TestFromBlob(t *testing.T) {
 				tc.order = le
 			}
 			got, err := FromBlob(tc.blob, tc.of, 0, tc.order)
+			if tc.err != "" {
+				if !errors.Is(err, ErrBlob) || !strings.Contains(err.Error(), tc.err) {
+					t.Fatalf("error is %v, want ErrBlob with %q", err, tc.err)
+				}
+				return
+			}
+			if err != nil || !got.Equal(tc.want) {
+				t.Fatalf("got %v, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestWrap(t *testing.T) {
+	info := Note{VMCoreInfo, 0, []byte("OSRELEASE=6.1\n\x00\x00")}
+	for _, tc := range []struct {
+		name, of string
+		blob     []byte
+		want     Note
+		err      string
+	}{
+		{name: "descriptor alone, its zeros kept", of: VMCoreInfo, blob: info.Desc, want: info},
+		{name: "a complete note", of: VMCoreInfo, blob: info.Encode(le), want: info},
+		{name: "another's note", of: "OTHER", blob: info.Encode(le), err: `named "VMCOREINFO", expected "OTHER"`},
+		{name: "VMCSINFO is never taken for granted", of: VMCSInfo, blob: []byte("whatever this is, it is long enough"), err: "n_namesz"},
+		{name: "all zero", of: "OTHER", blob: make([]byte, 8), err: "all zero"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := Wrap(tc.blob, tc.of, 0, le)
 			if tc.err != "" {
 				if !errors.Is(err, ErrBlob) || !strings.Contains(err.Error(), tc.err) {
 					t.Fatalf("error is %v, want ErrBlob with %q", err, tc.err)

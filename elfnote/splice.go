@@ -28,8 +28,8 @@ func (s *Segment) Insert(n Note) Splice {
 	return Splice{Off: s.Notes[i].End, Ins: n.Encode(s.Order)}
 }
 
-// Append returns the splice that adds a note behind all others. Zero fill goes:
-// no plan of ours leaves any in a segment.
+// Append returns the splice that adds a note behind all others, in the place of
+// zero fill.
 func (s *Segment) Append(n Note) Splice {
 	// A last note without its padding gets it now.
 	lack := make([]byte, pad(s.Fill)-s.Fill)

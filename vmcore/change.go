@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/pkg/errors"
@@ -114,12 +115,16 @@ func (p *Plan) Do(ctx context.Context, opt Options) error {
 	if p.Layout != nil {
 		return p.file.replace(ctx, p.Layout, p.Placement == Clone, opt)
 	}
-	total := int64(0)
-	for _, s := range p.InPlace.Steps {
-		if s.Op == OpCopy {
+	total, size := int64(0), p.file.info.Size()
+	for i, s := range p.InPlace.Steps {
+		switch {
+		case s.Op == OpCopy:
 			total += s.Len
+		case s.Op == OpSize && i < p.InPlace.commit:
+			size = s.Off
 		}
 	}
+	p.InPlace.ready = func() error { return p.file.sizeIs(size) }
 	return p.InPlace.run(ctx, fileMedium{p.file.f}, opt.counter(total))
 }
 
@@ -135,14 +140,18 @@ func (o *File) replace(ctx context.Context, l *Layout, clone bool, opt Options) 
 	if err := c.layout(l); err != nil {
 		return err
 	}
-	if err := o.unchanged(); err != nil {
-		return err
-	}
-	if err := copyMeta(n.f, o.f, o.info); err != nil {
+	if err := copyMeta(n, o.f, o.info); err != nil {
 		return err
 	}
 	if err := n.f.Sync(); err != nil {
 		return err
+	}
+	// A sync may take minutes: look again, at the file and at its name.
+	if err := o.unchanged(); err != nil {
+		return err
+	}
+	if now, err := os.Stat(o.path); err != nil || !os.SameFile(now, o.info) {
+		return errors.Wrapf(ErrChanged, "another file has taken the name %s", o.path)
 	}
 	return n.commit(true)
 }
@@ -181,11 +190,15 @@ func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt Op
 func (o *File) WriteLayout(ctx context.Context, w io.Writer, l *Layout, opt Options) error {
 	r := &countReader{io.NewSectionReader(o.f, 0, o.size()), opt.counter(o.size())}
 	s := &streamer{ctx: ctx, w: w, r: r, buf: make([]byte, bufSize)}
-	if err := s.run(l); err != nil {
-		return err
+	err := s.run(l)
+	if err == nil && s.in < o.size() {
+		err = s.skip(o.size()) // what the copy leaves out at the end
 	}
-	if s.in < o.size() {
-		return errors.Wrapf(ErrChanged, "the file ends at %#x, %#x when it was opened", s.in, o.size())
+	if errors.Is(err, io.EOF) {
+		err = errors.Wrapf(ErrChanged, "the file ends at %#x, %#x when it was opened", s.in, o.size())
+	}
+	if err != nil {
+		return err
 	}
 	return o.unchanged()
 }

@@ -20,8 +20,9 @@
 // [File] does it to a file on disk: it locks, picks the cheapest way that is
 // safe there, and carries it out. [Stream] does it to a stream.
 //
-// Everything read from a dump is taken for hostile. Offsets and sizes are added
-// and compared in bounds.go only; nothing is allocated because a header says so.
+// Everything read from a dump is taken for hostile. Offsets and sizes that have
+// not been checked are extents, which know whether their end can be computed
+// (bounds.go); nothing is allocated because a header says so.
 package vmcore
 
 import (

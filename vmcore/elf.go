@@ -3,6 +3,7 @@ package vmcore
 import (
 	"debug/elf"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"sync"
 
@@ -28,6 +29,10 @@ type ELF struct {
 	phys  func() *physMap
 }
 
+// maxNotes bounds the notes of a core in bytes. Device dumps (NT_VMCOREDD) may
+// have tens of MB each.
+const maxNotes = 1 << 30
+
 // OpenELF is [Open] for an ELF vmcore alone.
 func OpenELF(r io.ReaderAt, size int64) (*ELF, error) {
 	c, err := openHeaders(r, size)
@@ -36,6 +41,9 @@ func OpenELF(r io.ReaderAt, size int64) (*ELF, error) {
 	}
 	n := c.Progs[c.Note]
 	notes := extent{n.Off, n.Filesz}
+	if n.Filesz > maxNotes {
+		return nil, formatErr(c.progOff(c.Note), "p_filesz of the PT_NOTE", fmt.Sprintf("%#x", n.Filesz), "at most %#x", uint64(maxNotes))
+	}
 	if !notes.within(size) {
 		return nil, formatErr(c.progOff(c.Note), "PT_NOTE", notes.String(), "notes within the file's %#x bytes", size)
 	}
@@ -98,13 +106,22 @@ func (c *ELF) Format() string {
 
 func (c *ELF) size() int64 { return c.Size }
 
-// claimed returns the end of the last segment in the file, by the headers.
+// claimed returns the end of the last segment in the file, by the headers, or
+// of the section headers and of those sections that are known.
 func (c *ELF) claimed() int64 {
 	end := int64(0)
-	for _, p := range c.Progs {
-		if e, ok := (extent{p.Off, p.Filesz}).end(); ok && p.Filesz > 0 {
-			end = max(end, int64(e))
+	claim := func(e extent) {
+		if n, ok := e.end(); ok && e.size > 0 {
+			end = max(end, int64(n))
 		}
+	}
+	for _, p := range c.Progs {
+		claim(extent{p.Off, p.Filesz})
+	}
+	claim(extent{c.Shoff, c.Shnum * c.Shentsize})
+	sections, _ := c.sections() // those that cannot be read claim nothing
+	for _, s := range sections {
+		claim(s)
 	}
 	return end
 }

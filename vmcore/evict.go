@@ -42,12 +42,13 @@ func (c *ELF) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
 	p.sync()
 	place := roundUp(from, 4)
 	p.add(Step{Op: OpReserve, Off: place, Len: size + sp.Grow(), Why: "the new notes' place"})
-	p.commit = len(p.Steps)
+	p.commitHere()
 	if err := c.repoint(p, room, to); err != nil {
 		return nil, err
 	}
 	p.sync()
-	if err := c.planMove(p, sp, place); err != nil {
+	c.planMove(p, sp, place)
+	if err := c.planSwitch(p, place, size+sp.Grow(), "PT_NOTE points to the new notes"); err != nil {
 		return nil, err
 	}
 	p.tidy = len(p.Steps)
@@ -73,11 +74,12 @@ func (c *ELF) evictable(size int64) (extent, error) {
 		if e.size > 0 && !e.within(c.Size) {
 			return extent{}, errors.Wrapf(ErrNoPlace, "phdr[%d] ends beyond the file's %#x bytes", i, c.Size)
 		}
-		if i != c.Note && e.size > 0 && e.off >= notes.off+notes.size {
+		// One without bytes in the file goes along: crash looks at its p_offset.
+		if i != c.Note && hasPlace(p) && e.off >= notes.off+notes.size && e.within(c.Size) {
 			segs = append(segs, e)
 		}
 	}
-	if len(segs) == 0 {
+	if !slices.ContainsFunc(segs, func(e extent) bool { return e.size > 0 }) {
 		return extent{}, errors.Wrap(ErrNoPlace, "no PT_LOAD stands behind the notes")
 	}
 	slices.SortFunc(segs, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
@@ -153,6 +155,9 @@ func (c *ELF) repoint(p *InPlace, room extent, to int64) error {
 		}
 		if i == first {
 			continue
+		}
+		if uint64(i-first)*c.Phentsize > maxHead {
+			return errors.Wrapf(ErrNoPlace, "%d program headers would have to change", i-first)
 		}
 		b := make([]byte, (i-first)*int(c.Phentsize))
 		if err := c.read(b, c.progOff(first)); err != nil {

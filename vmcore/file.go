@@ -103,11 +103,23 @@ func (o *File) unchanged() error {
 	if err != nil {
 		return err
 	}
-	if now.Size() != o.info.Size() {
-		return errors.Wrapf(ErrChanged, "%#x bytes now, %#x when it was opened", now.Size(), o.info.Size())
+	if err := o.sizeIs(o.info.Size()); err != nil {
+		return err
 	}
 	if !now.ModTime().Equal(o.info.ModTime()) {
 		return errors.Wrap(ErrChanged, "written to since it was opened")
+	}
+	return nil
+}
+
+// sizeIs makes sure that nobody has made the file longer or shorter.
+func (o *File) sizeIs(want int64) error {
+	now, err := o.f.Stat()
+	if err != nil {
+		return err
+	}
+	if now.Size() != want {
+		return errors.Wrapf(ErrChanged, "%#x bytes now, expected %#x", now.Size(), want)
 	}
 	return nil
 }

@@ -165,7 +165,7 @@ func TestGoldenInPlace(t *testing.T) {
 				path := testcores.Open(t, name)
 				n := testNote(t, name)
 				f := mustOpen(t, path, OpenFileRW)
-				before := summarize(t, elfOf(f), "")
+				before, original := summarize(t, elfOf(f), ""), elfOf(f)
 				opt := Options{Placement: pl}
 				p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), opt)
 				if errors.Is(err, ErrNoPlace) {
@@ -189,6 +189,7 @@ func TestGoldenInPlace(t *testing.T) {
 				if err := summarize(t, elfOf(f), n.Name).diff(before); err != nil {
 					t.Error(err)
 				}
+				checkFindings(t, elfOf(f), original)
 
 				i, _ := f.Notes().Find(n.Name, 0)
 				p, err = f.Plan(f.Notes().Remove(i), f.Notes().Remove(i), Options{})

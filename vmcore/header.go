@@ -171,6 +171,10 @@ func readHeader(r io.ReaderAt, size int64) (*Header, error) {
 	return h, h.readCounts(r, size)
 }
 
+// maxEntry bounds e_phentsize and e_shentsize: the ELF specification lets tables
+// have larger entries than it defines, but nobody writes any.
+const maxEntry = 256
+
 // pnXnum in e_phnum says that the number of program headers is in sh_info of
 // section header 0. QEMU's dump-guest-memory -p writes it; debug/elf does not
 // know it.
@@ -180,15 +184,11 @@ const pnXnum = 0xffff
 // header 0, and checks the entry sizes.
 func (h *Header) readCounts(r io.ReaderAt, size int64) error {
 	l := h.layout
-	if h.Phentsize < l.phentsize {
-		return formatErr(int64(l.ePhentsize), "e_phentsize", fmt.Sprint(h.Phentsize), "at least %d", l.phentsize)
+	if h.Phentsize < l.phentsize || h.Phentsize > maxEntry {
+		return formatErr(int64(l.ePhentsize), "e_phentsize", fmt.Sprint(h.Phentsize), "%d to %d", l.phentsize, maxEntry)
 	}
-	extended := h.Phnum == pnXnum || h.Shnum == 0 && h.Shoff != 0
-	if h.Shoff != 0 && (h.Shnum > 0 || h.Phnum == pnXnum) && h.Shentsize < l.shentsize {
-		return formatErr(int64(l.eShentsize), "e_shentsize", fmt.Sprint(h.Shentsize), "at least %d", l.shentsize)
-	}
-	if !extended {
-		return nil
+	if h.Phnum != pnXnum && (h.Shnum > 0 || h.Shoff == 0) {
+		return h.checkShentsize()
 	}
 	zero := extent{h.Shoff, l.shentsize}
 	if h.Shoff == 0 || !zero.within(size) {
@@ -209,6 +209,17 @@ func (h *Header) readCounts(r io.ReaderAt, size int64) error {
 	}
 	if n := h.word(b, l.shSize); h.Shnum == 0 && n >= uint64(elf.SHN_LORESERVE) {
 		h.Shnum = n
+	}
+	return h.checkShentsize()
+}
+
+// checkShentsize checks e_shentsize where there are section headers.
+func (h *Header) checkShentsize() error {
+	if h.Shoff != 0 && h.Shnum > 0 && (h.Shentsize < h.layout.shentsize || h.Shentsize > maxEntry) {
+		return formatErr(int64(h.layout.eShentsize), "e_shentsize", fmt.Sprint(h.Shentsize), "%d to %d", h.layout.shentsize, maxEntry)
+	}
+	if h.Shoff != 0 && h.Shnum > maxSections {
+		return formatErr(int64(h.layout.eShnum), "number of section headers", fmt.Sprint(h.Shnum), "at most %d", maxSections)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package vmcore
 
 import (
+	"cmp"
 	"debug/elf"
 	"fmt"
 	"slices"
@@ -95,17 +96,23 @@ func (c *ELF) shift(grow int64) (int64, error) {
 	return 0, nil
 }
 
-// checkRoom makes sure that no offset overflows. With ELF32 a core of nearly
-// 4 GiB cannot take another page.
+// checkRoom makes sure that what moves has an offset afterwards. With ELF32 a
+// core of nearly 4 GiB cannot take another page.
 func (c *ELF) checkRoom(shift int64) error {
+	if shift <= 0 {
+		return nil
+	}
+	room := c.maxOffset() - uint64(shift)
 	for i, p := range c.Progs {
-		end, _ := extent{p.Off, p.Filesz}.end()
-		if hasPlace(p) && shift > 0 && end+uint64(shift) > c.maxOffset() {
-			return formatErr(c.progOff(i), fmt.Sprintf("phdr[%d]", i), extent{p.Off, p.Filesz}.String(), "room for %#x bytes more below %#x", shift, c.maxOffset())
+		e := extent{p.Off, p.Filesz}
+		if end, ok := e.end(); p.Filesz > 0 && (!ok || end > room) {
+			return formatErr(c.progOff(i), fmt.Sprintf("phdr[%d]", i), e.String(), "room for %#x bytes more below %#x", shift, c.maxOffset())
 		}
 	}
-	if c.Shoff > c.maxOffset()-uint64(max(shift, 0)) {
-		return formatErr(int64(c.layout.eShoff), "e_shoff", fmt.Sprintf("%#x", c.Shoff), "room for %#x bytes more below %#x", shift, c.maxOffset())
+	for _, e := range []extent{{c.Phoff, c.Phnum * c.Phentsize}, {c.Shoff, c.Shnum * c.Shentsize}} {
+		if end, ok := e.end(); !ok || end > room {
+			return formatErr(0, "table", e.String(), "room for %#x bytes more below %#x", shift, c.maxOffset())
+		}
 	}
 	return nil
 }
@@ -122,8 +129,8 @@ type fix struct {
 func (c *ELF) fixes(end uint64, shift, grow int64) ([]fix, error) {
 	l := c.layout
 	moved := func(off uint64) uint64 {
-		if off < end || off == noOffset {
-			return off
+		if off < end || off > c.maxOffset()-uint64(max(shift, 0)) {
+			return off // no place in the file: all ones, or a lie
 		}
 		return off + uint64(shift)
 	}
@@ -153,7 +160,7 @@ func (c *ELF) fixes(end uint64, shift, grow int64) ([]fix, error) {
 			c.putWord(b, l.shOffset, moved(c.word(b, l.shOffset)))
 		}},
 	}
-	slices.SortFunc(f, func(a, b fix) int { return int(int64(a.off) - int64(b.off)) })
+	slices.SortFunc(f, func(a, b fix) int { return cmp.Compare(a.off, b.off) })
 	return f, nil
 }
 

@@ -48,11 +48,12 @@ func (m fileMedium) reserve(off, n int64) error {
 
 // copyMeta gives dst the owner, mode, extended attributes (ACLs and SELinux
 // label among them) and times of src.
-func copyMeta(dst, src *os.File, info fs.FileInfo) error {
+func copyMeta(n *pending, src *os.File, info fs.FileInfo) error {
 	st, err := statT(info)
 	if err != nil {
 		return err
 	}
+	dst := n.f
 	if err := dst.Chown(int(st.Uid), int(st.Gid)); err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func copyMeta(dst, src *os.File, info fs.FileInfo) error {
 		return errors.Wrap(err, "extended attributes")
 	}
 	times := []unix.Timespec{unix.Timespec(st.Atim), unix.Timespec(st.Mtim)}
-	return errors.Wrap(unix.UtimesNanoAt(unix.AT_FDCWD, procPath(dst), times, 0), "times")
+	return errors.Wrap(unix.UtimesNanoAt(unix.AT_FDCWD, n.name(), times, 0), "times")
 }
 
 func copyXattrs(dst, src *os.File) error {

@@ -201,6 +201,7 @@ func TestSearchNoteDecoys(t *testing.T) {
 		{"n_type not 0", mem{0x1000: at(4096, 0, typed)}, nil},
 		{"cut off by the end of memory", mem{0x1000: enc[:len(enc)-8]}, nil},
 		{"name alone", mem{0x1000: at(4096, 64, []byte("VMCSINFO\x00\x00\x00\x00"))}, nil},
+		{"full of headers that lead to no note", mem{0: bytes.Repeat(enc[:24], 1000)}, nil},
 		{"not intact", mem{0x1000: at(4096, 0, elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("junk")}.Encode(binary.LittleEndian))}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -9,7 +9,8 @@ package vmcore
 //   - at every moment the file is the old core or the new one, whichever write
 //     is the last before the power fails. So bytes are written where nothing
 //     refers to them, and synced; then one write within one sector switches to
-//     them, and is synced.
+//     them, and is synced. Only p_offsets may change many at a time, each of
+//     which is good whether it is the old one or the new one.
 
 // A Placement is where the grown notes of a core go.
 type Placement string
@@ -17,6 +18,7 @@ type Placement string
 // The placements, cheapest first.
 const (
 	Slack Placement = "slack" // into the zero bytes behind the notes
+	End   Placement = "end"   // to the end of a kdump-compressed dump, whose sub header says where notes are
 	Clone Placement = "clone" // a new file that shares the old one's blocks, renamed over it
 	Evict Placement = "evict" // into the room of the first PT_LOADs, which move to the end of the file
 	Copy  Placement = "copy"  // a new file, renamed over the old one

@@ -70,14 +70,14 @@ func (c *ELF) checkDisjoint() error {
 // checkEmpty is checkDisjoint for a PT_NOTE without notes: they would go where
 // it says, which must not be inside of anything.
 func (c *ELF) checkEmpty(notes, table extent) error {
-	taken := append(c.headers(), table)
-	for i, p := range c.Progs {
-		if i != c.Note {
-			taken = append(taken, extent{p.Off, p.Filesz})
+	place := extent{notes.off, 1}
+	for _, e := range append(c.headers(), table) {
+		if e.overlaps(place) {
+			return formatErr(c.progOff(c.Note), "PT_NOTE", notes.String(), "a place apart from the %v", e)
 		}
 	}
-	for _, e := range taken {
-		if e.size > 0 && notes.off >= e.off && notes.off < e.off+e.size && (notes.off > e.off || e.off == 0) {
+	for i, p := range c.Progs { // memory may begin there: it moves on
+		if e := (extent{p.Off, p.Filesz}); i != c.Note && e.overlaps(place) && e.off < notes.off {
 			return formatErr(c.progOff(c.Note), "PT_NOTE", notes.String(), "a place apart from the %v", e)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pkg/errors"
 
@@ -20,6 +21,9 @@ const (
 	searchChunk = 1 << 20
 	// maxWorkers bounds the workers, and with them the memory for their chunks.
 	maxWorkers = 8
+	// maxLooks bounds how many headers are followed to a whole note, which memory
+	// may be made full of.
+	maxLooks = 4096
 	// maxHits bounds the notes that are kept of memory full of different ones.
 	maxHits = 16
 )
@@ -45,7 +49,7 @@ func SearchNote(ctx context.Context, m Memory, name string, typ uint32, order bi
 		wg.Go(func() {
 			buf := make([]byte, searchChunk)
 			for r := range chunks {
-				if err := s.chunk(buf[:r.Size], r.Addr); err != nil {
+				if err := s.chunk(ctx, buf[:r.Size], r.Addr); err != nil {
 					cancel(err)
 				}
 			}
@@ -86,12 +90,13 @@ type searcher struct {
 	order  binary.ByteOrder
 	intact func(elfnote.Note) bool
 
-	mu   sync.Mutex
-	hits []Hit
+	looks atomic.Int64
+	mu    sync.Mutex
+	hits  []Hit
 }
 
 // chunk looks for notes that begin in the memory at addr, which it reads to b.
-func (s *searcher) chunk(b []byte, addr uint64) error {
+func (s *searcher) chunk(ctx context.Context, b []byte, addr uint64) error {
 	if _, err := s.m.ReadPhys(b, addr); err != nil {
 		return err
 	}
@@ -102,10 +107,16 @@ func (s *searcher) chunk(b []byte, addr uint64) error {
 		if i < 0 {
 			break
 		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		off += i
 		if off >= elfnote.HeaderSize {
 			s.look(addr + uint64(off) - elfnote.HeaderSize)
 		}
+	}
+	if s.looks.Load() > maxLooks {
+		return errors.Errorf("more than %d headers of %s notes", maxLooks, s.head.Name)
 	}
 	// A header that reaches into the next chunk: whatever begins like one.
 	for off := max(0, len(b)-len(head)+1); off < len(b); off++ {
@@ -126,6 +137,9 @@ func (s *searcher) look(addr uint64) {
 	size := s.order.Uint32(b[4:])
 	copy(head[4:], b[4:8])
 	if size == 0 || size > elfnote.MaxBlob || !bytes.Equal(b, head) {
+		return
+	}
+	if s.looks.Add(1) > maxLooks {
 		return
 	}
 	n := elfnote.Note{Name: s.head.Name, Type: s.head.Type, Desc: make([]byte, size)}

@@ -2,7 +2,6 @@ package vmcore
 
 import (
 	"debug/elf"
-	"fmt"
 
 	"github.com/pkg/errors"
 )
@@ -16,9 +15,6 @@ const maxSections = 1 << 16
 func (c *ELF) sectionTable() (extent, error) {
 	if c.Shoff == 0 || c.Shnum == 0 {
 		return extent{}, nil
-	}
-	if c.Shnum > maxSections {
-		return extent{}, formatErr(int64(c.layout.eShnum), "number of section headers", fmt.Sprint(c.Shnum), "at most %d", maxSections)
 	}
 	t := extent{c.Shoff, c.Shnum * c.Shentsize}
 	if _, ok := t.end(); !ok {
@@ -36,18 +32,20 @@ func (c *ELF) sections() ([]extent, error) {
 	if err != nil || t.size == 0 || c.Size == endless && int64(t.off) >= c.NotesOff() {
 		return nil, err
 	}
-	b := make([]byte, t.size)
-	if err := c.read(b, int64(t.off)); err != nil {
-		return nil, errors.Wrap(err, "section headers")
-	}
 	var s []extent
-	for ; len(b) > 0; b = b[c.Shentsize:] {
-		typ := elf.SectionType(c.Order.Uint32(b[4:]))
-		e := extent{c.word(b, c.layout.shOffset), c.word(b, c.layout.shSize)}
-		if typ == elf.SHT_NULL || typ == elf.SHT_NOBITS || e.size == 0 {
-			continue
+	buf := make([]byte, 256*c.Shentsize)
+	for off := t.off; off < t.off+t.size; off += uint64(len(buf)) {
+		b := buf[:min(uint64(len(buf)), t.off+t.size-off)]
+		if err := c.read(b, int64(off)); err != nil {
+			return nil, errors.Wrap(err, "section headers")
 		}
-		s = append(s, e)
+		for ; len(b) > 0; b = b[c.Shentsize:] {
+			typ := elf.SectionType(c.Order.Uint32(b[4:]))
+			e := extent{c.word(b, c.layout.shOffset), c.word(b, c.layout.shSize)}
+			if typ != elf.SHT_NULL && typ != elf.SHT_NOBITS && e.size > 0 {
+				s = append(s, e)
+			}
+		}
 	}
 	return s, nil
 }

@@ -40,7 +40,9 @@ func (c *ELF) PlanSlack(sp elfnote.Splice) (*InPlace, error) {
 	if need := place - end + size; zeros < need {
 		return nil, noSlack(zeros, need)
 	}
-	if err := c.planMove(p, sp, place); err != nil {
+	c.planMove(p, sp, place)
+	p.commitHere()
+	if err := c.planSwitch(p, place, size, "PT_NOTE points to the new notes"); err != nil {
 		return nil, err
 	}
 	p.undo = []Step{{Op: OpZero, Off: place, Len: size}}
@@ -58,17 +60,14 @@ func noSlack(have, need int64) error {
 func (c *ELF) planTail(p *InPlace, sp elfnote.Splice) error {
 	start := c.NotesOff()
 	if sp.Del > 0 {
-		p.commit = len(p.Steps)
-		b, err := c.switchTo(start, sp.Off)
-		if err != nil {
-			return err
-		}
 		what := "the note is out"
 		if len(sp.Ins) > 0 {
 			what = "the zero fill is out"
 		}
-		p.write(c.progOff(c.Note), b, what)
-		p.sync()
+		p.commitHere()
+		if err := c.planSwitch(p, start, sp.Off, what); err != nil {
+			return err
+		}
 	}
 	at := start + sp.Off
 	if len(sp.Ins) == 0 {
@@ -89,19 +88,13 @@ func (c *ELF) planTail(p *InPlace, sp elfnote.Splice) error {
 	p.write(at, sp.Ins, "the note, behind the others")
 	p.sync()
 	if sp.Del == 0 {
-		p.commit = len(p.Steps)
+		p.commitHere()
 	}
-	b, err := c.switchTo(start, sp.Off+int64(len(sp.Ins)))
-	if err != nil {
-		return err
-	}
-	p.write(c.progOff(c.Note), b, "PT_NOTE takes it in")
-	p.sync()
-	return nil
+	return c.planSwitch(p, start, sp.Off+int64(len(sp.Ins)), "PT_NOTE takes it in")
 }
 
-// planMove plans to write the whole new notes to place, and to switch to them.
-func (c *ELF) planMove(p *InPlace, sp elfnote.Splice, place int64) error {
+// planMove plans to write the whole new notes to place.
+func (c *ELF) planMove(p *InPlace, sp elfnote.Splice, place int64) {
 	start, size := c.NotesOff(), c.notes.Size
 	if sp.Off > 0 {
 		p.add(Step{Op: OpCopy, From: start, Off: place, Len: sp.Off, Why: "the notes before"})
@@ -113,14 +106,15 @@ func (c *ELF) planMove(p *InPlace, sp elfnote.Splice, place int64) error {
 		p.add(Step{Op: OpCopy, From: start + rest, Off: place + sp.Off + int64(len(sp.Ins)), Len: size - rest, Why: "the notes behind"})
 	}
 	p.sync()
-	if p.commit == 0 {
-		p.commit = len(p.Steps)
-	}
-	b, err := c.switchTo(place, size+sp.Grow())
+}
+
+// planSwitch plans to make PT_NOTE point to notes of size bytes at place.
+func (c *ELF) planSwitch(p *InPlace, place, size int64, why string) error {
+	b, err := c.switchTo(place, size)
 	if err != nil {
 		return err
 	}
-	p.write(c.progOff(c.Note), b, "PT_NOTE points to the new notes")
+	p.write(c.progOff(c.Note), b, why)
 	p.sync()
 	return nil
 }
@@ -139,6 +133,9 @@ func (c *ELF) checkSwitch() error {
 
 // switchTo returns PT_NOTE's program header for notes of size bytes at off.
 func (c *ELF) switchTo(off, size int64) ([]byte, error) {
+	if uint64(off+size) > c.maxOffset() {
+		return nil, errors.Wrapf(ErrNoPlace, "offset %#x is beyond what %v can have", off+size, c.Class)
+	}
 	b := make([]byte, c.layout.phentsize)
 	if err := c.read(b, c.progOff(c.Note)); err != nil {
 		return nil, err

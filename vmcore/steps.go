@@ -53,9 +53,10 @@ type InPlace struct {
 	Placement Placement // Slack or Evict
 	Steps     []Step
 
-	commit int    // index of the first step that changes what something refers to
-	undo   []Step // what takes back the steps before it
-	tidy   int    // index of the first step that only frees bytes; 0 for none
+	commit int          // index of the first step that changes what something refers to
+	ready  func() error // if not nil, the last check before that step
+	undo   []Step       // what takes back the steps before it
+	tidy   int          // index of the first step that only frees bytes; 0 for none
 }
 
 // String lists the steps, a line each.
@@ -79,6 +80,10 @@ func (p *InPlace) zero(off, n int64, why string) {
 	}
 }
 
+// commitHere marks the next step as the first that changes what something
+// refers to.
+func (p *InPlace) commitHere() { p.commit = len(p.Steps) }
+
 func (p *InPlace) sync() { p.add(Step{Op: OpSync}) }
 
 // A medium is a file as the steps need it; tests put one in its place that
@@ -97,32 +102,47 @@ type medium interface {
 // long as nothing has changed that the core consists of; from then on it goes
 // through with it.
 func (p *InPlace) run(ctx context.Context, m medium, progress func(int64)) error {
-	for i, s := range p.Steps {
-		if i == p.commit {
-			ctx = context.WithoutCancel(ctx)
+	if err := p.prepare(ctx, m, progress); err != nil {
+		return p.takeBack(m, err)
+	}
+	ctx = context.WithoutCancel(ctx)
+	for i, s := range p.Steps[p.commit:] {
+		err := s.do(ctx, m, progress)
+		if err != nil && p.tidy > 0 && p.commit+i >= p.tidy {
+			return nil // the new core is on disk; bytes that nothing refers to do no harm
 		}
+		if err != nil {
+			return errors.Wrapf(err, "the core is whole and holds its old or its new notes, but was not finished: %v", s)
+		}
+	}
+	return nil
+}
+
+// prepare carries out the steps that nothing refers to yet.
+func (p *InPlace) prepare(ctx context.Context, m medium, progress func(int64)) error {
+	for _, s := range p.Steps[:p.commit] {
 		err := context.Cause(ctx)
 		if err == nil {
 			err = s.do(ctx, m, progress)
 		}
-		if err == nil {
-			continue
+		if err != nil {
+			return errors.Wrap(err, s.String())
 		}
-		if p.tidy > 0 && i >= p.tidy {
-			return nil // the new core is on disk; bytes that nothing refers to do no harm
-		}
-		err = errors.Wrap(err, s.String())
-		if i >= p.commit {
-			return errors.Wrap(err, "the core is whole and holds its old or its new notes, but was not finished")
-		}
-		for _, u := range append(p.undo, Step{Op: OpSync}) {
-			if err2 := u.do(context.WithoutCancel(ctx), m, progress); err2 != nil {
-				return errors.Wrapf(err, "the core is whole, but bytes that nothing refers to could not be taken back (%v)", err2)
-			}
-		}
-		return err
 	}
-	return nil
+	if p.ready != nil {
+		return p.ready()
+	}
+	return context.Cause(ctx)
+}
+
+// takeBack undoes what prepare has done, because of err.
+func (p *InPlace) takeBack(m medium, err error) error {
+	for _, u := range append(p.undo, Step{Op: OpSync}) {
+		if err2 := u.do(context.Background(), m, func(int64) {}); err2 != nil {
+			return errors.Wrapf(err, "the core is whole, but bytes that nothing refers to could not be taken back (%v)", err2)
+		}
+	}
+	return err
 }
 
 func (s Step) do(ctx context.Context, m medium, progress func(int64)) error {

@@ -51,7 +51,7 @@ func (v *verifier) file() {
 	c := v.c
 	if end := c.claimed(); end > c.Size {
 		v.fault("crash and makedumpfile refuse or lose memory, libkdumpfile reads zeros",
-			"the file ends at %#x, its PT_LOADs at %#x: it is truncated", c.Size, end)
+			"the file ends at %#x, expected %#x by its headers: it is truncated", c.Size, end)
 	}
 	if c.Incomplete() {
 		v.fault("crash warns; memory is missing", "e_flags says that makedumpfile could not finish the dump (DUMP_ELF_INCOMPLETE)")

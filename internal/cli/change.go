@@ -236,6 +236,9 @@ func (f *changeFlags) copy(ctx context.Context, e *env, path string, decide chan
 			err = c.WriteLayout(ctx, e.stdout, l, opt)
 		}
 	default:
+		if info, err := os.Stat(f.output); err != nil || info.Mode().IsRegular() {
+			e.held.Store(true) // nobody can make it wait for ever, as with a pipe
+		}
 		l, err = c.CopyTo(ctx, f.output, d.splice, opt)
 	}
 	if err == nil {

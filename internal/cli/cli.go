@@ -19,7 +19,7 @@ import (
 // Exit statuses. Scripts in a capture environment go by them.
 const (
 	exitDone   = 0 // done, or there was nothing to do
-	exitFailed = 1 // failed, nothing changed
+	exitFailed = 1 // failed; nothing changed, unless the message says otherwise
 	exitUsage  = 2 // wrong usage
 	exitNoNote = 3 // there is no VMCSINFO to be had
 )
@@ -37,8 +37,8 @@ func usagef(format string, args ...any) error {
 	return errUsage{errors.Errorf(format, args...)}
 }
 
-// A command is one word after vmcsnote. run makes its flags known when parsing
-// is nil, so that help and completion show the flags that are really there.
+// A command is one word after vmcsnote. setup adds its flags to a set, so that
+// help and completion show those that are really there.
 type command struct {
 	name  string
 	args  string // what follows the flags, for the usage line
@@ -79,7 +79,7 @@ func find(name string) (command, bool) {
 // Main runs the command line args, without the program's name, and returns the
 // exit status.
 func Main(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, held: new(atomic.Bool)}
 	done := make(chan error, 1)

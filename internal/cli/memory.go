@@ -20,14 +20,12 @@ import (
 func (f *finder) fromPair(p sysfs.Pair, s source) (source, error) {
 	var failed []error
 	for _, m := range f.memories() {
-		b, err := m.read(p)
-		if n, err2 := f.note(b); err2 == nil {
+		n, err := f.note(m.read(p))
+		if err == nil {
 			s.note = n
 			s.where += ", read from " + m.name
 			s.core = m.name == theCore
 			return s, nil
-		} else if err == nil {
-			err = err2
 		}
 		if dev := (*physmem.Error)(nil); !errors.As(err, &dev) { // that names itself
 			err = errors.Wrap(err, m.name)
@@ -37,17 +35,31 @@ func (f *finder) fromPair(p sysfs.Pair, s source) (source, error) {
 	return source{}, noMemory{p, failed}
 }
 
-// note takes the note out of a kernel's buffer. That of the patches' version 2
-// holds the descriptor alone: records, and no count of them.
-func (f *finder) note(b []byte) (elfnote.Note, error) {
-	n, err := elfnote.FromBlob(b, f.name, f.typ, f.order())
-	if err == nil || f.name != elfnote.VMCSInfo {
-		return n, err
+// note takes the note out of a kernel's buffer, of which only the beginning may
+// have been read: a complete note may end there, but of a text or of records
+// only zero fill tells that they have ended. The buffer of the patches' version
+// 2 holds the descriptor alone: records, and no count of them.
+func (f *finder) note(b []byte, readErr error) (elfnote.Note, error) {
+	if len(b) == 0 && readErr != nil {
+		return elfnote.Note{}, readErr
 	}
-	if l, err2 := vmcs.ParseNote(b); err2 == nil && l.Form == vmcs.FormRecords {
-		return elfnote.Note{Name: f.name, Type: f.typ, Desc: bytes.TrimRight(b, "\x00")}, nil
+	n, err := elfnote.FromBlob(b, f.name, f.typ, f.order())
+	if err != nil && f.name == elfnote.VMCSInfo {
+		if l, err2 := vmcs.ParseNote(b); err2 == nil && l.Form == vmcs.FormRecords {
+			n, err = elfnote.Note{Name: f.name, Type: f.typ, Desc: records(b)}, nil
+		}
+	}
+	if readErr != nil && (err != nil || !bytes.HasPrefix(b, n.Encode(f.order())) && b[len(b)-1] != 0) {
+		return elfnote.Note{}, readErr
 	}
 	return n, err
+}
+
+// records cuts the zero fill off a version 2 buffer: a revision identifier of 4
+// bytes, and records of 12, the last of which may end with zeros.
+func records(b []byte) []byte {
+	used := len(bytes.TrimRight(b, "\x00"))
+	return b[:min(4+(max(used-4, 0)+11)/12*12, len(b))]
 }
 
 // A memory is one place to read physical memory from.
@@ -120,4 +132,3 @@ func (e noMemory) Hint() string {
 	}
 	return "--search looks for the note in all of the core's memory; --record and --blob need none"
 }
-

@@ -16,9 +16,9 @@ func removeCommand() command {
 		args:  "VMCORE...",
 		short: "take the note out again",
 		long: `Takes the VMCSINFO note out of an ELF core. A core whose memory had to shift to
-make room for it shifts back: after inject -o and remove, the file is the
-original byte for byte, and so it is after an injection into the room behind the
-notes. Where the first segments moved to the end of the file, they stay there.
+make room for it shifts back: after inject and remove the file is the original
+byte for byte, unless it had more than a page of zeros behind its notes, or its
+first segments had moved to the end of the file: they stay there.
 A core without the note is left as it is; of several the last one is taken out.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			noteName := fs.String("name", elfnote.VMCSInfo, "`NAME` of the note")

@@ -106,7 +106,8 @@ func (f *finder) find(ctx context.Context) (source, error) {
 		if err != nil {
 			return source{}, errSource{errors.Wrap(err, "--pair")}
 		}
-		return f.fromPair(p, source{kind: "pair", where: "--pair " + pairText(p)})
+		s, err := f.fromPair(p, source{kind: "pair", where: "--pair " + pairText(p)})
+		return f.warned(s, err)
 	case f.record != "":
 		return f.fromRecord(f.record)
 	case f.search:
@@ -131,7 +132,7 @@ func (f *finder) fromBlob() (source, error) {
 	if err != nil {
 		return source{}, errSource{err}
 	}
-	n, err := elfnote.FromBlob(b, f.name, f.typ, f.order())
+	n, err := elfnote.Wrap(b, f.name, f.typ, f.order())
 	if err != nil {
 		return source{}, errSource{errors.Wrap(err, f.blob)}
 	}
@@ -172,7 +173,23 @@ func (f *finder) defaultRecord(context.Context) (source, error) {
 		f.e.say("%s is of kernel %s, the core %s: not used", path, name(r.Release), ofKernel(f.core))
 		return source{}, errNoNote
 	}
-	return f.fromRecord(path)
+	if s, ok := f.coreHolds(r.Pair); err == nil && ok {
+		s.where += ", by the record " + path
+		return s, nil
+	}
+	return f.warned(f.fromRecord(path))
+}
+
+// coreHolds takes the note at the pair out of the core's own memory, which is
+// there if the record is of the very boot that crashed.
+func (f *finder) coreHolds(p sysfs.Pair) (source, bool) {
+	if !f.whole {
+		return source{}, false
+	}
+	b := make([]byte, p.Size)
+	n, err := f.core.ReadPhys(b, p.Addr)
+	note, err := f.note(b[:n], err)
+	return source{kind: "record", where: "the core's memory", note: note, core: true}, err == nil
 }
 
 // fromSysfs takes the pair that the running kernel publishes, if that is the
@@ -205,7 +222,20 @@ func (f *finder) fromSysfs(context.Context) (source, error) {
 		return source{}, errNoNote
 	}
 	s, err := f.fromPair(p, source{kind: "sysfs", where: path + ", " + pairText(p)})
-	if err == nil && !s.core {
+	return f.warned(s, err)
+}
+
+// capture reports whether this is a capture environment; it is not if that
+// cannot be told.
+func (f *finder) capture() bool {
+	capture, err := sysfs.New(f.root).InCapture()
+	return err == nil && capture
+}
+
+// warned warns of a note that comes from the machine at hand. In a capture
+// environment that is the crashed one, but at a desk it may be any.
+func (f *finder) warned(s source, err error) (source, error) {
+	if err == nil && !s.core && !f.capture() {
 		f.e.say("warning: the note is of this machine: it is right only for a core of the same processor")
 	}
 	return s, err
@@ -214,7 +244,7 @@ func (f *finder) fromSysfs(context.Context) (source, error) {
 // searchAtDesk searches without being asked to, but not where a dump has just
 // been saved and a machine waits to boot: that reads all of it.
 func (f *finder) searchAtDesk(ctx context.Context) (source, error) {
-	if capture, err := sysfs.New(f.root).InCapture(); err == nil && capture {
+	if f.capture() {
 		return source{}, errNoNote
 	}
 	return f.fromSearch(ctx)
