@@ -118,10 +118,14 @@ func (p *Plan) Do(ctx context.Context, opt Options) error {
 	total, size := int64(0), p.file.info.Size()
 	for i, s := range p.InPlace.Steps {
 		switch {
-		case s.Op == OpCopy:
-			total += s.Len
-		case s.Op == OpSize && i < p.InPlace.commit:
+		case i >= p.InPlace.commit:
+		case s.Op == OpSize:
 			size = s.Off
+		case s.Op == OpWrite || s.Op == OpCopy:
+			size = max(size, s.Off+s.Len)
+		}
+		if s.Op == OpCopy {
+			total += s.Len
 		}
 	}
 	p.InPlace.ready = func() error { return p.file.sizeIs(size) }

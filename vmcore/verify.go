@@ -68,6 +68,8 @@ func (v *verifier) file() {
 	for _, s := range sections {
 		if !s.within(c.Size) {
 			v.fault("readelf and Go's debug/elf fail", "a section (%v) reaches beyond the file's %#x bytes", s, c.Size)
+		} else if s.overlaps(c.notesExtent()) {
+			v.fault("readers see one as the other", "a section (%v) shares bytes with the notes (%v)", s, c.notesExtent())
 		}
 	}
 	if err := c.checkDisjoint(); err != nil {
