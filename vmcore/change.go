@@ -17,6 +17,8 @@ type Options struct {
 	// Placement restricts where the notes of a core changed in place may go;
 	// empty for the cheapest that is safe.
 	Placement Placement
+	// Plain makes the copy of a flattened dump one in plain form.
+	Plain bool
 	// Overwrite lets a copy replace an existing output file.
 	Overwrite bool
 	// Progress, where not nil, is called with the bytes copied so far, and with
@@ -66,9 +68,9 @@ func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	order := []Placement{Slack, Clone, Evict, Copy}
+	order := []Placement{Slack, End, Clone, Evict, Copy}
 	if layout.Shift < 0 {
-		order = []Placement{Clone, Copy, Slack}
+		order = []Placement{Clone, Copy, Slack, End}
 	}
 	var refused refusals
 	for _, pl := range order {
@@ -81,7 +83,7 @@ func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (*Plan, error) {
 			if p.InPlace, err = o.PlanInPlace(pl, sp); err != nil {
 				p.InPlace, err = o.PlanInPlace(pl, alt)
 			}
-		case Evict:
+		case End, Evict:
 			p.InPlace, err = o.PlanInPlace(pl, sp)
 		default:
 			p.Layout, err = layout, o.replaceable(pl)
@@ -140,8 +142,13 @@ func (o *File) replace(ctx context.Context, l *Layout, clone bool, opt Options) 
 		return err
 	}
 	defer n.discard()
-	c := copier{ctx: ctx, dst: n.f, src: o.f, mustClone: clone, durable: true, progress: opt.counter(o.size())}
-	if err := c.layout(l); err != nil {
+	if o.flat() {
+		err = o.WriteLayout(ctx, n.f, l, opt)
+	} else {
+		c := copier{ctx: ctx, dst: n.f, src: o.f, mustClone: clone, durable: true, progress: opt.counter(o.size())}
+		err = c.layout(l)
+	}
+	if err != nil {
 		return err
 	}
 	if err := copyMeta(n, o.f, o.info); err != nil {
@@ -175,7 +182,7 @@ func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt Op
 		return nil, err
 	}
 	defer w.discard()
-	if w.device {
+	if w.device || o.flat() {
 		err = o.WriteLayout(ctx, w.f, l, opt)
 	} else {
 		c := copier{ctx: ctx, dst: w.f, src: o.f, progress: opt.counter(o.size())}
@@ -190,9 +197,16 @@ func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt Op
 	return l, w.finish()
 }
 
-// WriteLayout writes a copy of the core to w, which may be a pipe.
+// WriteLayout writes a copy of the core to w, which may be a pipe: of a
+// flattened dump a flattened one, unless the options want the plain form.
 func (o *File) WriteLayout(ctx context.Context, w io.Writer, l *Layout, opt Options) error {
-	r := &countReader{io.NewSectionReader(o.f, 0, o.size()), opt.counter(o.size())}
+	r := &countReader{io.NewSectionReader(o.plain(), 0, o.size()), opt.counter(o.size())}
+	if o.flat() && !opt.Plain {
+		if err := FlattenTo(ctx, w, r, l); err != nil {
+			return err
+		}
+		return o.unchanged()
+	}
 	s := &streamer{ctx: ctx, w: w, r: r, buf: make([]byte, bufSize)}
 	err := s.run(l)
 	if err == nil && s.in < o.size() {

@@ -34,7 +34,7 @@ func (c *copier) layout(l *Layout) error {
 		return err
 	}
 	at := int64(0)
-	for _, p := range l.pieces {
+	for p := range l.all() {
 		var err error
 		switch {
 		case len(p.lit) > 0:

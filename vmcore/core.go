@@ -26,6 +26,7 @@
 package vmcore
 
 import (
+	"context"
 	"io"
 
 	"vmcsnote/elfnote"
@@ -79,9 +80,40 @@ type Range struct {
 //
 // A truncated dump opens if its headers and notes are whole.
 func Open(r io.ReaderAt, size int64) (Core, error) {
-	c, err := OpenELF(r, size)
+	var c Core
+	var err error
+	switch {
+	case isFlat(r):
+		c, err = OpenFlat(r, size, Open)
+	case isKDump(r):
+		c, err = OpenKDump(r, size)
+	default:
+		c, err = OpenELF(r, size)
+	}
 	if err != nil {
-		return nil, err // and not a Core that holds a nil *ELF
+		return nil, err // and not a Core that holds a nil pointer
 	}
 	return c, nil
+}
+
+// isKDump reports whether r begins as a kdump-compressed dump does, or as one of
+// the format's ancestor, which OpenKDump refuses by name.
+func isKDump(r io.ReaderAt) bool {
+	b := make([]byte, len(kdumpSignature))
+	n, _ := r.ReadAt(b, 0)
+	return n == len(b) && (string(b) == kdumpSignature || string(b) == diskdumpSignature)
+}
+
+// VerifyDeep is Verify, and inflates every page of a compressed dump. It stops
+// early for ctx.
+func VerifyDeep(ctx context.Context, c Core) []Finding {
+	switch c := c.(type) {
+	case *File:
+		return VerifyDeep(ctx, c.Core)
+	case *Flat:
+		return append(c.verifyRecords(), VerifyDeep(ctx, c.Core)...)
+	case *KDump:
+		return c.VerifyDeep(ctx)
+	}
+	return c.Verify()
 }

@@ -9,8 +9,8 @@ import (
 )
 
 var (
-	// ErrNotCore: the file is no ELF vmcore.
-	ErrNotCore = errors.New("not an ELF vmcore")
+	// ErrNotCore: the file is no dump of a kind known.
+	ErrNotCore = errors.New("not a vmcore")
 	// ErrExcluded: the dump knows this memory, but whoever wrote the dump left
 	// it out (makedumpfile -d).
 	ErrExcluded = errors.New("excluded from the dump")

@@ -93,6 +93,21 @@ func (o *File) open(lock int) error {
 	return err
 }
 
+// plain is the dump in plain form, whose offsets are those of the Core: the
+// file itself, unless it is flattened.
+func (o *File) plain() io.ReaderAt {
+	if f, ok := o.Core.(*Flat); ok {
+		return f
+	}
+	return o.f
+}
+
+// flat reports whether the file is flattened.
+func (o *File) flat() bool {
+	_, ok := o.Core.(*Flat)
+	return ok
+}
+
 // Close closes the file and gives the lock back.
 func (o *File) Close() error { return o.f.Close() }
 

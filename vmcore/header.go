@@ -224,19 +224,11 @@ func (h *Header) checkShentsize() error {
 	return nil
 }
 
-// notCore says what a file is that does not begin like ELF, so that nobody has
-// to guess.
+// notCore says how a file begins that is no dump.
 func notCore(b []byte) error {
-	e := &FormatError{0, "file", "", "an ELF core", ErrNotCore}
-	switch {
-	case len(b) == 0:
-		e.Found = "an empty file"
-	case bytes.HasPrefix(b, []byte("KDUMP   ")), bytes.HasPrefix(b, []byte("DISKDUMP")):
-		e.Found = "a kdump-compressed dump"
-	case bytes.HasPrefix(b, []byte("makedumpfile\x00")):
-		e.Found = "a flattened dump"
-	default:
-		e.Found = fmt.Sprintf("% x", b[:min(len(b), 8)])
+	found := "an empty file"
+	if len(b) > 0 {
+		found = fmt.Sprintf("% x", b[:min(len(b), 8)])
 	}
-	return e
+	return &FormatError{0, "file", found, "an ELF core, or a kdump-compressed or flattened dump", ErrNotCore}
 }

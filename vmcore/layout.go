@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"debug/elf"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -27,10 +28,12 @@ type Layout struct {
 	Size int64
 
 	pieces []piece
+	end    int64 // where the original ends, by tables that have passed in a stream
 }
 
 // A piece is some bytes of the copy: literal ones, zeros, or bytes of the
-// original, of which a table may need mending entry by entry.
+// original, of which a table may need mending entry by entry. Or it stands for
+// pieces that are known only once all before it has been read.
 type piece struct {
 	lit  []byte
 	zero int64
@@ -38,6 +41,25 @@ type piece struct {
 	src, n int64 // original bytes; n may reach to the end of the stream
 	entry  int64 // size of a table entry to be mended, else 0
 	mend   func([]byte)
+
+	later func() []piece
+}
+
+// all gives the pieces one by one, each when the one before has been dealt with.
+func (l *Layout) all() iter.Seq[piece] {
+	return func(yield func(piece) bool) {
+		for _, p := range l.pieces {
+			ps := []piece{p}
+			if p.later != nil {
+				ps = p.later()
+			}
+			for _, p := range ps {
+				if !yield(p) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func (p piece) size() int64 {
@@ -195,7 +217,7 @@ func (l *Layout) add(fixes []fix, off, end int64) {
 func (l *Layout) String() string {
 	var b strings.Builder
 	at := int64(0)
-	for _, p := range l.pieces {
+	for p := range l.all() {
 		what := ""
 		switch {
 		case len(p.lit) > 0:

@@ -238,6 +238,8 @@ func (o *File) replaceable(pl Placement) error {
 		return errors.Wrapf(ErrNoPlace, "a new file could not be given to its owner, uid %d", st.Uid)
 	case isMount(o.path):
 		return errors.Wrap(ErrNoPlace, "the file is a mount point")
+	case pl == Clone && o.flat():
+		return errors.Wrap(ErrNoPlace, "the records of a flattened dump cannot be shifted by blocks")
 	}
 	if err := o.stillWritten(); err != nil {
 		return err

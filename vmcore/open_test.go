@@ -73,10 +73,7 @@ func TestOpenBad(t *testing.T) {
 
 func TestOpenNotELF(t *testing.T) {
 	for _, tc := range []struct{ name, bytes, want string }{
-		{"empty", "", "found an empty file, expected an ELF core"},
-		{"kdump-compressed", "KDUMP   \x06\x00\x00\x00", "found a kdump-compressed dump"},
-		{"diskdump", "DISKDUMP\x01", "found a kdump-compressed dump"},
-		{"flattened", "makedumpfile\x00\x00\x00\x00", "found a flattened dump"},
+		{"empty", "", "found an empty file, expected an ELF core, or a kdump-compressed or flattened dump"},
 		{"text", "hello, world", "found 68 65 6c 6c 6f 2c 20 77"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

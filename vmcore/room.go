@@ -110,17 +110,18 @@ func (c *ELF) slack(limit int64, will []byte) (int64, error) {
 			stop = min(stop, p.Off)
 		}
 	}
-	return c.zeros(int64(start), int64(stop), will)
+	return zeros(c.r, c.Size, int64(start), int64(stop), will)
 }
 
-// zeros counts the bytes from off, up to stop, that are zero or equal will.
-func (c *ELF) zeros(off, stop int64, will []byte) (int64, error) {
+// zeros counts the bytes of a file from off, up to stop, that are zero or equal
+// will. Only a stream may end before.
+func zeros(r io.ReaderAt, size, off, stop int64, will []byte) (int64, error) {
 	buf := make([]byte, min(max(stop-off, 0), 64<<10))
 	for at := off; at < stop; {
 		b := buf[:min(int64(len(buf)), stop-at)]
-		n, err := c.r.ReadAt(b, at)
+		n, err := r.ReadAt(b, at)
 		if n < len(b) {
-			if c.Size != endless || !errors.Is(err, io.EOF) {
+			if size != endless || !errors.Is(err, io.EOF) {
 				return 0, errors.Wrapf(noEOF(err), "room behind the notes, offset %#x", at)
 			}
 			b, stop = b[:n], at+int64(n)

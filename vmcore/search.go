@@ -97,9 +97,11 @@ type searcher struct {
 
 // chunk looks for notes that begin in the memory at addr, which it reads to b.
 func (s *searcher) chunk(ctx context.Context, b []byte, addr uint64) error {
-	if _, err := s.m.ReadPhys(b, addr); err != nil {
+	n, err := s.m.ReadPhys(b, addr)
+	if err != nil && !errors.Is(err, ErrTruncated) { // a cut dump is searched as far as it goes
 		return err
 	}
+	b = b[:n]
 	head := s.head.Encode(s.order)
 	name := head[elfnote.HeaderSize:]
 	for off := 0; ; off++ {

@@ -32,10 +32,13 @@ type Edit func(Core) (elfnote.Splice, error)
 //
 // Nothing is written before the notes are known and the edit has been agreed
 // to. A stream that ends before the memory that its headers promise gives
-// [ErrTruncated]; what was written by then is the truncated core with its
-// notes changed.
+// [ErrTruncated], and the layout; what was written by then is the truncated core
+// with its notes changed. With all other errors the layout is nil.
 func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, error) {
 	h := &head{r: r}
+	if isFlat(h) {
+		return nil, errors.New("a flattened dump cannot be changed as it flows by: use a file")
+	}
 	c, err := Open(h, endless)
 	if err != nil {
 		return nil, h.explain(err)
@@ -59,13 +62,14 @@ func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, 
 	if err := s.run(l); err != nil {
 		return nil, err
 	}
+	end = max(end, l.end)
 	if s.in < end {
 		if err := s.skip(end); err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
 	}
 	if s.in < end {
-		return nil, errors.Wrapf(ErrTruncated, "the stream ends at %#x, expected %#x by its headers", s.in, end)
+		return l, errors.Wrapf(ErrTruncated, "the stream ends at %#x, expected %#x by its headers", s.in, end)
 	}
 	return l, nil
 }
@@ -83,7 +87,7 @@ type streamer struct {
 }
 
 func (s *streamer) run(l *Layout) error {
-	for _, p := range l.pieces {
+	for p := range l.all() {
 		err := s.piece(p)
 		if errors.Is(err, io.EOF) {
 			return nil // the caller knows whether it came too early
@@ -259,7 +263,7 @@ func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt Optio
 	}
 	defer o.discard()
 	l, err := Stream(ctx, o.f, r, edit)
-	if err != nil && !errors.Is(err, ErrTruncated) {
+	if l == nil {
 		return nil, err
 	}
 	if err2 := o.finish(); err2 != nil {

@@ -25,13 +25,15 @@ type changeFlags struct {
 	json      bool
 	force     bool
 	placement string
+	format    string
 	jobs      int
 }
 
 func (f *changeFlags) add(fs *pflag.FlagSet) {
 	fs.StringVarP(&f.output, "output", "o", "", "write the changed core to `FILE`, or to standard output (-), and leave VMCORE alone")
 	fs.BoolVar(&f.force, "force", false, "let -o replace an existing file")
-	fs.StringVar(&f.placement, "placement", "", "in place, go only this `WAY`: slack, clone, evict or copy")
+	fs.StringVar(&f.placement, "placement", "", "in place, go only this `WAY`: slack, end, clone, evict or copy")
+	fs.StringVar(&f.format, "format", "same", "with -o, write `FORM`: same as the core's, or plain for a flattened dump put together")
 	fs.BoolVarP(&f.dryRun, "dry-run", "n", false, "print what would be written where, and change nothing")
 	fs.BoolVar(&f.json, "json", false, "print one JSON document; of several cores a list")
 	fs.IntVar(&f.jobs, "jobs", runtime.GOMAXPROCS(0), "work on `N` cores at a time")
@@ -56,14 +58,20 @@ func (f *changeFlags) check(e *env, paths []string) error {
 	case f.output != "" && f.placement != "":
 		return usagef("--placement is for changes in place, not for -o")
 	}
+	switch {
+	case f.format != "same" && f.format != "plain":
+		return usagef("--format %q: expected same or plain", f.format)
+	case f.format == "plain" && (f.output == "" || path == "-"):
+		return usagef("--format plain needs a file, and -o")
+	}
 	if out, ok := e.stdout.(*os.File); ok && f.output == "-" && isTerminal(out) {
 		return usagef("-o -: standard output is a terminal")
 	}
 	switch vmcore.Placement(f.placement) {
-	case "", vmcore.Slack, vmcore.Clone, vmcore.Evict, vmcore.Copy:
+	case "", vmcore.Slack, vmcore.End, vmcore.Clone, vmcore.Evict, vmcore.Copy:
 		return nil
 	}
-	return usagef("--placement %q: expected slack, clone, evict or copy", f.placement)
+	return usagef("--placement %q: expected slack, end, clone, evict or copy", f.placement)
 }
 
 // A decision is what a command makes of the notes that it finds.
@@ -176,7 +184,7 @@ func named(path string, err error) error {
 }
 
 func (f *changeFlags) options(e *env, what string) vmcore.Options {
-	return vmcore.Options{Placement: vmcore.Placement(f.placement), Overwrite: f.force, Progress: e.progress(what)}
+	return vmcore.Options{Placement: vmcore.Placement(f.placement), Overwrite: f.force, Plain: f.format == "plain", Progress: e.progress(what)}
 }
 
 func (f *changeFlags) inPlace(ctx context.Context, e *env, path string, decide changer, r *changeReport) error {

@@ -331,6 +331,9 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	in.Close()
 	_, err = io.CopyN(feed, src, size)
 	ts.Check(err)
+	if size == 0 {
+		time.Sleep(500 * time.Millisecond) // for it to start at all
+	}
 	for range 100 { // until it has taken it all
 		left, err := unix.IoctlGetInt(int(feed.Fd()), unix.TIOCINQ)
 		ts.Check(err)

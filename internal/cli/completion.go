@@ -35,7 +35,8 @@ func completionCommand() command {
 // values are what flags and commands take that are no files.
 var values = map[string]string{
 	"memory":     "auto vmcore devmem kcore",
-	"placement":  "slack clone evict copy",
+	"placement":  "slack end clone evict copy",
+	"format":     "same plain",
 	"completion": "bash zsh fish",
 }
 
@@ -58,7 +59,7 @@ func bash() string {
 	b.WriteString("# bash completion for vmcsnote\n_vmcsnote() {\n" +
 		"\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=\n" +
 		"\tCOMPREPLY=()\n\tcase $prev in\n")
-	for _, f := range []string{"memory", "placement"} {
+	for _, f := range []string{"memory", "placement", "format"} {
 		fmt.Fprintf(&b, "\t--%s) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", f, values[f])
 	}
 	b.WriteString("\tesac\n\tif ((COMP_CWORD == 1)); then\n" +

@@ -19,8 +19,9 @@ func injectCommand() command {
 		name:  "inject",
 		args:  "VMCORE...",
 		short: "add the note to a core",
-		long: `Adds the VMCSINFO note to an ELF core next to VMCOREINFO, in place unless -o is
-given. At every moment the file is the old core or the new one, whatever dies.
+		long: `Adds the VMCSINFO note to a dump next to VMCOREINFO, in place unless -o is
+given: to an ELF core, and to a kdump-compressed or flattened dump. At every
+moment the file is the old core or the new one, whatever dies.
 VMCORE may be - for a stream, which is passed on in one pass. Of several cores
 one that fails does not stop the others.
 

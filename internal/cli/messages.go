@@ -69,7 +69,7 @@ func hint(err error) string {
 	case errors.Is(err, elfnote.ErrBlob):
 		return "--blob and the memory behind a pair hold one complete VMCSINFO note, or the text that begins with REVISION_ID="
 	case errors.Is(err, vmcore.ErrNotCore):
-		return "vmcsnote takes ELF cores: /proc/vmcore, makedumpfile -E and QEMU's dump-guest-memory"
+		return "vmcsnote takes what the kernel (/proc/vmcore), makedumpfile and QEMU's dump-guest-memory write"
 	case errors.Is(err, vmcore.ErrBusy):
 		return "wait until it has ended"
 	case errors.Is(err, vmcore.ErrExists):
@@ -121,6 +121,7 @@ func (e *env) changed(r changeReport) {
 	how := map[vmcore.Placement]string{
 		vmcore.Slack: "within the room behind the notes",
 		vmcore.Clone: "a clone with all memory shifted by whole pages took the file's place",
+		vmcore.End:   "the notes moved to the end of the file",
 		vmcore.Evict: "the first segments moved to the end of the file",
 		vmcore.Copy:  "all memory shifted by whole pages",
 	}[r.Placement]
@@ -197,8 +198,12 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// faults warns of what a core's readers will choke on, note or no note.
+// faults warns of what an ELF core's readers will choke on, note or no note.
+// Of a compressed dump that would take reading every descriptor.
 func (e *env) faults(c vmcore.Core) {
+	if _, ok := c.(*vmcore.ELF); !ok {
+		return
+	}
 	for _, f := range c.Verify() {
 		if !f.Remark {
 			e.say("warning: %s: %s", f.Text, f.Readers)

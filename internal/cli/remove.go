@@ -15,7 +15,7 @@ func removeCommand() command {
 		name:  "remove",
 		args:  "VMCORE...",
 		short: "take the note out again",
-		long: `Takes the VMCSINFO note out of an ELF core. A core whose memory had to shift to
+		long: `Takes the VMCSINFO note out of a dump. A core whose memory had to shift to
 make room for it shifts back: after inject and remove the file is the original
 byte for byte, unless it had more than a page of zeros behind its notes, or its
 first segments had moved to the end of the file: they stay there.

@@ -38,13 +38,14 @@ of a core, and says which would choke on what. A fault makes the exit status 1;
 a remark, on what a sound core of its writer's always has, does not.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			asJSON := fs.Bool("json", false, "print one JSON document: a list with an entry for each file")
+			deep := fs.Bool("deep", false, "decompress every page, too")
 			jobs := jobsFlag(fs)
-			return func(_ context.Context, e *env, args []string) error {
+			return func(ctx context.Context, e *env, args []string) error {
 				if len(args) == 0 {
 					return usagef("VMCORE is missing")
 				}
 				verdicts, err := each(e, args, *jobs, func(e *env, path string) (verdict, error) {
-					v := verifyFile(path)
+					v := verifyFile(ctx, path, *deep)
 					if !*asJSON {
 						if err := e.verdict(v); err != nil {
 							return v, err
@@ -66,7 +67,7 @@ a remark, on what a sound core of its writer's always has, does not.`,
 	}
 }
 
-func verifyFile(path string) verdict {
+func verifyFile(ctx context.Context, path string, deep bool) verdict {
 	v := verdict{File: path, OK: true, Findings: []finding{}}
 	c, err := vmcore.OpenFile(path)
 	if err != nil {
@@ -75,7 +76,11 @@ func verifyFile(path string) verdict {
 	}
 	defer c.Close()
 	v.Format = c.Format()
-	for _, f := range c.Verify() {
+	found := c.Verify()
+	if deep {
+		found = vmcore.VerifyDeep(ctx, c)
+	}
+	for _, f := range found {
 		v.Findings = append(v.Findings, finding{!f.Remark, f.Text, f.Readers})
 		v.OK = v.OK && f.Remark
 	}

@@ -55,7 +55,7 @@ func Image(t testing.TB, name string) *sparse.Image {
 func Open(t testing.TB, name string) string {
 	t.Helper()
 	im := Image(t, name)
-	f, err := os.Create(filepath.Join(t.TempDir(), name))
+	f, err := os.Create(filepath.Join(t.TempDir(), filepath.Base(name)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,194 @@
+package clients
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore"
+)
+
+// TestFlat adds the note to dumps that makedumpfile -F wrote. Put together by
+// makedumpfile -R they must be what the same change gives of the plain core,
+// and crash must read them as they are.
+func TestFlat(t *testing.T) {
+	for _, kernel := range []string{"deb-t1", "cloud-c1"} {
+		n, err := elfnote.FromBlob(testcores.Blob(t, kernel), elfnote.VMCSInfo, 0, binary.LittleEndian)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for how, change := range map[string]struct {
+			flat, plain func(*testing.T, string, elfnote.Note) string
+		}{
+			"copy":     {copyFlat, copyPlain},
+			"in place": {evictFlat, evictPlain},
+		} {
+			t.Run(kernel+"/"+how, func(t *testing.T) {
+				before := flatDump(t, kernel)
+				after := change.flat(t, before, n)
+				t.Run("makedumpfile -R", func(t *testing.T) {
+					need(t, "makedumpfile")
+					want := change.plain(t, testcores.Open(t, kernel+".elf31"), n)
+					if !sameFiles(t, rearrange(t, after), want) {
+						t.Error("put together it is not what the same change gives of the plain core")
+					}
+				})
+				t.Run("crash --osrelease", func(t *testing.T) {
+					need(t, "crash")
+					want, _, err := crashRelease(t, flatDump(t, kernel))
+					if err != nil || !strings.HasPrefix(want, "6.1") {
+						t.Fatalf("of the original it reads %q, %v", want, err)
+					}
+					got, _, err := crashRelease(t, after)
+					if err != nil || got != want {
+						t.Errorf("it reads %q, %v; of the original %q", got, err, want)
+					}
+				})
+			})
+		}
+	}
+}
+
+// flatDump makes a file of the kernel's flattened ELF core.
+func flatDump(t *testing.T, kernel string) string {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), kernel))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := testcores.Image(t, "flat/"+kernel+".flat-elf31").Expand(f); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
+}
+
+func openFlat(t *testing.T, path string, flag int) (*os.File, *vmcore.Flat) {
+	t.Helper()
+	f, err := os.OpenFile(path, flag, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := vmcore.OpenFlat(f, info.Size(), vmcore.Open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, c
+}
+
+func copyFlat(t *testing.T, path string, n elfnote.Note) string {
+	_, c := openFlat(t, path, os.O_RDONLY)
+	l, err := c.PlanCopy(c.Notes().Insert(n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := vmcore.FlattenTo(t.Context(), &b, io.NewSectionReader(c, 0, c.PlainSize()), l); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	if err := os.WriteFile(out, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func copyPlain(t *testing.T, path string, n elfnote.Note) string {
+	f, err := vmcore.OpenFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	out := filepath.Join(t.TempDir(), "out")
+	if _, err := f.CopyTo(t.Context(), out, f.Notes().Insert(n), vmcore.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func evictFlat(t *testing.T, path string, n elfnote.Note) string {
+	f, c := openFlat(t, path, os.O_RDWR)
+	p, err := c.PlanInPlace(vmcore.Evict, c.Notes().Insert(n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range p.Steps {
+		var err error
+		switch s.Op {
+		case vmcore.OpWrite:
+			_, err = f.WriteAt(s.Data, s.Off)
+		case vmcore.OpZero:
+			_, err = f.WriteAt(make([]byte, s.Len), s.Off)
+		case vmcore.OpSize:
+			err = f.Truncate(s.Off)
+		case vmcore.OpCopy:
+			b := make([]byte, s.Len)
+			if _, err = f.ReadAt(b, s.From); err == nil {
+				_, err = f.WriteAt(b, s.Off)
+			}
+		}
+		if err != nil {
+			t.Fatalf("%v: %v", s, err)
+		}
+	}
+	return path
+}
+
+func evictPlain(t *testing.T, path string, n elfnote.Note) string {
+	f, err := vmcore.OpenFileRW(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	opt := vmcore.Options{Placement: vmcore.Evict}
+	p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Do(t.Context(), opt); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// rearrange has makedumpfile put a flattened dump together.
+func rearrange(t *testing.T, flat string) string {
+	t.Helper()
+	in, err := os.Open(flat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out := filepath.Join(t.TempDir(), "plain")
+	cmd := exec.CommandContext(t.Context(), "makedumpfile", "-R", out)
+	cmd.Stdin = in
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("makedumpfile -R: %v\n%s", err, said)
+	}
+	return out
+}
+
+func sameFiles(t *testing.T, a, b string) bool {
+	t.Helper()
+	x, err := os.ReadFile(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, err := os.ReadFile(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Equal(x, y)
+}

@@ -1,0 +1,138 @@
+package vmcore
+
+import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/pkg/errors"
+)
+
+// TestFlatOverlaps: whatever the records, it reads as they overwrite one another.
+func TestFlatOverlaps(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 5000 {
+		var records []record
+		off := 0
+		for range 1 + rng.IntN(12) {
+			if rng.IntN(3) == 0 {
+				off = rng.IntN(60)
+			}
+			body := bytes.Repeat([]byte{byte('a' + len(records))}, 1+rng.IntN(2)*rng.IntN(20))
+			records = append(records, record{int64(off), body})
+			off += len(body)
+		}
+		b := flatOf(records...)
+		f, err := OpenFlat(bytes.NewReader(b), int64(len(b)), opener())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := plainOf(t, f), rearranged(t, b); !bytes.Equal(got, want) {
+			t.Fatalf("it reads\n%q, want\n%q, of %v", got, want, records)
+		}
+		holders := make([]int, f.PlainSize())
+		for _, r := range records {
+			for i := range r.body {
+				holders[r.off+int64(i)]++
+			}
+		}
+		for off, n := range holders {
+			if got := slices.ContainsFunc(f.view.shared, extent{uint64(off), 1}.overlaps); got != (n > 1) {
+				t.Fatalf("%d records hold offset %d, shared: %v, of %v", n, off, got, records)
+			}
+			if _, _, held := findRun(f.view.runs, int64(off)); held != (n > 0) {
+				t.Fatalf("%d records hold offset %d, held: %v, of %v", n, off, held, records)
+			}
+		}
+	}
+}
+
+// TestFlatMemory: an index stays small, and is bounded where it cannot be.
+func TestFlatMemory(t *testing.T) {
+	const n = 1 << 20
+	plain := make([]byte, 4*n)
+	for _, tc := range []struct {
+		name string
+		make func(yield func(off, size int64))
+		runs int
+		most uint64
+	}{
+		{"a million small records in order", func(yield func(int64, int64)) {
+			for i := range int64(n) {
+				yield(4*i, 4)
+			}
+		}, 1, 1 << 20},
+		{"a million bytes, with a hole between any two", func(yield func(int64, int64)) {
+			for i := range int64(n) {
+				yield(4*i, 1)
+			}
+		}, n, 24 * n * 6},
+		{"a million bytes over one another", func(yield func(int64, int64)) {
+			for i := range int64(n) {
+				yield(n-i, 1+i%3)
+			}
+		}, n / 3, 24 * n * 12},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := flatHeader()
+			tc.make(func(off, size int64) {
+				b = append(append(b, recordHeader(off, size)...), plain[:size]...)
+			})
+			b = append(b, flatEnd...)
+			before := allocated()
+			f, err := OpenFlat(bytes.NewReader(b), int64(len(b)), opener())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := allocated() - before; got > tc.most {
+				t.Errorf("%d bytes allocated", got)
+			}
+			if got := len(f.view.runs); got < tc.runs || got > tc.runs*3/2+2 {
+				t.Errorf("%d runs, want about %d", got, tc.runs)
+			}
+		})
+	}
+	t.Run("too many", func(t *testing.T) {
+		b := flatHeader()
+		for i := range int64(maxRuns + 1) {
+			b = append(append(b, recordHeader(2*i, 1)...), 'x')
+		}
+		b = append(b, flatEnd...)
+		if _, err := OpenFlat(bytes.NewReader(b), int64(len(b)), opener()); !errors.Is(err, errTooManyRuns) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// TestFlatHuge looks at records and holes of sizes that no test can hold.
+func TestFlatHuge(t *testing.T) {
+	var runs []run
+	pos := int64(flatHeaderSize + flatRecordHeader)
+	for _, r := range []struct{ off, size int64 }{{0, 5 << 30}, {5 << 30, 64 << 10}, {5<<30 + 64<<10, 64 << 10}, {1 << 40, 3}} {
+		runs = appendRecord(runs, r.off, pos, r.size)
+		pos += r.size + flatRecordHeader
+	}
+	held, shared, err := resolve(runs)
+	if err != nil || len(shared) > 0 || len(held) != 7 {
+		t.Fatalf("%v, %v, %v", held, shared, err)
+	}
+	const second = flatHeaderSize + 2*flatRecordHeader + 5<<30
+	for _, tc := range []struct {
+		off, pos, n int64
+		held        bool
+	}{
+		{0, flatHeaderSize + flatRecordHeader, 1 << 30, true},
+		{5<<30 - 1, second - flatRecordHeader - 1, 1, true},
+		{5 << 30, second, 64 << 10, true},
+		{5<<30 + 64<<10 + 1, second + flatRecordHeader + 64<<10 + 1, 64<<10 - 1, true},
+		{5<<30 + 128<<10, 0, 1<<40 - 5<<30 - 128<<10, false},
+		{1<<40 + 2, pos - flatRecordHeader - 1, 1, true},
+		{1<<40 + 3, 0, math.MaxInt64 - 1<<40 - 3, false},
+	} {
+		if pos, n, held := findRun(held, tc.off); pos != tc.pos || n != tc.n || held != tc.held {
+			t.Errorf("at %#x: %#x, %#x, %v; want %#x, %#x, %v", tc.off, pos, n, held, tc.pos, tc.n, tc.held)
+		}
+	}
+}

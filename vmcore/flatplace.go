@@ -1,0 +1,270 @@
+package vmcore
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+)
+
+// PlanInPlace implements [Core]: the plan for the plain form, with each step
+// done where the records hold the bytes. Never does a second record hold a
+// byte that one held before: crash would read either.
+//
+// Bytes that no record holds get new records of zeros at the end of the file,
+// before anything else is done: they are written behind the end marker, where
+// nothing reads them, with a new end marker behind them; then one write puts the
+// first one's header where the old end marker is. That changes nothing of the
+// plain form but perhaps its size, and from there on every byte has its place.
+//
+// The error wraps [ErrNoPlace], beside for the plain form's own reasons, where
+// the end marker, or what the plain form's headers need changed in one write,
+// does not lie in one record and one sector, and where something to be changed
+// is in more than one record.
+//
+// Behind the end marker bytes may be lost even if the change is taken back.
+func (f *Flat) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
+	plain, err := f.Core.PlanInPlace(pl, sp)
+	if err != nil {
+		return nil, err
+	}
+	t := &flatPlan{Flat: f, plain: plain, out: &InPlace{Placement: plain.Placement, ready: plain.ready}}
+	if err := t.checkShared(); err != nil {
+		return nil, err
+	}
+	if err := t.makeRoom(); err != nil {
+		return nil, err
+	}
+	for i, s := range plain.Steps {
+		if i == plain.commit {
+			t.out.commit = len(t.out.Steps)
+		}
+		if i == plain.tidy && i > 0 {
+			t.out.tidy = len(t.out.Steps)
+		}
+		if err := t.step(i, s); err != nil {
+			return nil, err
+		}
+	}
+	return t.out, nil
+}
+
+// A flatPlan turns a plan for the plain form into one for the file.
+type flatPlan struct {
+	*Flat
+	plain *InPlace
+	out   *InPlace
+	added []run // records to come, sorted by offset
+}
+
+// checkShared makes sure that no step changes what more than one record holds.
+func (t *flatPlan) checkShared() error {
+	for _, s := range t.plain.Steps {
+		e := extent{uint64(s.Off), uint64(s.Len)}
+		if s.Op == OpSize || s.Op == OpReserve {
+			continue
+		}
+		if i := slices.IndexFunc(t.view.shared, e.overlaps); i >= 0 {
+			return errors.Wrapf(ErrNoPlace, "more than one record holds the %v of the plain form, and crash may read either", t.view.shared[i])
+		}
+	}
+	return nil
+}
+
+// find returns where in the file the byte at off of the plain form lies or is
+// going to, and how many follow it in its record; or false, and how many bytes
+// follow that no record holds.
+func (t *flatPlan) find(off int64) (pos, n int64, held bool) {
+	pos, n, held = findRun(t.view.runs, off)
+	if held {
+		return pos, n, true
+	}
+	pos, m, held := findRun(t.added, off)
+	return pos, min(n, m), held
+}
+
+// each calls do for each part of n bytes from off on of the plain form: with
+// where it begins there, where in the file, and its size. What no record holds
+// has pos -1.
+func (t *flatPlan) each(off, n int64, do func(off, pos, n int64)) {
+	for n > 0 {
+		pos, k, held := t.find(off)
+		if !held {
+			pos = -1
+		}
+		k = min(k, n)
+		do(off, pos, k)
+		off, n = off+k, n-k
+	}
+}
+
+// gaps returns what the plan writes though no record holds it.
+func (t *flatPlan) gaps() []extent {
+	var all, merged []extent
+	add := func(off, n int64) {
+		t.each(off, n, func(off, pos, n int64) {
+			if pos < 0 {
+				all = append(all, extent{uint64(off), uint64(n)})
+			}
+		})
+	}
+	for _, s := range t.plain.Steps {
+		switch {
+		case s.Op == OpWrite || s.Op == OpCopy:
+			add(s.Off, s.Len)
+		case s.Op == OpSize && s.Off > t.view.size:
+			add(s.Off-1, 1)
+		}
+	}
+	slices.SortFunc(all, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
+	for _, e := range all {
+		merged = appendExtent(merged, int64(e.off), int64(e.off+e.size))
+	}
+	return merged
+}
+
+// makeRoom plans records of zeros for the gaps.
+func (t *flatPlan) makeRoom() error {
+	gaps := t.gaps()
+	if len(gaps) == 0 {
+		t.planUndo()
+		return nil
+	}
+	if !oneSector(t.end, flatRecordHeader) {
+		return errors.Wrapf(ErrNoPlace, "the end marker at offset %#x of the file crosses a sector", t.end)
+	}
+	var headers []Step
+	pos := t.end
+	for _, g := range gaps {
+		b := make([]byte, flatRecordHeader)
+		putRecordHeader(b, int64(g.off), int64(g.size))
+		headers = append(headers, Step{Op: OpWrite, Off: pos, Len: flatRecordHeader, Data: b, Why: "header of a new record"})
+		t.added = appendRecord(t.added, int64(g.off), pos+flatRecordHeader, int64(g.size))
+		pos += flatRecordHeader + int64(g.size)
+	}
+	first, last := t.end+flatRecordHeader, pos+flatRecordHeader
+	t.out.zero(first, min(last, t.Size)-first, "behind the end marker")
+	if last > t.Size {
+		t.out.add(Step{Op: OpSize, Off: last, Why: "room for new records at the end of the file"})
+	}
+	t.out.add(Step{Op: OpReserve, Off: first, Len: last - first, Why: "their place"})
+	t.out.add(headers[1:]...)
+	t.out.write(pos, flatEnd, "a new end marker")
+	t.out.sync()
+	headers[0].Why = "header of a new record, in place of the end marker"
+	t.out.add(headers[0])
+	t.out.sync()
+
+	t.planUndo()
+	t.out.undo = append(t.out.undo, Step{Op: OpWrite, Off: t.end, Len: flatRecordHeader, Data: flatEnd}, Step{Op: OpSync})
+	if last > t.Size {
+		t.out.undo = append(t.out.undo, Step{Op: OpSize, Off: t.Size})
+	}
+	return nil
+}
+
+// planUndo turns what takes the plain plan back into what does so in the file;
+// its size is none of it.
+func (t *flatPlan) planUndo() {
+	for _, s := range t.plain.undo {
+		if s.Op != OpSize {
+			t.out.undo = append(t.out.undo, t.parts(s)...)
+		}
+	}
+}
+
+// step plans step i of the plain plan, s.
+func (t *flatPlan) step(i int, s Step) error {
+	switch {
+	case s.Op == OpSync:
+		t.out.sync()
+	case s.Op == OpSize && s.Off < t.view.size:
+		return errors.Wrapf(ErrNoPlace, "the plain form would end at %#x, and records cannot be cut", s.Off)
+	case s.Op == OpSize: // makeRoom saw to it
+	case s.Op == OpCopy:
+		t.copy(s)
+	case s.Op == OpWrite && i >= t.plain.commit && t.switches(s):
+		return t.switchTo(i, s)
+	default:
+		t.out.add(t.parts(s)...)
+	}
+	return nil
+}
+
+// parts returns what a step is in the file: one for each record. What no record
+// holds needs no zeros, and nothing else goes there.
+func (t *flatPlan) parts(s Step) (parts []Step) {
+	t.each(s.Off, s.Len, func(off, pos, n int64) {
+		if pos < 0 {
+			return
+		}
+		p := Step{Op: s.Op, Off: pos, Len: n, Why: s.Why}
+		if s.Op == OpWrite {
+			p.Data = s.Data[off-s.Off:][:n]
+		}
+		parts = append(parts, p)
+	})
+	return parts
+}
+
+// copy plans a copy. What no record holds is copied as zeros; holes in the file
+// are, too, since what was behind the end marker might shine through.
+func (t *flatPlan) copy(s Step) {
+	t.each(s.From, s.Len, func(from, src, n int64) {
+		t.each(s.Off+from-s.From, n, func(off, pos, n int64) {
+			p := Step{Op: OpCopy, Off: pos, Len: n, From: src + off - (s.Off + from - s.From), Why: s.Why}
+			if src < 0 {
+				p = Step{Op: OpZero, Off: pos, Len: n, Why: s.Why}
+			}
+			t.out.add(p)
+		})
+	})
+}
+
+// switches reports whether a write changes the plain form's headers, and so
+// must be done whole or not at all. Where the plain form does not tell where
+// they are, any may.
+func (t *flatPlan) switches(s Step) bool {
+	c, ok := t.Core.(interface{ headers() []extent })
+	return !ok || slices.ContainsFunc(c.headers(), extent{uint64(s.Off), uint64(s.Len)}.overlaps)
+}
+
+// switchTo plans a write, step i of the plain plan, as one in one sector: from
+// the first byte to the last that it changes.
+func (t *flatPlan) switchTo(i int, s Step) error {
+	old := make([]byte, s.Len)
+	if n, err := t.ReadAt(old, s.Off); int64(n) < s.Len && s.Off+int64(n) < t.view.size {
+		return err
+	}
+	for _, w := range t.plain.Steps[:i] {
+		if from, to := max(w.Off, s.Off), min(w.Off+w.Len, s.Off+s.Len); w.Op == OpWrite && from < to {
+			copy(old[from-s.Off:to-s.Off], w.Data[from-w.Off:])
+		}
+	}
+	if bytes.Equal(old, s.Data) {
+		return nil
+	}
+	first, last := 0, len(old)-1
+	for old[first] == s.Data[first] {
+		first++
+	}
+	for old[last] == s.Data[last] {
+		last--
+	}
+	off, n := s.Off+int64(first), int64(last-first+1)
+	pos, k, held := t.find(off)
+	switch {
+	case !held || k < n:
+		return errors.Wrapf(ErrNoPlace, "the header at offset %#x of the plain form is not in one record", s.Off)
+	case !oneSector(pos, n):
+		return errors.Wrapf(ErrNoPlace, "the header at offset %#x of the plain form crosses a sector at offset %#x of the file", s.Off, pos)
+	}
+	t.out.write(pos, s.Data[first:last+1], s.Why)
+	return nil
+}
+
+// oneSector reports whether n bytes at pos are written whole or not at all.
+func oneSector(pos, n int64) bool { return pos/sectorSize == (pos+n-1)/sectorSize }

@@ -1,0 +1,283 @@
+package vmcore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/internal/testcores"
+)
+
+// rearranged is what makedumpfile -R makes of a flattened dump.
+func rearranged(t testing.TB, flat []byte) []byte {
+	t.Helper()
+	var plain []byte
+	for b := flat[flatHeaderSize:]; ; {
+		off, size := int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:]))
+		if off == -1 && size == -1 {
+			return plain
+		}
+		plain = append(plain, make([]byte, max(off+size-int64(len(plain)), 0))...)
+		copy(plain[off:], b[flatRecordHeader:][:size])
+		b = b[flatRecordHeader+size:]
+	}
+}
+
+// A flatChange is a plan made for a flattened dump.
+type flatChange struct {
+	plan     *InPlace
+	base     []byte
+	old, new sum
+}
+
+// sum opens a version and sums up the core in it.
+func (c *flatChange) sum(v *version) (s sum, err error) {
+	f, err := OpenFlat(v, v.length(), Open)
+	if err != nil {
+		return s, err
+	}
+	if len(f.view.shared) > 0 {
+		return s, fmt.Errorf("bytes are in two records: %v", f.view.shared)
+	}
+	return (&change{}).sum(f.Core.(*ELF))
+}
+
+func (c *flatChange) check(v *version) error {
+	s, err := c.sum(v)
+	if err != nil {
+		return err
+	}
+	if errOld := s.diff(c.old); errOld != nil {
+		if errNew := s.diff(c.new); errNew != nil {
+			return fmt.Errorf("not the old core (%v), nor the new (%v)", errOld, errNew)
+		}
+	}
+	return nil
+}
+
+func (c *flatChange) version(edits []edit) *version {
+	return &version{bytes.NewReader(c.base), int64(len(c.base)), edits}
+}
+
+// run carries the plan out, failing at an edit if fail is not 0.
+func (c *flatChange) run(t *testing.T, plan *InPlace, fail int) ([]edit, error) {
+	j := &journal{base: bytes.NewReader(c.base), size: int64(len(c.base)), fail: fail}
+	err := plan.run(t.Context(), j, func(int64) {})
+	return j.edits, err
+}
+
+// flatCuts are ways to cut a core into records, such that a plan must patch
+// one record, patch several, or add some.
+var flatCuts = map[string]func([]byte) []byte{
+	"large records":          func(b []byte) []byte { return flatOf(inRecords(b, flatBody)...) },
+	"small, backwards":       func(b []byte) []byte { return flatOf(backwards(inRecords(b, 1024))...) },
+	"with holes":             func(b []byte) []byte { return flatOf(notZero(inRecords(b, 128))...) },
+	"with holes, a device's": func(b []byte) []byte { return append(flatOf(notZero(inRecords(b, 160))...), b[:min(len(b), 2000)]...) },
+	"one hole":               func(b []byte) []byte { return flatOf(notZero(inRecords(b, 2048))...) },
+}
+
+func flatChanges(t *testing.T) map[string]*flatChange {
+	all := map[string]*flatChange{}
+	for _, name := range []string{"kernel-slack", "kernel-full", "tight-small-loads", "eraseinfo", "elf32-lsb", "elf64-msb", "vmcsinfo", "bad-zero-fill-tail", "deb-t1.head"} {
+		plain := testcores.Bytes(t, name)
+		core, err := OpenELF(bytes.NewReader(plain), int64(len(plain)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, s := testNote(t, name), core.Notes()
+		splices := map[string]elfnote.Splice{"append": s.Append(n), "remove last": s.Remove(len(s.Notes) - 1)}
+		if i, ok := s.Find(n.Name, 0); ok {
+			splices["replace"], splices["remove"] = s.Replace(i, n), s.Remove(i)
+		} else {
+			splices["inject"] = s.Insert(n)
+		}
+		for _, pl := range []Placement{Slack, Evict} {
+			for how, sp := range splices {
+				direct, err := core.PlanInPlace(pl, sp)
+				if err != nil {
+					continue
+				}
+				for cut, flatten := range flatCuts {
+					if pl == Evict && cut != "large records" && cut != "one hole" && name != "tight-small-loads" {
+						continue // many steps each, once is enough
+					}
+					c := planFlat(t, flatten(plain), pl, sp, plain, direct)
+					if c != nil {
+						all[fmt.Sprintf("%s/%s/%s/%s", name, pl, how, cut)] = c
+					}
+				}
+			}
+		}
+	}
+	if len(all) < 60 {
+		t.Fatalf("only %d changes could be planned", len(all))
+	}
+	return all
+}
+
+// planFlat plans one change, or returns nil where it cannot be had. What comes
+// of it must be what the direct plan makes of the plain form.
+func planFlat(t *testing.T, flat []byte, pl Placement, sp elfnote.Splice, plain []byte, direct *InPlace) *flatChange {
+	t.Helper()
+	f := openFlat(t, flat)
+	p, err := f.PlanInPlace(pl, sp)
+	if errors.Is(err, ErrNoPlace) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &flatChange{plan: p, base: flat}
+	if c.old, err = c.sum(c.version(nil)); err != nil {
+		t.Fatal(err)
+	}
+	edits, err := c.run(t, p, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.new, err = c.sum(c.version(edits)); err != nil {
+		t.Fatal(err)
+	}
+	j := &journal{base: bytes.NewReader(plain), size: int64(len(plain))}
+	if err := direct.run(t.Context(), j, func(int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := rearranged(t, readAll(t, c.version(edits))), readAll(t, j.now()); !bytes.Equal(got, want) {
+		t.Fatalf("put together it is not what the direct change gives:\n%v%v", p, direct)
+	}
+	return c
+}
+
+func readAll(t *testing.T, v *version) []byte {
+	t.Helper()
+	b, err := io.ReadAll(io.NewSectionReader(v, 0, v.length()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestFlatFaults: a process may die between any two writes, the power may fail
+// so that what was not synced is there or not, sector by sector, and any
+// write may fail: the dump is the old one or the new one, and one that was
+// taken back is the old one to the last byte.
+func TestFlatFaults(t *testing.T) {
+	for name, c := range flatChanges(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			edits, err := c.run(t, c.plan, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range edits {
+				if err := c.check(c.version(edits[:i+1])); err != nil {
+					t.Fatalf("stopped after %d of %d: %v", i+1, len(edits), err)
+				}
+			}
+			c.losePower(t, edits)
+			c.failWrites(t, len(edits))
+		})
+	}
+}
+
+func (c *flatChange) losePower(t *testing.T, edits []edit) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var durable, pending []edit
+	for i, e := range edits {
+		if e.sync {
+			durable = append(durable, pending...)
+			pending = nil
+			continue
+		}
+		pending = append(pending, e.split()...)
+		for range 10 {
+			lost := slices.Clone(pending)
+			rng.Shuffle(len(lost), func(i, j int) { lost[i], lost[j] = lost[j], lost[i] })
+			lost = lost[:rng.IntN(len(lost)+1)]
+			if err := c.check(c.version(append(slices.Clip(durable), lost...))); err != nil {
+				t.Fatalf("power lost at %d, with %d of %d sectors written: %v\n%v", i, len(lost), len(pending), err, c.plan)
+			}
+		}
+	}
+	if len(pending) > 0 {
+		t.Error("the plan does not end with a sync")
+	}
+}
+
+func (c *flatChange) failWrites(t *testing.T, edits int) {
+	first := *c.plan
+	first.Steps = first.Steps[:first.commit]
+	before, err := c.run(t, &first, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := openFlat(t, c.base).end + flatRecordHeader
+	for i := range edits {
+		done, err := c.run(t, c.plan, i+1)
+		v := c.version(done)
+		if err2 := c.check(v); err2 != nil {
+			t.Fatalf("edit %d failed (%v): %v", i, err, err2)
+		}
+		if i >= len(before) {
+			continue
+		}
+		if got := readAll(t, v); err == nil || len(got) != len(c.base) || !bytes.Equal(got[:end], c.base[:end]) {
+			t.Fatalf("edit %d failed (%v): the dump is not as it was", i, err)
+		}
+	}
+}
+
+// TestFlatRefuses: what cannot be done at one stroke is not begun.
+func TestFlatRefuses(t *testing.T) {
+	plain := testcores.Bytes(t, "kernel-slack")
+	n := testNote(t, "kernel-slack")
+	whole := inRecords(plain, flatBody)
+	f := openFlat(t, flatOf(whole...))
+	end := f.NotesOff() + f.Notes().Size
+	// The header of PT_NOTE is at 64 to 120; of it p_filesz at 96 changes, and
+	// p_memsz at 104.
+	cut := func(at int64) []record {
+		return []record{{0, plain[:at]}, {at, plain[at:]}}
+	}
+	// Slack that no record holds, and the end marker at a place in its sector.
+	marker := func(at int) []byte {
+		r := []record{{0, plain[:end]}, {8192, plain[8192:]}, {int64(len(plain)), make([]byte, 1)}}
+		n := len(flatOf(r...)) - flatRecordHeader
+		r[2].body = make([]byte, 1+(at-n%sectorSize+sectorSize)%sectorSize)
+		return flatOf(r...)
+	}
+	for _, tc := range []struct {
+		name  string
+		bytes []byte
+		want  string
+	}{
+		{"fits", flatOf(whole...), ""},
+		{"cut before p_filesz", flatOf(cut(96)...), ""},
+		{"cut behind p_memsz", flatOf(cut(112)...), ""},
+		{"p_filesz in another record than p_memsz", flatOf(cut(104)...), "the header at offset 0x40 of the plain form is not in one record"},
+		{"in two records", flatOf(append(whole, record{64, plain[64:120]})...), "more than one record holds the 0x38 bytes at 0x40 of the plain form, and crash may read either"},
+		{"across a sector", flatOf(record{int64(len(plain)), make([]byte, sectorSize-2*flatRecordHeader-100)}, whole[0]),
+			"the header at offset 0x40 of the plain form crosses a sector at offset 0x11fc of the file"},
+		{"the end marker last in its sector", marker(sectorSize - flatRecordHeader), ""},
+		{"the end marker across a sector", marker(sectorSize - flatRecordHeader + 1), "of the file crosses a sector"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := openFlat(t, tc.bytes)
+			_, err := f.PlanInPlace(Slack, f.Notes().Append(n))
+			if tc.want == "" && err == nil {
+				return
+			}
+			if !errors.Is(err, ErrNoPlace) || tc.want == "" || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+}

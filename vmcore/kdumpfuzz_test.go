@@ -1,0 +1,109 @@
+package vmcore
+
+import (
+	"bytes"
+	"io"
+	"slices"
+	"testing"
+
+	"vmcsnote/elfnote"
+)
+
+// kdumpSeeds are the dumps made for the tests, with less memory: the smaller,
+// the more usefully they are mutated.
+func kdumpSeeds(f *testing.F) {
+	for _, s := range kdumpSpecs {
+		if s.blockSize > 0 || s.split[0] > 0 {
+			continue
+		}
+		s.maxMapnr, s.subBlocks = 201, 1
+		s.pages, s.there = slices.DeleteFunc(slices.Clone(kdumpPages), func(pfn uint64) bool { return pfn > 200 }), nil
+		f.Add(s.build())
+	}
+}
+
+// FuzzKDumpOpen opens whatever the bytes are, and reads all pages.
+func FuzzKDumpOpen(f *testing.F) {
+	kdumpSeeds(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		before := allocated()
+		c, err := OpenKDump(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			if c != nil {
+				t.Error("an error, and a dump")
+			}
+			return
+		}
+		c.VerifyDeep(t.Context())
+		p := make([]byte, 4096)
+		for r := range c.PhysRuns() {
+			for off := uint64(0); off < min(r.Size, 100*4096); off += 4096 {
+				if n, err := c.ReadPhys(p, r.Addr+off); n < len(p) && err == nil {
+					t.Error("a short read without an error")
+				}
+			}
+		}
+		if got := allocated() - before; got > 64<<20+64*uint64(len(b)) {
+			t.Errorf("%d bytes allocated for a file of %d", got, len(b))
+		}
+	})
+}
+
+// FuzzKDumpInject adds a note to whatever opens, in each way that can be
+// planned. What comes out must open, hold the note and all others, and every
+// page that could be read before.
+func FuzzKDumpInject(f *testing.F) {
+	kdumpSeeds(f)
+	n := elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=12\nFIELD(GUEST_RIP)=0706\n")}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := OpenKDump(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			return
+		}
+		sp := c.notes.Insert(n)
+		if l, err := c.PlanCopy(sp); err == nil && l.Size < 1<<24 {
+			out := copyKDump(t, b, l)
+			checkKDumpInjected(t, "copy", c, out)
+			if int64(len(out)) != l.Size {
+				t.Errorf("%d bytes written, %d planned", len(out), l.Size)
+			}
+		}
+		for _, pl := range []Placement{Slack, End} {
+			p, err := c.PlanInPlace(pl, sp)
+			if err != nil {
+				continue
+			}
+			j := &journal{base: bytes.NewReader(b), size: int64(len(b))}
+			if err := p.run(t.Context(), j, func(int64) {}); err != nil {
+				t.Fatal(err)
+			}
+			out, err := io.ReadAll(io.NewSectionReader(j.now(), 0, j.now().length()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkKDumpInjected(t, string(pl), c, out)
+		}
+	})
+}
+
+func checkKDumpInjected(t *testing.T, how string, before *KDump, b []byte) {
+	t.Helper()
+	c, err := OpenKDump(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatalf("%s: %v", how, err)
+	}
+	if got, want := len(c.notes.Notes), len(before.notes.Notes)+1; got != want {
+		t.Fatalf("%s: %d notes, want %d", how, got, want)
+	}
+	want, got := make([]byte, before.BlockSize), make([]byte, before.BlockSize)
+	for r := range before.PhysRuns() {
+		for off := uint64(0); off < r.Size; off += uint64(before.BlockSize) {
+			if _, err := before.ReadPhys(want, r.Addr+off); err != nil {
+				continue
+			}
+			if _, err := c.ReadPhys(got, r.Addr+off); err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("%s: page %#x is another one (%v)", how, r.Addr+off, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package vmcore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"testing"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/internal/testcores"
+)
+
+// A kdumpSpec describes a kdump-compressed dump to be made for a test. Zero
+// fields stand for a usual one: 64-bit, little-endian, version 6.
+type kdumpSpec struct {
+	abi       *kdumpABI
+	order     binary.ByteOrder
+	version   int
+	blockSize int
+	subBlocks int // 0: as few as will do
+	maxMapnr  uint64
+	there     []uint64 // PFNs that there are, beside those in the dump
+	pages     []uint64 // PFNs in the dump; nil for some of all kinds
+	split     [2]uint64
+	noNotes   bool
+	noInfo    bool // no VMCOREINFO among the notes
+	notes     []elfnote.Note
+	fill      int // bytes of zero fill within the notes
+	erase     string
+	status    uint32
+	cut       int // bytes off the end
+	edit      func(b []byte, h *KDumpHeader)
+}
+
+// kdumpPages are PFNs at the edges of words and of chunks of the bitmap.
+var kdumpPages = []uint64{0, 1, 2, 7, 8, 63, 64, 65, 127, 200, 320, 32767, 32768, 32769, 40000}
+
+const kdumpMax = 40001
+
+// kdumpPage is what a page of a dump made for a test holds.
+func kdumpPage(pfn uint64, size int) []byte {
+	return bytes.Repeat(fmt.Appendf(nil, "page %#9x.", pfn+1)[:16:16], size/16)
+}
+
+func (s kdumpSpec) build() []byte {
+	if s.abi == nil {
+		s.abi = kdump64
+	}
+	if s.order == nil {
+		s.order = binary.LittleEndian
+	}
+	if s.version == 0 {
+		s.version = 6
+	}
+	if s.blockSize == 0 {
+		s.blockSize = 4096
+	}
+	if s.maxMapnr == 0 {
+		s.maxMapnr = kdumpMax
+	}
+	if s.pages == nil {
+		s.pages = kdumpPages
+	}
+	if s.split == [2]uint64{} {
+		s.split[1] = s.maxMapnr
+	}
+	h := &KDumpHeader{Order: s.order, Version: s.version, BlockSize: int64(s.blockSize), abi: s.abi}
+	var notes []byte
+	infoAt, infoSize := 0, 0
+	if s.version >= notesVersion && !s.noNotes {
+		notes = elfnote.Note{Name: "CORE", Type: 1, Desc: bytes.Repeat([]byte{1}, 336)}.Encode(s.order)
+		if !s.noInfo {
+			info := elfnote.Note{Name: elfnote.VMCoreInfo, Desc: []byte("OSRELEASE=6.1.0\nPAGESIZE=4096\n")}
+			infoAt, infoSize = len(notes)+24, len(info.Desc)
+			notes = append(notes, info.Encode(s.order)...)
+		}
+		for _, n := range s.notes {
+			notes = append(notes, n.Encode(s.order)...)
+		}
+		notes = append(notes, make([]byte, s.fill)...)
+	}
+	h.SubHdrBlocks = roundUp(s.abi.subSize+int64(len(notes)), h.BlockSize) / h.BlockSize
+	h.SubHdrBlocks = max(h.SubHdrBlocks, int64(s.subBlocks))
+	half := roundUp(int64(s.maxMapnr+7)/8, h.BlockSize)
+	h.BitmapBlocks = 2 * half / h.BlockSize
+
+	b := make([]byte, h.descOff())
+	copy(b, kdumpSignature)
+	put := func(at int64, v uint64) { s.order.PutUint32(b[at:], uint32(v)) }
+	put(8, uint64(s.version))
+	copy(b[12:], "Linux")
+	for i, v := range []uint64{uint64(s.status), uint64(s.blockSize), uint64(h.SubHdrBlocks), uint64(h.BitmapBlocks), s.maxMapnr} {
+		put(s.abi.status+4*int64(i), v)
+	}
+	sub := b[h.subOff():]
+	copy(sub[s.abi.subSize:], notes)
+	if s.version >= 3 && infoSize > 0 {
+		h.putExtent(sub[s.abi.info:], extent{uint64(h.home()) + uint64(infoAt), uint64(infoSize)})
+	}
+	if len(notes) > 0 {
+		h.putExtent(sub[s.abi.note:], extent{uint64(h.home()), uint64(len(notes))})
+	}
+	if s.split[0] > 0 {
+		s.order.PutUint32(sub[s.abi.split:], 1)
+	}
+	if s.version >= 6 {
+		for i, v := range []uint64{s.split[0], s.split[1], s.maxMapnr} {
+			s.order.PutUint64(sub[s.abi.startPFN64+int64(i)*8:], v)
+		}
+	}
+
+	var descs, data []byte
+	mine := 0
+	for _, pfn := range s.pages {
+		if pfn >= s.split[0] && pfn < s.split[1] {
+			mine++
+		}
+	}
+	dataOff := int(h.descOff()) + mine*descSize
+	for i, pfn := range s.pages {
+		b[h.bitmapOff()+half+int64(pfn/8)] |= 1 << (pfn % 8)
+		if pfn < s.split[0] || pfn >= s.split[1] {
+			continue
+		}
+		flags := methods[i%len(methods)]
+		page := deflate(kdumpPage(pfn, s.blockSize), flags)
+		d := make([]byte, descSize)
+		s.order.PutUint64(d, uint64(dataOff+len(data)))
+		s.order.PutUint32(d[8:], uint32(len(page)))
+		s.order.PutUint32(d[12:], flags)
+		descs, data = append(descs, d...), append(data, page...)
+	}
+	for _, pfn := range append(slices.Clone(s.there), s.pages...) {
+		b[h.bitmapOff()+int64(pfn/8)] |= 1 << (pfn % 8)
+	}
+	b = slices.Concat(b, descs, data)
+	if s.erase != "" {
+		h.putExtent(b[h.subOff()+s.abi.erase:], extent{uint64(len(b)), uint64(len(s.erase))})
+		b = append(b, s.erase...)
+	}
+	if s.edit != nil {
+		s.edit(b, h)
+	}
+	return b[:len(b)-s.cut]
+}
+
+// kdumpSpecs are sound dumps of all kinds, of which each is some KB.
+var kdumpSpecs = map[string]kdumpSpec{
+	"64":                 {},
+	"64-room":            {subBlocks: 3},
+	"64-be":              {order: binary.BigEndian, subBlocks: 3},
+	"64k-pages":          {blockSize: 64 << 10},
+	"32-packed":          {abi: kdump32packed},
+	"32-padded":          {abi: kdump32padded},
+	"32-padded-be":       {abi: kdump32padded, order: binary.BigEndian, subBlocks: 2},
+	"version-4":          {version: 4, maxMapnr: 40001},
+	"version-5-erase":    {version: 5, erase: "erase x\n"},
+	"erase":              {erase: "erase jiffies\n", there: []uint64{3, 5000}},
+	"split":              {split: [2]uint64{65, 32769}, subBlocks: 2},
+	"no-notes":           {noNotes: true},
+	"no-vmcoreinfo":      {noInfo: true},
+	"vmcsinfo":           {notes: []elfnote.Note{testVMCSInfo, {Name: "OTHER", Desc: []byte("x")}}, subBlocks: 3},
+	"fill":               {fill: 100, subBlocks: 2},
+	"full":               {notes: []elfnote.Note{{Name: "FILL", Desc: make([]byte, 4096-104-(12+8+336)-(12+12+32)-(12+8))}}},
+	"incomplete":         {status: statusIncomplete},
+	"sparse-no-page-set": {pages: []uint64{}, there: []uint64{1, 2}},
+}
+
+var testVMCSInfo = elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=d\nFIELD(GUEST_ES_SELECTOR)=0500\n")}
+
+// kdumpFiles are dumps that makedumpfile 1.7.9 made.
+var kdumpFiles = []string{
+	"cloud-c1.kdump-zlib", "cloud-c1.kdump-lzo", "cloud-c1.kdump-snappy", "cloud-c1.kdump-zstd",
+	"deb-t1.kdump-lzo", "deb-t1.kdump-zstd",
+}
+
+// kdumpCores returns all of kdumpSpecs and kdumpFiles.
+func kdumpCores(t testing.TB) map[string][]byte {
+	cores := map[string][]byte{}
+	for name, s := range kdumpSpecs {
+		cores[name] = s.build()
+	}
+	for _, name := range kdumpFiles {
+		cores[name] = kdumpFile(t, name)
+	}
+	return cores
+}
+
+func kdumpFile(t testing.TB, name string) []byte {
+	t.Helper()
+	im := testcores.Image(t, "kdump/"+name)
+	b := make([]byte, im.Size())
+	if _, err := im.ReadAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func openKDump(t testing.TB, b []byte) *KDump {
+	t.Helper()
+	c, err := OpenKDump(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}

@@ -1,0 +1,275 @@
+package vmcore
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/pkg/errors"
+)
+
+// A pageDesc is struct page_desc: where a page's data lies.
+type pageDesc struct {
+	data  extent // offset and size in the file
+	flags uint32 // how it is compressed
+}
+
+func (h *KDumpHeader) desc(b []byte) pageDesc {
+	return pageDesc{extent{h.Order.Uint64(b), uint64(h.Order.Uint32(b[8:]))}, h.Order.Uint32(b[12:])}
+}
+
+const (
+	descsAtOnce = 128
+	readAhead   = 64 << 10
+)
+
+// A pageReader reads pages for one caller at a time. It keeps what it has read
+// last of bitmap, descriptors and data: most pages are read in the order of
+// their addresses, which is that of everything in the file.
+type pageReader struct {
+	c *KDump
+
+	chunk   uint64 // number of the bitmap's chunk in bits
+	bits    []byte
+	bit     uint64 // of which rank is the count of those set before
+	rank    uint64
+	bitsBuf [chunkSize]byte
+
+	firstDesc uint64 // number of the first descriptor in descs
+	descs     []byte
+	descsBuf  [descsAtOnce * descSize]byte
+
+	dataOff uint64 // file offset of data
+	data    []byte
+	dataBuf []byte
+	nextOff uint64 // where the data of the page read last ended
+
+	codec pageCodec
+}
+
+// ReadPhys implements [Memory].
+func (c *KDump) ReadPhys(p []byte, addr uint64) (n int, err error) {
+	r := c.pages.get(c)
+	defer c.pages.put(r)
+	for n < len(p) {
+		at := addr + uint64(n)
+		k, err := 0, ErrNoMemory
+		if at >= addr {
+			k, err = r.read(p[n:], at)
+		}
+		if err != nil {
+			return n, errors.Wrapf(err, "physical address %#x", at)
+		}
+		n += k
+	}
+	return n, nil
+}
+
+// read fills p with memory from addr on, to the end of the page at most.
+func (r *pageReader) read(p []byte, addr uint64) (int, error) {
+	size := uint64(r.c.BlockSize)
+	pfn, skip := addr/size, addr%size
+	if skip == 0 && uint64(len(p)) >= size {
+		return int(size), r.page(p[:size], pfn)
+	}
+	page, ok := r.c.cache.get(pfn)
+	if !ok {
+		page = make([]byte, size)
+		if err := r.page(page, pfn); err != nil {
+			return 0, err
+		}
+		r.c.cache.put(pfn, page)
+	}
+	return copy(p, page[skip:]), nil
+}
+
+// page fills p, which is of a page's size, with the page.
+func (r *pageReader) page(p []byte, pfn uint64) error {
+	n, err := r.number(pfn)
+	if err != nil {
+		return err
+	}
+	d, off, err := r.descriptor(n)
+	if err != nil {
+		return err
+	}
+	if err := r.c.checkDesc(d, off); err != nil {
+		return err
+	}
+	src, err := r.bytes(d.data)
+	if err != nil {
+		return err
+	}
+	if err := r.codec.inflate(p, src, d.flags); err != nil {
+		return errors.Wrapf(err, "page data (%v)", d.data)
+	}
+	return nil
+}
+
+// number returns the number of the page's descriptor.
+func (r *pageReader) number(pfn uint64) (uint64, error) {
+	c := r.c
+	switch {
+	case pfn >= c.MaxMapnr:
+		return 0, ErrNoMemory
+	case pfn < c.StartPFN || pfn >= c.EndPFN:
+		return 0, errors.Wrapf(ErrExcluded, "in another file of the split dump (this has PFNs from %#x to %#x)", c.StartPFN, c.EndPFN)
+	}
+	x := c.index()
+	chunk, bit := pfn/chunkPages, pfn%chunkPages
+	if chunk+1 >= uint64(len(x.before)) {
+		return 0, cmp.Or(x.err, error(ErrChanged))
+	}
+	if chunk != r.chunk || r.bits == nil {
+		b, err := c.readBitmap(r.bitsBuf[:], chunk*chunkPages)
+		if err != nil && len(b) == 0 {
+			return 0, err
+		}
+		r.chunk, r.bits, r.bit, r.rank = chunk, b, 0, 0
+	}
+	if bit >= uint64(len(r.bits))*8 {
+		return 0, cmp.Or(x.err, error(ErrChanged))
+	}
+	if !isSet(r.bits, bit) {
+		return 0, c.whyNot(pfn)
+	}
+	if bit < r.bit {
+		r.bit, r.rank = 0, 0
+	}
+	r.rank += countBits(r.bits, r.bit, bit)
+	r.bit = bit
+	return x.before[chunk] + r.rank - x.first, nil
+}
+
+// whyNot says why the dump does not hold a page.
+func (c *KDump) whyNot(pfn uint64) error {
+	dumped, there := c.bitmaps()
+	var b [1]byte
+	if dumped == there {
+		return ErrNoMemory
+	}
+	if err := c.read(b[:], there+int64(pfn/8)); err != nil {
+		return err
+	}
+	if isSet(b[:], pfn%8) {
+		return ErrExcluded
+	}
+	return ErrNoMemory
+}
+
+// descriptor returns descriptor n, and where it lies in the file.
+func (r *pageReader) descriptor(n uint64) (pageDesc, int64, error) {
+	off := r.c.descOff() + int64(n)*descSize
+	if i := n - r.firstDesc; n < r.firstDesc || i >= uint64(len(r.descs)/descSize) {
+		r.firstDesc = n - n%descsAtOnce
+		k, err := r.c.r.ReadAt(r.descsBuf[:], r.c.descOff()+int64(r.firstDesc)*descSize)
+		r.descs = r.descsBuf[:k]
+		if (n-r.firstDesc+1)*descSize > uint64(k) {
+			if errors.Is(err, io.EOF) {
+				err = ErrTruncated
+			}
+			return pageDesc{}, off, errors.Wrapf(err, "page descriptor %d at %#x", n, off)
+		}
+	}
+	return r.c.desc(r.descs[(n-r.firstDesc)*descSize:]), off, nil
+}
+
+// checkDesc makes sure that the descriptor at off leads to page data.
+func (c *KDump) checkDesc(d pageDesc, off int64) error {
+	x := c.index()
+	data := uint64(c.descOff()) + x.pages()*descSize
+	switch _, ok := d.data.end(); {
+	case d.data.off == 0:
+		return errors.Wrapf(ErrTruncated, "page descriptor at %#x was never written", off)
+	case d.data.size > uint64(c.BlockSize) || d.data.size == 0,
+		d.flags&pageCompressed == pageRaw && d.data.size != uint64(c.BlockSize):
+		return formatErr(off+8, "size of page data", fmt.Sprintf("%#x", d.data.size), "a page of %#x bytes, or less if compressed", c.BlockSize)
+	case !ok:
+		return formatErr(off, "offset of page data", d.data.String(), "an end below 2^63")
+	case d.data.off < data && x.err == nil || d.data.off < uint64(c.descOff()):
+		return formatErr(off, "offset of page data", d.data.String(), "data behind the descriptors, which end at %#x", data)
+	case d.data.overlaps(c.note):
+		return formatErr(off, "offset of page data", d.data.String(), "data apart from the notes (%v)", c.note)
+	case !d.data.within(c.Size):
+		return errors.Wrapf(ErrTruncated, "page data (%v), the file has %#x bytes", d.data, c.Size)
+	}
+	return nil
+}
+
+// bytes returns a page's data. Where the page before lay before it in the file,
+// too, it reads ahead.
+func (r *pageReader) bytes(e extent) ([]byte, error) {
+	if i := e.off - r.dataOff; e.off < r.dataOff || i > uint64(len(r.data)) || e.size > uint64(len(r.data))-i {
+		n := e.size
+		if e.off == r.nextOff {
+			n = max(n, min(readAhead, uint64(r.c.Size)-e.off))
+		}
+		if uint64(len(r.dataBuf)) < n {
+			r.dataBuf = make([]byte, max(n, uint64(r.c.BlockSize)))
+		}
+		r.data = nil
+		if err := r.c.read(r.dataBuf[:n], int64(e.off)); err != nil {
+			return nil, err
+		}
+		r.dataOff, r.data = e.off, r.dataBuf[:n]
+	}
+	r.nextOff = e.off + e.size
+	i := e.off - r.dataOff
+	return r.data[i : i+e.size], nil
+}
+
+// pageReaders keeps page readers for the next call, the one used last first: who
+// reads on gets the reader that knows where.
+type pageReaders struct {
+	sync.Mutex
+	free []*pageReader
+}
+
+func (p *pageReaders) get(c *KDump) *pageReader {
+	p.Lock()
+	defer p.Unlock()
+	if n := len(p.free); n > 0 {
+		r := p.free[n-1]
+		p.free = p.free[:n-1]
+		return r
+	}
+	return &pageReader{c: c}
+}
+
+func (p *pageReaders) put(r *pageReader) {
+	p.Lock()
+	defer p.Unlock()
+	p.free = append(p.free, r)
+}
+
+// A pageCache keeps the last pages of which a part was read, so that who reads
+// memory in small pieces does not inflate a page for each.
+type pageCache struct {
+	sync.Mutex
+	pages [16]cachedPage
+	next  int
+}
+
+type cachedPage struct {
+	pfn  uint64
+	data []byte // never changed
+}
+
+func (p *pageCache) get(pfn uint64) ([]byte, bool) {
+	p.Lock()
+	defer p.Unlock()
+	for _, c := range p.pages {
+		if c.pfn == pfn && c.data != nil {
+			return c.data, true
+		}
+	}
+	return nil, false
+}
+
+func (p *pageCache) put(pfn uint64, data []byte) {
+	p.Lock()
+	defer p.Unlock()
+	p.pages[p.next] = cachedPage{pfn, data}
+	p.next = (p.next + 1) % len(p.pages)
+}

@@ -1,0 +1,263 @@
+package vmcore
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+)
+
+// Rules that changes in place of a kdump-compressed dump keep, beside those of
+// placement.go, and who forces them:
+//
+//   - the notes may lie anywhere, but VMCOREINFO moves along with them:
+//     makedumpfile, when it filters the dump again, reckons its place from the
+//     distance of the two;
+//   - not beyond the sub header's blocks in a packed 32-bit dump: libkdumpfile
+//     takes it for a padded one then;
+//   - nor in a split dump: makedumpfile --reassemble copies notes to the offset
+//     that they had, which page data has in the dump that it makes.
+
+// PlanInPlace implements [Core]: by Slack and End.
+func (c *KDump) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
+	if err := c.checkSplice(sp); err != nil {
+		return nil, err
+	}
+	switch pl {
+	case Slack:
+		return c.planSlack(sp)
+	case End:
+		return c.planEnd(sp)
+	}
+	return nil, errors.Wrapf(ErrNoPlace, "not in place by %s", pl)
+}
+
+// checkSplice makes sure that the notes can be changed, and that the new ones'
+// size can be expressed.
+func (c *KDump) checkSplice(sp elfnote.Splice) error {
+	if err := c.changeable(); err != nil {
+		return err
+	}
+	if size := c.notes.Size + sp.Grow(); c.abi.word == 4 && size > math.MaxUint32 {
+		return formatErr(c.subOff()+c.abi.note+8, "size_note", fmt.Sprintf("%#x", size), "at most %#x", uint32(math.MaxUint32))
+	}
+	return nil
+}
+
+// atEnd reports whether the splice touches the notes' end alone.
+func (c *KDump) atEnd(sp elfnote.Splice) bool {
+	return sp.Off+sp.Del == c.notes.Size && (len(sp.Ins) == 0 || sp.Off == c.notes.Fill)
+}
+
+// planSlack plans to apply the splice within the sub header's blocks, as
+// [ELF.PlanSlack] does before the first PT_LOAD.
+func (c *KDump) planSlack(sp elfnote.Splice) (*InPlace, error) {
+	start, size := c.NotesOff(), c.notes.Size
+	end := start + size
+	p := &InPlace{Placement: Slack}
+	if c.atEnd(sp) {
+		if need := sp.Grow(); need > 0 {
+			zeros, err := c.slack(end, need, sp.Ins[sp.Del:])
+			if err != nil {
+				return nil, err
+			}
+			if zeros < need {
+				return nil, noSlack(zeros, need)
+			}
+		}
+		return p, c.planTail(p, sp)
+	}
+	size += sp.Grow()
+	place := roundUp(end, 4)
+	need := place - end + size
+	zeros, err := c.slack(end, need, nil)
+	if err != nil {
+		return nil, err
+	}
+	if zeros < need {
+		return nil, noSlack(zeros, need)
+	}
+	p.undo = []Step{{Op: OpZero, Off: place, Len: size}}
+	return p, c.planMove(p, sp, place)
+}
+
+// planEnd plans to put the notes with the splice applied at the end of the
+// file. It costs the notes alone, whatever the size of the dump.
+func (c *KDump) planEnd(sp elfnote.Splice) (*InPlace, error) {
+	switch {
+	case c.Split:
+		return nil, errors.Wrap(ErrNoPlace, "a piece of a split dump: makedumpfile --reassemble would put page data where the notes are")
+	case c.abi.packed:
+		return nil, errors.Wrap(ErrNoPlace, "a 32-bit x86 dump: libkdumpfile finds VMCOREINFO only before the bitmaps")
+	}
+	if err := c.checkWhole(); err != nil {
+		return nil, err
+	}
+	p := &InPlace{Placement: End, undo: []Step{{Op: OpSize, Off: c.Size}}}
+	if c.NotesOff()+c.notes.Size == c.Size && c.NotesOff() >= c.descOff() && c.atEnd(sp) && sp.Del == 0 {
+		return p, c.planTail(p, sp)
+	}
+	return p, c.planMove(p, sp, roundUp(c.Size, 4))
+}
+
+// checkWhole makes sure that no page's data would lie, by its descriptor, where
+// the file ends: it would then be read out of the notes. Page data lies in the
+// order of descriptors, so the last ones tell.
+func (c *KDump) checkWhole() error {
+	x := c.index()
+	n := x.pages()
+	if x.err != nil || c.held(x) < n {
+		return errors.Wrapf(ErrNoPlace, "the file is truncated: %#x bytes end before the page data", c.Size)
+	}
+	r := c.pages.get(c)
+	defer c.pages.put(r)
+	for i := n - min(n, lastDescs); i < n; i++ {
+		d, off, err := r.descriptor(i)
+		if err != nil {
+			return err
+		}
+		if d.data.off != 0 && !d.data.within(c.Size) {
+			return errors.Wrapf(ErrNoPlace, "the file is truncated: page descriptor %d at %#x leads to %v, the file has %#x bytes", i, off, d.data, c.Size)
+		}
+	}
+	return nil
+}
+
+// lastDescs is how many descriptors checkWhole looks at.
+const lastDescs = 4096
+
+// planTail plans a change at the end of the notes.
+func (c *KDump) planTail(p *InPlace, sp elfnote.Splice) error {
+	start := c.NotesOff()
+	at := start + sp.Off
+	if sp.Del > 0 {
+		p.commitHere()
+		what := "the note is out"
+		if len(sp.Ins) > 0 {
+			what = "the zero fill is out"
+		}
+		if err := c.planSwitch(p, elfnote.Splice{Off: sp.Off, Del: sp.Del}, start, what); err != nil {
+			return err
+		}
+	}
+	if len(sp.Ins) == 0 {
+		p.tidy = len(p.Steps)
+		p.zero(at, sp.Del, "its bytes are free")
+		p.sync()
+		return nil
+	}
+	if sp.Del == 0 && p.undo == nil {
+		// Zeros, or the remains of an injection that was killed.
+		old := make([]byte, len(sp.Ins))
+		if err := c.read(old, at); err != nil {
+			return err
+		}
+		p.undo = []Step{{Op: OpWrite, Off: at, Len: int64(len(old)), Data: old}}
+	}
+	p.write(at, sp.Ins, "the note, behind the others")
+	p.sync()
+	if sp.Del == 0 {
+		p.commitHere()
+	}
+	return c.planSwitch(p, sp, start, "the sub header takes it in")
+}
+
+// planMove plans to write the whole new notes to place, and to switch to them.
+func (c *KDump) planMove(p *InPlace, sp elfnote.Splice, place int64) error {
+	start, size := c.NotesOff(), c.notes.Size
+	if sp.Off > 0 {
+		p.add(Step{Op: OpCopy, From: start, Off: place, Len: sp.Off, Why: "the notes before"})
+	}
+	if len(sp.Ins) > 0 {
+		p.write(place+sp.Off, sp.Ins, "the new note")
+	}
+	if rest := sp.Off + sp.Del; rest < size {
+		p.add(Step{Op: OpCopy, From: start + rest, Off: place + sp.Off + int64(len(sp.Ins)), Len: size - rest, Why: "the notes behind"})
+	}
+	p.sync()
+	p.commitHere()
+	if err := c.planSwitch(p, sp, place, "the sub header points to the new notes"); err != nil {
+		return err
+	}
+	p.tidy = len(p.Steps)
+	p.zero(start, size, "the old notes' place is free")
+	p.sync()
+	return nil
+}
+
+// planSwitch plans the write that makes the notes those at place, with the
+// splice applied: offset and size of VMCOREINFO and of the notes, which lie side
+// by side in the first sector of a block.
+func (c *KDump) planSwitch(p *InPlace, sp elfnote.Splice, place int64, why string) error {
+	info, err := c.movedInfo(sp, place)
+	if err != nil {
+		return err
+	}
+	first, end := c.abi.info, c.abi.note+8+int64(c.abi.word)
+	b := make([]byte, end-first)
+	if err := c.read(b, c.subOff()+first); err != nil {
+		return err
+	}
+	c.putExtent(b, info)
+	c.putExtent(b[c.abi.note-first:], c.movedNotes(sp, place))
+	p.write(c.subOff()+first, b, why)
+	p.sync()
+	return nil
+}
+
+// movedNotes returns where the notes are once the splice is applied and they lie
+// at place. If none are left, that is nowhere.
+func (c *KDump) movedNotes(sp elfnote.Splice, place int64) extent {
+	if size := c.notes.Size + sp.Grow(); size > 0 {
+		return extent{uint64(place), uint64(size)}
+	}
+	return extent{}
+}
+
+// movedInfo returns where VMCOREINFO is once the splice is applied and the notes
+// lie at place. Where it goes with its note, its size becomes 0.
+func (c *KDump) movedInfo(sp elfnote.Splice, place int64) (extent, error) {
+	if c.apart().size > 0 {
+		return c.info, nil
+	}
+	if c.info.size > 0 {
+		rel := int64(c.info.off - c.note.off)
+		switch {
+		case rel+int64(c.info.size) <= sp.Off:
+			return extent{uint64(place + rel), c.info.size}, nil
+		case rel >= sp.Off+sp.Del:
+			return extent{uint64(place + rel + sp.Grow()), c.info.size}, nil
+		}
+	}
+	at := min(roundUp(sp.Off, 4)-sp.Off, int64(len(sp.Ins))) // the padding that the note before lacked
+	ins := sp.Ins[at:]
+	s, err := elfnote.Parse(bytes.NewReader(ins), int64(len(ins)), c.Order)
+	if err != nil {
+		return extent{}, err
+	}
+	if i, ok := s.Find(elfnote.VMCoreInfo, 0); ok {
+		e := s.Notes[i]
+		return extent{uint64(place + sp.Off + at + e.DescOff), uint64(e.DescSize)}, nil
+	}
+	if c.abi == kdump32padded {
+		// libkdumpfile takes an offset of 0 for that of a packed dump.
+		return extent{uint64(place), 0}, nil
+	}
+	return extent{}, nil
+}
+
+// slack returns the length of the room for notes from off on: bytes before the
+// bitmaps that are zero, or equal will, and that nothing refers to; at most
+// limit. It is 0 where off is beyond.
+func (c *KDump) slack(off, limit int64, will []byte) (int64, error) {
+	stop := min(c.bitmapOff(), c.Size, off+limit)
+	for _, e := range []extent{c.apart(), c.erase} {
+		if end, ok := e.end(); !ok || int64(end) > off {
+			stop = min(stop, max(int64(min(e.off, math.MaxInt64)), off))
+		}
+	}
+	return zeros(c.r, c.Size, off, max(stop, off), will)
+}

@@ -1,0 +1,201 @@
+package vmcore
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"vmcsnote/elfnote"
+)
+
+// maxPageFindings bounds how many pages Verify complains of one by one.
+const maxPageFindings = 10
+
+// deepPages is how many pages VerifyDeep gives to a worker at a time.
+const deepPages = 1024
+
+// Verify implements [Core]. What readers need of a kdump-compressed dump was
+// read in the sources of crash 8.0, makedumpfile 1.7 and libkdumpfile 0.5.
+func (c *KDump) Verify() []Finding {
+	v := &kdumpVerifier{c: c}
+	v.header()
+	v.place()
+	v.notes()
+	v.descriptors()
+	return v.found
+}
+
+// VerifyDeep is Verify, and inflates every page. It stops early for ctx.
+func (c *KDump) VerifyDeep(ctx context.Context) []Finding {
+	v := &kdumpVerifier{c: c, found: c.Verify()}
+	runs := make(chan Range)
+	var wait sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wait.Go(func() {
+			for r := range runs {
+				v.inflate(ctx, r)
+			}
+		})
+	}
+	part := deepPages * uint64(c.BlockSize)
+	for r := range c.PhysRuns() {
+		for off := uint64(0); off < r.Size && ctx.Err() == nil; off += part {
+			runs <- Range{r.Addr + off, min(part, r.Size-off)}
+		}
+	}
+	close(runs)
+	wait.Wait()
+	v.morePages()
+	return v.found
+}
+
+type kdumpVerifier struct {
+	c *KDump
+
+	sync.Mutex // of what follows
+	found      []Finding
+	badPages   int
+}
+
+func (v *kdumpVerifier) fault(readers, format string, args ...any) {
+	v.found = append(v.found, Finding{Text: fmt.Sprintf(format, args...), Readers: readers})
+}
+
+func (v *kdumpVerifier) remark(readers, format string, args ...any) {
+	v.found = append(v.found, Finding{Remark: true, Text: fmt.Sprintf(format, args...), Readers: readers})
+}
+
+// page is fault for one of many pages.
+func (v *kdumpVerifier) page(readers, format string, args ...any) {
+	v.Lock()
+	defer v.Unlock()
+	if v.badPages++; v.badPages <= maxPageFindings {
+		v.fault(readers, format, args...)
+	}
+}
+
+// morePages tells of those that page left out.
+func (v *kdumpVerifier) morePages() {
+	if n := v.badPages - maxPageFindings; n > 0 {
+		v.fault("they fail to read these pages", "%d pages more of that kind", n)
+	}
+	v.badPages = 0
+}
+
+func (v *kdumpVerifier) header() {
+	c := v.c
+	if c.Incomplete() {
+		v.fault("crash warns; memory is missing", "status says that makedumpfile could not finish the dump (DUMP_DH_COMPRESSED_INCOMPLETE)")
+	}
+	if c.Status&statusExcludedVmemmap != 0 {
+		v.remark("crash cannot use struct page there", "status says that makedumpfile -e left parts of the page array out")
+	}
+	if c.Split {
+		v.remark("crash wants all files at once, makedumpfile --reassemble makes one of them", "a piece of a split dump: PFNs from %#x to %#x", c.StartPFN, c.EndPFN)
+	}
+	if c.Version < notesVersion {
+		v.remark("registers are missing", "header_version is %d: dumps have notes since %d", c.Version, notesVersion)
+	}
+	if c.descOff() > c.Size {
+		v.fault("all refuse it", "the file ends at %#x, its bitmaps at %#x: it is truncated", c.Size, c.descOff())
+	}
+}
+
+// place checks where notes, VMCOREINFO and eraseinfo lie.
+func (v *kdumpVerifier) place() {
+	c := v.c
+	if c.Version >= notesVersion {
+		if err := c.changeable(); err != nil {
+			v.fault("readers see one as the other", "%v", err)
+		}
+	}
+	for _, e := range []struct {
+		name string
+		extent
+	}{{"VMCOREINFO", c.info}, {"eraseinfo", c.erase}} {
+		if e.size > 0 && !e.within(c.Size) {
+			v.fault("crash and libkdumpfile refuse it", "%s (%v) reaches beyond the file's %#x bytes", e.name, e.extent, c.Size)
+		}
+	}
+	if c.Version >= notesVersion && c.apart().size > 0 {
+		v.fault("makedumpfile writes a damaged dump from it", "offset_vmcoreinfo leads to %v, expected a place within the notes (%v)", c.info, c.note)
+	}
+	if i, ok := c.notes.Find(elfnote.VMCoreInfo, 0); ok && c.apart().size == 0 {
+		e := c.notes.Notes[i]
+		if want := (extent{c.note.off + uint64(e.DescOff), uint64(e.DescSize)}); c.info != want {
+			v.fault("makedumpfile and crash read other bytes for VMCOREINFO than libkdumpfile", "offset_vmcoreinfo leads to %v, expected %v as the note has it", c.info, want)
+		}
+	}
+	if c.abi.packed && c.note.off >= uint64(c.bitmapOff()) {
+		v.fault("libkdumpfile takes the sub header for that of another ABI", "the notes of a 32-bit x86 dump lie at %#x, expected a place before %#x", c.note.off, c.bitmapOff())
+	}
+}
+
+// notes checks the notes themselves.
+func (v *kdumpVerifier) notes() {
+	c, s := v.c, v.c.notes
+	if s.Fill < s.Size {
+		v.fault("crash warns, libkdumpfile loses notes behind", "%d bytes of zero fill at offset %#x within the notes", s.Size-s.Fill, c.NotesOff()+s.Fill)
+	}
+	seen := map[string]int64{}
+	for _, e := range s.Notes {
+		off := c.NotesOff() + e.Off
+		if e.Name != elfnote.VMCoreInfo && e.Name != elfnote.VMCSInfo {
+			continue
+		}
+		if first, ok := seen[e.Name]; ok {
+			v.fault("readers differ in which they take", "a second %s note at %#x, the first is at %#x", e.Name, off, first)
+		}
+		seen[e.Name] = off
+		if e.Type != 0 {
+			v.fault("crash takes type 1 for a CPU's registers, 0x700 for a device dump", "the %s note at %#x is of type %#x, expected 0", e.Name, off, e.Type)
+		}
+	}
+}
+
+// descriptors checks that every page's data lies within the file.
+func (v *kdumpVerifier) descriptors() {
+	c := v.c
+	x := c.index()
+	if x.err != nil {
+		v.fault("all refuse it", "the bitmap cannot be read: %v", x.err)
+	}
+	if held, all := c.held(x), x.pages(); held < all {
+		v.fault("they fail to read these pages", "the file ends at %#x, within the page descriptors: %d of %d are there", c.Size, held, all)
+	}
+	r := c.pages.get(c)
+	defer c.pages.put(r)
+	for n := range c.held(x) {
+		d, off, err := r.descriptor(n)
+		if err == nil {
+			err = c.checkDesc(d, off)
+		}
+		if err != nil {
+			v.page("they fail to read this page", "page descriptor %d: %v", n, err)
+		}
+	}
+	v.morePages()
+}
+
+// inflate reads every page of a range. What Verify has said of a descriptor is
+// not said again.
+func (v *kdumpVerifier) inflate(ctx context.Context, run Range) {
+	c := v.c
+	r := c.pages.get(c)
+	defer c.pages.put(r)
+	page := make([]byte, c.BlockSize)
+	for addr := run.Addr; addr-run.Addr < run.Size && ctx.Err() == nil; addr += uint64(c.BlockSize) {
+		pfn := addr / uint64(c.BlockSize)
+		n, err := r.number(pfn)
+		if err != nil {
+			continue
+		}
+		if d, off, err := r.descriptor(n); err != nil || c.checkDesc(d, off) != nil {
+			continue
+		}
+		if err := r.page(page, pfn); err != nil {
+			v.page("they fail to read this page", "physical address %#x: %v", addr, err)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package vmcore
+
+import (
+	"bytes"
+	"compress/zlib"
+	"fmt"
+	"io"
+
+	"github.com/anchore/go-lzo"
+	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pkg/errors"
+)
+
+// How a page is compressed: flags of its descriptor (DUMP_DH_COMPRESSED_...).
+const (
+	pageRaw    = 0
+	pageZlib   = 0x1
+	pageLZO    = 0x2  // makedumpfile 1.4.4
+	pageSnappy = 0x4  // makedumpfile 1.5.1
+	pageZstd   = 0x20 // makedumpfile 1.7.0
+
+	pageCompressed = pageZlib | pageLZO | pageSnappy | pageZstd
+)
+
+// A pageCodec inflates pages, one at a time. It keeps what the decompressors
+// allocate.
+type pageCodec struct {
+	src  bytes.Reader
+	zlib io.ReadCloser
+	zstd *zstd.Decoder
+}
+
+// inflate fills page with what src holds, compressed as flags say. It is an
+// error if that is less than the page, or more: nothing beyond the page is ever
+// inflated.
+func (c *pageCodec) inflate(page, src []byte, flags uint32) (err error) {
+	// Decompressors index into hostile bytes; one that gets it wrong must not
+	// take down who reads a damaged dump.
+	defer func() {
+		if r := recover(); r != nil {
+			err = errors.Errorf("the decompressor fails: %v", r)
+		}
+	}()
+	n := 0
+	method := ""
+	switch flags & pageCompressed {
+	case pageRaw:
+		method = "uncompressed"
+		n = len(src)
+		copy(page, src)
+	case pageZlib:
+		method = "zlib"
+		n, err = c.inflateZlib(page, src)
+	case pageLZO:
+		method = "lzo"
+		n, err = lzo.Decompress(src, page)
+	case pageSnappy:
+		method = "snappy"
+		if n, err = snappy.DecodedLen(src); err == nil && n == len(page) {
+			_, err = snappy.Decode(page, src)
+		}
+	case pageZstd:
+		method = "zstd"
+		n, err = c.inflateZstd(page, src)
+	default:
+		return errors.Errorf("flags %#x say more than one compression", flags)
+	}
+	if err == nil && n != len(page) {
+		err = fmt.Errorf("%#x bytes, expected a page of %#x", n, len(page))
+	}
+	return errors.Wrap(err, method)
+}
+
+func (c *pageCodec) inflateZlib(page, src []byte) (n int, err error) {
+	c.src.Reset(src)
+	if c.zlib == nil {
+		c.zlib, err = zlib.NewReader(&c.src)
+	} else {
+		err = c.zlib.(zlib.Resetter).Reset(&c.src, nil)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if n, err = io.ReadFull(c.zlib, page); err != nil {
+		return n, err
+	}
+	// The end must follow, and the checksum with it.
+	var more [1]byte
+	k, err := io.ReadFull(c.zlib, more[:])
+	if err == io.EOF {
+		err = nil
+	}
+	return n + k, err
+}
+
+func (c *pageCodec) inflateZstd(page, src []byte) (n int, err error) {
+	if c.zstd == nil {
+		c.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return 0, err
+		}
+	}
+	out, err := c.zstd.DecodeAll(src, page[:0:len(page)])
+	return len(out), err
+}

@@ -1,0 +1,131 @@
+package vmcore
+
+import (
+	"bytes"
+	"compress/zlib"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/zstd"
+)
+
+// deflate compresses a page. For lzo it must be 16 bytes over and over: there is
+// no LZO compressor in Go.
+func deflate(page []byte, flags uint32) []byte {
+	var b bytes.Buffer
+	switch flags {
+	case pageZlib:
+		w := zlib.NewWriter(&b)
+		w.Write(page)
+		w.Close()
+	case pageLZO:
+		b.WriteByte(17 + 16) // 16 literals, then a match of all the rest at distance 16
+		b.Write(page[:16])
+		n := len(page) - 16 - 2 - 31
+		b.WriteByte(0x20)
+		b.Write(make([]byte, (n-1)/255))
+		b.Write([]byte{byte((n-1)%255 + 1), (16 - 1) << 2, 0})
+		b.Write([]byte{0x11, 0, 0})
+	case pageSnappy:
+		b.Write(snappy.Encode(nil, page))
+	case pageZstd:
+		w, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+		b.Write(w.EncodeAll(page, nil))
+	default:
+		b.Write(page)
+	}
+	return b.Bytes()
+}
+
+var methods = []uint32{pageRaw, pageZlib, pageLZO, pageSnappy, pageZstd}
+
+func TestInflate(t *testing.T) {
+	page := bytes.Repeat([]byte("0123456789abcdef"), 4096/16)
+	twice, half := append(bytes.Clone(page), page...), page[:2048]
+	bomb := make([]byte, 64<<20)
+	var streamed bytes.Buffer // a zstd frame that does not tell its size
+	w, _ := zstd.NewWriter(&streamed)
+	w.Write(bomb)
+	w.Close()
+	for _, tc := range []struct {
+		name  string
+		src   []byte
+		flags uint32
+		err   string
+	}{
+		{"uncompressed", page, pageRaw, ""},
+		{"zlib", deflate(page, pageZlib), pageZlib, ""},
+		{"lzo", deflate(page, pageLZO), pageLZO, ""},
+		{"snappy", deflate(page, pageSnappy), pageSnappy, ""},
+		{"zstd", deflate(page, pageZstd), pageZstd, ""},
+		{"uncompressed, half", half, pageRaw, "0x800 bytes, expected a page of 0x1000"},
+		{"zlib, half", deflate(half, pageZlib), pageZlib, "zlib: unexpected EOF"},
+		{"lzo, half", deflate(half, pageLZO), pageLZO, "0x800 bytes, expected a page of 0x1000"},
+		{"snappy, half", deflate(half, pageSnappy), pageSnappy, "0x800 bytes, expected a page of 0x1000"},
+		{"zstd, half", deflate(half, pageZstd), pageZstd, "0x800 bytes, expected a page of 0x1000"},
+		{"zlib, twice as much", deflate(twice, pageZlib), pageZlib, "0x1001 bytes, expected a page of 0x1000"},
+		{"lzo, twice as much", deflate(twice, pageLZO), pageLZO, "output overrun"},
+		{"snappy, twice as much", deflate(twice, pageSnappy), pageSnappy, "0x2000 bytes, expected a page of 0x1000"},
+		{"zstd, twice as much", deflate(twice, pageZstd), pageZstd, "zstd: "},
+		{"zlib bomb", deflate(bomb, pageZlib), pageZlib, "0x1001 bytes, expected a page of 0x1000"},
+		{"snappy bomb", deflate(bomb, pageSnappy), pageSnappy, "0x4000000 bytes, expected a page of 0x1000"},
+		{"zstd bomb", deflate(bomb, pageZstd), pageZstd, "zstd: "},
+		{"zstd bomb that keeps its size to itself", streamed.Bytes(), pageZstd, "zstd: "},
+		{"zlib, checksum wrong", append(deflate(page, pageZlib)[:len(deflate(page, pageZlib))-1], 0xff), pageZlib, "invalid checksum"},
+		{"zlib, cut", deflate(page, pageZlib)[:10], pageZlib, "unexpected EOF"},
+		{"lzo, cut", deflate(page, pageLZO)[:20], pageLZO, "lzo: "},
+		{"snappy, cut", deflate(page, pageSnappy)[:20], pageSnappy, "snappy: "},
+		{"zstd, cut", deflate(page, pageZstd)[:20], pageZstd, "zstd: "},
+		{"zlib, nothing", nil, pageZlib, "EOF"},
+		{"zstd, nothing", nil, pageZstd, "0x0 bytes"},
+		{"two methods", page, pageZlib | pageLZO, "flags 0x3 say more than one compression"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := &pageCodec{}
+			for range 2 { // a codec used before, too
+				got := make([]byte, 4096)
+				before := allocated()
+				err := c.inflate(got, tc.src, tc.flags)
+				if n := allocated() - before; n > 1<<20 {
+					t.Errorf("%d bytes allocated", n)
+				}
+				switch {
+				case tc.err == "" && (err != nil || !bytes.Equal(got, page)):
+					t.Errorf("another page, %v", err)
+				case tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)):
+					t.Errorf("error is %v, want %q", err, tc.err)
+				}
+			}
+		})
+	}
+}
+
+// TestInflatePanics: what a decompressor does to hostile bytes is its own affair.
+func TestInflatePanics(t *testing.T) {
+	c := &pageCodec{zlib: brokenReader{}}
+	if err := c.inflate(make([]byte, 4096), make([]byte, 10), pageZlib); err == nil || !strings.Contains(err.Error(), "the decompressor fails: index") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read(p []byte) (int, error)        { panic("index out of range") }
+func (brokenReader) Close() error                      { return nil }
+func (brokenReader) Reset(r io.Reader, _ []byte) error { return nil }
+
+func FuzzInflate(f *testing.F) {
+	page := bytes.Repeat([]byte("0123456789abcdef"), 4096/16)
+	for _, m := range methods[1:] {
+		f.Add(deflate(page, m), m)
+	}
+	f.Fuzz(func(t *testing.T, src []byte, flags uint32) {
+		before := allocated()
+		(&pageCodec{}).inflate(make([]byte, 4096), src, flags)
+		if n := allocated() - before; n > 2<<20 {
+			t.Errorf("%d bytes allocated", n)
+		}
+	})
+}
