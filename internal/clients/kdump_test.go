@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pkg/errors"
-
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore"
@@ -39,9 +37,6 @@ func injectKDump(t *testing.T, name string, pl vmcore.Placement) (elfnote.Note, 
 		return n, out
 	}
 	p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), vmcore.Options{Placement: pl})
-	if pl == vmcore.Slack && errors.Is(err, vmcore.ErrNoPlace) {
-		t.Skip(err) // not every dump has the room
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,6 +51,9 @@ func injectKDump(t *testing.T, name string, pl vmcore.Placement) (elfnote.Note, 
 func TestKDumpClients(t *testing.T) {
 	for _, name := range kdumps {
 		for _, pl := range []vmcore.Placement{vmcore.Slack, vmcore.End, vmcore.Copy} {
+			if pl == vmcore.Slack && strings.HasPrefix(name, "cloud-c1") {
+				continue // its sub header has no room
+			}
 			t.Run(name+"/"+string(pl), func(t *testing.T) {
 				before := testcores.Open(t, "kdump/"+name)
 				n, after := injectKDump(t, name, pl)
@@ -67,11 +65,14 @@ func TestKDumpClients(t *testing.T) {
 					{"makedumpfile --dump-dmesg", "makedumpfile", kdumpDmesg},
 					{"drgn", "drgn", drgnRelease},
 				} {
+					if cl.tool == "makedumpfile" && !makedumpfileReads(name) {
+						continue
+					}
 					t.Run(cl.name, func(t *testing.T) {
 						need(t, cl.tool)
 						want, err := cl.read(t, before)
 						if err != nil || strings.TrimSpace(want) == "" || strings.Contains(want, "unknown") {
-							cannot(t, name, "read the original: %v\n%s", err, want)
+							t.Fatalf("it does not read the original: %v\n%s", err, want)
 						}
 						got, err := cl.read(t, after)
 						if got = strings.ReplaceAll(got, after, before); err != nil || got != want {
@@ -79,23 +80,21 @@ func TestKDumpClients(t *testing.T) {
 						}
 					})
 				}
+				if !makedumpfileReads(name) {
+					return
+				}
 				t.Run("makedumpfile -c -d 31", func(t *testing.T) {
 					need(t, "makedumpfile")
-					refilterKDump(t, name, n, after)
+					refilterKDump(t, n, after)
 				})
 			})
 		}
 	}
 }
 
-// cannot skips the test where the tool was built without the dump's compression.
-// All know zlib.
-func cannot(t *testing.T, name, format string, args ...any) {
-	t.Helper()
-	if strings.HasSuffix(name, "zlib") {
-		t.Fatalf("it does not "+format, args...)
-	}
-	t.Skipf("it does not "+format, args...)
+// makedumpfileReads: Debian builds it without snappy and zstd.
+func makedumpfileReads(name string) bool {
+	return strings.HasSuffix(name, "zlib") || strings.HasSuffix(name, "lzo")
 }
 
 func release(t *testing.T, core string) (string, error) {
@@ -123,10 +122,10 @@ print(prog.flags, prog.platform)
 
 // refilterKDump makes a dump out of the dump: the note must be in there, and
 // VMCOREINFO where the sub header says.
-func refilterKDump(t *testing.T, name string, n elfnote.Note, core string) {
+func refilterKDump(t *testing.T, n elfnote.Note, core string) {
 	dump := filepath.Join(t.TempDir(), "dump")
 	if out, err := run(t, "makedumpfile", "--message-level", "4", "-c", "-d", "31", "-f", core, dump); err != nil {
-		cannot(t, name, "filter it again: %v\n%s", err, out)
+		t.Fatalf("it does not filter it again: %v\n%s", err, out)
 	}
 	b, err := os.ReadFile(dump)
 	if err != nil {
