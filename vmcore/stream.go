@@ -26,18 +26,19 @@ const (
 // leaves the core as it is.
 type Edit func(Core) (elfnote.Splice, error)
 
-// Stream copies the ELF core that comes in on r to w, with its notes changed,
+// Stream copies the dump that comes in on r to w, with its notes changed,
 // in one pass: it holds the headers and the notes, and 256 KiB of the rest.
 // What it writes is what [PlanCopy] gives for the same core in a file.
 //
 // Nothing is written before the notes are known and the edit has been agreed
 // to. A stream that ends before the memory that its headers promise gives
 // [ErrTruncated], and the layout; what was written by then is the truncated core
-// with its notes changed. With all other errors the layout is nil.
+// with its notes changed. With all other errors the layout is nil, as it is for
+// a flattened dump that ends early: without its end marker no reader takes it.
 func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, error) {
 	h := &head{r: r}
 	if isFlat(h) {
-		return nil, errors.New("a flattened dump cannot be changed as it flows by: use a file")
+		return streamFlat(ctx, w, io.MultiReader(h.replay(), r), edit)
 	}
 	c, err := Open(h, endless)
 	if err != nil {

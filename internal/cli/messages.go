@@ -79,7 +79,7 @@ func hint(err error) string {
 	case errors.Is(err, vmcore.ErrNoPlace):
 		return "write a copy with -o, on a file system that has the room"
 	case errors.Is(err, vmcore.ErrTruncated):
-		return "what came was passed on; find out why the writer of the dump ended"
+		return "the dump is not complete: find out why its writer ended"
 	case errors.Is(err, vmcore.ErrChanged):
 		return "wait until whoever writes the dump has ended (makedumpfile, cp), then try again"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

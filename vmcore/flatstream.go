@@ -1,0 +1,379 @@
+package vmcore
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+)
+
+// streamFlat is [Stream] for a flattened dump: records come in, records go out,
+// in the order they came, those behind the notes with another offset. Put
+// together, what it writes is what [PlanCopy] gives for the plain form.
+//
+// Records may come in any order, so that some of this has to be taken on trust:
+//
+//   - An ELF core's program headers come last from makedumpfile. Where they have
+//     not come, the notes are taken for what the record directly behind the
+//     table's place holds, if the next record begins at its end: makedumpfile
+//     -E leaves no room between table, notes and memory, unless it was told to
+//     erase symbols (--config, --eppic). Such a dump is not streamed.
+//   - Bytes behind the notes that no record holds, though a later one has come,
+//     are taken for zeros.
+//   - A kdump-compressed dump's bitmaps come before its page descriptors and
+//     page data: makedumpfile does so unless it has to go in cycles.
+//
+// All of this is checked: at the end marker headers and notes are opened again,
+// as all records have left them, and the copy planned again. If that is not the
+// plan that was followed, there is an error, and the receiver is left with a
+// dump without an end marker, which is not complete. Headers that a late record
+// has changed are written again.
+//
+// It keeps headers, tables and notes, [maxHead] at most. Nothing is written
+// before the edit has been agreed to. A stream that ends before its end marker
+// gives [ErrTruncated]; what was written lacks the end marker, too. A dump that
+// ends before its notes are known, or of which all had to be kept for that, is
+// written in records of 64 KiB in the order of the plain form.
+func streamFlat(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, error) {
+	p := &flatHead{h: &head{r: r}}
+	plan, err := p.plan(edit)
+	if err != nil {
+		return nil, err
+	}
+	if p.whole {
+		return plan.l, FlattenTo(ctx, w, io.NewSectionReader(p, 0, p.size()), plan.l)
+	}
+	s := &flatStream{flatStreamPlan: *plan, ctx: ctx, w: w}
+	s.r = bufio.NewReaderSize(io.MultiReader(p.h.replay(), r), flatBody+flatRecordHeader)
+	s.buf = make([]byte, flatRecordHeader+flatBody)
+	s.spans, s.fresh = spansOf(plan.c, plan.l)
+	if s.kept, err = s.keep(); err != nil {
+		return nil, err
+	}
+	if err := s.run(); err != nil {
+		return nil, err
+	}
+	return s.l, nil
+}
+
+// A flatStreamPlan is how a flattened dump changes as it passes.
+type flatStreamPlan struct {
+	c     Core
+	sp    elfnote.Splice
+	l     *Layout
+	notes uint64 // a sum of the notes that the edit saw
+}
+
+// A flatStream passes records on.
+type flatStream struct {
+	flatStreamPlan
+	ctx context.Context
+	w   io.Writer
+	r   *bufio.Reader
+	in  int64 // bytes taken from r
+	buf []byte
+
+	spans []span
+	fresh []freshBytes
+	kept  *keptBytes
+	descs descStream
+	bits  bitStream
+	top   int64 // where the copy's plain form ends so far
+	held  int64 // bytes in records so far
+}
+
+func (s *flatStream) run() error {
+	b := make([]byte, flatHeaderSize)
+	if err := s.read(b); err != nil {
+		return err
+	}
+	if _, err := s.w.Write(b); err != nil {
+		return err
+	}
+	for begun := false; ; {
+		if s.ctx.Err() != nil {
+			return context.Cause(s.ctx)
+		}
+		at := s.in
+		if err := s.read(b[:flatRecordHeader]); err != nil {
+			return err
+		}
+		off, size, err := parseRecord(b, at)
+		if err != nil {
+			return err
+		}
+		if size < 0 {
+			return s.finish()
+		}
+		if err := s.record(off, size); err != nil {
+			return err
+		}
+		if !begun { // behind the first record, which has the header
+			begun = true
+			for _, f := range s.fresh {
+				if err := s.write(f.dst, f.bytes); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+// read fills b.
+func (s *flatStream) read(b []byte) error {
+	n, err := io.ReadFull(s.r, b)
+	s.in += int64(n)
+	if errors.Is(endOf(err), io.EOF) {
+		return cutStream(s.in)
+	}
+	return err
+}
+
+// cutStream is the error for a stream that ends too early.
+func cutStream(at int64) error {
+	return errors.Wrapf(ErrTruncated, "the stream ends at %#x, before the end marker of the flattened dump", at)
+}
+
+// parseRecord reads a record's header, which lies at offset at of the file. The
+// end marker has a size below 0.
+func parseRecord(b []byte, at int64) (off, size int64, err error) {
+	off, size = int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:]))
+	switch w := (&flatWalk{at: at}); {
+	case off == -1 && size == -1:
+	case off < 0 || size <= 0:
+		err = w.badRecord(off, size, "an offset of 0 or more and a size of 1 or more, or -1 for both")
+	case off > endless-size:
+		err = w.badRecord(off, size, "an end below 1<<63")
+	}
+	return off, size, err
+}
+
+// write writes a record, that of b at off.
+func (s *flatStream) write(off int64, b []byte) error {
+	var h [flatRecordHeader]byte
+	putRecordHeader(h[:], off, int64(len(b)))
+	s.top = max(s.top, off+int64(len(b)))
+	_, err := s.w.Write(slices.Concat(h[:], b))
+	return err
+}
+
+// record passes a record on, cut where the copy has other bytes in between.
+func (s *flatStream) record(off, size int64) error {
+	end := off + size
+	s.kept.size = max(s.kept.size, end)
+	s.held += size // what overflows does not get to the end marker
+	for off < end {
+		i := slices.IndexFunc(s.spans, func(p span) bool { return p.end > off })
+		if i < 0 || s.spans[i].src > off { // bytes that are not in the copy
+			n := end - off
+			if i >= 0 {
+				n = min(n, s.spans[i].src-off)
+			}
+			if err := s.drop(off, n); err != nil {
+				return err
+			}
+			off += n
+			continue
+		}
+		p := s.spans[i]
+		if p.what == isBehind {
+			s.fixDescs(i)
+			continue
+		}
+		n := min(end, p.end) - off
+		if err := s.pass(p, off, n); err != nil {
+			return err
+		}
+		off += n
+	}
+	return nil
+}
+
+// drop takes n bytes that belong at off and passes on none.
+func (s *flatStream) drop(off, n int64) error {
+	for n > 0 {
+		b := s.buf[:min(n, int64(len(s.buf)))]
+		if err := s.read(b); err != nil {
+			return err
+		}
+		s.kept.put(off, b)
+		off, n = off+int64(len(b)), n-int64(len(b))
+	}
+	return nil
+}
+
+// pass passes on n bytes at off, within p.
+func (s *flatStream) pass(p span, off, n int64) error {
+	if p.what == isPlain || p.what == isBitmap {
+		return s.copy(p, off, n)
+	}
+	for n > 0 {
+		b := s.buf[:min(n, int64(len(s.buf)))]
+		if err := s.read(b); err != nil {
+			return err
+		}
+		mend := s.mendTable
+		if p.what == isDescs {
+			mend = s.mendDescs
+		}
+		if err := mend(p, off, b); err != nil {
+			return err
+		}
+		off, n = off+int64(len(b)), n-int64(len(b))
+	}
+	return nil
+}
+
+// copy passes on n bytes at off as one record, as they are.
+func (s *flatStream) copy(p span, off, n int64) error {
+	putRecordHeader(s.buf, p.dst+off-p.src, n)
+	s.top = max(s.top, p.dst+off-p.src+n)
+	for h := flatRecordHeader; n > 0; h = 0 {
+		b := s.buf[h:]
+		b = b[:min(n, int64(len(b)))]
+		before := s.in
+		err := s.read(b)
+		if _, err := s.w.Write(s.buf[:h+int(s.in-before)]); err != nil {
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		s.kept.put(off, b)
+		if p.what == isBitmap {
+			if err := s.count(p, off, b); err != nil {
+				return err
+			}
+		}
+		if s.ctx.Err() != nil {
+			return context.Cause(s.ctx)
+		}
+		off, n = off+int64(len(b)), n-int64(len(b))
+	}
+	return nil
+}
+
+// mendTable takes bytes of a table that is kept, and passes on the entries that
+// are whole by now.
+func (s *flatStream) mendTable(p span, off int64, b []byte) error {
+	s.kept.put(off, b)
+	first, end := p.entryAt(off), min(p.entryAt(off+int64(len(b))-1)+p.entry, p.end)
+	for ; first < end && s.kept.held(first, p.entry) < p.entry; first += p.entry {
+	}
+	last := first
+	for ; last < end && s.kept.held(last, p.entry) == p.entry; last += p.entry {
+	}
+	if first == last {
+		return nil
+	}
+	return s.write(p.dst+first-p.src, s.mended(p, first, last))
+}
+
+// mended returns the entries from first to end as they are in the copy.
+func (s *flatStream) mended(p span, first, end int64) []byte {
+	b := make([]byte, end-first)
+	s.kept.read(b, first)
+	for e := b; len(e) > 0; e = e[p.entry:] {
+		p.mend(e)
+	}
+	return b
+}
+
+// finish checks the plan against headers and notes as all records have left
+// them, writes what is still missing, and then the end marker.
+func (s *flatStream) finish() error {
+	if holes := s.kept.size - s.held; holes > maxHoles && holes-maxHoles > s.in {
+		return errors.Errorf("the plain form has %#x bytes that no record holds, expected at most %#x in a stream of %#x bytes", holes, maxHoles, s.in)
+	}
+	l, spans, err := s.again()
+	if err != nil {
+		return err
+	}
+	for _, p := range s.spans {
+		if p.what != isTable {
+			continue
+		}
+		now := p
+		if j := slices.IndexFunc(spans, func(q span) bool { return p.src == q.src }); j >= 0 {
+			now = spans[j]
+		}
+		for at := p.src; at < min(p.end, s.kept.size); at += p.entry {
+			if err := s.settle(p, now, at); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.descs.finish(); err != nil {
+		return err
+	}
+	size := s.kept.size + l.Shift
+	if l.Size != endless {
+		size = l.Size
+	}
+	switch {
+	case s.top < size:
+		err = s.write(size-1, []byte{0})
+	case s.top > size:
+		err = errors.Errorf("the copy ends at %#x, expected %#x: use a file", s.top, size)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = s.w.Write(flatEnd)
+	return err
+}
+
+// settle writes the table entry at offset at again if only part of it was in
+// records, or if it changes otherwise by the plan as it is now.
+func (s *flatStream) settle(p, now span, at int64) error {
+	held := s.kept.held(at, p.entry)
+	switch {
+	case held == 0:
+		return nil
+	case at+p.entry > s.kept.size: // cut off, and so no entry
+		b := make([]byte, s.kept.size-at)
+		s.kept.read(b, at)
+		return s.write(p.dst+at-p.src, b)
+	}
+	b := s.mended(now, at, at+p.entry)
+	if held == p.entry && slices.Equal(b, s.mended(p, at, at+p.entry)) {
+		return nil
+	}
+	return s.write(p.dst+at-p.src, b)
+}
+
+// again plans the copy of the dump as it is now.
+func (s *flatStream) again() (*Layout, []span, error) {
+	size := s.kept.size
+	if _, ok := s.c.(*KDump); ok {
+		size = endless // all of the sub header is kept, no page data
+	}
+	wrong := func(err error) error {
+		return errors.WithMessage(err, "at the end of the stream it is not the dump that it seemed to be: use a file")
+	}
+	c, err := Open(s.kept, size)
+	if err != nil {
+		return nil, nil, wrong(err)
+	}
+	if sum, err := sumNotes(s.kept, c); err != nil || sum != s.notes || c.NotesOff() != s.c.NotesOff() {
+		was, is := extent{uint64(s.c.NotesOff()), uint64(s.c.Notes().Size)}, extent{uint64(c.NotesOff()), uint64(c.Notes().Size)}
+		return nil, nil, wrong(formatErr(c.NotesOff(), "notes", is.String(), "those that have passed, %v", was))
+	}
+	l, err := c.PlanCopy(s.sp)
+	if err != nil {
+		return nil, nil, wrong(err)
+	}
+	spans, fresh := spansOf(c, l)
+	old, _ := spansOf(s.c, s.l)
+	if l.Shift != s.l.Shift || !slices.EqualFunc(clip(old, s.kept.size), clip(spans, s.kept.size), span.sameAs) ||
+		!slices.EqualFunc(fresh, s.fresh, freshBytes.equal) {
+		return nil, nil, wrong(formatErr(c.NotesOff(), "notes", fmt.Sprintf("room that shifts the rest by %#x", l.Shift), "by %#x", s.l.Shift))
+	}
+	return l, spans, nil
+}

@@ -1,0 +1,416 @@
+package vmcore
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/internal/testcores"
+)
+
+// flatDumps were written by makedumpfile -F.
+var flatDumps = []string{"flat/deb-t1.flat-elf31", "flat/cloud-c1.flat-elf31", "flat/cloud-c1.flat-zlib"}
+
+// recordsOf returns the records of a flattened dump.
+func recordsOf(flat []byte) (records []record) {
+	for b := flat[flatHeaderSize:]; ; {
+		off, size := int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:]))
+		if off < 0 {
+			return records
+		}
+		records = append(records, record{off, b[flatRecordHeader:][:size]})
+		b = b[flatRecordHeader+size:]
+	}
+}
+
+// complete reports whether a flattened dump has its end marker.
+func complete(flat []byte) bool {
+	_, err := OpenFlat(bytes.NewReader(flat), int64(len(flat)), opener())
+	return err == nil
+}
+
+// edits are what the tests do to the notes.
+var edits = map[string]func(*elfnote.Segment, elfnote.Note) elfnote.Splice{
+	"nothing": func(*elfnote.Segment, elfnote.Note) elfnote.Splice { return elfnote.Splice{} },
+	"inject":  func(s *elfnote.Segment, n elfnote.Note) elfnote.Splice { return s.Insert(n) },
+	"remove": func(s *elfnote.Segment, _ elfnote.Note) elfnote.Splice {
+		if len(s.Notes) == 0 {
+			return elfnote.Splice{}
+		}
+		return s.Remove(len(s.Notes) - 1)
+	},
+}
+
+// streamed returns what streamFlat writes, and its error.
+func streamed(t testing.TB, flat []byte, n elfnote.Note, edit string) ([]byte, error) {
+	t.Helper()
+	var out bytes.Buffer
+	calls := 0
+	_, err := streamFlat(t.Context(), &out, bytes.NewReader(flat), func(c Core) (elfnote.Splice, error) {
+		calls++
+		return edits[edit](c.Notes(), n), nil
+	})
+	if calls > 1 {
+		t.Errorf("the edit was asked %d times", calls)
+	}
+	return out.Bytes(), err
+}
+
+// copyOf returns what -o gives for the plain form.
+func copyOf(t testing.TB, plain []byte, n elfnote.Note, edit string) []byte {
+	t.Helper()
+	c, err := Open(bytes.NewReader(plain), int64(len(plain)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := c.PlanCopy(edits[edit](c.Notes(), n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	s := &streamer{ctx: t.Context(), w: &b, r: bytes.NewReader(plain), buf: make([]byte, 1<<10)}
+	if err := s.run(l); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// headLast cuts an ELF core as makedumpfile -E does: the header, notes, memory,
+// and then the program headers in records that end anywhere, before the last of
+// memory.
+func headLast(t testing.TB, plain []byte, size int) []record {
+	c, err := OpenELF(bytes.NewReader(plain), int64(len(plain)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, end := int64(c.Phoff), int64(c.Phoff+c.Phnum*c.Phentsize)
+	notes := c.NotesOff() + c.Notes().Size
+	records := []record{{0, plain[:table]}, {c.NotesOff(), plain[c.NotesOff():notes]}}
+	for _, r := range inRecords(plain[notes:], size) {
+		records = append(records, record{r.off + notes, r.body})
+	}
+	last := records[len(records)-1]
+	records = records[:len(records)-1]
+	for _, r := range inRecords(plain[table:end], 77) {
+		records = append(records, record{r.off + table, r.body})
+	}
+	return append(records, last)
+}
+
+// TestStreamFlat: put together, what comes out is what -o gives for the plain
+// form, however the records come.
+func TestStreamFlat(t *testing.T) {
+	cores := map[string][]byte{}
+	for _, name := range []string{"kernel-slack", "kernel-full", "tight-small-loads", "tight-filtered", "sections-after", "sections-before", "overlap", "elf32-lsb", "elf32-msb",
+		"vmcsinfo", "no-load", "offset-minus1", "loads-unordered", "xnum-after", "xnum-few", "phoff-odd", "single-load"} {
+		cores[name] = testcores.Bytes(t, name)
+	}
+	maps.Copy(cores, kdumpCores(t))
+	for name, plain := range cores {
+		n := testVMCSInfo
+		tail := inRecords(plain, 1000)
+		cuts := map[string][]record{
+			"at once":     {{0, plain}},
+			"in order":    inRecords(plain, flatBody),
+			"small":       inRecords(plain, 1000),
+			"backwards":   backwards(inRecords(plain, 4096)),
+			"with holes":  notZero(inRecords(plain, 64)),
+			"last thrice": append(tail, tail[len(tail)-1], tail[len(tail)-1]),
+		}
+		for edit := range edits {
+			want := copyOf(t, plain, n, edit)
+			for cut, records := range cuts {
+				if cut == "with holes" && plain[len(plain)-1] == 0 {
+					records = append(records, record{int64(len(plain)) - 1, []byte{0}})
+				}
+				got, err := streamed(t, flatOf(records...), n, edit)
+				if err != nil {
+					t.Errorf("%s, %s, %s: %v", name, edit, cut, err)
+				} else if !bytes.Equal(rearranged(t, got), want) {
+					t.Errorf("%s, %s, %s: not what -o gives", name, edit, cut)
+				}
+			}
+		}
+	}
+}
+
+// TestStreamFlatReal: dumps by makedumpfile -F pass in one go.
+func TestStreamFlatReal(t *testing.T) {
+	for _, name := range flatDumps {
+		flat := testcores.Bytes(t, name)
+		n, err := elfnote.FromBlob(testcores.Blob(t, strings.TrimPrefix(name, "flat/")), elfnote.VMCSInfo, 0, binary.LittleEndian)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain := rearranged(t, flat)
+		for edit := range edits {
+			want := copyOf(t, plain, n, edit)
+			got, err := streamed(t, flat, n, edit)
+			if err != nil {
+				t.Errorf("%s, %s: %v", name, edit, err)
+				continue
+			}
+			if !bytes.Equal(rearranged(t, got), want) {
+				t.Errorf("%s, %s: not what -o gives", name, edit)
+			}
+			in, out := recordsOf(flat), recordsOf(got)
+			if out[0].off != 0 || out[len(out)-1].off < in[len(in)-1].off || len(out) > len(in)+40 {
+				t.Errorf("%s, %s: %d records became %d, of another order", name, edit, len(in), len(out))
+			}
+		}
+	}
+}
+
+// TestStreamFlatHeadLast: program headers come last, in parts.
+func TestStreamFlatHeadLast(t *testing.T) {
+	plain := rearranged(t, testcores.Bytes(t, "flat/deb-t1.flat-elf31"))
+	n := testVMCSInfo
+	for edit := range edits {
+		flat := flatOf(headLast(t, plain, 50_000)...)
+		var out bytes.Buffer
+		p := &probe{r: bytes.NewReader(flat)}
+		_, err := streamFlat(t.Context(), &out, p, func(c Core) (elfnote.Splice, error) {
+			if p.n > 1<<20 {
+				t.Errorf("%d bytes were read before the notes were known", p.n)
+			}
+			return edits[edit](c.Notes(), n), nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(rearranged(t, out.Bytes()), copyOf(t, plain, n, edit)) {
+			t.Errorf("%s: not what -o gives", edit)
+		}
+	}
+}
+
+// probe counts what is read.
+type probe struct {
+	r io.Reader
+	n int64
+}
+
+func (p *probe) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	p.n += int64(n)
+	return n, err
+}
+
+// TestStreamFlatWrong: what turns out otherwise than it seemed is an error, and
+// has no end marker.
+func TestStreamFlatWrong(t *testing.T) {
+	plain := rearranged(t, testcores.Bytes(t, "flat/cloud-c1.flat-elf31"))
+	c, err := OpenELF(bytes.NewReader(plain), int64(len(plain)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes, size := c.NotesOff(), c.Notes().Size
+	order := headLast(t, plain, flatBody)
+	change := func(off int64, b ...byte) []record { return append(headLast(t, plain, flatBody), record{off, b}) }
+	le := func(v int64) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(v)) }
+	phdr := func(i int, at uintptr) int64 { return c.progOff(i) + int64(at) }
+	kdump := recordsOf(testcores.Bytes(t, "flat/cloud-c1.flat-zlib"))
+	for _, tc := range []struct {
+		name    string
+		records []record
+		want    string
+	}{
+		{"the notes are longer", change(phdr(0, layout64.pFilesz), le(size+4)...), "use a file: "},
+		{"the notes are shorter", change(phdr(0, layout64.pFilesz), le(size-4)...), "use a file: "},
+		{"the notes are elsewhere", change(phdr(0, layout64.pOff), le(notes+4)...), "use a file: "},
+		{"another is the PT_NOTE", change(phdr(0, 0), 1), "one PT_NOTE"},
+		{"two PT_NOTEs", change(phdr(1, 0), 4), "two PT_NOTEs"},
+		{"a PT_LOAD in the notes", change(phdr(2, layout64.pOff), le(notes+size-1)...), "use a file: "},
+		{"the notes change", change(notes+20, 'X'), "those that have passed"},
+		{"the header changes", change(int64(layout64.ePhnum), 3), "use a file: "},
+		{"a hole of an exabyte", change(1<<60, 1), "bytes that no record holds"},
+		{"no program headers", order[:2], ""},
+		{"the bitmap comes late", append(append(append([]record{}, kdump[:4]...), kdump[5:]...), kdump[4]), "the bitmap at offset 0x4000 of the plain form comes behind page descriptors"},
+		{"a part of a descriptor comes again", append(append([]record{}, kdump...), record{0x6000, []byte{1}}), "page descriptor at offset 0x6000"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := streamed(t, flatOf(tc.records...), testVMCSInfo, "inject")
+			if err == nil || !strings.Contains(err.Error(), tc.want) || errors.Is(err, ErrTruncated) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+			if complete(got) {
+				t.Error("it has an end marker")
+			}
+		})
+	}
+}
+
+// TestStreamFlatLater: a later record wins, in headers and behind them.
+func TestStreamFlatLater(t *testing.T) {
+	plain := rearranged(t, testcores.Bytes(t, "flat/cloud-c1.flat-elf31"))
+	c, err := OpenELF(bytes.NewReader(plain), int64(len(plain)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kdump := testcores.Bytes(t, "flat/cloud-c1.flat-zlib")
+	unpacked := rearranged(t, kdump)
+	k := openKDump(t, unpacked)
+	sub := bytes.Clone(unpacked[k.subOff():][:k.abi.subSize])
+	k.putExtent(sub[k.abi.erase:], extent{uint64(len(unpacked)), 5})
+	for _, tc := range []struct {
+		name    string
+		records []record
+	}{
+		{"a program header", append(headLast(t, plain, flatBody), record{c.progOff(3) + 24, []byte{1, 2, 3}})},
+		{"e_flags", append(headLast(t, plain, flatBody), record{int64(layout64.eFlags), []byte{incomplete}})},
+		{"memory", append(headLast(t, plain, flatBody), record{0x1ff00, bytes.Repeat([]byte("x"), 3000)})},
+		{"eraseinfo and the sub header", append(recordsOf(kdump), record{int64(len(unpacked)), []byte("erase")}, record{k.subOff(), sub})},
+	} {
+		flat := flatOf(tc.records...)
+		got, err := streamed(t, flat, testVMCSInfo, "inject")
+		if err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+		} else if !bytes.Equal(rearranged(t, got), copyOf(t, rearranged(t, flat), testVMCSInfo, "inject")) {
+			t.Errorf("%s: not what -o gives", tc.name)
+		}
+	}
+}
+
+// TestStreamFlatShuffled: however records are cut, and whatever they say twice,
+// there is the right copy or an error, and the latter without an end marker.
+func TestStreamFlatShuffled(t *testing.T) {
+	for _, name := range []string{"kernel-slack", "tight-small-loads", "sections-after", "elf32-msb", "overlap", "no-load"} {
+		plain := testcores.Bytes(t, name)
+		done := 0
+		for seed := range uint64(150) {
+			rnd := rand.New(rand.NewPCG(seed, 1))
+			var records []record
+			for off := 0; off < len(plain); {
+				n := min(1+rnd.IntN(1+rnd.IntN(9000)), len(plain)-off)
+				records = append(records, record{int64(off), plain[off : off+n]})
+				off += n
+			}
+			for range rnd.IntN(10) { // the more, the more out of order
+				i, j := rnd.IntN(len(records)), rnd.IntN(len(records))
+				records[i], records[j] = records[j], records[i]
+			}
+			if seed%2 == 1 { // and what is wrong before it is right
+				r := records[rnd.IntN(len(records))]
+				i := rnd.IntN(3)
+				records = append([]record{{r.off, bytes.Repeat([]byte{0xa5}, len(r.body))}}, records...)
+				records[0], records[min(i, len(records)-1)] = records[min(i, len(records)-1)], records[0]
+			}
+			flat := flatOf(records...)
+			for edit := range edits {
+				got, err := streamed(t, flat, testVMCSInfo, edit)
+				if err != nil {
+					if complete(got) {
+						t.Fatalf("%s, %d, %s: an error (%v), and an end marker", name, seed, edit, err)
+					}
+					continue
+				}
+				done++
+				if !bytes.Equal(rearranged(t, got), copyOf(t, rearranged(t, flat), testVMCSInfo, edit)) {
+					t.Fatalf("%s, %d, %s: not what -o gives", name, seed, edit)
+				}
+			}
+		}
+		if done < 250 {
+			t.Errorf("%s: %d of 450 passed", name, done)
+		}
+	}
+}
+
+// TestStreamFlatTruncated: wherever the stream ends, the error says where, and
+// what was written has no end marker.
+func TestStreamFlatTruncated(t *testing.T) {
+	for _, name := range flatDumps[1:] {
+		flat := testcores.Bytes(t, name)
+		at := flatHeaderSize
+		for _, r := range recordsOf(flat) {
+			for _, cut := range []int{at - 1, at, at + 1, at + flatRecordHeader, at + flatRecordHeader + len(r.body)/2} {
+				got, err := streamed(t, flat[:cut], testVMCSInfo, "inject")
+				if want := "the stream ends at " + fmt.Sprintf("%#x", cut); !errors.Is(err, ErrTruncated) || !strings.Contains(err.Error(), want+",") {
+					t.Fatalf("%s: got %v, want %q", name, err, want)
+				}
+				if complete(got) {
+					t.Fatalf("%s: an end marker after %#x bytes", name, cut)
+				}
+			}
+			at += flatRecordHeader + len(r.body)
+		}
+	}
+	if _, err := streamed(t, flatHeader()[:100], testVMCSInfo, "inject"); !errors.Is(err, ErrTruncated) {
+		t.Error(err)
+	}
+}
+
+// TestStreamFlatMemory: however large the dump, it takes no more memory.
+func TestStreamFlatMemory(t *testing.T) {
+	flat := testcores.Bytes(t, "flat/deb-t1.flat-elf31")
+	records := recordsOf(flat)
+	front := flatOf(records[:len(records)-1]...)
+	front = front[:len(front)-flatRecordHeader]
+	last := flatOf(records[len(records)-1])[flatHeaderSize:]
+	end := records[len(records)-2].off + int64(len(records[len(records)-2].body))
+	const more = 1 << 30
+	r := io.MultiReader(bytes.NewReader(front), bytes.NewReader(recordHeader(end, more)), io.LimitReader(zeroReader{}, more), bytes.NewReader(last))
+	peak := &peakWriter{}
+	var before runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := streamFlat(t.Context(), peak, r, func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(testVMCSInfo), nil }); err != nil {
+		t.Fatal(err)
+	}
+	var after runtime.MemStats
+	runtime.ReadMemStats(&after)
+	if peak.n < more {
+		t.Errorf("%d bytes came out", peak.n)
+	}
+	if got := after.TotalAlloc - before.TotalAlloc; got > 32<<20 {
+		t.Errorf("%d bytes allocated", got)
+	}
+}
+
+type peakWriter struct{ n int64 }
+
+func (w *peakWriter) Write(b []byte) (int, error) {
+	w.n += int64(len(b))
+	return len(b), nil
+}
+
+// TestStreamFlatErrors: what fails is told, and does not end the dump.
+func TestStreamFlatErrors(t *testing.T) {
+	flat := testcores.Bytes(t, "flat/cloud-c1.flat-elf31")
+	edit := func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(testVMCSInfo), nil }
+	boom := errors.New("boom")
+	if _, err := streamFlat(t.Context(), &failingWriter{1 << 20}, bytes.NewReader(flat), edit); !errors.Is(err, io.ErrShortWrite) {
+		t.Errorf("writing: %v", err)
+	}
+	if _, err := streamFlat(t.Context(), io.Discard, io.MultiReader(bytes.NewReader(flat[:1<<20]), iotest.ErrReader(boom)), edit); !errors.Is(err, boom) {
+		t.Errorf("reading: %v", err)
+	}
+	var out bytes.Buffer
+	if _, err := streamFlat(t.Context(), &out, bytes.NewReader(flat), func(Core) (elfnote.Splice, error) { return elfnote.Splice{}, boom }); !errors.Is(err, boom) || out.Len() > 0 {
+		t.Errorf("the edit: %v, and %d bytes", err, out.Len())
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(boom)
+	if _, err := streamFlat(ctx, io.Discard, bytes.NewReader(flat), edit); !errors.Is(err, boom) {
+		t.Errorf("the context: %v", err)
+	}
+	huge := append(flatHeader(), recordHeader(0, 1<<62)...)
+	if _, err := streamFlat(t.Context(), &out, io.MultiReader(bytes.NewReader(huge), zeroReader{}), edit); err == nil || !strings.HasSuffix(err.Error(), "use a file") || out.Len() > 0 {
+		t.Errorf("a huge record: %v", err)
+	}
+	for name, records := range map[string][]record{"twice flattened": {{0, flatOf()}}, "no dump": {{0, []byte("hello")}}, "nothing": nil} {
+		if _, err := streamFlat(t.Context(), &out, bytes.NewReader(flatOf(records...)), edit); err == nil || !strings.Contains(err.Error(), "in the plain form: ") || out.Len() > 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,288 @@
+package vmcore
+
+import (
+	"bytes"
+	"debug/elf"
+	"hash/maphash"
+	"io"
+	"slices"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+)
+
+// maxHeadRuns bounds the index of the records that are kept at a stream's head.
+const maxHeadRuns = 1 << 16
+
+// errNotYet: bytes that no record has held so far.
+var errNotYet = errors.New("not among the records so far")
+
+// A flatHead keeps the beginning of a flattened stream, record by record, and
+// reads like its plain form, as far as that has come. Other bytes are errNotYet.
+type flatHead struct {
+	h     *head
+	at    int64 // of the next record in the stream
+	runs  []run // the records so far, in their order
+	count int
+	view  *flatView // of them; nil if another one has come
+	whole bool      // all records, and the end marker, have come
+	loose bool      // bytes before others that have come are zeros; read on for those behind
+}
+
+// plan reads records until the notes are known, and plans the copy.
+func (p *flatHead) plan(edit Edit) (*flatStreamPlan, error) {
+	b := make([]byte, flatHeaderSize)
+	if n, err := p.h.ReadAt(b, 0); n < len(b) {
+		return nil, p.cut(err)
+	}
+	if err := checkFlatHeader(bytes.NewReader(b), flatHeaderSize); err != nil {
+		return nil, err
+	}
+	p.at = flatHeaderSize
+	var c Core
+	var bad error // what is wrong with the plain form so far
+	for next := 1; c == nil; {
+		if err := p.more(); err != nil {
+			if bad != nil && !errors.Is(err, ErrTruncated) {
+				return nil, errors.Wrap(bad, "in the plain form")
+			}
+			return nil, err
+		}
+		if p.count < next && !p.whole {
+			continue
+		}
+		next = p.count + p.count/4 + 1 // sorting them every time would take long
+		var err error
+		c, err = p.open()
+		switch {
+		case err == nil:
+		case p.whole:
+			return nil, errors.Wrap(err, "in the plain form")
+		case !errors.Is(err, errNotYet):
+			bad = err // a later record may mend it
+		}
+	}
+	sum, err := sumNotes(p, c)
+	if err != nil {
+		return nil, err
+	}
+	sp, err := edit(c)
+	if err != nil {
+		return nil, err
+	}
+	p.loose = true
+	l, err := c.PlanCopy(sp)
+	if err != nil {
+		return nil, err
+	}
+	if p.whole && c.size() == endless { // small enough to know all of it
+		if c, err = p.open(); err == nil {
+			l, err = c.PlanCopy(sp)
+		}
+		if err != nil {
+			return nil, errors.Wrap(err, "in the plain form")
+		}
+		if now, err := sumNotes(p, c); err != nil || now != sum {
+			return nil, formatErr(c.NotesOff(), "notes", "others in a later record", "each in one record: use a file")
+		}
+	}
+	return &flatStreamPlan{c, sp, l, sum}, nil
+}
+
+// cut says why the stream cannot be read on.
+func (p *flatHead) cut(err error) error {
+	if errors.Is(err, io.EOF) {
+		return cutStream(p.h.size)
+	}
+	return err
+}
+
+// more takes the next record in, or the end marker.
+func (p *flatHead) more() error {
+	b := make([]byte, flatRecordHeader)
+	if n, err := p.h.ReadAt(b, p.at); n < len(b) {
+		return p.cut(err)
+	}
+	off, size, err := parseRecord(b, p.at)
+	if err != nil {
+		return err
+	}
+	if size < 0 {
+		p.whole = true
+		return nil
+	}
+	body := p.at + flatRecordHeader
+	if _, err := p.h.ReadAt(b[:1], body+min(size, 2*maxHead)-1); err != nil {
+		return p.cut(err)
+	}
+	if p.runs = appendRecord(p.runs, off, body, size); len(p.runs) > maxHeadRuns {
+		return errors.Errorf("the notes are not among the first %d records, more than one pass can hold: use a file", maxHeadRuns)
+	}
+	p.at = body + size
+	p.count++
+	p.view = nil
+	return nil
+}
+
+// plain returns the plain form so far.
+func (p *flatHead) plain() (*flatView, error) {
+	if p.view == nil {
+		runs, _, err := resolve(slices.Clone(p.runs))
+		if err != nil {
+			return nil, err
+		}
+		p.view = &flatView{r: p.h, runs: runs}
+		if n := len(runs); n > 0 {
+			p.view.size = runs[n-1].end()
+		}
+	}
+	return p.view, nil
+}
+
+// size returns the size of the plain form so far.
+func (p *flatHead) size() int64 {
+	v, err := p.plain()
+	if err != nil {
+		return 0
+	}
+	return v.size
+}
+
+// ReadAt reads the plain form.
+func (p *flatHead) ReadAt(b []byte, off int64) (int, error) {
+	for p.loose && !p.whole && p.size()-off < int64(len(b)) {
+		if err := p.more(); err != nil {
+			return 0, err
+		}
+	}
+	v, err := p.plain()
+	if err != nil {
+		return 0, err
+	}
+	if p.loose || p.whole {
+		return v.ReadAt(b, off)
+	}
+	k := heldFrom(v.runs, off, int64(len(b)))
+	if n, err := v.ReadAt(b[:k], off); n < int(k) {
+		return n, err
+	}
+	if k < int64(len(b)) {
+		return int(k), errNotYet
+	}
+	return int(k), nil
+}
+
+// heldFrom returns how many of the n bytes from off on are in records without a
+// gap.
+func heldFrom(runs []run, off, n int64) int64 {
+	at := off
+	for at < off+n {
+		_, k, held := findRun(runs, at)
+		if !held {
+			break
+		}
+		at += min(k, off+n-at)
+	}
+	return at - off
+}
+
+// open opens the plain form if headers and notes have come, or can be told.
+func (p *flatHead) open() (Core, error) {
+	v, err := p.plain()
+	if err != nil {
+		return nil, err
+	}
+	if isFlat(v) {
+		return nil, formatErr(0, "signature", "a flattened dump within a flattened dump", "a dump in plain form")
+	}
+	if p.whole {
+		if err := v.checkHoles(p.at); err != nil {
+			return nil, err
+		}
+		return Open(p, v.size)
+	}
+	c, err := Open(p, endless)
+	if errors.Is(err, errNotYet) && !isKDump(v) {
+		e, err := p.infer(v)
+		if err != nil {
+			return nil, err
+		}
+		return e, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if n := c.Notes().Size; heldFrom(v.runs, c.NotesOff(), n) < n {
+		return nil, errNotYet
+	}
+	if k, ok := c.(*KDump); ok {
+		bitmap, _ := k.bitmaps()
+		if k.NotesOff() >= k.bitmapOff() || !p.inOrder(bitmap) {
+			return nil, errNotYet // only with all of it at hand
+		}
+	}
+	return c, nil
+}
+
+// inOrder reports whether the records so far of what lies from off on came in
+// the order of the plain form.
+func (p *flatHead) inOrder(off int64) bool {
+	at := off
+	for _, r := range p.runs {
+		if r.end() <= off {
+			continue
+		}
+		if max(r.off, off) < at {
+			return false
+		}
+		at = r.end()
+	}
+	return true
+}
+
+// infer opens an ELF core whose program headers have not come, as makedumpfile
+// -E writes it: the notes are a record directly behind the table's place, and
+// memory begins directly behind them.
+func (p *flatHead) infer(v *flatView) (*ELF, error) {
+	if heldFrom(v.runs, 0, int64(layout32.ehsize)) < int64(layout32.ehsize) {
+		return nil, errNotYet
+	}
+	h, err := readHeader(v, v.size)
+	if err != nil {
+		return nil, err
+	}
+	table := extent{h.Phoff, h.Phnum * h.Phentsize}
+	start, ok := table.end()
+	if !ok || h.Shoff != 0 || h.Phnum == 0 || heldFrom(v.runs, 0, int64(h.layout.ehsize)) < int64(h.layout.ehsize) {
+		return nil, errNotYet
+	}
+	i := slices.IndexFunc(p.runs, func(r run) bool { return r.off == int64(start) })
+	if i < 0 {
+		return nil, errNotYet
+	}
+	size := int64(p.runs[i].size)
+	memory := int64(start) + size
+	if p.runs[i].n == 1 && !slices.ContainsFunc(p.runs, func(r run) bool { return r.off == memory }) {
+		return nil, errNotYet
+	}
+	notes, err := elfnote.Parse(io.NewSectionReader(p, int64(start), size), size, h.Order)
+	if err != nil || len(notes.Notes) == 0 || notes.Fill != size {
+		return nil, errNotYet
+	}
+	return &ELF{Header: *h, Size: endless, r: p, notes: notes, phys: func() *physMap { return &physMap{} }, Progs: []elf.ProgHeader{
+		{Type: elf.PT_NOTE, Off: start, Filesz: uint64(size), Memsz: uint64(size)},
+		{Type: elf.PT_LOAD, Off: uint64(memory), Filesz: 1},
+	}}, nil
+}
+
+var sumSeed = maphash.MakeSeed()
+
+// sumNotes returns a sum by which notes that a later record has changed can be
+// told.
+func sumNotes(r io.ReaderAt, c Core) (uint64, error) {
+	var h maphash.Hash
+	h.SetSeed(sumSeed)
+	_, err := io.Copy(&h, io.NewSectionReader(r, c.NotesOff(), c.Notes().Size))
+	return h.Sum64(), err
+}

@@ -1,0 +1,97 @@
+package vmcore
+
+import (
+	"io"
+	"math/bits"
+
+	"github.com/pkg/errors"
+)
+
+// keptBytes keeps parts of a plain form as its records go by, and reads as the
+// plain form, with zeros where it keeps nothing.
+type keptBytes struct {
+	parts  []extent
+	chunks map[int64]*keptChunk
+	size   int64 // of the plain form so far
+}
+
+// A keptChunk is chunkKept bytes, and which of them were in a record.
+type keptChunk struct {
+	b    [chunkKept]byte
+	have [chunkKept / 64]uint64
+}
+
+const chunkKept = 4 << 10
+
+// keep returns what is to be kept for the check at the end: all up to behind the
+// notes, as far as the planner looks for room there, and tables further on.
+func (s *flatStream) keep() (*keptBytes, error) {
+	end := s.c.NotesOff() + s.c.Notes().Size + max(s.sp.Grow(), 0) + maxBlockSize
+	k := &keptBytes{chunks: map[int64]*keptChunk{}, parts: []extent{{0, uint64(end)}}}
+	sum := end
+	for _, p := range s.spans {
+		if p.what == isTable && p.end > end {
+			k.parts = append(k.parts, extent{uint64(p.src), uint64(p.end - p.src)})
+			sum += p.end - p.src
+		}
+	}
+	if sum > maxHead {
+		return nil, errors.Errorf("headers and notes have %#x bytes, more than one pass can hold: use a file", sum)
+	}
+	return k, nil
+}
+
+// put takes the bytes b, which belong at off.
+func (k *keptBytes) put(off int64, b []byte) {
+	for _, e := range k.parts {
+		from, end := max(off, int64(e.off)), min(off+int64(len(b)), int64(e.off+e.size))
+		for from < end {
+			c := k.chunks[from/chunkKept]
+			if c == nil {
+				c = &keptChunk{}
+				k.chunks[from/chunkKept] = c
+			}
+			i := from % chunkKept
+			n := int64(copy(c.b[i:], b[from-off:end-off]))
+			for j := i; j < i+n; j++ {
+				c.have[j/64] |= 1 << (j % 64)
+			}
+			from += n
+		}
+	}
+}
+
+// read reads what is kept from off on.
+func (k *keptBytes) read(b []byte, off int64) {
+	for len(b) > 0 {
+		i := off % chunkKept
+		n := min(int64(len(b)), chunkKept-i)
+		if c := k.chunks[off/chunkKept]; c != nil {
+			copy(b[:n], c.b[i:])
+		} else {
+			clear(b[:n])
+		}
+		off, b = off+n, b[n:]
+	}
+}
+
+// held returns how many of the n bytes at off were in a record.
+func (k *keptBytes) held(off, n int64) (sum int64) {
+	for end := off + n; off < end; off++ {
+		if c := k.chunks[off/chunkKept]; c != nil {
+			i := off % chunkKept
+			sum += int64(bits.OnesCount64(c.have[i/64] & (1 << (i % 64))))
+		}
+	}
+	return sum
+}
+
+// ReadAt reads up to the end of the plain form.
+func (k *keptBytes) ReadAt(b []byte, off int64) (int, error) {
+	n := min(max(k.size-off, 0), int64(len(b)))
+	k.read(b[:n], off)
+	if n < int64(len(b)) {
+		return int(n), io.EOF
+	}
+	return int(n), nil
+}

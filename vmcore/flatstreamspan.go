@@ -1,0 +1,202 @@
+package vmcore
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/pkg/errors"
+)
+
+// A span is bytes of the plain form and where they go in the copy.
+type span struct {
+	src, end, dst int64
+	what          spanKind
+	entry         int64 // size of a table's entries
+	mend          func([]byte)
+}
+
+type spanKind int
+
+const (
+	isPlain  spanKind = iota
+	isTable           // entries to be mended, kept
+	isBitmap          // of the pages in a kdump-compressed dump, counted as it passes
+	isBehind          // page descriptors and page data, while the count is not known
+	isDescs           // page descriptors
+)
+
+// entryAt returns where the entry begins that has the byte at off.
+func (p span) entryAt(off int64) int64 { return p.src + (off-p.src)/p.entry*p.entry }
+
+func (p span) sameAs(q span) bool {
+	return p.src == q.src && p.end == q.end && p.dst == q.dst && p.what == q.what && p.entry == q.entry
+}
+
+// freshBytes are bytes of the copy that the original has not.
+type freshBytes struct {
+	dst   int64
+	bytes []byte
+}
+
+func (f freshBytes) equal(g freshBytes) bool { return f.dst == g.dst && bytes.Equal(f.bytes, g.bytes) }
+
+// spansOf returns a layout of c as spans, sorted, and what is new in it.
+func spansOf(c Core, l *Layout) (spans []span, fresh []freshBytes) {
+	k, _ := c.(*KDump)
+	at := int64(0)
+	for _, p := range l.pieces {
+		s := span{src: p.src, end: p.src + p.n, dst: at, entry: p.entry, mend: p.mend}
+		switch {
+		case p.later != nil:
+			s = span{src: k.descOff(), end: endless, dst: k.descOff() + l.Shift, what: isBehind}
+		case p.n == 0:
+			fresh = append(fresh, freshBytes{at, slices.Concat(p.lit, make([]byte, p.zero))})
+		case p.mend == nil:
+		case k != nil && p.src >= k.bitmapOff():
+			s.what, s.entry, s.mend = isBitmap, 0, nil
+		default:
+			s.what = isTable
+		}
+		if s.end > s.src {
+			spans = append(spans, s)
+		}
+		at += p.size()
+	}
+	return spans, fresh
+}
+
+// clip cuts spans at offset size, and tables before an entry that it would cut:
+// that one is none.
+func clip(spans []span, size int64) []span {
+	var out []span
+	add := func(s span) {
+		n := len(out) - 1
+		switch {
+		case s.end <= s.src:
+		case n >= 0 && s.what == isPlain && out[n].what == isPlain && out[n].end == s.src && out[n].dst-out[n].src == s.dst-s.src:
+			out[n].end = s.end
+		default:
+			out = append(out, s)
+		}
+	}
+	for _, s := range spans {
+		if s.src >= size {
+			break
+		}
+		rest := s
+		s.end = min(s.end, size)
+		if s.what == isTable {
+			s.end = s.src + (s.end-s.src)/s.entry*s.entry
+		}
+		add(s)
+		add(span{src: s.end, end: min(rest.end, size), dst: s.dst + s.end - s.src})
+	}
+	return out
+}
+
+// A bitStream counts the pages of a kdump-compressed dump as their bitmap
+// passes.
+type bitStream struct {
+	next  int64 // where the bitmap goes on
+	pages uint64
+	done  bool // page descriptors or data have come
+}
+
+// count counts in the bytes b of the bitmap, which belong at off.
+func (s *flatStream) count(p span, off int64, b []byte) error {
+	if s.bits.done || off < s.bits.next {
+		return errors.Errorf("the bitmap at offset %#x of the plain form comes behind page descriptors, or out of order: use a file", off)
+	}
+	s.bits.next = off + int64(len(b))
+	c := s.c.(*KDump)
+	first := uint64(off-p.src) * 8
+	from, end := max(c.StartPFN, first), min(c.EndPFN, first+uint64(len(b))*8)
+	if from < end {
+		s.bits.pages += countBits(b, from-first, end-first)
+	}
+	return nil
+}
+
+// fixDescs cuts span i, which is behind the bitmaps, into page descriptors and
+// page data.
+func (s *flatStream) fixDescs(i int) {
+	c := s.c.(*KDump)
+	s.bits.done = true
+	p := s.spans[i]
+	table := span{src: p.src, end: p.src + int64(s.bits.pages)*descSize, dst: p.dst, what: isDescs, entry: descSize}
+	m := &kdumpMove{end: s.c.NotesOff() + s.c.Notes().Size, shift: s.l.Shift}
+	table.mend = func(b []byte) { c.Order.PutUint64(b, m.moved(c.Order.Uint64(b))) }
+	data := span{src: table.end, end: p.end, dst: table.dst + table.end - table.src}
+	s.spans = append(s.spans[:i], table, data)
+	s.descs = descStream{}
+}
+
+// maxCutDescs bounds the page descriptors of which only a part has come.
+const maxCutDescs = 1 << 16
+
+// A descStream has the page descriptors of which only a part has come: records
+// of makedumpfile end anywhere.
+type descStream map[int64]*cutDesc
+
+type cutDesc struct {
+	b    [descSize]byte
+	have uint32 // a bit for each byte
+}
+
+// mendDescs takes bytes of the page descriptors, and passes on those that are
+// whole by now.
+func (s *flatStream) mendDescs(p span, off int64, b []byte) error {
+	var out []byte
+	start := int64(-1) // of what is in out
+	for len(b) > 0 {
+		at := p.entryAt(off)
+		n := min(int64(len(b)), at+descSize-off)
+		e := b[:n]
+		if n < descSize {
+			var err error
+			if e, err = s.descs.add(at, off-at, e); err != nil {
+				return err
+			}
+		}
+		if len(e) == descSize {
+			if start < 0 {
+				start = at
+			}
+			out = append(out, e...)
+			p.mend(out[len(out)-descSize:])
+		}
+		off, b = off+n, b[n:]
+	}
+	if start < 0 {
+		return nil
+	}
+	return s.write(p.dst+start-p.src, out)
+}
+
+// add takes bytes b of the descriptor at offset at, from its byte i on, and
+// returns it if it is whole.
+func (d descStream) add(at, i int64, b []byte) ([]byte, error) {
+	e := d[at]
+	if e == nil {
+		if len(d) == maxCutDescs {
+			return nil, errors.Errorf("more than %d page descriptors in parts: use a file", maxCutDescs)
+		}
+		e = &cutDesc{}
+		d[at] = e
+	}
+	copy(e.b[i:], b)
+	e.have |= (1<<len(b) - 1) << i
+	if e.have != 1<<descSize-1 {
+		return nil, nil
+	}
+	delete(d, at)
+	return e.b[:], nil
+}
+
+// finish makes sure that no descriptor is left in part.
+func (d descStream) finish() error {
+	for at := range d {
+		return formatErr(at, "page descriptor", "a part of it in the records, or one that comes again", "all of it: use a file")
+	}
+	return nil
+}
