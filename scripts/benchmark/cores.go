@@ -146,3 +146,28 @@ func loads(path string) ([]elf.ProgHeader, error) {
 	}
 	return ps, nil
 }
+
+// plant writes the note in the file blob, in whole pages, over where the last
+// PT_LOAD of the core ends.
+func plant(path, blob string) error {
+	note, err := os.ReadFile(blob)
+	if err != nil {
+		return errors.WithStack(err)
+	}
+	loads, err := loads(path)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return errors.WithStack(err)
+	}
+	defer f.Close()
+	last := loads[len(loads)-1]
+	pages := uint64(len(note)+blockSize-1) / blockSize * blockSize
+	if pages > last.Filesz {
+		return errors.Errorf("%s: %d bytes in the last PT_LOAD, too few for the note", path, last.Filesz)
+	}
+	_, err = f.WriteAt(note, int64(last.Off+last.Filesz-pages))
+	return errors.WithStack(err)
+}

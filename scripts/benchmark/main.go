@@ -1,16 +1,18 @@
 // Benchmark measures vmcsnote in a directory of one file system, in ratios to
-// what else moves the same bytes there (cp, dd, cat) or to itself on a larger
-// core. scripts/bench builds and runs it:
+// what else moves the same bytes there (cp, dd, cat), to what else reads the
+// same pages, or to itself on a larger core. scripts/bench builds and runs it:
 //
 //	scripts/bench --dir /var/tmp --runs 15
 //
-// Absolute times depend on the machine and are not printed. The two sides of a
+// Absolute times depend on the machine and are not printed, but for CPU times
+// that are bounded on any. The two sides of a
 // ratio run by turns, with the page cache warm and nothing left to write back,
 // and the median of the pairwise ratios counts.
 //
 // The cores are the headers of real ones around memory that is a hole, or that
 // is filled like that of the real core (cores.go). They come from a directory
-// that scripts/bench fills, unpacked by a program of its own: what the kernel
+// that scripts/bench fills, unpacked by a program of its own, as the pages of
+// large dumps are made by one (pages): what the kernel
 // reports as a process's peak memory is at least that of the process that
 // started it, so this one stays small.
 package main
@@ -91,6 +93,10 @@ func run(ctx context.Context, dir, made, only string, runs int) (bool, error) {
 		{"in place by evict", b.evict},
 		{"-o", b.copies},
 		{"stream", b.streams},
+		{"in place by end, kdump", b.kdumpInPlace},
+		{"--search, ELF", b.searchELF},
+		{"--search, zlib", func() error { return b.searchKDump("zlib") }},
+		{"--search, zstd", func() error { return b.searchKDump("zstd") }},
 		{"XFS", func() error { return b.clones("XFS", "mkfs.xfs", "-q", "-m", "reflink=1") }},
 		{"btrfs", func() error { return b.clones("btrfs", "mkfs.btrfs", "-q") }},
 		{"65,801 program headers", b.manyHeaders},

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/pkg/errors"
+)
+
+const (
+	// maxCPU bounds the CPU time of a change in place, in ms; and maxCPUTiB that
+	// on a machine of 1 TiB, whose bitmap of 32 MiB is read to make sure that the
+	// dump is complete.
+	maxCPU    = 10
+	maxCPUTiB = 30
+	// smallDump is a real dump of 512 MiB of memory, filtered to 21,674 pages.
+	smallDump = "deb-t1.kdump-zstd"
+	// The large dump has a million pages, a run here and there in 1 TiB of memory.
+	largePages, largeHole = 1 << 20, 65280
+)
+
+// kdumpInPlace takes the CPU time of moving the notes of a kdump-compressed
+// dump to the end of the file: headers, bitmap, the last descriptors and notes
+// are all there is to read, whatever the size.
+func (b *bench) kdumpInPlace() error {
+	const kernel = "deb-t1"
+	const mode = "in place by end, kdump"
+	if err := b.makeDump("raw", largePages, largeHole, "large"); err != nil {
+		return err
+	}
+	for _, dump := range []struct {
+		name, path string
+		max        int
+	}{
+		{"21,674 pages", filepath.Join(b.made, smallDump), maxCPU},
+		{"1,048,576 pages of 1 TiB", b.path("large"), maxCPUTiB},
+	} {
+		ms := make([]float64, b.runs)
+		for i := range ms {
+			if err := b.fresh(dump.path, b.path("core")); err != nil {
+				return err
+			}
+			c := b.tool(kernel, b.path("core"), "--placement", "end")
+			if _, err := pipeline(c); err != nil {
+				return err
+			}
+			b.peaks.note(mode, maxPeak, c)
+			ms[i] = 1000 * (c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Seconds()
+		}
+		r := ratioOf(ms)
+		figure := fmt.Sprintf("%.1f ms [%.1f, %.1f]", r.median, r.low, r.high)
+		b.table.add(mode+", "+dump.name+": CPU time", figure, fmt.Sprintf("≤ %d ms", dump.max), r.median <= float64(dump.max))
+	}
+	return b.remove("large", "core")
+}
+
+// makeDump makes a dump with that many pages, with holes between runs of them,
+// which has the headers of the small one and the note of its kernel.
+func (b *bench) makeDump(method string, pages, hole int, name string) error {
+	_, err := b.exec(filepath.Join(b.made, "pages"), "make", method, fmt.Sprint(pages), fmt.Sprint(hole),
+		filepath.Join(b.made, smallDump), filepath.Join(b.made, "deb-t1.blob"), b.path(name))
+	return errors.Wrap(err, "make a dump")
+}

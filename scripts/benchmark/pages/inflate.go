@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bytes"
+	"compress/zlib"
+	"io"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/pkg/errors"
+)
+
+const (
+	maxWorkers = 8   // vmcsnote's
+	atOnce     = 256 // pages that a worker takes at a time
+)
+
+// load reads all pages of a dump that make made, compressed as they are, into
+// memory.
+func load(path string) (dump, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, errors.WithStack(err)
+	}
+	if len(b) < maxMapnr64 {
+		return nil, errors.Errorf("%d bytes are no dump", len(b))
+	}
+	blocks := 1 + int(little.Uint32(b[subHdrBlocks:])) + int(little.Uint32(b[bitmapBlocks:]))
+	if blocks*blockSize+descSize > len(b) {
+		return nil, errors.Errorf("descriptors at block %d, behind the end", blocks)
+	}
+	var d dump
+	for at, end := blocks*blockSize, len(b); at+descSize <= end; at += descSize {
+		off, size := int(little.Uint64(b[at:])), int(little.Uint32(b[at+8:]))
+		if off < at || off > len(b) || size > len(b)-off {
+			return nil, errors.Errorf("page data at %#x, behind the end", off)
+		}
+		if len(d) == 0 {
+			end = off // the data of the first page begins behind the last descriptor
+		}
+		d = append(d, page{b[off : off+size], little.Uint32(b[at+12:])})
+	}
+	return d, nil
+}
+
+// A dump is the pages of a dump.
+type dump []page
+
+// inflate inflates all pages, by as many workers as vmcsnote has and with its
+// decompressors, and returns how long it took. Nothing is done with them.
+func (d dump) inflate() (time.Duration, error) {
+	var (
+		next   atomic.Int64
+		wg     sync.WaitGroup
+		failed atomic.Pointer[error]
+	)
+	start := time.Now()
+	for range min(runtime.GOMAXPROCS(0), maxWorkers) {
+		wg.Go(func() {
+			var c codec
+			for {
+				first := int(next.Add(atOnce)) - atOnce
+				if first >= len(d) {
+					return
+				}
+				for _, p := range d[first:min(first+atOnce, len(d))] {
+					if err := c.inflate(p); err != nil {
+						failed.Store(&err)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(start)
+	if err := failed.Load(); err != nil {
+		return 0, *err
+	}
+	return took, nil
+}
+
+// A codec inflates pages one at a time.
+type codec struct {
+	out  [blockSize]byte
+	src  bytes.Reader
+	zlib io.ReadCloser
+	zstd *zstd.Decoder
+}
+
+func (c *codec) inflate(p page) (err error) {
+	switch p.flags {
+	case flagZlib:
+		c.src.Reset(p.data)
+		if c.zlib == nil {
+			c.zlib, err = zlib.NewReader(&c.src)
+		} else {
+			err = c.zlib.(zlib.Resetter).Reset(&c.src, nil)
+		}
+		if err == nil {
+			_, err = io.ReadFull(c.zlib, c.out[:])
+		}
+		if err == nil {
+			_, err = io.Copy(io.Discard, c.zlib) // to the checksum
+		}
+	case flagZstd:
+		if c.zstd == nil {
+			c.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+		}
+		if err == nil {
+			_, err = c.zstd.DecodeAll(p.data, c.out[:0])
+		}
+	default:
+		copy(c.out[:], p.data)
+	}
+	return errors.WithStack(err)
+}

@@ -1,0 +1,58 @@
+// Pages makes kdump-compressed dumps to measure vmcsnote on, and inflates their
+// pages and nothing else, for vmcsnote to be compared with:
+//
+//	pages make raw|zlib|zstd N HOLE HEAD BLOB OUT
+//	pages inflate DUMP
+//
+// It is a program of its own because it takes memory: what the kernel reports
+// as a process's peak memory is at least that of the process that started it.
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	"github.com/pkg/errors"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "pages: error: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	switch {
+	case len(args) == 7 && args[0] == "make":
+		n, err := strconv.ParseInt(args[2], 10, 32)
+		if err != nil {
+			return errors.WithStack(err)
+		}
+		hole, err := strconv.ParseInt(args[3], 10, 32)
+		if err != nil {
+			return errors.WithStack(err)
+		}
+		s := spec{method: args[1], pages: n, hole: hole}
+		if s.head, err = os.ReadFile(args[4]); err != nil {
+			return errors.WithStack(err)
+		}
+		if s.note, err = os.ReadFile(args[5]); err != nil {
+			return errors.WithStack(err)
+		}
+		return s.make(args[6])
+	case len(args) == 2 && args[0] == "inflate":
+		d, err := load(args[1])
+		if err != nil {
+			return errors.Wrap(err, args[1])
+		}
+		took, err := d.inflate()
+		if err != nil {
+			return errors.Wrap(err, args[1])
+		}
+		_, err = fmt.Println(took)
+		return errors.WithStack(err)
+	}
+	return errors.New("usage: pages make raw|zlib|zstd N HOLE HEAD BLOB OUT, or pages inflate DUMP")
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pkg/errors"
+)
+
+const (
+	// maxSearch bounds the peak memory of a search, in bytes.
+	maxSearch = 64 << 20
+	// What is searched in a kdump-compressed dump: 400 MiB, in runs of 1 MiB
+	// (pages has runs of 256 pages) with holes of a quarter of that.
+	searchPages, searchRun, searchHole = 100 << 10, 256, 64
+)
+
+// search looks for the note in the memory of a core, and changes nothing.
+func (b *bench) search(mode, core string) (time.Duration, error) {
+	c := b.command(filepath.Join(b.made, "vmcsnote"), "inject", "--search", "--dry-run", core)
+	took, err := pipeline(c)
+	b.peaks.note(mode, maxSearch, c)
+	return took, err
+}
+
+// searchELF compares searching with cat, which reads the same bytes and looks
+// at none. No block of the core is a hole, and the note is where its memory ends.
+func (b *bench) searchELF() error {
+	const kernel = "deb-t1"
+	core := b.path("dense")
+	if _, err := b.exec("cp", b.path(kernel+thin), core); err != nil {
+		return err
+	}
+	if err := fill(core, 1); err != nil {
+		return err
+	}
+	if err := plant(core, filepath.Join(b.made, kernel+".blob")); err != nil {
+		return err
+	}
+	cat := func() (time.Duration, error) { return b.exec("cat", core) }
+	search := func() (time.Duration, error) { return b.search("--search, ELF", core) }
+	r, err := pairs(b.runs, cat, search)
+	if err != nil {
+		return err
+	}
+	b.table.ratioAtLeast("throughput of --search, ELF / cat >/dev/null", r, 0.7)
+	return b.remove("dense")
+}
+
+// searchKDump compares searching a dump whose pages are compressed by that
+// method with a program that has these pages in memory and inflates them, by
+// as many workers, and with libkdumpfile, which reads them one by one.
+func (b *bench) searchKDump(method string) error {
+	mode := "--search, " + method
+	dump := b.path(method)
+	if err := b.makeDump(method, searchPages, searchHole, method); err != nil {
+		return err
+	}
+	search := func() (time.Duration, error) { return b.search(mode, dump) }
+	inflate := func() (time.Duration, error) { return b.measures(filepath.Join(b.made, "pages"), "inflate", dump) }
+	r, err := pairs(min(b.runs, 7), inflate, search)
+	if err != nil {
+		return err
+	}
+	b.table.ratioAtLeast("throughput of "+mode+" / inflating alone", r, 0.8)
+
+	name := "throughput of " + mode + " / libkdumpfile"
+	python, found := b.drgn()
+	if !found {
+		b.table.skip(name, "drgn is not installed")
+		return b.remove(method)
+	}
+	drgn := func() (time.Duration, error) { return b.measures(python, "-c", drgnReads, dump) }
+	if r, err = pairs(min(b.runs, 3), drgn, search); err != nil {
+		return err
+	}
+	b.table.ratioAtLeast(name, r, 1)
+	return b.remove(method)
+}
+
+// measures runs a command that prints how long it took for what is compared,
+// its start left out.
+func (b *bench) measures(name string, args ...string) (time.Duration, error) {
+	var out bytes.Buffer
+	c := b.command(name, args...)
+	c.Stdout = &out
+	if _, err := pipeline(c); err != nil {
+		return 0, err
+	}
+	took, err := time.ParseDuration(strings.TrimSpace(out.String()))
+	return took, errors.Wrap(err, name)
+}
+
+// drgnReads reads the pages of the dump that searchKDump made.
+var drgnReads = fmt.Sprintf(`
+import drgn, sys, time
+program = drgn.Program()
+program.set_core_dump(sys.argv[1])
+start = time.monotonic()
+for i in range(0, %[1]d, %[2]d):
+    program.read((i + i // %[2]d * %[3]d) * 4096, %[2]d * 4096, True)
+print("%%fs" %% (time.monotonic() - start))
+`, searchPages, searchRun, searchHole)
+
+// drgn returns a Python that has drgn, through which libkdumpfile reads.
+func (b *bench) drgn() (python string, found bool) {
+	// A python3 that comes first in PATH may lack what the distribution's has.
+	for _, name := range []string{"python3", "/usr/bin/python3"} {
+		if path, err := exec.LookPath(name); err == nil && b.command(path, "-c", "import drgn").Run() == nil {
+			return path, true
+		}
+	}
+	return "", false
+}
