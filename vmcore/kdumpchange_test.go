@@ -373,3 +373,32 @@ func TestKDumpPlacement(t *testing.T) {
 		})
 	}
 }
+
+// TestKDumpWholeGuess: the number of descriptors is guessed, to spare reading
+// the bitmap. A guess that is wrong must not let a dump that is cut off pass,
+// nor keep one that is whole from being changed.
+func TestKDumpWholeGuess(t *testing.T) {
+	for _, name := range []string{"cloud-c1.kdump-zlib", "cloud-c1.kdump-lzo", "cloud-c1.kdump-snappy", "cloud-c1.kdump-zstd", "deb-t1.kdump-lzo", "deb-t1.kdump-zstd"} {
+		t.Run(name, func(t *testing.T) {
+			whole := kdumpFile(t, name)
+			c := openKDump(t, whole)
+			if n, ok := c.guessPages(); !ok || n != c.index().pages() {
+				t.Errorf("%d descriptors guessed (%v), there are %d", n, ok, c.index().pages())
+			}
+			for _, cut := range []int{1, 100, 5000, len(whole) / 2} {
+				if err := openKDump(t, whole[:len(whole)-cut]).checkWhole(); !errors.Is(err, ErrNoPlace) {
+					t.Errorf("%d bytes cut off: %v", cut, err)
+				}
+			}
+			// The first page's data, elsewhere.
+			for _, more := range []uint64{1, descSize, 1000 * descSize} {
+				odd := bytes.Clone(whole)
+				at := c.descOff()
+				c.Order.PutUint64(odd[at:], c.Order.Uint64(odd[at:])+more)
+				if err := openKDump(t, odd).checkWhole(); err != nil {
+					t.Errorf("first descriptor off by %d: %v", more, err)
+				}
+			}
+		})
+	}
+}

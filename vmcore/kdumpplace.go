@@ -107,11 +107,41 @@ func (c *KDump) planEnd(sp elfnote.Splice) (*InPlace, error) {
 // the file ends: it would then be read out of the notes. Page data lies in the
 // order of descriptors, so the last ones tell.
 func (c *KDump) checkWhole() error {
+	if n, ok := c.guessPages(); ok && c.checkLast(n) == nil {
+		return nil
+	}
 	x := c.index()
-	n := x.pages()
-	if x.err != nil || c.held(x) < n {
+	if x.err != nil || c.held(x) < x.pages() {
 		return errors.Wrapf(ErrNoPlace, "the file is truncated: %#x bytes end before the page data", c.Size)
 	}
+	return c.checkLast(x.pages())
+}
+
+// guessPages takes the number of descriptors from where the first leads, for
+// the bitmap that has it is 32 MiB to be read for each TiB of memory: writers
+// put page data directly behind the descriptors, makedumpfile and QEMU with a
+// page of zeros before it, for all pages that are zero. A page's size being no
+// multiple of a descriptor's, no two counts are possible. Too large a guess
+// takes page data for descriptors, which checkLast finds out; too small a one
+// would take a first descriptor that leads into the descriptors themselves.
+func (c *KDump) guessPages() (n uint64, ok bool) {
+	b := make([]byte, descSize)
+	if c.read(b, c.descOff()) != nil {
+		return 0, false
+	}
+	off, descs := c.desc(b).data.off, uint64(c.descOff())
+	if off <= descs || off > uint64(c.Size) {
+		return 0, false
+	}
+	size := off - descs
+	if size%descSize != 0 && size > uint64(c.BlockSize) {
+		size -= uint64(c.BlockSize)
+	}
+	return size / descSize, size%descSize == 0
+}
+
+// checkLast looks at the last of n descriptors.
+func (c *KDump) checkLast(n uint64) error {
 	r := c.pages.get(c)
 	defer c.pages.put(r)
 	for i := n - min(n, lastDescs); i < n; i++ {
@@ -126,7 +156,7 @@ func (c *KDump) checkWhole() error {
 	return nil
 }
 
-// lastDescs is how many descriptors checkWhole looks at.
+// lastDescs is how many descriptors checkLast looks at.
 const lastDescs = 4096
 
 // planTail plans a change at the end of the notes.
