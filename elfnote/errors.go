@@ -10,6 +10,7 @@ type FormatError struct {
 	Want  string
 }
 
+// Error names the field, the offset, what was found and what was expected.
 func (e *FormatError) Error() string {
 	return fmt.Sprintf("%s at offset %#x: found %s, expected %s", e.What, e.Off, e.Found, e.Want)
 }

@@ -43,6 +43,7 @@ func newError(device, op string, addr uint64, err error) *Error {
 	return &Error{Device: device, Addr: addr, Op: op, Err: err}
 }
 
+// Error names the device, the operation, the address and the errno.
 func (e *Error) Error() string {
 	text := e.Device + ": " + e.Op
 	if e.Op == opRead || e.Op == opMmap {

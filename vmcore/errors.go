@@ -39,6 +39,7 @@ type FormatError struct {
 	Err   error // a sentinel, where one fits
 }
 
+// Error names the field, the offset, what was found and what was expected.
 func (e *FormatError) Error() string {
 	return fmt.Sprintf("%s at offset %#x: found %s, expected %s", e.What, e.Off, e.Found, e.Want)
 }

@@ -36,6 +36,7 @@ const (
 	OpSync    Op = "sync"
 )
 
+// String is the line that --dry-run prints.
 func (s Step) String() string {
 	switch s.Op {
 	case OpSync:

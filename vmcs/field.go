@@ -59,6 +59,7 @@ const (
 	Host                 // host state
 )
 
+// String names the kind as the SDM does.
 func (k Kind) String() string {
 	return [...]string{"control", "exit-info", "guest", "host"}[k&3]
 }
@@ -72,6 +73,7 @@ type Field struct {
 	Name string
 }
 
+// String returns the name.
 func (f Field) String() string { return f.Name }
 
 // fieldTable holds layouts/fields.tsv and layouts/fields_extra.tsv.

@@ -25,6 +25,7 @@ const (
 
 var formNames = [...]string{"", "cells", "offsets", "records", "directory", "built-in"}
 
+// String names the form.
 func (f Form) String() string { return formNames[f] }
 
 // Layout says where the fields of a VMCS lie in its page.

@@ -26,6 +26,7 @@ const (
 
 var rightsNames = [...]string{"unknown", "plain", "rotated", "packed"}
 
+// String names the way of storing.
 func (r AccessRights) String() string { return rightsNames[r&3] }
 
 // Width is the bytes that one segment's access rights take in the page.
