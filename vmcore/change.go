@@ -97,12 +97,12 @@ func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (*Plan, error) {
 		refused = append(refused, fmt.Sprintf("%s: %s", pl, strings.TrimSuffix(err.Error(), ": "+ErrNoPlace.Error())))
 	}
 	if refused == nil {
-		refused = refusals{fmt.Sprintf("%s: taking the note out shifts memory back, which only clone, copy and slack can do without", opt.Placement)}
+		refused = refusals{fmt.Sprintf("%s: no segment has to move for a note to be taken out", opt.Placement)}
 	}
 	return nil, refused
 }
 
-// Refusals are why each placement would not do.
+// refusals are why each placement would not do.
 type refusals []string
 
 func (r refusals) Error() string { return ErrNoPlace.Error() + ": " + strings.Join(r, "; ") }

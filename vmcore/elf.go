@@ -72,11 +72,7 @@ func openHeaders(r io.ReaderAt, size int64) (*ELF, error) {
 // read fills b from file offset off. The file's end is [ErrChanged]: whoever
 // calls has looked at the size.
 func (c *ELF) read(b []byte, off int64) error {
-	n, err := c.r.ReadAt(b, off)
-	if n == len(b) {
-		return nil
-	}
-	return errors.Wrapf(noEOF(err), "offset %#x", off+int64(n))
+	return readFull(c.r, b, off)
 }
 
 // Notes implements [Core].

@@ -6,8 +6,6 @@ import (
 	"io"
 	"sync"
 
-	"github.com/pkg/errors"
-
 	"vmcsnote/elfnote"
 )
 
@@ -64,11 +62,7 @@ func OpenKDump(r io.ReaderAt, size int64) (*KDump, error) {
 
 // read fills b from file offset off, which the caller knows to be in the file.
 func (c *KDump) read(b []byte, off int64) error {
-	n, err := c.r.ReadAt(b, off)
-	if n == len(b) {
-		return nil
-	}
-	return errors.Wrapf(noEOF(err), "offset %#x", off+int64(n))
+	return readFull(c.r, b, off)
 }
 
 // Notes implements [Core]. Dumps of header_version below 4 have none.

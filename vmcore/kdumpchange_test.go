@@ -402,3 +402,25 @@ func TestKDumpWholeGuess(t *testing.T) {
 		})
 	}
 }
+
+// TestKDumpCutBeforeZeros: pages of zeros share their data, which lies in front
+// of all other. However many of them come last, a dump that is cut off is.
+func TestKDumpCutBeforeZeros(t *testing.T) {
+	b := bytes.Clone(kdumpFile(t, "deb-t1.kdump-zstd"))
+	c := openKDump(t, b)
+	desc := func(i uint64) []byte { return b[c.descOff()+int64(i)*descSize:][:descSize] }
+	end := uint64(0) // of the data in front of the last two windows
+	for i := range c.index().pages() {
+		if i >= c.index().pages()-2*lastDescs {
+			copy(desc(i), desc(0))
+		}
+		e, _ := c.desc(desc(i)).data.end()
+		end = max(end, e)
+	}
+	if err := openKDump(t, b[:end]).checkWhole(); err != nil {
+		t.Errorf("whole: %v", err)
+	}
+	if err := openKDump(t, b[:end-1]).checkWhole(); !errors.Is(err, ErrNoPlace) {
+		t.Errorf("cut off by a byte: %v", err)
+	}
+}

@@ -140,23 +140,31 @@ func (c *KDump) guessPages() (n uint64, ok bool) {
 	return size / descSize, size%descSize == 0
 }
 
-// checkLast looks at the last of n descriptors.
+// checkLast looks at the last of n descriptors, and at those before as long as
+// all lead to the same data: pages of zeros share theirs, which lies in front.
 func (c *KDump) checkLast(n uint64) error {
 	r := c.pages.get(c)
 	defer c.pages.put(r)
-	for i := n - min(n, lastDescs); i < n; i++ {
-		d, off, err := r.descriptor(i)
-		if err != nil {
-			return err
-		}
-		if d.data.off != 0 && !d.data.within(c.Size) {
-			return errors.Wrapf(ErrNoPlace, "the file is truncated: page descriptor %d at %#x leads to %v, the file has %#x bytes", i, off, d.data, c.Size)
+	shared, first := true, uint64(0)
+	for end := n; end > 0 && shared; end -= min(end, lastDescs) {
+		for i := end - min(end, lastDescs); i < end; i++ {
+			d, off, err := r.descriptor(i)
+			if err != nil {
+				return err
+			}
+			if d.data.off != 0 && !d.data.within(c.Size) {
+				return errors.Wrapf(ErrNoPlace, "the file is truncated: page descriptor %d at %#x leads to %v, the file has %#x bytes", i, off, d.data, c.Size)
+			}
+			if first == 0 {
+				first = d.data.off
+			}
+			shared = shared && d.data.off == first
 		}
 	}
 	return nil
 }
 
-// lastDescs is how many descriptors checkLast looks at.
+// lastDescs is how many descriptors checkLast looks at, at least.
 const lastDescs = 4096
 
 // planTail plans a change at the end of the notes.

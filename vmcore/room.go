@@ -137,6 +137,15 @@ func zeros(r io.ReaderAt, size, off, stop int64, will []byte) (int64, error) {
 	return max(stop-off, 0), nil
 }
 
+// readFull fills b from offset off, where the file is known to go on.
+func readFull(r io.ReaderAt, b []byte, off int64) error {
+	n, err := r.ReadAt(b, off)
+	if n == len(b) {
+		return nil
+	}
+	return errors.Wrapf(noEOF(err), "offset %#x", off+int64(n))
+}
+
 // noEOF says of a file that ended early what that means.
 func noEOF(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
