@@ -134,7 +134,7 @@ func TestPipeline(t *testing.T) {
 	if _, err := pipeline(sh("echo x"), sh("cat"), sh("read a && test $a = x")); err != nil {
 		t.Error(err)
 	}
-	_, err := pipeline(sh("echo x"), sh("echo 'tool: error: no room' >&2; echo 'tool: hint: make some' >&2; exit 3"))
+	_, err := pipeline(sh("echo x"), sh("read a; echo 'tool: error: no room' >&2; echo 'tool: hint: make some' >&2; exit 3"))
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 3 || !strings.Contains(err.Error(), "sh: no room: exit status 3") {
 		t.Errorf("error %v", err)
