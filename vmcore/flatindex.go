@@ -21,7 +21,7 @@ const (
 	// holds, beyond the file's own size: reading zeros takes time, too. Writers
 	// leave out the rest of a block here and there; a dump that could not be
 	// finished, its unused page descriptors: 24 bytes for each page.
-	maxHoles = 4 << 30
+	maxHoles int64 = 4 << 30
 )
 
 // A run is n records of size bytes each, one behind the other both in the
