@@ -11,14 +11,10 @@ import (
 // order of their file names, the caller's own. Their Entries are in order of
 // encoding and without the high halves, which lie 4 bytes into their field.
 func Builtin() []*Layout {
-	files, err := tables.ReadDir("layouts")
-	if err != nil {
-		panic(err)
-	}
 	var layouts []*Layout
-	for _, f := range files {
-		if !strings.HasPrefix(f.Name(), "fields") {
-			layouts = append(layouts, builtin(readTable(f.Name())))
+	for _, f := range tableFiles() {
+		if !strings.HasPrefix(f.name, "fields") {
+			layouts = append(layouts, builtin(f.table()))
 		}
 	}
 	return layouts

@@ -8,8 +8,8 @@ import (
 
 func TestBuiltin(t *testing.T) {
 	layouts := Builtin()
-	if len(layouts) != 16 {
-		t.Errorf("%d layouts, expected 16", len(layouts))
+	if len(layouts) < 16 {
+		t.Errorf("%d layouts, expected 16 or more", len(layouts))
 	}
 	names := make(map[string]bool)
 	rows := 0
@@ -49,8 +49,8 @@ func TestBuiltin(t *testing.T) {
 			}
 		})
 	}
-	if rows != 2375 {
-		t.Errorf("%d rows in all, expected 2375", rows)
+	if rows < 2375 {
+		t.Errorf("%d rows in all, expected 2375 or more", rows)
 	}
 }
 

@@ -1,20 +1,48 @@
 package vmcs
 
 import (
-	"embed"
+	"compress/zlib"
+	_ "embed"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
+	"sync"
 )
 
-// tables are the field table and the published layouts, as text with their
-// sources (layouts/README.md).
+// packed is every table of layouts/ (layouts/README.md), compressed, since as
+// text they would be a fortieth of the program.
 //
-//go:embed layouts/*.tsv
-var tables embed.FS
+//go:generate go run ./layouts
+//go:embed tables.zz
+var packed string
 
-// table is a file of layouts/: rows of cells separated by tabs, and the lines
-// "# KEY VALUE" before them.
+// A tableFile is a file of layouts/ as it stands.
+type tableFile struct{ name, text string }
+
+// tableFiles unpacks the field table and the published layouts, in the order
+// of the files' names.
+var tableFiles = sync.OnceValue(func() (files []tableFile) {
+	z, err := zlib.NewReader(strings.NewReader(packed))
+	if err != nil {
+		panic(err)
+	}
+	all, err := io.ReadAll(z)
+	if err != nil {
+		panic(err)
+	}
+	rest := string(all)
+	for rest != "" {
+		var f tableFile
+		f.name, rest, _ = strings.Cut(rest, "\x00")
+		f.text, rest, _ = strings.Cut(rest, "\x00")
+		files = append(files, f)
+	}
+	return files
+})
+
+// table is what a file of layouts/ says: rows of cells separated by tabs, and
+// the lines "# KEY VALUE" before them.
 type table struct {
 	notes []Fact
 	rows  []row
@@ -32,13 +60,9 @@ func (r row) number(i int) int {
 	return int(n)
 }
 
-// readTable reads layouts/name, which exists.
-func readTable(name string) (t table) {
-	data, err := tables.ReadFile("layouts/" + name)
-	if err != nil {
-		panic(err)
-	}
-	for line := range strings.Lines(string(data)) {
+// table reads the file.
+func (f tableFile) table() (t table) {
+	for line := range strings.Lines(f.text) {
 		line = strings.TrimSuffix(line, "\n")
 		if note, ok := strings.CutPrefix(line, "# "); ok {
 			key, value, _ := strings.Cut(note, " ")
@@ -48,4 +72,14 @@ func readTable(name string) (t table) {
 		}
 	}
 	return t
+}
+
+// readTable reads layouts/name, which exists.
+func readTable(name string) table {
+	for _, f := range tableFiles() {
+		if f.name == name {
+			return f.table()
+		}
+	}
+	panic("vmcs: no table " + name)
 }

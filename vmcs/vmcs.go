@@ -12,6 +12,14 @@
 //     sysfs (ParseDir),
 //   - from the tables of published layouts built into the program (Builtin).
 //
+// Find looks through memory for the pages that are VMCSs: by the revision
+// identifier they begin with, and by what the processor demands of a VMCS
+// before it enters a guest (rules.go) and what the page leads to
+// (evidence.go), since most pages that begin so are none. A VMCS it finds gives
+// its fields as VMREAD would (VMCS.Field), and what they say in words: the
+// guest's mode, its segments, why it was left (ExitReason), the bits of controls
+// (FieldBits).
+//
 // Notes are read out of crash dumps, so a parser here takes what can be
 // believed and says what cannot: trouble with one field drops the field and
 // leaves a line in Layout.Warnings; an error is returned, and no layout, where
