@@ -52,6 +52,8 @@ type Layout struct {
 	// Warnings say, a line each and with the place, what in the source was
 	// dropped or is doubtful. At most a few thousand.
 	Warnings []string
+
+	index *layoutIndex // of Entries, nil where nobody has made one
 }
 
 // Entry is one field's place.

@@ -1,0 +1,121 @@
+package vmcs
+
+import "encoding/binary"
+
+// evidence weighs what the page leads to: page tables that are what they
+// should be, if the dump holds them. A page freed long ago may be as good as
+// ever; what it refers to is gone, though.
+func (j *judge) evidence(t *hostTables) {
+	if link, has := j.Read(encLinkPointer); has && link != ^uint64(0) {
+		j.shadow(t, link)
+	}
+	if v, has := j.Read(encHostCR3); has {
+		if exit, known := j.Read(encExitControls); !known || exit&exitHost64 != 0 {
+			j.hostRoot(t, v)
+		}
+	}
+	if p, has := j.EPTPointer(); has && p != 0 {
+		j.eptRoot(t, p)
+	}
+}
+
+// shadow checks the VMCS that the link pointer leads to.
+func (j *judge) shadow(t *hostTables, link uint64) {
+	c := Check{Name: "VMCS_LINK_POINTER's page", Want: "the same revision identifier", Weight: 2, Fails: Rejected}
+	var b [4]byte
+	if t.read(b[:], link&entryAddr) {
+		id := binary.LittleEndian.Uint32(b[:])
+		c.Value, c.Answer = uint64(id), answer(id&maxRevisionID == j.RevisionID())
+	}
+	j.add(c)
+}
+
+// hostRoot checks the host's page tables. They are those of the process that
+// runs the virtual machine, with the kernel in their upper half. When it has
+// ended they are freed, empty in the lower half or used for something else.
+func (j *judge) hostRoot(t *hostTables, cr3 uint64) {
+	c := Check{Name: "HOST_CR3's page", Want: "page-table entries, reserved bits clear", Weight: 3, Fails: Stale}
+	root := t.root(cr3)
+	user, kernel, sane := 0, 0, true
+	for i := 0; i < len(root); i += 8 {
+		e := binary.LittleEndian.Uint64(root[i:])
+		if e&entryPresent == 0 {
+			continue
+		}
+		if i/8 < half {
+			user++
+		} else {
+			kernel++
+		}
+		sane = sane && e&entryLarge == 0 && e&entryAddr != 0
+	}
+	c.Value, c.Answer = uint64(user+kernel), answer(sane)
+	if user+kernel == 0 { // some dumps have zeros for what they leave out
+		c.Answer = t.gone(t.seen.host)
+	}
+	if j.add(c); c.Answer != Yes {
+		return
+	}
+	t.seen.host = true
+	if rip, _ := j.Read(encHostRIP); rip >= linuxText {
+		j.add(Check{Name: "HOST_CR3's page", Value: uint64(user), Want: "page-table entries for the process, Linux's KVM being the host",
+			Answer: answer(user > 0), Weight: 3, Fails: Stale})
+	}
+	levels := 4
+	if cr4, _ := j.Read(encHostCR4); cr4&cr4LA57 != 0 {
+		levels = 5
+	}
+	// Absent in dumps without page tables, and no proof against a host that
+	// maps memory otherwise.
+	c = Check{Name: "HOST_CR3's page tables", Want: "a mapping of the VMCS's page", Weight: 4, Fails: Live}
+	if base, ok := t.directMap(cr3, j.Addr, levels); ok {
+		c.Value, c.Answer = base+j.Addr, Yes
+	}
+	j.add(c)
+	j.frame(t, cr3, levels)
+}
+
+// frame checks what Linux uses the VMCS's page for. Those of a guest that is
+// a hypervisor lie in a process's memory, and so may copies of VMCSs.
+func (j *judge) frame(t *hostTables, cr3 uint64, levels int) {
+	if t.memMap == nil {
+		return
+	}
+	use := t.memMap.use(t, cr3, j.Addr, levels)
+	c := Check{Name: "struct page of the VMCS", Value: uint64(use), Want: "a page in use", Weight: 4, Fails: Stale}
+	if use != useUnknown {
+		c.Answer = answer(use != useFree)
+	}
+	if j.add(c); c.Answer != Yes {
+		return
+	}
+	// A hypervisor other than KVM may keep VMCSs in its process's memory.
+	c = Check{Name: "struct page of the VMCS", Value: uint64(use), Want: "neither a process's memory nor a file's", Weight: 4, Fails: Live, Answer: answer(use == useKernel)}
+	if t.seen.kernel {
+		c.Fails = Stale
+	}
+	j.add(c)
+	t.seen.kernel = t.seen.kernel || use == useKernel
+}
+
+// eptRoot checks the first of the extended page tables. KVM keeps it for as
+// long as a virtual CPU refers to it, if emptied.
+func (j *judge) eptRoot(t *hostTables, p EPTP) {
+	c := Check{Name: "EPT_POINTER's page", Want: "EPT entries, reserved bits clear", Weight: 3, Fails: Stale}
+	root := t.root(p.Root())
+	present, sane := 0, true
+	for i := 0; i < len(root); i += 8 {
+		if e := binary.LittleEndian.Uint64(root[i:]); e&5 != 0 { // readable or executable
+			present++
+			sane = sane && e&0xf8 == 0 && e&entryAddr != 0
+		}
+	}
+	c.Value, c.Answer = uint64(present), answer(sane)
+	if root == nil {
+		c.Answer = t.gone(t.seen.ept)
+	}
+	if j.add(c); c.Answer == Yes {
+		t.seen.ept = true
+		j.should("EPT_POINTER's page", uint64(present), "an entry or more", present > 0)
+	}
+}

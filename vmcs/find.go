@@ -1,0 +1,337 @@
+package vmcs
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"math"
+	"slices"
+	"sync/atomic"
+
+	"github.com/pkg/errors"
+)
+
+// A Search says what Find looks for. The zero value tries the built-in layouts.
+type Search struct {
+	// Note is the layout in the dump's VMCSINFO note, nil without one. It is
+	// not changed. If it is given, only pages with its revision identifier
+	// count, and the built-in layouts for that one are tried where the note's
+	// fits no page. If its revision identifier is 0 (unknown), every page is
+	// weighed by it.
+	Note *Layout
+	// Nested is for a guest's memory: the VMCSs in it are those of a
+	// hypervisor that runs there, and may have any built-in layout besides
+	// Note, the host's, which some hypervisors pass on.
+	Nested bool
+	// Partial says that the dump is cut off, or of a part of memory: that
+	// something is not in it means nothing then. Without, a VMCS is taken for
+	// stale if its page tables were left out, as makedumpfile leaves out free
+	// pages, while those of other VMCSs are there.
+	Partial bool
+	// VMCOREINFO is the text of the dump's note of that name, if there is one.
+	// By it Linux's own list of pages tells which have been freed.
+	VMCOREINFO string
+	// Explain keeps the checks of every candidate, and rejected ones.
+	Explain bool
+	// Progress, if not nil, is told of every further so many bytes looked at.
+	// It is called from one goroutine, and should be quick.
+	Progress func(bytes uint64)
+}
+
+const (
+	// MaxVMCSs is how many VMCSs Find gives at most, the best ones: more than
+	// any machine runs, and no more than fits into memory.
+	MaxVMCSs = 8192
+	// maxRejected is how many rejected pages are kept for explaining.
+	maxRejected = 256
+	// maxExplained is how many pages that are good keep their checks.
+	maxExplained = 1024
+	// maxVoters is how many pages tell how access rights are stored.
+	maxVoters = 1024
+)
+
+// A Verdict is what is to be thought of a candidate page.
+type Verdict uint8
+
+const (
+	// Rejected: the page is no VMCS, or none by the layout.
+	Rejected Verdict = iota
+	// Shadow: a shadow VMCS, of a virtual CPU whose guest is a hypervisor: what
+	// that reads and writes as its own VMCS without a VM exit. In a guest's
+	// memory (Search.Nested) such a page is Live, being that hypervisor's own.
+	Shadow
+	// Stale: it was a virtual CPU's, but what it leads to is gone; its page
+	// has been freed.
+	Stale
+	// Live: it is a virtual CPU's.
+	Live
+)
+
+var verdictNames = [...]string{"rejected", "shadow", "stale", "live"}
+
+// String names the verdict.
+func (v Verdict) String() string { return verdictNames[v] }
+
+// A Candidate is a page that begins with a revision identifier that a layout
+// has, and what is to be thought of it.
+type Candidate struct {
+	VMCS
+	Verdict Verdict
+	// Score is the weight of all checks answered yes, less that of those
+	// answered no.
+	Score int
+	// Checks are all of them, with Search.Explain, for the best 1024 pages.
+	Checks []Check
+}
+
+// A Trial is what came of a layout.
+type Trial struct {
+	Layout *Layout
+	// Matched pages began with its revision identifier; Live and Stale are
+	// how many VMCSs it made of them, with Score points for the live ones.
+	Matched, Live, Stale, Score int
+}
+
+// A Result is what Find found.
+type Result struct {
+	// Layout is the one taken, a copy that says how access rights are
+	// stored; nil where no VMCS was found.
+	Layout *Layout
+	// Trials are the layouts with pages to try them on, the one taken first,
+	// the others by what they scored. Where the second scored as much as the
+	// first, which one is right cannot be told: see Ambiguous.
+	Trials []Trial
+	// VMCSs are the live ones, in order of address.
+	VMCSs []*Candidate
+	// Others are stale and shadow VMCSs and, with Search.Explain, the first
+	// 256 of the rejected pages; in order of address.
+	Others []*Candidate
+	// Dropped is how many VMCSs beyond MaxVMCSs were left out.
+	Dropped int
+	// Pages is how many were looked at, Matched how many of them began with
+	// a revision identifier that was looked for, Lost how many could not be
+	// read: ReadError tells why the first could not.
+	Pages, Matched, Lost uint64
+	ReadError            error
+	// Strangers are revision identifiers that no layout has, of pages that
+	// look like VMCSs nevertheless, those of most pages first. Not with a note.
+	Strangers []Stranger
+}
+
+// Ambiguous gives the layouts that fit the pages as well as the one taken.
+func (r *Result) Ambiguous() (others []*Layout) {
+	for _, t := range r.Trials[min(1, len(r.Trials)):] {
+		if r.Layout != nil && r.Layout.Form == FormBuiltin && t.Live > 0 && t.Score >= r.Trials[0].Score {
+			others = append(others, t.Layout)
+		}
+	}
+	return others
+}
+
+// Find looks for VMCSs in all memory of the ranges, which it reads once, several
+// workers at a time. A page that begins with a revision identifier is weighed
+// by every layout for it; the note's layout is taken if any page passes by it,
+// else the layout that scores most over all pages.
+//
+// Where there are no VMCSs the result has none, without an error. An error is
+// for a context that ends, and for memory of which no page could be read.
+// Memory needed is bounded, some 50 MiB in the worst case, whatever the dump
+// holds.
+func Find(ctx context.Context, r Reader, ranges Ranges, s Search) (*Result, error) {
+	f := newFinder(r, s)
+	scan := scan{r: r, look: f.look}
+	if err := scan.run(ctx, ranges, s.Progress); err != nil {
+		return nil, errors.Wrap(err, "search for VMCSs")
+	}
+	if scan.pages == 0 && scan.lost > 0 {
+		return nil, errors.Wrap(scan.err, "search for VMCSs")
+	}
+	res := &Result{Pages: scan.pages, Matched: f.matched.Load(), Lost: scan.lost, ReadError: scan.err, Strangers: f.strangers.ids}
+	for _, p := range f.plans {
+		p.tables = hostTables{r: r, memMap: newMemMap(s.VMCOREINFO), complete: !s.Partial && !s.Nested && scan.lost == 0}
+	}
+	return res, f.choose(ctx, res)
+}
+
+// A finder holds what is common to the workers.
+type finder struct {
+	Search
+	r         Reader
+	plans     []*plan
+	byID      map[uint32][]*plan
+	matched   atomic.Uint64
+	rejected  shortlist // pages that fail by all layouts, those at the lowest addresses
+	strangers strangers
+}
+
+// A plan is a layout to try, and the pages that look good by it.
+type plan struct {
+	layout  *Layout
+	any     bool // every revision identifier
+	matched atomic.Int64
+	good    shortlist
+	tables  hostTables
+}
+
+func newFinder(r Reader, s Search) *finder {
+	f := &finder{Search: s, r: r, byID: make(map[uint32][]*plan)}
+	f.rejected.max = maxRejected
+	var layouts []*Layout
+	if s.Note != nil {
+		layouts = append(layouts, s.Note)
+	}
+	switch {
+	case s.Note == nil || s.Nested:
+		layouts = append(layouts, Builtin()...)
+	case s.Note.RevisionID != 0:
+		layouts = append(layouts, BuiltinFor(s.Note.RevisionID)...)
+	}
+	for _, l := range layouts {
+		p := &plan{layout: l.clone(), any: l.RevisionID == 0}
+		p.good.max = MaxVMCSs
+		f.plans = append(f.plans, p)
+		f.byID[l.RevisionID] = append(f.byID[l.RevisionID], p)
+		if s.Note == nil || s.Nested { // else there is one revision identifier
+			for _, id := range l.OtherIDs {
+				f.byID[id] = append(f.byID[id], p)
+			}
+		}
+	}
+	return f
+}
+
+// look takes a first look at a page.
+func (f *finder) look(addr uint64, page []byte) {
+	id := binary.LittleEndian.Uint32(page)
+	plans := f.byID[id&maxRevisionID]
+	if len(plans) == 0 && f.Note != nil && f.Note.RevisionID == 0 {
+		plans = f.plans[:1]
+	}
+	if len(plans) == 0 {
+		if f.Note == nil {
+			f.strangers.look(page)
+		}
+		return
+	}
+	f.matched.Add(1)
+	good := false
+	for _, p := range plans {
+		p.matched.Add(1)
+		j := judge{VMCS: &VMCS{addr, page, p.layout}, verdict: Live}
+		if j.page(); j.settle() != Rejected {
+			p.good.add(addr, j.won-j.lost)
+			good = true
+		}
+	}
+	if !good && f.Explain {
+		f.rejected.add(addr, 0)
+	}
+}
+
+// choose weighs the good pages with all that they lead to, and takes a layout.
+func (f *finder) choose(ctx context.Context, res *Result) error {
+	var best *plan
+	var bestRank int
+	for i, p := range f.plans {
+		p.settleRights(f.r)
+		t, err := f.try(ctx, p, nil)
+		if err != nil {
+			return err
+		}
+		if t.Matched == 0 {
+			continue
+		}
+		rank := t.Score<<1 | min(t.Stale, 1) // of nothing but stale ones, one that finds them
+		if i == 0 && f.Note != nil && rank > 0 {
+			rank = math.MaxInt
+		}
+		if rank > bestRank {
+			best, bestRank = p, rank
+		}
+		res.add(t)
+	}
+	if best != nil {
+		taken, err := f.try(ctx, best, res)
+		if err != nil {
+			return err
+		}
+		res.Layout, res.Dropped = best.layout, best.good.dropped
+		i := slices.IndexFunc(res.Trials, func(t Trial) bool { return t.Layout == best.layout })
+		copy(res.Trials[1:], res.Trials[:i])
+		res.Trials[0] = taken
+	}
+	if f.Explain {
+		f.explain(res, best)
+	}
+	slices.SortFunc(res.VMCSs, byAddr)
+	slices.SortFunc(res.Others, byAddr)
+	return nil
+}
+
+// add takes a trial, behind those with as many points or more.
+func (r *Result) add(t Trial) {
+	i := len(r.Trials)
+	for i > 0 && r.Trials[i-1].Score < t.Score {
+		i--
+	}
+	r.Trials = slices.Insert(r.Trials, i, t)
+}
+
+func byAddr(a, b *Candidate) int { return cmp.Compare(a.Addr, b.Addr) }
+
+// try weighs p's good pages, and keeps them in res if that is not nil. The
+// second time it knows which page tables the dump holds at all.
+func (f *finder) try(ctx context.Context, p *plan, res *Result) (Trial, error) {
+	t := Trial{Layout: p.layout, Matched: int(p.matched.Load())}
+	var shadows []uint64
+	page := make([]byte, PageSize)
+	for i, addr := range p.good.addrs() {
+		if ctx.Err() != nil {
+			return t, errors.Wrap(context.Cause(ctx), "search for VMCSs")
+		}
+		c, err := f.weigh(p, addr, page, f.Explain && i < maxExplained)
+		if err != nil {
+			continue // it could be read a moment ago: the dump changes
+		}
+		switch c.Verdict {
+		case Live:
+			t.Live++
+			t.Score += c.Score
+		case Stale:
+			t.Stale++
+		}
+		if res == nil {
+			continue
+		}
+		if c.Verdict == Live {
+			res.VMCSs = append(res.VMCSs, c)
+		} else if c.Verdict != Rejected || f.Explain {
+			res.Others = append(res.Others, c)
+		}
+		if link, ok := c.Read(encLinkPointer); ok && c.Verdict == Live && link != ^uint64(0) {
+			shadows = append(shadows, link)
+		}
+		page = make([]byte, PageSize)
+	}
+	if res != nil {
+		f.shadows(res, p.layout, shadows)
+	}
+	return t, nil
+}
+
+// weigh reads the page at addr to page, and weighs it with all it leads to.
+func (f *finder) weigh(p *plan, addr uint64, page []byte, keep bool) (*Candidate, error) {
+	if n, err := f.r.ReadPhys(page, addr); n < len(page) {
+		return nil, err
+	}
+	c := &Candidate{VMCS: VMCS{addr, page, p.layout}}
+	j := judge{VMCS: &c.VMCS, keep: keep, verdict: Live}
+	if j.page(); j.verdict != Rejected {
+		j.evidence(&p.tables)
+	}
+	c.Verdict, c.Score, c.Checks = j.settle(), j.won-j.lost, j.checks
+	if c.Verdict != Rejected && c.Shadow() && !f.Nested {
+		c.Verdict = Shadow
+	}
+	return c, nil
+}

@@ -1,0 +1,112 @@
+package vmcs
+
+// A Mode is what a virtual CPU's guest runs in, as the guest sees it.
+type Mode uint8
+
+const (
+	ModeUnknown       Mode = iota // the layout does not have the fields to tell
+	ModeReal                      // real-address mode
+	ModeVirtual8086               // virtual-8086 mode
+	ModeProtected                 // protected mode, with 32-bit paging or none
+	ModePAE                       // protected mode with PAE paging
+	ModeLong                      // IA-32e mode, 64-bit code
+	ModeCompatibility             // IA-32e mode, 16-bit or 32-bit code
+)
+
+var modeNames = [...]string{"unknown", "real", "virtual-8086", "protected", "PAE", "long", "compatibility"}
+
+// String names the mode.
+func (m Mode) String() string { return modeNames[m] }
+
+// Mode gives the mode that the guest runs in. Long mode is told by
+// VM_ENTRY_CONTROLS: GUEST_IA32_EFER in the page may be old.
+func (v *VMCS) Mode() Mode {
+	cr0, ok0 := v.GuestCR0()
+	cr4, ok4 := v.GuestCR4()
+	entry, okEntry := v.Read(encEntryControls)
+	rflags, okFlags := v.Read(encGuestRFLAGS)
+	rights, okRights := v.Read(encGuestCSRights)
+	switch {
+	case !ok0:
+		return ModeUnknown
+	case cr0&cr0PE == 0:
+		return ModeReal
+	case !okEntry || !okFlags || !ok4:
+		return ModeUnknown
+	case entry&entryIA32e != 0 && (!okRights || v.Layout.AccessRights == RightsUnknown):
+		return ModeUnknown
+	case entry&entryIA32e != 0 && rights&rightsLong != 0:
+		return ModeLong
+	case entry&entryIA32e != 0:
+		return ModeCompatibility
+	case rflags&rflagsVM != 0:
+		return ModeVirtual8086
+	case cr0&cr0PG != 0 && cr4&cr4PAE != 0:
+		return ModePAE
+	}
+	return ModeProtected
+}
+
+// ModeEmulated reports whether the guest believes itself in real mode, or in
+// protected mode without paging, while the processor runs it with protection
+// and paging on (real mode as virtual-8086 mode): what a hypervisor must do
+// where the guest is no unrestricted one.
+func (v *VMCS) ModeEmulated() bool {
+	real, ok := v.Read(encGuestCR0)
+	seen, ok2 := v.GuestCR0()
+	return ok && ok2 && (real^seen)&real&(cr0PE|cr0PG) != 0
+}
+
+// GuestCR0 gives CR0 as the guest reads it: the bits of CR0_GUEST_HOST_MASK
+// come from CR0_READ_SHADOW, the others from GUEST_CR0. It is false where the
+// layout lacks one of the three.
+func (v *VMCS) GuestCR0() (uint64, bool) { return v.seen(encGuestCR0, encCR0Mask, encCR0Shadow) }
+
+// GuestCR4 gives CR4 as the guest reads it, as GuestCR0 does CR0.
+func (v *VMCS) GuestCR4() (uint64, bool) { return v.seen(encGuestCR4, encCR4Mask, encCR4Shadow) }
+
+func (v *VMCS) seen(register, mask, shadow Encoding) (uint64, bool) {
+	r, ok1 := v.Read(register)
+	m, ok2 := v.Read(mask)
+	s, ok3 := v.Read(shadow)
+	return r&^m | s&m, ok1 && ok2 && ok3
+}
+
+// GuestEFER gives GUEST_IA32_EFER, if VM entry loads it (VM_ENTRY_CONTROLS bit
+// 15): else what is in the page is old. Its LMA and LME are what the processor
+// runs with.
+func (v *VMCS) GuestEFER() (uint64, bool) {
+	efer, ok1 := v.Read(encGuestEFER)
+	entry, ok2 := v.Read(encEntryControls)
+	return efer, ok1 && ok2 && entry&entryLoadEFER != 0
+}
+
+// EPTPointer gives EPT_POINTER; false where the guest runs without EPT: its
+// GUEST_CR3 is the hypervisor's own table then. A layout that lacks the
+// control is taken to mean EPT where the pointer is valid.
+func (v *VMCS) EPTPointer() (EPTP, bool) {
+	p, ok := v.Read(encEPTPointer)
+	if _, has := v.Read(encSecondary); has {
+		return EPTP(p), ok && v.Secondary()&secEPT != 0
+	}
+	return EPTP(p), ok && EPTP(p).Valid()
+}
+
+// VPID gives VIRTUAL_PROCESSOR_ID; false where VPIDs are not enabled.
+func (v *VMCS) VPID() (uint16, bool) {
+	id, ok := v.Read(encVPID)
+	return uint16(id), ok && v.Secondary()&secVPID != 0
+}
+
+// Secondary gives SECONDARY_VM_EXEC_CONTROL; 0 where the primary controls do
+// not activate it, whatever the page holds.
+func (v *VMCS) Secondary() uint32 {
+	if primary, has := v.Read(encCPUBased); has && primary&cpuSecondary == 0 {
+		return 0
+	}
+	s, _ := v.Read(encSecondary)
+	return uint32(s)
+}
+
+// Unrestricted reports whether the guest may run without paging or protection.
+func (v *VMCS) Unrestricted() bool { return v.Secondary()&secUnrestricted != 0 }

@@ -1,0 +1,86 @@
+package vmcs
+
+import "encoding/binary"
+
+// A VMCS is the page of one virtual CPU, and the layout it is read by.
+type VMCS struct {
+	// Addr is the page's physical address, a multiple of PageSize.
+	Addr uint64
+	// Page is its contents, PageSize bytes.
+	Page []byte
+	// Layout says where the fields are. It is never nil.
+	Layout *Layout
+}
+
+// RevisionID is bits 30:0 of the page's first word.
+func (v *VMCS) RevisionID() uint32 {
+	return binary.LittleEndian.Uint32(v.Page) & maxRevisionID
+}
+
+// Shadow reports whether the page is a shadow VMCS (bit 31 of the first word),
+// which a hypervisor keeps for a guest that is one itself; no processor can
+// enter a guest with it.
+func (v *VMCS) Shadow() bool {
+	return binary.LittleEndian.Uint32(v.Page)&^maxRevisionID != 0
+}
+
+// Abort is the VMX-abort indicator, the page's second word: 0, unless a VM exit
+// went so wrong that the processor shut down.
+func (v *VMCS) Abort() uint32 { return binary.LittleEndian.Uint32(v.Page[4:]) }
+
+// Field gives the field called name (Linux's name, or another that the layout
+// has) as VMREAD does: access rights are decoded, as far as the layout tells how
+// they are stored. The result is false where the layout does not have the field.
+func (v *VMCS) Field(name string) (uint64, bool) {
+	if f, ok := FieldByName(name); ok {
+		return v.Read(f.Encoding)
+	}
+	e, ok := v.Layout.Lookup(name)
+	if !ok {
+		return 0, false
+	}
+	return v.Value(e)
+}
+
+// Read is Field for an encoding. The high half of a 64-bit field is read out of
+// the whole where the layout does not name it.
+func (v *VMCS) Read(e Encoding) (uint64, bool) {
+	if p := v.Layout.find(e); p != nil {
+		return v.Value(*p)
+	}
+	if e.High() {
+		whole, ok := v.Read(e &^ 1)
+		return whole >> 32, ok
+	}
+	return 0, false
+}
+
+// Value reads an entry of the layout, as Field does. It is false where the
+// entry has no width, or lies outside the page.
+func (v *VMCS) Value(e Entry) (uint64, bool) {
+	raw, ok := v.Raw(e)
+	if e.Known && e.Encoding.rights() {
+		return uint64(v.Layout.AccessRights.Decode(uint32(raw))), ok
+	}
+	return raw, ok
+}
+
+// Raw reads an entry as it lies in the page, little-endian. It differs from
+// Value for access rights alone.
+func (v *VMCS) Raw(e Entry) (uint64, bool) {
+	if e.Offset < 0 || e.Offset > len(v.Page) {
+		return 0, false
+	}
+	b := v.Page[e.Offset:]
+	switch {
+	case e.Width > len(b):
+		return 0, false
+	case e.Width == 2:
+		return uint64(binary.LittleEndian.Uint16(b)), true
+	case e.Width == 4:
+		return uint64(binary.LittleEndian.Uint32(b)), true
+	case e.Width == 8:
+		return binary.LittleEndian.Uint64(b), true
+	}
+	return 0, false
+}

@@ -1,0 +1,175 @@
+package vmcs
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+// Bits of the entries of x86-64's page tables.
+const (
+	entryPresent = 1 << 0
+	entryLarge   = 1 << 7              // maps a page of 2 MiB or 1 GiB
+	entryAddr    = 1<<52 - PageSize    // bits 51:12
+	entries      = PageSize / 8        // of a table
+	half         = entries / 2         // from here on a first table's map the kernel
+	linuxText    = 0xffffffff_80000000 // Linux's kernel text and modules lie above, since 2.6
+)
+
+// hostTables looks at the page tables of hosts. It searches them no longer than
+// it may: those of a hostile dump, and what has become of freed ones, lead
+// everywhere.
+type hostTables struct {
+	r      Reader
+	budget int      // tables and entries that this search may still read
+	misses int      // searches that found nothing
+	bases  []uint64 // where direct maps were found to begin
+	page   []byte   // for root
+
+	memMap   *memMap // nil where it is not known
+	complete bool    // what the dump does not hold was free memory
+	seen     seenSet
+}
+
+// seenSet is what there was with some VMCS, and ought to be with others: first
+// tables of the host and of EPT, a page of the kernel's own.
+type seenSet struct{ host, ept, kernel bool }
+
+// gone is the answer where a table is not in the dump, and others of its kind
+// are or are not.
+func (t *hostTables) gone(others bool) Answer {
+	if t.complete && others {
+		return No
+	}
+	return Unknown
+}
+
+const (
+	// searchBudget is enough for 8 TiB mapped in pieces of 1 GiB, each with a
+	// table and an entry to read.
+	searchBudget = 1 << 14
+	// maxSearches is how many searches there are at most: a host has one direct
+	// map, and a dump without page tables shows none.
+	maxSearches = 4
+)
+
+func (t *hostTables) read(b []byte, addr uint64) bool {
+	n, _ := t.r.ReadPhys(b, addr)
+	return n == len(b)
+}
+
+// root reads the first page table, at addr, to a buffer that the next call
+// overwrites; nil where it cannot be read.
+func (t *hostTables) root(addr uint64) []byte {
+	if t.page == nil {
+		t.page = make([]byte, PageSize)
+	}
+	if !t.read(t.page, addr&entryAddr) {
+		return nil
+	}
+	return t.page
+}
+
+// table is root without a buffer.
+func (t *hostTables) table(addr uint64) []byte {
+	if b := make([]byte, PageSize); t.read(b, addr&entryAddr) {
+		return b
+	}
+	return nil
+}
+
+// entry reads entry i of the page table at addr; 0 where that cannot be.
+func (t *hostTables) entry(addr uint64, i uint64) uint64 {
+	var b [8]byte
+	t.budget--
+	if !t.read(b[:], addr&entryAddr+i*8) {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+// DirectMap finds where in linear memory the host maps all physical memory in
+// one piece, as Linux, Xen and others do: the linear address of physical
+// address 0. It is looked for in the kernel's half of the page tables at cr3,
+// by what maps the physical address addr, and may begin at any multiple of
+// 1 GiB (KASLR). levels is 4, or 5 with CR4.LA57. It is false where the dump
+// does not hold the tables, and where nothing maps addr.
+func DirectMap(r Reader, cr3, addr uint64, levels int) (base uint64, ok bool) {
+	t := &hostTables{r: r}
+	return t.directMap(cr3, addr, levels)
+}
+
+func (t *hostTables) directMap(cr3, addr uint64, levels int) (uint64, bool) {
+	for _, base := range t.bases {
+		if t.translate(cr3, base+addr, levels) == addr {
+			return base, true
+		}
+	}
+	if t.misses+len(t.bases) >= maxSearches {
+		return 0, false
+	}
+	t.budget = searchBudget
+	linear, ok := t.search(cr3, addr, levels, levels, 0)
+	if !ok {
+		t.misses++
+		return 0, false
+	}
+	if base := linear - addr; !slices.Contains(t.bases, base) {
+		t.bases = append(t.bases, base)
+	}
+	return linear - addr, true
+}
+
+// translate walks the tables; it gives all ones for what is not mapped.
+func (t *hostTables) translate(cr3, linear uint64, levels int) uint64 {
+	const none = ^uint64(0)
+	table := cr3
+	for level := levels; level >= 1; level-- {
+		shift := 12 + 9*(level-1)
+		e := t.entry(table, linear>>shift&(entries-1))
+		if e&entryPresent == 0 {
+			return none
+		}
+		if level == 1 || level <= 3 && e&entryLarge != 0 {
+			mask := uint64(1)<<shift - 1
+			return e&entryAddr&^mask | linear&mask
+		}
+		table = e
+	}
+	return none
+}
+
+// search gives the linear address in the kernel's half that maps addr, and whose
+// bits 29:0 are those of addr.
+func (t *hostTables) search(table, addr uint64, level, levels int, linear uint64) (uint64, bool) {
+	if level == 2 {
+		return linear | addr&(1<<30-1), t.translate(table, addr&(1<<30-1), 2) == addr
+	}
+	t.budget--
+	b := t.table(table)
+	if b == nil {
+		return 0, false
+	}
+	first := 0
+	if level == levels {
+		first = half
+	}
+	for i := first; i < entries && t.budget > 0; i++ {
+		e := binary.LittleEndian.Uint64(b[8*i:])
+		at := linear | uint64(i)<<(12+9*(level-1))
+		if level == levels { // the addresses of the upper half are sign-extended
+			at |= ^uint64(0) << (12 + 9*levels)
+		}
+		switch {
+		case e&entryPresent == 0:
+		case level == 3 && e&entryLarge != 0:
+			if e&entryAddr&^(1<<30-1) == addr&^(1<<30-1) {
+				return at | addr&(1<<30-1), true
+			}
+		case e&entryLarge == 0:
+			if at, ok := t.search(e, addr, level-1, levels, at); ok {
+				return at, true
+			}
+		}
+	}
+	return 0, false
+}
