@@ -96,6 +96,9 @@ func Open(r io.ReaderAt, size int64) (Core, error) {
 	return c, nil
 }
 
+// Truncated reports whether the dump's file ends before what its headers claim.
+func Truncated(c Core) bool { return c.claimed() > c.size() }
+
 // isKDump reports whether r begins as a kdump-compressed dump does, or as one of
 // the format's ancestor, which OpenKDump refuses by name.
 func isKDump(r io.ReaderAt) bool {

@@ -27,7 +27,9 @@ import (
 //   - Bytes behind the notes that no record holds, though a later one has come,
 //     are taken for zeros.
 //   - A kdump-compressed dump's bitmaps come before its page descriptors and
-//     page data: makedumpfile does so unless it has to go in cycles.
+//     page data: makedumpfile does so unless it has to go in cycles. Then the
+//     first page data is taken for what does not go on where page descriptors
+//     did.
 //
 // All of this is checked: at the end marker headers and notes are opened again,
 // as all records have left them, and the copy planned again. If that is not the
@@ -40,22 +42,22 @@ import (
 // gives [ErrTruncated]; what was written lacks the end marker, too. A dump that
 // ends before its notes are known, or of which all had to be kept for that, is
 // written in records of 64 KiB in the order of the plain form.
-func streamFlat(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, error) {
-	p := &flatHead{h: &head{r: r}}
+func streamFlat(ctx context.Context, w io.Writer, h *head, edit Edit) (*Layout, error) {
+	p := &flatHead{h: h}
 	plan, err := p.plan(edit)
 	if err != nil {
-		return nil, err
+		return nil, &Unwritten{err, h}
 	}
 	if p.whole {
 		return plan.l, FlattenTo(ctx, w, io.NewSectionReader(p, 0, p.size()), plan.l)
 	}
 	s := &flatStream{flatStreamPlan: *plan, ctx: ctx, w: w}
-	s.r = bufio.NewReaderSize(io.MultiReader(p.h.replay(), r), flatBody+flatRecordHeader)
-	s.buf = make([]byte, flatRecordHeader+flatBody)
 	s.spans, s.fresh = spansOf(plan.c, plan.l)
 	if s.kept, err = s.keep(); err != nil {
-		return nil, err
+		return nil, &Unwritten{err, h}
 	}
+	s.r = bufio.NewReaderSize(io.MultiReader(h.replay(), h.r), flatBody+flatRecordHeader)
+	s.buf = make([]byte, flatRecordHeader+flatBody)
 	if err := s.run(); err != nil {
 		return nil, err
 	}
@@ -183,7 +185,11 @@ func (s *flatStream) record(off, size int64) error {
 		}
 		p := s.spans[i]
 		if p.what == isBehind {
-			s.fixDescs(i)
+			n, err := s.behind(i, off, end-off)
+			if err != nil {
+				return err
+			}
+			off += n
 			continue
 		}
 		n := min(end, p.end) - off
@@ -308,6 +314,9 @@ func (s *flatStream) finish() error {
 				return err
 			}
 		}
+	}
+	if err := s.bits.checkPages(); err != nil {
+		return err
 	}
 	if err := s.descs.finish(); err != nil {
 		return err

@@ -203,8 +203,8 @@ func (p *flatHead) open() (Core, error) {
 		return Open(p, v.size)
 	}
 	c, err := Open(p, endless)
-	if errors.Is(err, errNotYet) && !isKDump(v) {
-		e, err := p.infer(v)
+	if err != nil && !isKDump(v) {
+		e, err := p.infer(v, err)
 		if err != nil {
 			return nil, err
 		}
@@ -241,39 +241,55 @@ func (p *flatHead) inOrder(off int64) bool {
 	return true
 }
 
-// infer opens an ELF core whose program headers have not come, as makedumpfile
-// -E writes it: the notes are a record directly behind the table's place, and
-// memory begins directly behind them.
-func (p *flatHead) infer(v *flatView) (*ELF, error) {
+// infer opens an ELF core whose program headers have not come, or only zeros in
+// their place, as makedumpfile -E writes it: the notes are a record directly
+// behind the table's place, and memory begins directly behind them. bad is why
+// the core cannot be opened as it is.
+func (p *flatHead) infer(v *flatView, bad error) (*ELF, error) {
 	if heldFrom(v.runs, 0, int64(layout32.ehsize)) < int64(layout32.ehsize) {
-		return nil, errNotYet
+		return nil, bad
 	}
 	h, err := readHeader(v, v.size)
 	if err != nil {
-		return nil, err
+		return nil, bad
 	}
 	table := extent{h.Phoff, h.Phnum * h.Phentsize}
 	start, ok := table.end()
 	if !ok || h.Shoff != 0 || h.Phnum == 0 || heldFrom(v.runs, 0, int64(h.layout.ehsize)) < int64(h.layout.ehsize) {
-		return nil, errNotYet
+		return nil, bad
+	}
+	if !errors.Is(bad, errNotYet) && !isBlank(v, table) {
+		return nil, bad
 	}
 	i := slices.IndexFunc(p.runs, func(r run) bool { return r.off == int64(start) })
 	if i < 0 {
-		return nil, errNotYet
+		return nil, bad
 	}
 	size := int64(p.runs[i].size)
 	memory := int64(start) + size
 	if p.runs[i].n == 1 && !slices.ContainsFunc(p.runs, func(r run) bool { return r.off == memory }) {
-		return nil, errNotYet
+		return nil, bad
 	}
 	notes, err := elfnote.Parse(io.NewSectionReader(p, int64(start), size), size, h.Order)
 	if err != nil || len(notes.Notes) == 0 || notes.Fill != size {
-		return nil, errNotYet
+		return nil, bad
 	}
 	return &ELF{Header: *h, Size: endless, r: p, notes: notes, phys: func() *physMap { return &physMap{} }, Progs: []elf.ProgHeader{
 		{Type: elf.PT_NOTE, Off: start, Filesz: uint64(size), Memsz: uint64(size)},
 		{Type: elf.PT_LOAD, Off: uint64(memory), Filesz: 1},
 	}}, nil
+}
+
+// isBlank reports whether bytes are zeros, as far as they are in records.
+func isBlank(v *flatView, e extent) bool {
+	b := make([]byte, 4<<10)
+	for off, end := int64(e.off), min(int64(e.off+e.size), v.size); off < end; off += int64(len(b)) {
+		n, err := v.ReadAt(b[:min(int64(len(b)), end-off)], off)
+		if err != nil || bytes.Count(b[:n], []byte{0}) < n {
+			return false
+		}
+	}
+	return true
 }
 
 var sumSeed = maphash.MakeSeed()

@@ -99,13 +99,13 @@ func clip(spans []span, size int64) []span {
 type bitStream struct {
 	next  int64 // where the bitmap goes on
 	pages uint64
-	done  bool // page descriptors or data have come
+	descs int64 // what descriptors take, in bytes, by the order of the records; 0 if by the bitmap
 }
 
 // count counts in the bytes b of the bitmap, which belong at off.
 func (s *flatStream) count(p span, off int64, b []byte) error {
-	if s.bits.done || off < s.bits.next {
-		return errors.Errorf("the bitmap at offset %#x of the plain form comes behind page descriptors, or out of order: use a file", off)
+	if off < s.bits.next {
+		return errors.Errorf("the bitmap at offset %#x of the plain form comes out of order: use a file", off)
 	}
 	s.bits.next = off + int64(len(b))
 	c := s.c.(*KDump)
@@ -117,18 +117,44 @@ func (s *flatStream) count(p span, off int64, b []byte) error {
 	return nil
 }
 
-// fixDescs cuts span i, which is behind the bitmaps, into page descriptors and
-// page data.
-func (s *flatStream) fixDescs(i int) {
-	c := s.c.(*KDump)
-	s.bits.done = true
+// behind takes up to n bytes at off, behind the bitmaps: span i. How many of
+// them are page descriptors the bitmap tells; or, if makedumpfile goes in cycles
+// and writes it bit by bit, the order of the records: it writes the descriptors
+// one behind the other, and so the page data, which is what does not go on where
+// they did. It returns what it took.
+func (s *flatStream) behind(i int, off, n int64) (int64, error) {
 	p := s.spans[i]
-	table := span{src: p.src, end: p.src + int64(s.bits.pages)*descSize, dst: p.dst, what: isDescs, entry: descSize}
+	table := span{src: p.src, end: p.end, dst: p.dst, what: isDescs, entry: descSize}
 	m := &kdumpMove{end: s.c.NotesOff() + s.c.Notes().Size, shift: s.l.Shift}
-	table.mend = func(b []byte) { c.Order.PutUint64(b, m.moved(c.Order.Uint64(b))) }
+	order := s.c.Notes().Order
+	table.mend = func(b []byte) { order.PutUint64(b, m.moved(order.Uint64(b))) }
+	if s.descs == nil {
+		s.descs = descStream{}
+	}
+	bitmap := slices.IndexFunc(s.spans, func(p span) bool { return p.what == isBitmap })
+	switch came := off - p.src; {
+	case bitmap < 0 || s.bits.next >= s.spans[bitmap].end:
+		table.end = p.src + int64(s.bits.pages)*descSize
+	case came == s.bits.descs:
+		s.bits.descs += n
+		return n, s.pass(table, off, n)
+	case came%descSize != 0 || came < s.bits.descs:
+		return 0, formatErr(off, "page data", "its first record there", "a whole number of page descriptors before it: use a file")
+	default:
+		table.end, s.bits.descs = off, came
+	}
 	data := span{src: table.end, end: p.end, dst: table.dst + table.end - table.src}
 	s.spans = append(s.spans[:i], table, data)
-	s.descs = descStream{}
+	return 0, nil
+}
+
+// checkPages makes sure, once all of the bitmap has come, that it tells of as
+// many page descriptors as the order of the records did.
+func (b bitStream) checkPages() error {
+	if b.descs != 0 && uint64(b.descs) != b.pages*descSize {
+		return errors.Errorf("page descriptors seemed to take %#x bytes, the bitmap has %d pages: use a file", b.descs, b.pages)
+	}
+	return nil
 }
 
 // maxCutDescs bounds the page descriptors of which only a part has come.

@@ -31,35 +31,22 @@ type Edit func(Core) (elfnote.Splice, error)
 // What it writes is what [PlanCopy] gives for the same core in a file.
 //
 // Nothing is written before the notes are known and the edit has been agreed
-// to. A stream that ends before the memory that its headers promise gives
+// to: an error until then is an [*Unwritten], which has all that was read.
+// A stream that ends before the memory that its headers promise gives
 // [ErrTruncated], and the layout; what was written by then is the truncated core
 // with its notes changed. With all other errors the layout is nil, as it is for
 // a flattened dump that ends early: without its end marker no reader takes it.
 func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, error) {
 	h := &head{r: r}
 	if isFlat(h) {
-		return streamFlat(ctx, w, io.MultiReader(h.replay(), r), edit)
+		return streamFlat(ctx, w, h, edit)
 	}
-	c, err := Open(h, endless)
+	c, l, err := h.plan(edit)
 	if err != nil {
-		return nil, h.explain(err)
-	}
-	// Walking the notes reads no descriptor; the last may be cut off.
-	if end := c.NotesOff() + c.Notes().Size; h.size < end {
-		if _, err := h.ReadAt(make([]byte, 1), end-1); err != nil {
-			return nil, h.explain(err)
-		}
-	}
-	sp, err := edit(c)
-	if err != nil {
-		return nil, err
-	}
-	l, err := c.PlanCopy(sp)
-	if err != nil {
-		return nil, h.explain(err)
+		return nil, &Unwritten{err, h}
 	}
 	end := c.claimed()
-	s := &streamer{ctx: ctx, w: w, r: io.MultiReader(h.replay(), r), buf: make([]byte, bufSize), pipe: newSplicer(w, r), kept: h.size}
+	s := h.streamer(ctx, w)
 	if err := s.run(l); err != nil {
 		return nil, err
 	}
@@ -73,6 +60,34 @@ func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, 
 		return l, errors.Wrapf(ErrTruncated, "the stream ends at %#x, expected %#x by its headers", s.in, end)
 	}
 	return l, nil
+}
+
+// plan plans the copy of a stream that is not flattened.
+func (h *head) plan(edit Edit) (Core, *Layout, error) {
+	c, err := Open(h, endless)
+	if err != nil {
+		return nil, nil, h.explain(err)
+	}
+	// Walking the notes reads no descriptor; the last may be cut off.
+	if end := c.NotesOff() + c.Notes().Size; h.size < end {
+		if _, err := h.ReadAt(make([]byte, 1), end-1); err != nil {
+			return nil, nil, h.explain(err)
+		}
+	}
+	sp, err := edit(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := c.PlanCopy(sp)
+	if err != nil {
+		return nil, nil, h.explain(err)
+	}
+	return c, l, nil
+}
+
+// streamer returns one that has all of the stream before it.
+func (h *head) streamer(ctx context.Context, w io.Writer) *streamer {
+	return &streamer{ctx: ctx, w: w, r: io.MultiReader(h.replay(), h.r), buf: make([]byte, bufSize), pipe: newSplicer(w, h.r), kept: h.size}
 }
 
 // A streamer writes a layout's pieces while the original flows by.

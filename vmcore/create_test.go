@@ -1,0 +1,210 @@
+package vmcore
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+)
+
+// fakeMemory has a page wherever has says so, filled with its number; pages
+// whose number is a multiple of 7 are zero.
+type fakeMemory struct{ has func(pfn uint64) bool }
+
+func (m fakeMemory) page(pfn uint64) []byte {
+	b := make([]byte, pageSize)
+	if pfn%7 != 0 {
+		for i := range b {
+			b[i] = byte(pfn >> (i % 4 * 8))
+		}
+	}
+	return b
+}
+
+func (m fakeMemory) ReadPhys(p []byte, addr uint64) (n int, err error) {
+	for n < len(p) {
+		at := addr + uint64(n)
+		if !m.has(at / pageSize) {
+			return n, errors.Wrapf(ErrExcluded, "%#x", at)
+		}
+		n += copy(p[n:], m.page(at / pageSize)[at%pageSize:])
+	}
+	return n, nil
+}
+
+func TestCreate(t *testing.T) {
+	note := elfnote.Note{Name: "TEST", Type: 1, Desc: []byte("12345")}
+	all := func(uint64) bool { return true }
+	for _, tt := range []struct {
+		name   string
+		has    func(pfn uint64) bool
+		ranges []Range
+		loads  int
+		lost   int
+	}{
+		{"in one piece", all, []Range{{0, 5 << 20}}, 1, 0},
+		{"with a hole between ranges", all, []Range{{0, 0x9f000}, {0x100000, 3 << 20}}, 2, 0},
+		{"far up", all, []Range{{1 << 40, 0x1000}}, 1, 0},
+		{"pages missing inside", func(n uint64) bool { return n%100 != 50 }, []Range{{0, 600 * pageSize}}, 7, 6},
+		{"missing at both ends", func(n uint64) bool { return n > 2 && n < 300 }, []Range{{0, 400 * pageSize}}, 1, 3 + 100},
+		{"a range that is missing", func(n uint64) bool { return n >= 256 }, []Range{{0, 16 * pageSize}, {256 * pageSize, pageSize}}, 1, 16},
+		{"more holes than were foreseen", func(n uint64) bool { return n%2 == 0 }, []Range{{0, 4096 * pageSize}}, 2048, 2048},
+		{"more program headers than e_phnum has room for", func(n uint64) bool { return n%2 == 0 }, []Range{{0, 140000 * pageSize}}, 70000, 70000},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := fakeMemory{tt.has}
+			out := filepath.Join(t.TempDir(), "core")
+			lost := 0
+			var last, total int64
+			n := NewELF{Mem: m, Ranges: tt.ranges, NotesSize: 4096,
+				Notes: func() []elfnote.Note { return []elfnote.Note{note} },
+				Lost: func(addr uint64, err error) {
+					lost++
+					if !errors.Is(err, ErrExcluded) || tt.has(addr/pageSize) {
+						t.Errorf("lost %#x: %v", addr, err)
+					}
+				}}
+			err := Create(context.Background(), out, n, Options{Progress: func(done, all int64) { last, total = done, all }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if last != total || last == 0 {
+				t.Errorf("progress ended with %d of %d", last, total)
+			}
+			if lost != tt.lost {
+				t.Errorf("%d pages lost, expected %d", lost, tt.lost)
+			}
+			f, err := OpenFile(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			c := f.Core.(*ELF)
+			if len(c.Progs) != tt.loads+1 {
+				t.Errorf("%d PT_LOADs, expected %d", len(c.Progs)-1, tt.loads)
+			}
+			if got, err := c.Notes().Note(0, 100); err != nil || !got.Equal(note) {
+				t.Errorf("note %v, %v", got, err)
+			}
+			if bad := c.Verify(); len(bad) > 0 && tt.loads < pnXnum { // of that, Verify says who cannot read it
+				t.Errorf("faults: %v", bad)
+			}
+			b := make([]byte, pageSize)
+			for _, r := range tt.ranges {
+				// Why there is no memory takes long to say, with many PT_LOADs.
+				for addr := r.Addr; addr < r.Addr+r.Size; addr += pageSize * uint64(1+tt.loads/64) {
+					n, _ := c.ReadPhys(b, addr)
+					if has := tt.has(addr / pageSize); has != (n == pageSize) {
+						t.Fatalf("page at %#x: %d bytes", addr, n)
+					} else if has && !bytes.Equal(b, m.page(addr/pageSize)) {
+						t.Fatalf("page at %#x differs", addr)
+					}
+				}
+			}
+			st, err := statT(f.info)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.info.Mode().Perm() != 0o600 {
+				t.Errorf("mode %v", f.info.Mode())
+			}
+			if zeros := int64(total / 7); tt.lost == 0 && total > 1<<20 && st.Blocks*512 > f.info.Size()-zeros/2 {
+				t.Errorf("%d bytes on disk of %d: zeros are no holes", st.Blocks*512, f.info.Size())
+			}
+		})
+	}
+}
+
+// Aliases are PT_LOADs behind all others; one that is not all there is left out.
+func TestCreateAliases(t *testing.T) {
+	m := fakeMemory{func(pfn uint64) bool { return pfn != 20 }}
+	const v = 0xffffffff82000000
+	out := filepath.Join(t.TempDir(), "core")
+	n := NewELF{Mem: m, Ranges: []Range{{0x5000, 0x100000}}, Notes: func() []elfnote.Note { return nil },
+		Aliases: func() []Alias {
+			return []Alias{{v, Range{0x7000, 0x1000}}, {v + 1, Range{0x4000, 0x1000}}, {v + 2, Range{20 << 12, 0x1000}},
+				{v + 3, Range{19 << 12, 0x2000}}, {v + 4, Range{21 << 12, 0x2000}}, {v + 5, Range{0x104000, 0x2000}}}
+		}}
+	if err := Create(context.Background(), out, n, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := OpenFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	progs := f.Core.(*ELF).Progs
+	if len(progs) != 5 || progs[3].Vaddr != v || progs[4].Vaddr != v+4 || progs[1].Vaddr != 0 {
+		t.Fatalf("%+v", progs)
+	}
+	b := make([]byte, pageSize)
+	for _, p := range progs[3:] {
+		if _, err := f.f.ReadAt(b, int64(p.Off)); err != nil || !bytes.Equal(b, m.page(p.Paddr/pageSize)) {
+			t.Errorf("%+v: %v", p, err)
+		}
+	}
+}
+
+func TestCreateLeavesNothing(t *testing.T) {
+	all := fakeMemory{func(uint64) bool { return true }}
+	none := fakeMemory{func(uint64) bool { return false }}
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	big := func() []elfnote.Note { return []elfnote.Note{{Name: "TEST", Desc: make([]byte, 5000)}} }
+	small := func() []elfnote.Note { return nil }
+	for _, tt := range []struct {
+		name  string
+		ctx   context.Context
+		mem   PhysReader
+		rs    []Range
+		notes func() []elfnote.Note
+		want  error // nil for any
+	}{
+		{"nothing can be read", context.Background(), none, []Range{{0, 1 << 20}}, small, ErrNoMemory},
+		{"nothing is asked for", context.Background(), all, nil, small, ErrNoMemory},
+		{"interrupted", cancelled, all, []Range{{0, 1 << 30}}, small, context.Canceled},
+		{"more notes than were announced", context.Background(), all, []Range{{0, 1 << 20}}, big, nil},
+		{"ranges that overlap", context.Background(), all, []Range{{0, 1 << 20}, {0x1000, 0x1000}}, small, nil},
+		{"a range that wraps around", context.Background(), all, []Range{{1<<64 - 4096, 8192}}, small, nil},
+		{"a range of half a page", context.Background(), all, []Range{{0, 2048}}, small, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			n := NewELF{Mem: tt.mem, Ranges: tt.rs, Notes: tt.notes, NotesSize: 4096}
+			err := Create(tt.ctx, filepath.Join(dir, "core"), n, Options{})
+			if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
+				t.Errorf("error %v, expected %v", err, tt.want)
+			}
+			if left, _ := os.ReadDir(dir); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+func TestCreateKeepsFiles(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "core")
+	if err := os.WriteFile(out, []byte("precious"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	n := NewELF{Mem: fakeMemory{func(uint64) bool { return true }}, Ranges: []Range{{0, 1 << 20}}, Notes: func() []elfnote.Note { return nil }}
+	if err := Create(context.Background(), out, n, Options{}); !errors.Is(err, ErrExists) {
+		t.Errorf("error %v", err)
+	}
+	if b, _ := os.ReadFile(out); string(b) != "precious" {
+		t.Errorf("%q", b)
+	}
+	if err := Create(context.Background(), out, n, Options{Overwrite: true}); err != nil {
+		t.Error(err)
+	}
+	if f, err := OpenFile(out); err != nil {
+		t.Error(err)
+	} else {
+		f.Close()
+	}
+}

@@ -1,0 +1,75 @@
+package vmcore
+
+import (
+	"debug/elf"
+	"slices"
+	"sync"
+)
+
+// Virtual gives the memory of a process's core by virtual address: its ReadPhys
+// and PhysRanges go by p_vaddr. What PT_LOADs claim but the core does not hold
+// (file mappings, by the kernel's coredump_filter) is [ErrExcluded]. It is false
+// for what is no ELF core, and for one whose PT_LOADs say where in physical
+// memory they were: that of a machine.
+func Virtual(c Core) (Memory, bool) {
+	switch c := c.(type) {
+	case *File:
+		return Virtual(c.Core)
+	case *Flat:
+		return Virtual(c.Core)
+	case *ELF:
+		v := &ELF{Header: c.Header, Progs: slices.Clone(c.Progs), Size: c.Size, r: c.r}
+		v.phys = sync.OnceValue(v.mapPhys)
+		some := false
+		for i := range v.Progs {
+			p := &v.Progs[i]
+			if p.Type == elf.PT_LOAD && p.Paddr != 0 {
+				return nil, false
+			}
+			some = some || p.Vaddr != 0
+			p.Paddr = p.Vaddr
+		}
+		return v, some
+	}
+	return nil, false
+}
+
+// DirectMaps gives the virtual addresses at which the kernel of a dump may have
+// physical address 0: p_vaddr - p_paddr of the PT_LOADs, each once, the one of
+// most memory first. On x86 one of them is that of the kernel's text. It is
+// empty where the dump does not say.
+func DirectMaps(c Core) []uint64 {
+	switch c := c.(type) {
+	case *File:
+		return DirectMaps(c.Core)
+	case *Flat:
+		return DirectMaps(c.Core)
+	case *ELF:
+		size := make(map[uint64]uint64)
+		var bases []uint64
+		for _, p := range c.Progs {
+			base := p.Vaddr - p.Paddr
+			if p.Type != elf.PT_LOAD || p.Vaddr == 0 || base>>63 == 0 {
+				continue
+			}
+			if size[base] == 0 {
+				bases = append(bases, base)
+			}
+			size[base] += max(1, p.Memsz)
+		}
+		slices.SortStableFunc(bases, func(a, b uint64) int {
+			switch {
+			case size[a] > size[b]:
+				return -1
+			case size[a] < size[b]:
+				return 1
+			}
+			return 0
+		})
+		return bases[:min(len(bases), maxDirectMaps)]
+	}
+	return nil
+}
+
+// maxDirectMaps bounds what DirectMaps gives; the kernel writes two.
+const maxDirectMaps = 16

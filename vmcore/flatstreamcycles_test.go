@@ -1,0 +1,102 @@
+package vmcore
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/internal/testcores"
+)
+
+// inCycles cuts a kdump-compressed dump as makedumpfile does that has no memory
+// for all of the bitmap: page data, descriptors and bitmap, part by part.
+func inCycles(t testing.TB, plain []byte, descsFirst bool) []record {
+	c, err := OpenKDump(bytes.NewReader(plain), int64(len(plain)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bitmap, _ := c.bitmaps()
+	descs := c.descOff()
+	data := descs + int64(c.index().pages())*descSize
+	half := func(from, end int64) int64 { return from + (end-from)/2 }
+	piece := func(from, end int64) record { return record{from, plain[from:end]} }
+	size := int64(len(plain))
+	first := []record{piece(data, half(data, size)), piece(descs, half(descs, data))}
+	if descsFirst {
+		slices.Reverse(first)
+	}
+	return slices.Concat([]record{piece(0, bitmap)}, first, []record{
+		piece(bitmap, half(bitmap, descs)),
+		piece(half(data, size), size), piece(half(descs, data), data),
+		piece(half(bitmap, descs), descs),
+	})
+}
+
+// TestStreamFlatCycles: makedumpfile goes in cycles where the bitmap of a large
+// machine does not fit into a capture kernel.
+func TestStreamFlatCycles(t *testing.T) {
+	plain := rearranged(t, testcores.Bytes(t, "flat/cloud-c1.flat-zlib"))
+	for edit := range edits {
+		want := copyOf(t, plain, testVMCSInfo, edit)
+		for _, descsFirst := range []bool{false, true} {
+			got, err := streamed(t, flatOf(inCycles(t, plain, descsFirst)...), testVMCSInfo, edit)
+			if err != nil {
+				t.Errorf("%s, descriptors first %v: %v", edit, descsFirst, err)
+			} else if !bytes.Equal(rearranged(t, got), want) {
+				t.Errorf("%s, descriptors first %v: not what -o gives", edit, descsFirst)
+			}
+		}
+	}
+}
+
+// TestStreamFlatCyclesWrong: page data that do not begin where descriptors end
+// are an error, and the copy has no end marker.
+func TestStreamFlatCyclesWrong(t *testing.T) {
+	plain := rearranged(t, testcores.Bytes(t, "flat/cloud-c1.flat-zlib"))
+	for _, tc := range []struct {
+		name  string
+		later int64 // by how much the first record begins later
+		want  string
+	}{
+		{"a part of a descriptor before it", 1, "a whole number of page descriptors"},
+		{"a descriptor too many before it", descSize, "the bitmap has"},
+	} {
+		records := inCycles(t, plain, false)
+		records[1].off += tc.later
+		records[1].body = records[1].body[tc.later:]
+		got, err := streamed(t, flatOf(records...), testVMCSInfo, "inject")
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: got %v, want %q", tc.name, err, tc.want)
+		}
+		if complete(got) {
+			t.Errorf("%s: it has an end marker", tc.name)
+		}
+	}
+}
+
+// TestStreamFlatBlankTable: zeros come for the program headers before anything
+// else, as makedumpfile -E writes them, and the headers last. The dump passes
+// all the same, without being kept.
+func TestStreamFlatBlankTable(t *testing.T) {
+	plain := rearranged(t, testcores.Bytes(t, "flat/deb-t1.flat-elf31"))
+	c, err := OpenELF(bytes.NewReader(plain), int64(len(plain)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blank := record{int64(c.Phoff), make([]byte, c.Phnum*c.Phentsize)}
+	records := append([]record{blank}, headLast(t, plain, flatBody)...)
+	for edit := range edits {
+		got, err := streamed(t, flatOf(records...), testVMCSInfo, edit)
+		if err != nil {
+			t.Errorf("%s: %v", edit, err)
+		} else if !bytes.Equal(rearranged(t, got), copyOf(t, plain, testVMCSInfo, edit)) {
+			t.Errorf("%s: not what -o gives", edit)
+		}
+	}
+	p := &flatHead{h: &head{r: bytes.NewReader(flatOf(records...))}}
+	if _, err := p.plan(func(c Core) (elfnote.Splice, error) { return edits["inject"](c.Notes(), testVMCSInfo), nil }); err != nil || p.whole || p.h.size > 4*headChunk {
+		t.Errorf("%v, or %d bytes kept before the notes were known", err, p.h.size)
+	}
+}

@@ -1,0 +1,76 @@
+package vmcore
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"testing"
+	"testing/iotest"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/internal/testcores"
+)
+
+// TestPassOn: whatever a stream cannot be changed for, all of it can be passed on.
+func TestPassOn(t *testing.T) {
+	boom := errors.New("boom")
+	refuse := func(Core) (elfnote.Splice, error) { return elfnote.Splice{}, boom }
+	add := func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(testVMCSInfo), nil }
+	core := testcores.Bytes(t, "kernel-full")
+	flat := testcores.Bytes(t, "flat/cloud-c1.flat-zlib")
+	for _, tt := range []struct {
+		name string
+		dump []byte
+		edit Edit
+	}{
+		{"the edit is refused", core, refuse},
+		{"the edit is refused, flattened", flat, refuse},
+		{"nothing", nil, add},
+		{"no dump", bytes.Repeat([]byte("no dump "), 1<<16), add},
+		{"a header and no more", core[:64], add},
+		{"a dump that ends in its notes", testcores.Bytes(t, "bad-truncated-notes"), add},
+		{"a flattened dump that ends in its headers", flat[:5000], add},
+		{"a flattened dump of no dump", flatOf(inRecords(bytes.Repeat([]byte{1}, 1<<20), 1000)...), add},
+		{"two PT_NOTEs", testcores.Bytes(t, "bad-two-notes"), add},
+	} {
+		for _, r := range []io.Reader{bytes.NewReader(tt.dump), iotest.HalfReader(bytes.NewReader(tt.dump))} {
+			var out bytes.Buffer
+			_, err := Stream(t.Context(), &out, r, tt.edit)
+			var whole *Unwritten
+			if !errors.As(err, &whole) || out.Len() > 0 {
+				t.Errorf("%s: error %v, %d bytes written, want an Unwritten and none", tt.name, err, out.Len())
+			} else if err := whole.PassOn(t.Context(), &out); err != nil || !bytes.Equal(out.Bytes(), tt.dump) {
+				t.Errorf("%s: %v, or not what came", tt.name, err)
+			}
+		}
+	}
+}
+
+// TestPassOnErrors: what keeps the dump from being passed on is said.
+func TestPassOnErrors(t *testing.T) {
+	boom := errors.New("boom")
+	refused := func(r io.Reader) *Unwritten {
+		t.Helper()
+		_, err := Stream(t.Context(), io.Discard, r, func(Core) (elfnote.Splice, error) { return elfnote.Splice{}, boom })
+		var whole *Unwritten
+		if !errors.As(err, &whole) || !errors.Is(err, boom) {
+			t.Fatalf("got %v", err)
+		}
+		return whole
+	}
+	core := testcores.Bytes(t, "deb-t1.elf31")
+	bad := errors.New("bad disk")
+	if err := refused(io.MultiReader(bytes.NewReader(core[:1<<20]), iotest.ErrReader(bad))).PassOn(t.Context(), io.Discard); !errors.Is(err, bad) {
+		t.Errorf("a reader that fails: %v", err)
+	}
+	if err := refused(bytes.NewReader(core)).PassOn(t.Context(), &failingWriter{1 << 20}); !errors.Is(err, io.ErrShortWrite) {
+		t.Errorf("a writer that fails: %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(bad)
+	if err := refused(bytes.NewReader(core)).PassOn(ctx, io.Discard); !errors.Is(err, bad) {
+		t.Errorf("a signal: %v", err)
+	}
+}
