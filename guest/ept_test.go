@@ -1,0 +1,207 @@
+package guest
+
+import (
+	"testing"
+
+	"github.com/pkg/errors"
+)
+
+func TestNewEPT(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		eptp   uint64
+		levels int
+		ad     bool
+		bad    bool
+	}{
+		{"4 levels, write-back, A/D (KVM since Haswell)", 0x1e64f05e, 4, true, false},
+		{"4 levels, write-back", 0x1e64f01e, 4, false, false},
+		{"5 levels", 0x1e64f066, 5, true, false},
+		{"uncacheable", 0x1e64f018, 4, false, false},
+		{"supervisor shadow stacks (bit 7)", 0x1e64f0de, 4, true, false},
+		{"root at the top of memory", 0xffffffffff01e, 4, false, false},
+		{"none", 0, 0, false, true},
+		{"3 levels", 0x1e64f016, 0, false, true},
+		{"6 levels", 0x1e64f02e, 0, false, true},
+		{"write-combining", 0x1e64f019, 0, false, true},
+		{"reserved bit 8", 0x1e64f15e, 0, false, true},
+		{"reserved bit 52", 1<<52 | 0x1e64f05e, 0, false, true},
+		{"all ones", 1<<64 - 1, 0, false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e, err := NewEPT(nil, tt.eptp)
+			if tt.bad {
+				if !errors.Is(err, ErrBadEPTP) || e != nil {
+					t.Errorf("got %v, %v", e, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Levels() != tt.levels || e.AccessDirty != tt.ad || e.Root() != tt.eptp&addrMask {
+				t.Errorf("%d levels, A/D %v, root %#x", e.Levels(), e.AccessDirty, e.Root())
+			}
+		})
+	}
+}
+
+// newTestEPT makes an EPT of the levels given, empty.
+func newTestEPT(t testing.TB, r *ram, levels int) *EPT {
+	t.Helper()
+	e, err := NewEPT(r, r.table()|uint64(levels-1)<<3|6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func TestEPTTranslate(t *testing.T) {
+	const gpa = 0x12_3456_7000
+	for _, tt := range []struct {
+		name  string
+		level int // of the entry
+		entry uint64
+		gpa   uint64
+		mode  bool // mode-based execute control
+		want  Mapping
+		err   error
+	}{
+		{"4 KiB", 1, 0x60000001e55fb77, gpa + 0x123, false, Mapping{Addr: gpa, Phys: 0x1e55f000, Size: 4 << 10}, nil},
+		{"2 MiB", 2, 0x600000006a00bf7, gpa, false, Mapping{Addr: 0x12_3440_0000, Phys: 0x6a00000, Size: 2 << 20}, nil},
+		{"1 GiB", 3, 0x40000bf7, gpa, false, Mapping{Addr: 0x12_0000_0000, Phys: 0x40000000, Size: 1 << 30}, nil},
+		{"read-only", 1, 0x5031, gpa, false, Mapping{Addr: gpa, Phys: 0x5000, Size: 4 << 10}, nil},
+		{"execute-only", 1, 0x5034, gpa, false, Mapping{Addr: gpa, Phys: 0x5000, Size: 4 << 10}, nil},
+		{"execute-only for user mode", 1, 0x5430, gpa, true, Mapping{Addr: gpa, Phys: 0x5000, Size: 4 << 10}, nil},
+		{"bit 10 without mode-based execute control", 1, 0x5430, gpa, false, Mapping{Addr: gpa, Size: 4 << 10}, ErrNotMapped},
+		{"accessed and dirty, neither", 1, 0x5037, gpa, false, Mapping{Addr: gpa, Phys: 0x5000, Size: 4 << 10}, nil},
+		{"address bits up to 51, and no further", 1, 0xfff<<52 | 0xf_ffff_ffff_f000 | 0x37, gpa, false,
+			Mapping{Addr: gpa, Phys: 0xf_ffff_ffff_f000, Size: 4 << 10}, nil},
+		{"not there", 1, 0, gpa, false, Mapping{Addr: gpa, Size: 4 << 10}, ErrNotMapped},
+		{"not there, but #VE suppressed (KVM since 6.10)", 1, 1 << 63, gpa, false, Mapping{Addr: gpa, Size: 4 << 10}, ErrNotMapped},
+		{"no table", 2, 0, gpa, false, Mapping{Addr: 0x12_3440_0000, Size: 2 << 20}, ErrNotMapped},
+		{"KVM's MMIO", 1, 0xf80fec00026, gpa, false, Mapping{Addr: gpa, Size: 4 << 10}, ErrMMIO},
+		{"write-only", 1, 0x5032, gpa, false, Mapping{Addr: gpa, Size: 4 << 10}, ErrMMIO},
+		{"2 MiB, off its boundary", 2, 0x6a01bf7, gpa, false, Mapping{Addr: 0x12_3440_0000, Size: 2 << 20}, ErrReserved},
+		{"512 GiB, which there is not", 4, 0xbf7, gpa, false, Mapping{Size: 512 << 30}, ErrReserved},
+		{"table with a memory type", 2, 0x5037, gpa, false, Mapping{Addr: 0x12_3440_0000, Size: 2 << 20}, ErrReserved},
+		{"table beyond memory", 2, 0x7f_0000_0007, gpa, false, Mapping{Addr: 0x12_3440_0000, Size: 2 << 20}, errNoRAM},
+		{"beyond what 4 levels map", 1, 0, 1 << 48, false, Mapping{Addr: 1 << 48, Size: 1<<64 - 1<<48}, ErrNotMapped},
+		{"the highest address", 1, 0, 1<<64 - 1, false, Mapping{Addr: 1 << 48, Size: 1<<64 - 1<<48}, ErrNotMapped},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRAM()
+			e := newTestEPT(t, r, 4)
+			e.ModeBased = tt.mode
+			at := r.place(e.Root(), 4, gpa, tt.level, tt.entry)
+			m, err := e.Translate(tt.gpa)
+			if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) {
+				t.Fatalf("got %v, want %v", err, tt.err)
+			}
+			if m.Addr != tt.want.Addr || m.Phys != tt.want.Phys || m.Size != tt.want.Size {
+				t.Errorf("got %#x, want %#x", m, tt.want)
+			}
+			var ee *EntryError
+			if errors.As(err, &ee) && tt.err != errNoRAM && (ee.Addr != at || ee.Entry != tt.entry || ee.Level != tt.level) {
+				t.Errorf("error says %v, the entry is at %#x", ee, at)
+			}
+			// The iteration comes to the same mapping.
+			n, want := 0, 1
+			if tt.err == ErrNotMapped {
+				want = 0
+			}
+			for got, err := range e.Mappings() {
+				if n++; got.Addr != m.Addr || got.Phys != m.Phys || got.Size != m.Size || !errors.Is(err, tt.err) {
+					t.Errorf("iteration gives %#x, %v", got, err)
+				}
+			}
+			if n != want {
+				t.Errorf("iteration gives %d mappings, want %d", n, want)
+			}
+		})
+	}
+}
+
+func TestEPTFiveLevels(t *testing.T) {
+	r := newRAM()
+	e := newTestEPT(t, r, 5)
+	const gpa = 0x1ab_cdef_0123_4000
+	r.place(e.Root(), 5, gpa, 1, 0x5037)
+	if m, err := e.Translate(gpa + 5); err != nil || m.Phys != 0x5000 || m.Addr != gpa {
+		t.Errorf("got %#x, %v", m, err)
+	}
+}
+
+// A table that points to itself from each entry is a guest of 512^4 pages.
+func TestEPTLoop(t *testing.T) {
+	for _, levels := range []int{4, 5} {
+		r := newRAM()
+		e := newTestEPT(t, r, levels)
+		for i := range uint64(entries) {
+			r.put(e.Root()+8*i, e.Root()|link)
+		}
+		if m, err := e.Translate(0x1234567); err != nil || m.Phys != e.Root() {
+			t.Errorf("%d levels: got %#x, %v", levels, m, err)
+		}
+		n, again := 0, 0
+		for _, err := range e.Mappings() {
+			n++
+			if errors.Is(err, ErrTableAgain) {
+				again++
+			}
+		}
+		if want := levels*511 + 1; n != want || again != want-entries {
+			t.Errorf("%d levels: %d mappings, %d of tables met again, want %d", levels, n, again, want)
+		}
+	}
+}
+
+// A walk ends after as many tables as it may read.
+func TestEPTBudget(t *testing.T) {
+	r := newRAM()
+	w := newWalker(&newTestEPT(t, r, 4).tree)
+	w.budget = 100
+	for i := range uint64(entries) {
+		r.place(w.root, 4, i<<21, 1, 0x5037)
+	}
+	n := 0
+	var last error
+	for _, err := range w.walk(0, w.end()) {
+		n++
+		last = err
+	}
+	if n != 98 || !errors.Is(last, ErrTooManyTables) {
+		t.Errorf("%d mappings, the last with %v", n, last)
+	}
+}
+
+func TestWalkBounds(t *testing.T) {
+	r := newRAM()
+	e := newTestEPT(t, r, 4)
+	for gpa := uint64(0x1f0000); gpa < 0x220000; gpa += pageSize {
+		r.place(e.Root(), 4, gpa, 1, gpa|0x37)
+	}
+	w := newWalker(&e.tree)
+	for _, tt := range []struct{ lo, hi, first, n uint64 }{
+		{0, 1 << 48, 0x1f0000, 0x30},
+		{0x1f0000, 0x220000, 0x1f0000, 0x30},
+		{0x1ff000, 0x201000, 0x1ff000, 2},
+		{0x1ff800, 0x200800, 0x1ff000, 2},
+		{0x210000, 1 << 63, 0x210000, 0x10},
+		{0x300000, 1 << 48, 0, 0},
+		{0x200000, 0x200000, 0, 0},
+	} {
+		var first, n uint64
+		for m, err := range w.walk(tt.lo, tt.hi) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n++; n == 1 {
+				first = m.Addr
+			}
+		}
+		if first != tt.first || n != tt.n {
+			t.Errorf("%#x to %#x: %d mappings from %#x, want %d from %#x", tt.lo, tt.hi, n, first, tt.n, tt.first)
+		}
+	}
+}

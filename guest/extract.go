@@ -1,0 +1,186 @@
+package guest
+
+import (
+	"cmp"
+	"context"
+	"iter"
+	"slices"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/vmcore"
+)
+
+// A Source is a guest's physical memory: [Memory], out of its host's dump, or
+// [ProcessMemory], out of a core of the process that ran it.
+type Source interface {
+	Reader
+	// Ranges gives the memory that may be there, page-aligned, by rising address,
+	// neither overlapping nor touching.
+	Ranges() iter.Seq2[uint64, uint64]
+	// Slots are the memory slots; empty where they are not known.
+	Slots() []Slot
+}
+
+// An Extraction is a guest to be written as a core of its own.
+type Extraction struct {
+	Mem Source
+	// VCPUs are the registers of each vCPU. They are written by rising APIC ID
+	// where all are known and differ, else as they come.
+	VCPUs []*Registers
+	// Overwrite lets the core replace an existing file.
+	Overwrite bool
+	// Progress, where not nil, is told the bytes of memory done, and all there are.
+	Progress func(done, total int64)
+}
+
+// A Summary is what a core written has, and what could not be had.
+type Summary struct {
+	// Bytes of the guest's memory are in the core.
+	Bytes uint64
+	// Untouched is how many bytes of the memory slots are in no page table: the
+	// guest has never touched them, or they are where only the host could get
+	// them. The core has holes there.
+	Untouched uint64
+	// Lost is the memory that could not be read, by reason, most pages first.
+	Lost []Loss
+	// VCPUs are those in the notes, in their order.
+	VCPUs []*Registers
+	// Unknown are the names of the registers that are not known, for each of
+	// VCPUs: in the notes they are zero.
+	Unknown [][]string
+	// Info is what became of the guest's VMCOREINFO, Release its OSRELEASE where
+	// it was found.
+	Info    InfoState
+	Release string
+}
+
+// A Loss is memory that could not be read for one reason.
+type Loss struct {
+	Reason error  // a sentinel of this package or of vmcore, or the first error of no known kind
+	Pages  uint64 // of 4 KiB
+	First  uint64 // the lowest address
+}
+
+// reasons are the kinds that losses are told apart by.
+var reasons = []error{ErrSwapped, ErrNotPresent, ErrMMIO, ErrNotMapped,
+	vmcore.ErrExcluded, vmcore.ErrTruncated, vmcore.ErrNoMemory, vmcore.ErrChanged}
+
+// Write writes the guest to the file out, as [vmcore.Create] does: PT_LOADs by
+// guest-physical address with holes where there is no memory, then [CPUNotes],
+// then the guest's own VMCOREINFO, which is looked for on the way. It fails with
+// [vmcore.ErrNoMemory] where none of the memory can be read; the summary says why
+// then, and is nil after any other error.
+func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
+	s := &Summary{VCPUs: inOrder(x.VCPUs)}
+	for _, r := range s.VCPUs {
+		s.Unknown = append(s.Unknown, r.unknown())
+	}
+	for _, slot := range x.Mem.Slots() {
+		s.Untouched += slot.Size
+	}
+	var ranges []vmcore.Range
+	for addr, size := range x.Mem.Ranges() {
+		ranges = append(ranges, vmcore.Range{Addr: addr, Size: size})
+		s.Bytes += size
+		s.Untouched -= overlap(x.Mem.Slots(), addr, size)
+	}
+	notes := CPUNotes(s.VCPUs)
+	finder := infoFinder{mem: x.Mem}
+	var aliases []vmcore.Alias
+	n := vmcore.NewELF{
+		Mem: x.Mem, Ranges: ranges, See: finder.see, Lost: s.lost,
+		NotesSize: maxInfoNote,
+		Notes: func() []elfnote.Note {
+			info, ok := finder.pick(s.VCPUs)
+			if s.Info = finder.state; ok {
+				s.Release = release(info)
+				aliases = pageTables(info)
+				return append(notes, info)
+			}
+			return notes
+		},
+		Aliases: func() []vmcore.Alias { return aliases },
+	}
+	for _, note := range notes {
+		n.NotesSize += note.Size()
+	}
+	err := vmcore.Create(ctx, out, n, vmcore.Options{Overwrite: x.Overwrite, Progress: x.Progress})
+	if err != nil && !errors.Is(err, vmcore.ErrNoMemory) {
+		return nil, err
+	}
+	slices.SortStableFunc(s.Lost, func(a, b Loss) int { return cmp.Compare(b.Pages, a.Pages) })
+	return s, err
+}
+
+// lost counts a page that could not be read.
+func (s *Summary) lost(addr uint64, err error) {
+	s.Bytes -= pageSize
+	reason := err
+	for _, r := range reasons {
+		if errors.Is(err, r) {
+			reason = r
+			break
+		}
+	}
+	i := slices.IndexFunc(s.Lost, func(l Loss) bool {
+		return l.Reason == reason || !slices.Contains(reasons, reason) && !slices.Contains(reasons, l.Reason)
+	})
+	if i < 0 {
+		i = len(s.Lost)
+		s.Lost = append(s.Lost, Loss{Reason: reason, First: addr})
+	}
+	s.Lost[i].Pages++
+	s.Lost[i].First = min(s.Lost[i].First, addr)
+}
+
+// overlap is how many bytes of the slots lie in the range.
+func overlap(slots []Slot, addr, size uint64) (n uint64) {
+	for _, s := range slots {
+		low, high := max(s.GPA, addr), min(s.GPA+s.Size, addr+size)
+		if low < high {
+			n += high - low
+		}
+	}
+	return n
+}
+
+// inOrder sorts vCPUs by their numbers, if they have different ones.
+func inOrder(vcpus []*Registers) []*Registers {
+	sorted := slices.Clone(vcpus)
+	slices.SortStableFunc(sorted, func(a, b *Registers) int { return cmp.Compare(a.APICID.Value, b.APICID.Value) })
+	for i, r := range sorted {
+		if !r.APICID.Known() || i > 0 && r.APICID.Value == sorted[i-1].APICID.Value {
+			return vcpus
+		}
+	}
+	return sorted
+}
+
+// unknown names the registers that are not known.
+func (r *Registers) unknown() (names []string) {
+	note := func(name string, reg Register) {
+		if !reg.Known() {
+			names = append(names, name)
+		}
+	}
+	for i, name := range GPRNames {
+		note(name, r.GPR[i])
+	}
+	note("rip", r.RIP)
+	note("rflags", r.RFLAGS)
+	note("cr0", r.CR0)
+	note("cr2", r.CR2)
+	note("cr3", r.CR3)
+	note("cr4", r.CR4)
+	note("kernel_gs_base", r.KernelGSBase)
+	for i, s := range r.Seg {
+		note(SegNames[i], s.Selector)
+		note(SegNames[i]+".base", s.Base)
+		note(SegNames[i]+".rights", s.Rights)
+	}
+	note("gdtr", r.GDTR.Base)
+	note("idtr", r.IDTR.Base)
+	return names
+}

@@ -1,0 +1,241 @@
+package guest
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"github.com/pkg/errors"
+)
+
+// noise is a memory of a few pages, filled with entries that point to its pages
+// and a bit beyond: loops, shared tables, leaves at all levels, dead ends.
+type noise struct {
+	seed  uint64
+	pages uint64
+	rare  uint64 // one of so many entries is not 0
+}
+
+func (z noise) ReadPhys(p []byte, addr uint64) (n int, err error) {
+	for n < len(p) {
+		at := addr + uint64(n)
+		if at/pageSize >= z.pages {
+			return n, errNoRAM
+		}
+		var word [8]byte
+		if h := mix(z.seed ^ mix(at/8)); h%z.rare == 0 {
+			entry := (h>>8%(z.pages+2))<<12 | h>>24&0xfff
+			if h>>40&3 != 0 {
+				entry |= link
+			}
+			if h>>42&7 == 0 {
+				entry ^= addrMask // as for PROT_NONE
+			}
+			if h>>45&7 == 0 {
+				entry = entry&^(1<<30-1) | entry&0xfff | pteLarge
+			}
+			binary.LittleEndian.PutUint64(word[:], entry)
+		}
+		n += copy(p[n:], word[at%8:])
+	}
+	return n, nil
+}
+
+func newNoise(seed uint64, pages, rare uint8) noise {
+	return noise{seed, uint64(pages%16) + 1, uint64(rare) + 1}
+}
+
+// Whatever the tables hold, iterations end, are in order, and agree with
+// translations.
+func FuzzMemory(f *testing.F) {
+	f.Add(uint64(1), uint8(8), uint8(0), uint64(0x5e), uint64(0x1000), uint64(0))
+	f.Add(uint64(2), uint8(15), uint8(3), uint64(0x66), uint64(0x2000), uint64(cr4LA57))
+	f.Add(uint64(3), uint8(2), uint8(50), uint64(0x105e), uint64(0x1000), uint64(0))
+	f.Add(uint64(4), uint8(15), uint8(30), uint64(0x5e), uint64(0), uint64(0))
+	f.Fuzz(func(t *testing.T, seed uint64, pages, rare uint8, eptp, cr3, cr4 uint64) {
+		m, err := OpenMemory(newNoise(seed, pages, rare), Config{EPTP: eptp, HostCR3: cr3, HostCR4: cr4})
+		if err != nil {
+			if m != nil || !errors.Is(err, ErrBadEPTP) && !errors.Is(err, ErrNoEPT) {
+				t.Fatalf("%v with %v", m, err)
+			}
+			return
+		}
+		end := uint64(0)
+		for i, s := range m.Slots() {
+			if s.GPA < end || s.Size == 0 || (s.GPA|s.HVA|s.Size)%pageSize != 0 || s.GPA+s.Size < s.GPA || s.Pages == 0 {
+				t.Fatalf("slot %d %#x, the one before ends at %#x", i, s, end)
+			}
+			end = s.GPA + s.Size
+		}
+		n, total, end := 0, uint64(0), uint64(0)
+		p := make([]byte, 16)
+		for addr, size := range m.Ranges() {
+			if addr < end || addr == end && n > 0 || size == 0 || (addr|size)%pageSize != 0 || addr+size < addr {
+				t.Fatalf("range of %#x bytes from %#x, the one before ends at %#x", size, addr, end)
+			}
+			end = addr + size
+			total += size
+			if n++; n > 1000 {
+				continue
+			}
+			if e, err := m.Translate(addr); err != nil || addr-e.Addr >= e.Size {
+				t.Fatalf("%#x is in a range, but Translate gives %#x, %v", addr, e, err)
+			}
+			if n, err := m.ReadPhys(p, end-8); (n < len(p)) != (err != nil) {
+				t.Fatalf("%d bytes read, %v", n, err)
+			}
+		}
+		if tally := m.Tally(); tally.EPT+tally.Process != total {
+			t.Errorf("%+v, the ranges have %#x bytes", tally, total)
+		}
+	})
+}
+
+// A walk gives what lookups give.
+func FuzzWalk(f *testing.F) {
+	f.Add(uint64(1), uint8(8), uint8(0), true, true)
+	f.Add(uint64(2), uint8(15), uint8(60), false, true)
+	f.Add(uint64(3), uint8(3), uint8(7), true, false)
+	f.Fuzz(func(t *testing.T, seed uint64, pages, rare uint8, five, linux bool) {
+		tr := tree{r: newNoise(seed, pages, rare), name: "noise", levels: 4, decode: decodeLinux}
+		if five {
+			tr.levels = 5
+		}
+		if !linux {
+			tr.decode = new(EPT).decode
+		}
+		end := uint64(0)
+		n := 0
+		for m, err := range newWalker(&tr).walk(0, tr.end()) {
+			if m.Addr < end || m.Size == 0 || m.Addr%m.Size != 0 {
+				t.Fatalf("%#x after %#x", m, end)
+			}
+			if end = m.Addr + m.Size; errors.Is(err, ErrTableAgain) {
+				continue
+			}
+			if n++; n > 1000 {
+				return
+			}
+			got, gotErr := tr.lookup(m.Addr + m.Size - 1)
+			if got.Addr != m.Addr || got.Size != m.Size || got.Phys != m.Phys || (err == nil) != (gotErr == nil) {
+				t.Fatalf("walk gives %#x, %v, lookup %#x, %v", m, err, got, gotErr)
+			}
+		}
+	})
+}
+
+func FuzzPaging(f *testing.F) {
+	f.Add(uint64(1), uint8(8), uint8(0), uint64(cr0PG), uint64(0x1000), uint64(cr4PAE), uint64(longModeActive), uint64(0xffff_8880_0580_0123))
+	f.Add(uint64(2), uint8(8), uint8(0), uint64(cr0PG), uint64(0x1000), uint64(cr4PAE|cr4LA57), uint64(longModeActive), uint64(0xff11_0000_0000_0008))
+	f.Add(uint64(3), uint8(8), uint8(0), uint64(cr0PG), uint64(0x1020), uint64(cr4PAE), uint64(0), uint64(0xc0101234))
+	f.Add(uint64(4), uint8(8), uint8(0), uint64(cr0PG), uint64(0x1000), uint64(cr4PSE), uint64(0), uint64(0xc0101234))
+	f.Add(uint64(5), uint8(8), uint8(0), uint64(0), uint64(0x1000), uint64(0), uint64(0), uint64(0xffff7))
+	f.Fuzz(func(t *testing.T, seed uint64, pages, rare uint8, cr0, cr3, cr4, efer, gva uint64) {
+		mem := newNoise(seed, pages, rare)
+		p := Paging{CR0: cr0, CR3: cr3, CR4: cr4, EFER: efer, HavePDPTE: seed&1 != 0, PDPTE: [4]uint64{seed, seed >> 1, seed >> 2, seed >> 3}}
+		m, err := p.Translate(mem, gva)
+		switch {
+		case err == nil && (gva-m.Addr >= m.Size || m.Size%pageSize != 0 || m.Phys%m.Size != 0 || m.Addr%m.Size != 0):
+			t.Fatalf("%v: %#x is not in %#x", p.Mode(), gva, m)
+		case err != nil && m != Mapping{}:
+			t.Fatalf("%#x with %v", m, err)
+		case errors.Is(err, ErrNotCanonical) == p.Mode().Canonical(gva):
+			t.Fatalf("%v: %#x: %v", p.Mode(), gva, err)
+		}
+		buf := make([]byte, 3*pageSize)
+		if n, err := (Virtual{p, mem}).ReadPhys(buf, gva); (n < len(buf)) != (err != nil) {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+	})
+}
+
+// Slots hold their runs, and share no address of the guest, and none of the
+// process unless the runs do.
+func FuzzExtend(f *testing.F) {
+	f.Add(uint64(1), uint8(3), uint8(9))
+	f.Add(uint64(2), uint8(12), uint8(0))
+	f.Add(uint64(3), uint8(7), uint8(21))
+	f.Fuzz(func(t *testing.T, seed uint64, count, align uint8) {
+		proc := NewProcess(newNoise(seed, 5, 2), 0x1000, 0)
+		var runs []run
+		gpa := uint64(0)
+		for i := range uint64(count % 16) {
+			h := mix(seed ^ mix(i))
+			unit := uint64(pageSize) << (align % 24)
+			r := run{lo: gpa + h%8*pageSize, pages: 1}
+			r.hi = r.lo + (h>>8%64+1)*pageSize
+			r.delta = (h>>16%(1<<35))&^(unit-1) - r.lo&^(unit-1)
+			if end := r.hi + r.delta; end > proc.userEnd() || end < r.hi-r.lo {
+				continue
+			}
+			runs = append(runs, r)
+			gpa = r.hi
+		}
+		slots := extend(runs, proc)
+		if len(slots) != len(runs) {
+			t.Fatalf("%d slots of %d runs", len(slots), len(runs))
+		}
+		for i, s := range slots {
+			r := runs[i]
+			if s.GPA > r.lo || s.GPA+s.Size < r.hi || s.HVA-s.GPA != r.delta || s.GPA+s.Size > maxGPA || (s.GPA|s.Size)%pageSize != 0 {
+				t.Fatalf("slot %#x of run %#x", s, r)
+			}
+			if i > 0 && slots[i-1].GPA+slots[i-1].Size > s.GPA {
+				t.Fatalf("slots %#x and %#x overlap", slots[i-1], s)
+			}
+			for j, o := range slots {
+				overlap := s.HVA < o.HVA+o.Size && o.HVA < s.HVA+s.Size
+				alias := r.lo+r.delta < runs[j].hi+runs[j].delta && runs[j].lo+runs[j].delta < r.hi+r.delta
+				if i != j && overlap && !alias {
+					t.Fatalf("slots %#x and %#x share addresses of the process", s, o)
+				}
+			}
+		}
+	})
+}
+
+// Wherever a guest's slots are, what it has touched is in a slot with the right
+// place in the process, zero pages aside.
+func FuzzFindSlots(f *testing.F) {
+	for seed := range uint64(8) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		v := newTestVM()
+		random := func(n uint64) uint64 { seed = mix(seed + 1); return seed % n }
+		gpa, hva := uint64(0), 0x7f00_0000_0000+random(512)*pageSize
+		for range random(6) + 1 {
+			size := (random(1024) + 1) * pageSize
+			v.slot(gpa, hva, size)
+			gpa += size + random(2)*random(1024)*pageSize
+			hva += size + random(2)*random(1024)*pageSize
+		}
+		var touched []uint64
+		for _, s := range v.slots {
+			for range random(30) {
+				at := s.GPA + random(s.Size/pageSize)*pageSize
+				switch random(4) {
+				case 0:
+					v.fault(at, pageSize, 1)
+				case 1:
+					v.read(at, pageSize)
+				default:
+					v.touch(at, pageSize, 1)
+					touched = append(touched, at)
+				}
+			}
+		}
+		m := v.open(t)
+		for _, at := range touched {
+			user, err := NewProcess(v, v.cr3, 0).Translate(v.hva(at))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if user.Phys == v.zero {
+				continue // read after it was touched
+			}
+			if s, ok := m.slot(at); !ok || at < s.GPA || at-s.GPA+s.HVA != v.hva(at) {
+				t.Fatalf("%#x is at %#x in the process, but in slot %#x", at, v.hva(at), s)
+			}
+		}
+	})
+}

@@ -1,0 +1,99 @@
+// Package guest reads the memory of a virtual machine out of its host's dump.
+//
+// Four kinds of addresses meet here: those that the guest's programs use
+// (GVA), those that the guest takes for physical (GPA), those of the process
+// that runs the guest (HVA), and the host's physical ones (HPA), by which the
+// dump is read. Each translation is a value of its own:
+//
+//   - [Paging] turns GVA into GPA by the guest's own page tables, in whichever
+//     mode CR0, CR4 and EFER select.
+//   - [EPT] turns GPA into HPA by the tables that EPT_POINTER points to.
+//   - [Process] turns HVA into HPA by the page tables that HOST_CR3 points to,
+//     as Linux fills them.
+//   - [Memory] is the guest's physical memory as a whole: what EPT maps, and
+//     what EPT does not map, because the guest has never touched it, through
+//     the process, by memory slots ([Slot]) that are inferred from pages that
+//     both map. Without EPT there is [OpenShadow].
+//
+// Everything is read from a dump and taken for hostile: tables may point to
+// themselves, beyond memory, or be noise. A walk down is bounded by its
+// levels, an iteration over all entries by a budget of tables, and one table
+// met again elsewhere is not gone through again.
+package guest
+
+import (
+	"fmt"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/vmcs"
+)
+
+// Reader reads memory by its physical address: a host's from its dump, a
+// guest's from [Memory].
+type Reader = vmcs.Reader
+
+var (
+	// ErrNotMapped: there is no entry for the address. For EPT: the guest has
+	// not touched it, or it is no memory. In [Memory]: and no memory slot that
+	// is known covers it.
+	ErrNotMapped = errors.New("not mapped")
+	// ErrNotPresent: the address is in a memory slot, but the process has no
+	// page there: neither the guest nor its VMM ever touched it, or
+	// the VMM gave it back (balloon).
+	ErrNotPresent = errors.New("never touched")
+	// ErrSwapped: the page was not in memory but in the host's swap, or on
+	// its way from one place in memory to another.
+	ErrSwapped = errors.New("swapped out by the host")
+	// ErrMMIO: EPT's entry is misconfigured on purpose, which is how KVM has
+	// accesses exit that it emulates.
+	ErrMMIO = errors.New("MMIO")
+	// ErrReserved: an entry has bits set that must be zero.
+	ErrReserved = errors.New("reserved bits are set")
+	// ErrTableAgain: the table an entry points to was gone through before, at
+	// another address.
+	ErrTableAgain = errors.New("the table is in use elsewhere")
+	// ErrTooManyTables: an iteration ended because it had gone through as many
+	// tables as it may.
+	ErrTooManyTables = errors.New("too many tables")
+	// ErrNotCanonical: no table can map this virtual address.
+	ErrNotCanonical = errors.New("not a canonical address")
+	// ErrBadEPTP: EPT_POINTER is one that no VM entry accepts.
+	ErrBadEPTP = errors.New("not an EPT_POINTER")
+	// ErrNoEPT: the guest runs on shadow page tables, and nothing in its VMCS
+	// leads to its physical memory; nor did [OpenShadow] find any that is
+	// proven to be the guest's.
+	ErrNoEPT = errors.New("guest without EPT: its guest-physical memory cannot be had")
+)
+
+// An EntryError is a paging-structure entry that cannot be followed.
+type EntryError struct {
+	Table string // "EPT", "page table"
+	Level int    // of the table the entry is in: 1 maps 4 KiB pages, 5 is the highest
+	Addr  uint64 // of the entry, in the physical memory that the table is in
+	Entry uint64 // 0 where it could not be read
+	Err   error  // a sentinel of this package, or the reader's
+}
+
+// Error names the table, its level, where the entry is, the entry and the fault.
+func (e *EntryError) Error() string {
+	return fmt.Sprintf("%s level %d, entry at %#x (%#x): %v", e.Table, e.Level, e.Addr, e.Entry, e.Err)
+}
+
+// Unwrap gives the fault.
+func (e *EntryError) Unwrap() error { return e.Err }
+
+// An AddressError is a read of a guest's memory that stopped.
+type AddressError struct {
+	Space string // "guest-physical" or "guest-virtual"
+	Addr  uint64 // of the first byte not read
+	Err   error  // why
+}
+
+// Error names the address and the reason.
+func (e *AddressError) Error() string {
+	return fmt.Sprintf("%s address %#x: %v", e.Space, e.Addr, e.Err)
+}
+
+// Unwrap gives the reason.
+func (e *AddressError) Unwrap() error { return e.Err }

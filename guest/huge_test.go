@@ -1,0 +1,109 @@
+package guest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"testing"
+)
+
+// A huge is the host of a guest whose pages are scattered over memory, with the
+// tables made up as they are read: EPT from 1 << 50 on, the process's from
+// 1 << 51 on, those of level n at n << 46. It never has two tables at a time.
+type huge struct {
+	pages uint64 // of the guest, of 4 KiB: a power of two
+	delta uint64
+	hole  uint64 // from here on the guest's memory is at 4 GiB and above
+	reads int
+}
+
+const (
+	hugeEPT  = 1 << 50
+	hugeProc = 1 << 51
+)
+
+// host is where the n-th page of the guest's memory is.
+func (h *huge) host(n uint64) uint64 { return (n * 0x9e3779b1 & (h.pages - 1)) * pageSize }
+
+func (h *huge) ReadPhys(p []byte, addr uint64) (int, error) {
+	h.reads++
+	level, table := addr>>46&7, addr&(1<<46-1)/pageSize
+	for i := range uint64(entries) {
+		var e uint64
+		n := table<<9 | i
+		first := n * cover(int(level)) // what the entry maps
+		switch {
+		case level > 1:
+			if h.any(addr, first, cover(int(level))) {
+				e = addr&(hugeEPT|hugeProc) | (level-1)<<46 | n*pageSize | link
+			}
+		default:
+			if at, ok := h.index(addr, first); ok {
+				e = h.host(at) | 0x37
+			}
+		}
+		binary.LittleEndian.PutUint64(p[8*i:], e)
+	}
+	return len(p), nil
+}
+
+// index is which page of the guest's memory is mapped at an address.
+func (h *huge) index(space, addr uint64) (uint64, bool) {
+	if space&hugeProc != 0 {
+		return (addr - h.delta) / pageSize, addr-h.delta < h.pages*pageSize
+	}
+	if addr >= 4*gib {
+		addr -= 4*gib - h.hole
+	} else if addr >= h.hole {
+		return 0, false
+	}
+	return addr / pageSize, addr < h.pages*pageSize
+}
+
+func (h *huge) any(space, addr, size uint64) bool {
+	if space&hugeProc != 0 {
+		return addr < h.delta+h.pages*pageSize && h.delta < addr+size
+	}
+	return addr < h.hole || addr < h.pages*pageSize+4*gib-h.hole && addr+size > 4*gib
+}
+
+func (h *huge) open(t testing.TB) *Memory {
+	t.Helper()
+	m, err := OpenMemory(h, Config{EPTP: hugeEPT | 4<<46 | 0x5e, HostCR3: hugeProc | 4<<46})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Slot{
+		{0, h.delta, h.hole, h.hole / pageSize},
+		{4 * gib, h.delta + h.hole, h.pages*pageSize - h.hole, h.pages - h.hole/pageSize},
+	}
+	if got := fmt.Sprintf("%#x", m.Slots()); got != fmt.Sprintf("%#x", want) {
+		t.Errorf("slots %s, want %#x", got, want)
+	}
+	return m
+}
+
+// A guest has more pages than a sample: its slots are found all the same, and
+// to the page.
+func TestHuge(t *testing.T) {
+	h := &huge{pages: 4 * gib / pageSize, delta: 0x7f00_4000_0000, hole: 3 * gib}
+	m := h.open(t)
+	if got, want := m.Tally(), (Tally{EPT: 4 * gib}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func BenchmarkOpenMemory(b *testing.B) {
+	for _, size := range []uint64{16 * gib, 256 * gib} {
+		b.Run(fmt.Sprintf("%dGiB", size/gib), func(b *testing.B) {
+			for b.Loop() {
+				h := &huge{pages: size / pageSize, delta: 0x7000_4000_0000, hole: 3 * gib}
+				h.open(b)
+				var ms runtime.MemStats
+				runtime.ReadMemStats(&ms)
+				b.ReportMetric(float64(ms.Sys)/mib, "MiB-sys")
+				b.ReportMetric(float64(h.reads), "tables")
+			}
+		})
+	}
+}

@@ -1,0 +1,98 @@
+package guest
+
+import "vmcsnote/vmcs"
+
+// A Machine is a virtual machine: the vCPUs that share their memory.
+type Machine struct {
+	// EPTP is EPT_POINTER, without EPT 0: the machine runs on shadow page
+	// tables then.
+	EPTP uint64
+	// Process is the physical address of the page tables of the process that
+	// runs the machine: HOST_CR3 without PCID.
+	Process uint64
+	CPUs    []*vmcs.Candidate
+}
+
+const (
+	tableAddress     = 1<<52 - 1<<12 // bits of CR3 and EPTP that are an address
+	modeBasedExecute = 1 << 22       // of SECONDARY_VM_EXEC_CONTROL
+	guestIA32e       = 1 << 9        // of VM_ENTRY_CONTROLS
+	cr4VMXE          = 1 << 13
+)
+
+// Machines puts VMCSs together that are of the same machine: those with the
+// same EPT, or, without EPT, of the same process. The order is that of the first
+// VMCS of each.
+//
+// A machine in system management mode has another EPT, and so has one that a
+// guest of this machine's runs: these are machines of their own, of the same
+// process.
+func Machines(found []*vmcs.Candidate) []*Machine {
+	type key struct{ eptp, process uint64 }
+	byKey := make(map[key]*Machine)
+	var ms []*Machine
+	for _, c := range found {
+		eptp, _ := c.EPTPointer()
+		cr3, _ := c.Field("HOST_CR3")
+		k := key{eptp: uint64(eptp) & tableAddress}
+		if k.eptp == 0 {
+			k.process = cr3 & tableAddress
+		}
+		m := byKey[k]
+		if m == nil {
+			m = &Machine{EPTP: uint64(eptp), Process: cr3 & tableAddress}
+			byKey[k] = m
+			ms = append(ms, m)
+		}
+		m.CPUs = append(m.CPUs, c)
+	}
+	return ms
+}
+
+// Memory opens the machine's memory in the host's; see [OpenMemory].
+func (m *Machine) Memory(host Reader) (*Memory, error) {
+	v := &m.CPUs[0].VMCS
+	c := Config{EPTP: m.EPTP, ModeBased: v.Secondary()&modeBasedExecute != 0}
+	c.HostCR3, _ = v.Field("HOST_CR3")
+	c.HostCR4, _ = v.Field("HOST_CR4")
+	return OpenMemory(host, c)
+}
+
+// Hypervisor reports whether the machine runs one: whether any of its vCPUs sees
+// CR4.VMXE set.
+func (m *Machine) Hypervisor() bool {
+	for _, c := range m.CPUs {
+		if cr4, ok := c.GuestCR4(); ok && cr4&cr4VMXE != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// PagingOf is what a vCPU's virtual addresses are translated by: in its guest's
+// memory, or without EPT in the host's.
+func PagingOf(v *vmcs.VMCS) Paging {
+	var p Paging
+	p.CR0, _ = v.Field("GUEST_CR0")
+	p.CR3, _ = v.Field("GUEST_CR3")
+	p.CR4, _ = v.Field("GUEST_CR4")
+	if entry, _ := v.Field("VM_ENTRY_CONTROLS"); entry&guestIA32e != 0 {
+		p.EFER = eferLMA
+	}
+	if _, ok := v.EPTPointer(); !ok {
+		return p
+	}
+	// Processors without "unrestricted guest" run a guest whose paging is off
+	// with paging on, by tables of the hypervisor's that map everything to
+	// itself.
+	if cr0, ok := v.GuestCR0(); ok && cr0&cr0PG == 0 {
+		return Paging{}
+	}
+	p.HavePDPTE = true
+	for i, name := range []string{"GUEST_PDPTR0", "GUEST_PDPTR1", "GUEST_PDPTR2", "GUEST_PDPTR3"} {
+		var ok bool
+		p.PDPTE[i], ok = v.Field(name)
+		p.HavePDPTE = p.HavePDPTE && ok
+	}
+	return p
+}

@@ -1,0 +1,141 @@
+package guest
+
+import (
+	"sort"
+
+	"github.com/pkg/errors"
+)
+
+// Config is where a guest's memory hangs, out of one of its VMCSs.
+type Config struct {
+	EPTP      uint64 // EPT_POINTER; 0 without EPT
+	ModeBased bool   // see [EPT]
+	// HostCR3 and HostCR4 are HOST_CR3 and HOST_CR4. Where HostCR3 is 0
+	// memory is read by EPT alone.
+	HostCR3, HostCR4 uint64
+}
+
+// Memory is a guest's physical memory. It is a [Reader] whose addresses are
+// guest-physical, and safe for concurrent use where the host's is.
+//
+// What EPT maps is read where EPT says, and only what it does not map is read
+// through the process. It holds some 600 KiB of tables at most.
+type Memory struct {
+	host  Reader
+	ept   *EPT     // nil: by the process alone
+	proc  *Process // nil: by EPT alone
+	slots []Slot   // by rising GPA, disjoint
+}
+
+// OpenMemory opens the guest's memory in the host's, and infers its memory
+// slots, for which it goes through EPT and the process's tables a few times. It
+// fails with [ErrNoEPT] where EPTP is 0, and with [ErrBadEPTP]; what it finds
+// broken in the tables themselves is left out.
+func OpenMemory(host Reader, c Config) (*Memory, error) {
+	if c.EPTP == 0 {
+		return nil, ErrNoEPT
+	}
+	ept, err := NewEPT(host, c.EPTP)
+	if err != nil {
+		return nil, err
+	}
+	ept.ModeBased = c.ModeBased
+	m := &Memory{host: host, ept: ept}
+	if c.HostCR3 != 0 {
+		m.proc = NewProcess(host, c.HostCR3, c.HostCR4)
+		m.slots = findSlots(ept, m.proc)
+	}
+	return m, nil
+}
+
+// Slots are the memory slots inferred, by rising guest-physical address.
+func (m *Memory) Slots() []Slot { return m.slots }
+
+// slot gives the first slot that ends behind gpa.
+func (m *Memory) slot(gpa uint64) (Slot, bool) {
+	i := sort.Search(len(m.slots), func(i int) bool { return gpa < m.slots[i].GPA+m.slots[i].Size })
+	if i == len(m.slots) {
+		return Slot{}, false
+	}
+	return m.slots[i], true
+}
+
+// Translate finds the host's memory that gpa is in. The error wraps
+// [ErrNotMapped], [ErrNotPresent], [ErrSwapped], [ErrMMIO] or [ErrReserved], or
+// is what the reader said of a table; the mapping is then the stretch it holds
+// for.
+func (m *Memory) Translate(gpa uint64) (Mapping, error) {
+	e, err := Mapping{Size: maxGPA}, ErrNotMapped
+	switch {
+	case gpa >= maxGPA:
+		return Mapping{Addr: maxGPA, Size: 1<<64 - maxGPA}, err
+	case m.ept != nil:
+		e, err = m.ept.Translate(gpa)
+	}
+	if err == nil || errors.Is(err, ErrMMIO) {
+		return e, err
+	}
+	e.Size = min(e.Size, maxGPA-e.Addr)
+	s, ok := m.slot(gpa)
+	switch {
+	case !ok:
+		return e, err
+	case gpa < s.GPA:
+		return e.clip(e.Addr, s.GPA), err
+	}
+	user, err := m.proc.Translate(gpa - s.GPA + s.HVA)
+	user.Addr += s.GPA - s.HVA
+	if err == ErrNotMapped {
+		err = ErrNotPresent
+	}
+	return user.clip(max(s.GPA, e.Addr), min(s.GPA+s.Size, e.Addr+e.Size)), err
+}
+
+// clip gives the part of a mapping from lo up to hi, which it overlaps. It may
+// begin below 0: a large page of the process that a slot begins in.
+func (m Mapping) clip(lo, hi uint64) Mapping {
+	end := min(m.Addr+m.Size, hi)
+	if skip := lo - m.Addr; int64(skip) > 0 {
+		m.Addr, m.Phys = lo, m.Phys+skip
+	}
+	m.Size = end - m.Addr
+	return m
+}
+
+// ReadPhys implements [Reader]. It reads as far as it can; the error is an
+// [*AddressError] with what [Memory.Translate] gives or, where the page itself is
+// not in the dump, what the host's reader does.
+func (m *Memory) ReadPhys(p []byte, gpa uint64) (n int, err error) {
+	for n < len(p) {
+		at := gpa + uint64(n)
+		phys, size, err := m.stretch(at, uint64(len(p)-n))
+		if err != nil {
+			return n, &AddressError{"guest-physical", at, err}
+		}
+		k, err := m.host.ReadPhys(p[n:n+int(size)], phys)
+		n += k
+		if uint64(k) < size {
+			return n, &AddressError{"guest-physical", gpa + uint64(n), err}
+		}
+	}
+	return n, nil
+}
+
+// stretch gives the host's address of gpa, and how many bytes from there on are
+// the guest's in one piece, no more than limit.
+func (m *Memory) stretch(gpa, limit uint64) (phys, size uint64, err error) {
+	e, err := m.Translate(gpa)
+	if err != nil {
+		return 0, 0, err
+	}
+	phys = e.Phys + gpa - e.Addr
+	size = e.Size - (gpa - e.Addr)
+	for size < limit {
+		e, err := m.Translate(gpa + size)
+		if err != nil || e.Phys+(gpa+size-e.Addr) != phys+size {
+			break
+		}
+		size += e.Size - (gpa + size - e.Addr)
+	}
+	return phys, min(size, limit), nil
+}

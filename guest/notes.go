@@ -1,0 +1,93 @@
+package guest
+
+import (
+	"encoding/binary"
+
+	"vmcsnote/elfnote"
+)
+
+// The notes of a vCPU are those of QEMU's dump-guest-memory (its arch_dump.c for
+// i386, since 1.2), so that whatever reads its dumps reads these: crash takes
+// the registers of bt from NT_PRSTATUS and, with them, CR3 and the IDT from
+// QEMU's own note. A register that is not known is zero there, as a note has no
+// way to say it.
+
+// The names, types and sizes in bytes of the notes.
+const (
+	nameCore     = "CORE"
+	nameQEMU     = "QEMU"
+	ntPRStatus   = 1 // NT_PRSTATUS
+	prStatusSize = 336
+	prRegsOff    = 112 // pr_reg in struct elf_prstatus of x86-64
+	qemuSize     = 440 // with kernel_gs_base, since 3.0; the version is still 1
+	qemuVersion  = 1
+)
+
+// a noteWriter fills a descriptor with little-endian words.
+type noteWriter []byte
+
+func (w *noteWriter) u32(v uint64) { *w = binary.LittleEndian.AppendUint32(*w, uint32(v)) }
+func (w *noteWriter) u64(v uint64) { *w = binary.LittleEndian.AppendUint64(*w, v) }
+func (w *noteWriter) regs(rs ...Register) {
+	for _, r := range rs {
+		w.u64(r.Value)
+	}
+}
+
+// PRStatus makes the NT_PRSTATUS note, struct elf_prstatus of x86-64 with pr_pid
+// and pr_reg alone. pid is the vCPU's number counted from 1, as QEMU does it.
+func PRStatus(pid uint32, r *Registers) elfnote.Note {
+	w := noteWriter(make([]byte, prRegsOff, prStatusSize))
+	binary.LittleEndian.PutUint32(w[32:], pid)
+	g := &r.GPR
+	w.regs(g[R15], g[R14], g[R13], g[R12], g[RBP], g[RBX], g[R11], g[R10],
+		g[R9], g[R8], g[RAX], g[RCX], g[RDX], g[RSI], g[RDI])
+	w.u64(0) // orig_rax
+	w.regs(r.RIP, r.Seg[CS].Selector, r.RFLAGS, g[RSP], r.Seg[SS].Selector, r.Seg[FS].Base, r.Seg[GS].Base,
+		r.Seg[DS].Selector, r.Seg[ES].Selector, r.Seg[FS].Selector, r.Seg[GS].Selector)
+	w.u64(0) // pr_fpvalid, and padding
+	return elfnote.Note{Name: nameCore, Type: ntPRStatus, Desc: w}
+}
+
+// QEMUState makes QEMU's note of a CPU's state, its QEMUCPUState of version 1.
+func QEMUState(r *Registers) elfnote.Note {
+	w := noteWriter(make([]byte, 0, qemuSize))
+	w.u32(qemuVersion)
+	w.u32(qemuSize)
+	g := &r.GPR
+	w.regs(g[RAX], g[RBX], g[RCX], g[RDX], g[RSI], g[RDI], g[RSP], g[RBP])
+	w.regs(g[R8:]...)
+	w.regs(r.RIP, r.RFLAGS)
+	s := &r.Seg
+	for _, s := range []SegmentRegister{s[CS], s[DS], s[ES], s[FS], s[GS], s[SS], s[LDTR], s[TR], r.GDTR, r.IDTR} {
+		w.u32(s.Selector.Value)
+		w.u32(s.Limit.Value)
+		w.u32(descriptorFlags(s.Rights.Value))
+		w.u32(0)
+		w.u64(s.Base.Value)
+	}
+	w.regs(r.CR0, Register{}, r.CR2, r.CR3, r.CR4, r.KernelGSBase)
+	return elfnote.Note{Name: nameQEMU, Desc: w}
+}
+
+// descriptorFlags turns access rights into what QEMU keeps: the upper half of a
+// segment descriptor without its base and limit, or 0 for an unusable segment.
+func descriptorFlags(rights uint64) uint64 {
+	if rights&(1<<16) != 0 {
+		return 0
+	}
+	return rights & 0xf0ff << 8
+}
+
+// CPUNotes are the notes of all vCPUs in the order of QEMU's: NT_PRSTATUS of
+// each, then QEMU's own of each.
+func CPUNotes(vcpus []*Registers) []elfnote.Note {
+	notes := make([]elfnote.Note, 0, 2*len(vcpus))
+	for i, r := range vcpus {
+		notes = append(notes, PRStatus(uint32(i+1), r))
+	}
+	for _, r := range vcpus {
+		notes = append(notes, QEMUState(r))
+	}
+	return notes
+}

@@ -1,0 +1,80 @@
+package guest
+
+import "iter"
+
+// Bits of a page table entry (SDM volume 3, "4-Level Paging and 5-Level
+// Paging"; Linux's arch/x86/include/asm/pgtable_types.h).
+const (
+	ptePresent  = 1 << 0
+	pteWrite    = 1 << 1
+	pteLarge    = 1 << 7 // PS; PAT at level 1
+	pteProtNone = 1 << 8 // Linux's, where the entry is not present; G otherwise
+	pteErratum  = 3 << 5 // A and D, which a Xeon Phi sets in entries that are not present
+)
+
+// Process is the user half of a process's address space in the host, by its page
+// tables. It is safe for concurrent use.
+type Process struct {
+	tree tree
+}
+
+// NewProcess takes a VMCS's HOST_CR3 and HOST_CR4; r is the host's memory. It
+// reads nothing.
+//
+// With page-table isolation HOST_CR3 is the kernel's table of the pair, which
+// maps user memory as well. Its PCID (bits 11:0) and LAM bits are left aside.
+func NewProcess(r Reader, cr3, cr4 uint64) *Process {
+	levels := 4
+	if cr4&cr4LA57 != 0 {
+		levels = 5
+	}
+	return &Process{tree{r: r, name: "process page table", root: cr3 & addrMask, levels: levels, decode: decodeLinux}}
+}
+
+// decodeLinux reads an entry as Linux's memory management does, to which a page
+// is there that the processor may not access.
+func decodeLinux(level int, entry uint64) (addr uint64, leaf bool, err error) {
+	addr = entry & addrMask
+	large := level > 1 && entry&pteLarge != 0
+	switch {
+	case entry&^pteErratum == 0:
+		return 0, false, ErrNotMapped
+	case entry&ptePresent != 0:
+	case entry&pteProtNone != 0 || large:
+		// PROT_NONE, NUMA hinting, or a huge page being split. Since 4.19
+		// (L1TF) the address is stored inverted; no memory is so high that
+		// bit 51 leaves a doubt.
+		if addr>>51 != 0 {
+			addr ^= addrMask
+		}
+	default:
+		return 0, false, ErrSwapped
+	}
+	switch {
+	case level > 1 && !large:
+		return addr, false, nil
+	case level > 3:
+		return 0, false, ErrReserved
+	}
+	return addr &^ (cover(level) - 1), true, nil // bit 12 of a large page is PAT
+}
+
+// userEnd is the first address that is not in the user half.
+func (p *Process) userEnd() uint64 { return p.tree.end() / 2 }
+
+// Translate finds what maps hva. The error is [ErrNotMapped], or an
+// [*EntryError] with [ErrSwapped], [ErrReserved] or what the reader said of a
+// table; the mapping is then the stretch it holds for.
+func (p *Process) Translate(hva uint64) (Mapping, error) {
+	if end := p.userEnd(); hva >= end {
+		return Mapping{Addr: end, Size: -end}, ErrNotMapped
+	}
+	return p.tree.lookup(hva)
+}
+
+// Mappings gives all user mappings in order of address, and what is swapped
+// out or cannot be followed with an [*EntryError] for the stretch concerned. It
+// is bounded as [EPT.Mappings] is.
+func (p *Process) Mappings() iter.Seq2[Mapping, error] {
+	return newWalker(&p.tree).walk(0, p.userEnd())
+}

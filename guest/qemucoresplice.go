@@ -1,0 +1,82 @@
+package guest
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/vmcs"
+)
+
+// ErrOtherNotes: the core has VMCS or VMCSINFO notes with others behind them,
+// which this program did not write.
+var ErrOtherNotes = errors.New("other notes stand behind the core's VMCS notes")
+
+// ProcessNotes gives the notes to add to a core of the process that ran the
+// vCPUs: VMCSINFO, which says how to read them, then the vCPUs' own.
+func ProcessNotes(info elfnote.Note, cpus []*CPU) []elfnote.Note {
+	notes := []elfnote.Note{info}
+	for _, c := range cpus {
+		notes = append(notes, c.Note())
+	}
+	return notes
+}
+
+// LayoutNote gives a VMCSINFO note that says what the layout says, for a host's
+// dump without one: text, with offsets. A layout's high halves, and what it was
+// published by, are not in it.
+func LayoutNote(l *vmcs.Layout) elfnote.Note {
+	var b strings.Builder
+	fmt.Fprintf(&b, "REVISION_ID=%x\nFORM=%s\n", l.RevisionID, vmcs.FormOffsets)
+	if l.AccessRights != vmcs.RightsUnknown {
+		fmt.Fprintf(&b, "ACCESS_RIGHTS=%s\n", l.AccessRights)
+	}
+	for _, e := range l.Entries {
+		if e.Width > 0 && !(e.Known && e.Encoding.High()) {
+			fmt.Fprintf(&b, "FIELD(%s)=%x\n", e.Name, e.Offset)
+		}
+	}
+	return elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte(b.String())}
+}
+
+// AddNotes gives the splice that puts notes behind all others of a process's
+// core, in the place of those that were put there before. It is empty where the
+// very same are there. The error wraps [ErrOtherNotes], or is the reader's.
+func AddNotes(s *elfnote.Segment, notes []elfnote.Note) (elfnote.Splice, error) {
+	sp := s.Append(notes[0])
+	for _, n := range notes[1:] {
+		sp.Ins = append(sp.Ins, n.Encode(s.Order)...)
+	}
+	ours := func(e elfnote.Entry) bool {
+		return (e.Name == NoteName || e.Name == elfnote.VMCSInfo) && e.Type == 0
+	}
+	first := len(s.Notes)
+	for first > 0 && ours(s.Notes[first-1]) {
+		first--
+	}
+	for _, e := range s.Notes[:first] {
+		if ours(e) {
+			return elfnote.Splice{}, errors.Wrapf(ErrOtherNotes, "note %s at %#x", e.Name, e.Off)
+		}
+	}
+	if first == len(s.Notes) {
+		return sp, nil
+	}
+	start := s.Notes[first].Off
+	sp = elfnote.Splice{Off: start, Del: s.Size - start}
+	same := len(notes) == len(s.Notes)-first
+	for i, n := range notes {
+		if same {
+			old, err := s.Note(first+i, int64(len(n.Desc)))
+			same = err == nil && old.Name == n.Name && bytes.Equal(old.Desc, n.Desc)
+		}
+		sp.Ins = append(sp.Ins, n.Encode(s.Order)...)
+	}
+	if same {
+		return elfnote.Splice{}, nil
+	}
+	return sp, nil
+}

@@ -1,0 +1,116 @@
+package guest
+
+import (
+	"iter"
+
+	"github.com/pkg/errors"
+)
+
+// A Tally counts a guest's memory by what can be had of it, in bytes.
+type Tally struct {
+	EPT     uint64 // mapped by EPT
+	Process uint64 // not by EPT, but by the process
+	Swapped uint64 // not by EPT, and swapped out by the host
+	MMIO    uint64 // emulated devices' that the guest has accessed
+	// Tables is what tables map that are not in the dump or not to be
+	// followed; it is an upper bound, and can be large.
+	Tables uint64
+	// Incomplete tells that there are more tables than are gone through.
+	Incomplete bool
+}
+
+// Tally counts. It goes through all tables, and reads no memory of the guest.
+func (m *Memory) Tally() (t Tally) {
+	m.pieces(func(_, size uint64, byEPT bool, err error) bool {
+		switch {
+		case err == nil && byEPT:
+			t.EPT += size
+		case err == nil:
+			t.Process += size
+		case errors.Is(err, ErrMMIO):
+			t.MMIO += size
+		case errors.Is(err, ErrSwapped):
+			t.Swapped += size
+		case errors.Is(err, ErrTooManyTables):
+			t.Incomplete = true
+		default:
+			t.Tables += size
+		}
+		return true
+	})
+	return t
+}
+
+// Ranges gives address and size in bytes of the guest-physical memory that EPT
+// or the process map, by rising address, neither overlapping nor touching. All
+// are multiples of 4 KiB. Some of it may not be in the dump: ReadPhys tells.
+func (m *Memory) Ranges() iter.Seq2[uint64, uint64] {
+	return func(yield func(addr, size uint64) bool) {
+		var addr, size uint64
+		more := m.pieces(func(at, n uint64, _ bool, err error) bool {
+			switch {
+			case err != nil:
+				return true
+			case at == addr+size:
+				size += n
+				return true
+			}
+			a, s := addr, size
+			addr, size = at, n
+			return s == 0 || yield(a, s)
+		})
+		if more && size > 0 {
+			yield(addr, size)
+		}
+	}
+}
+
+// pieces gives all of the guest's memory by rising address, in pieces that one
+// entry maps, or that there is trouble with. It reports whether yield never
+// asked it to stop.
+func (m *Memory) pieces(yield func(gpa, size uint64, byEPT bool, err error) bool) bool {
+	var w *walker
+	if m.proc != nil {
+		w = newWalker(&m.proc.tree)
+	}
+	done := uint64(0) // everything below is given
+	if m.ept == nil {
+		return m.untouched(w, done, maxGPA, yield)
+	}
+	for e, err := range m.ept.Mappings() {
+		if !m.untouched(w, done, e.Addr, yield) {
+			return false
+		}
+		done = e.Addr
+		if err == nil || errors.Is(err, ErrMMIO) {
+			done += e.Size
+		}
+		if !yield(e.Addr, e.Size, true, err) {
+			return false
+		}
+	}
+	return m.untouched(w, done, maxGPA, yield)
+}
+
+// untouched gives what slots have between the guest-physical addresses lo and
+// hi, where EPT maps nothing.
+func (m *Memory) untouched(w *walker, lo, hi uint64, yield func(gpa, size uint64, byEPT bool, err error) bool) bool {
+	for lo < hi {
+		s, ok := m.slot(lo)
+		if !ok || s.GPA >= hi {
+			return true
+		}
+		delta := s.HVA - s.GPA
+		lo = max(lo, s.GPA)
+		end := min(hi, s.GPA+s.Size)
+		for user, err := range w.walk(lo+delta, end+delta) {
+			user.Addr -= delta
+			user = user.clip(lo, end)
+			if !yield(user.Addr, user.Size, false, err) {
+				return false
+			}
+		}
+		lo = end
+	}
+	return true
+}

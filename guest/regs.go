@@ -1,0 +1,140 @@
+package guest
+
+import "vmcsnote/vmcs"
+
+// Origin says where a register's value was taken from.
+type Origin uint8
+
+const (
+	// Unknown: no value. Its bits are zero and mean nothing.
+	Unknown Origin = iota
+	// FromVMCS: a guest-state field of the VMCS.
+	FromVMCS
+	// FromKVM: KVM's structure of the vCPU in the host's memory.
+	FromKVM
+	// FromKVMDirty: the same, and by its regs_dirty newer than the VMCS, which
+	// KVM would have updated on the next VM entry.
+	FromKVMDirty
+	// FromAPIC: the virtual-APIC page.
+	FromAPIC
+)
+
+var originNames = [...]string{"unknown", "vmcs", "kvm", "kvm-dirty", "apic"}
+
+// String names the origin, for people and for --json.
+func (o Origin) String() string { return originNames[o] }
+
+// A Register is a register's value, if Origin is not Unknown.
+type Register struct {
+	Value  uint64
+	Origin Origin
+}
+
+// Known reports whether the register has a value.
+func (r Register) Known() bool { return r.Origin != Unknown }
+
+// The general registers in GPR, as the processor numbers them, and KVM after it
+// (enum kvm_reg).
+const (
+	RAX = iota
+	RCX
+	RDX
+	RBX
+	RSP
+	RBP
+	RSI
+	RDI
+	R8
+	R9
+	R10
+	R11
+	R12
+	R13
+	R14
+	R15
+)
+
+// GPRNames are the names of the general registers, in the order of GPR.
+var GPRNames = [16]string{"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+	"r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"}
+
+// The segment registers in Seg, in the order of the VMCS's encodings.
+const (
+	ES = iota
+	CS
+	SS
+	DS
+	FS
+	GS
+	LDTR
+	TR
+)
+
+// SegNames are the names of the segment registers, in the order of Seg.
+var SegNames = [8]string{"ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR"}
+
+// A SegmentRegister is a segment register with its hidden part; of GDTR and
+// IDTR, base and limit.
+type SegmentRegister struct {
+	Selector, Base, Limit Register
+	Rights                Register // as VMREAD gives them; bit 16: unusable
+}
+
+// Registers is the state of one vCPU, as far as it can be had.
+type Registers struct {
+	GPR                [16]Register
+	RIP, RFLAGS        Register
+	CR0, CR4           Register // as the guest sees them: mask and read shadow applied
+	CR2, CR3, CR8      Register
+	EFER, KernelGSBase Register
+	SysenterEIP        Register
+	Seg                [8]SegmentRegister
+	GDTR, IDTR         SegmentRegister
+
+	// LongMode is IA32_EFER.LMA, by VM_ENTRY_CONTROLS bit 9.
+	LongMode bool
+	// APICID is the vCPU's number, by its virtual-APIC page.
+	APICID Register
+	// Evidence is how KVM's structure was found.
+	Evidence Evidence
+}
+
+// readVMCS takes what the VMCS itself holds.
+func readVMCS(v *vmcs.VMCS) *Registers {
+	get := func(name string) Register {
+		if x, ok := v.Field(name); ok {
+			return Register{x, FromVMCS}
+		}
+		return Register{}
+	}
+	r := &Registers{
+		RIP: get("GUEST_RIP"), RFLAGS: get("GUEST_RFLAGS"),
+		GDTR:        SegmentRegister{Base: get("GUEST_GDTR_BASE"), Limit: get("GUEST_GDTR_LIMIT")},
+		SysenterEIP: get("GUEST_SYSENTER_EIP"),
+		IDTR:        SegmentRegister{Base: get("GUEST_IDTR_BASE"), Limit: get("GUEST_IDTR_LIMIT")},
+	}
+	if cr0, ok := v.GuestCR0(); ok {
+		r.CR0 = Register{cr0, FromVMCS}
+	}
+	if cr4, ok := v.GuestCR4(); ok {
+		r.CR4 = Register{cr4, FromVMCS}
+	}
+	r.GPR[RSP] = get("GUEST_RSP")
+	for i, name := range SegNames {
+		name = "GUEST_" + name + "_"
+		s := &r.Seg[i]
+		s.Selector, s.Base, s.Limit = get(name+"SELECTOR"), get(name+"BASE"), get(name+"LIMIT")
+		if v.Layout.AccessRights != vmcs.RightsUnknown {
+			s.Rights = get(name + "AR_BYTES")
+		}
+	}
+	entry, _ := v.Field("VM_ENTRY_CONTROLS")
+	r.LongMode = entry&guestIA32e != 0
+	if efer, ok := v.GuestEFER(); ok {
+		r.EFER = Register{efer, FromVMCS}
+	}
+	if _, ok := v.EPTPointer(); ok {
+		r.CR3 = get("GUEST_CR3") // without EPT it is the hypervisor's own table
+	}
+	return r
+}

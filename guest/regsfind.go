@@ -1,0 +1,162 @@
+package guest
+
+import (
+	"context"
+	"encoding/binary"
+
+	"vmcsnote/vmcs"
+)
+
+// Method is a way to find KVM's structure of a vCPU.
+type Method uint8
+
+const (
+	// ByPointer: from the pointer to the VMCS in the vCPU's loaded_vmcs, the
+	// registers lie a few KiB below.
+	ByPointer Method = 1 << iota
+	// ByWords: CR0, CR3 and CR4 as the guest has them, at the distances from
+	// each other that KVM's structure has.
+	ByWords
+)
+
+// String names the searches that held: "pointer", "words", "pointer+words".
+func (m Method) String() string {
+	return [...]string{"none", "pointer", "words", "pointer+words"}[m&3]
+}
+
+// Evidence is how sure the registers are that are in no VMCS.
+type Evidence struct {
+	// Held says which of the searches led to Array: both, as a rule; none
+	// where the registers are unknown.
+	Held Method
+	// Array is the physical address of the registers in KVM's structure.
+	Array uint64
+	// Pointers and Words count what each search found; more than 64 are 64. The
+	// same pointer without such registers below it (the per-CPU current_vmcs)
+	// counts as well.
+	Pointers, Words int
+	// DirectMap is the virtual address at which the host's kernel has physical
+	// address 0, by the pointer; 0 without.
+	DirectMap uint64
+}
+
+// A RegSearch says where to look for registers.
+type RegSearch struct {
+	Mem    Reader
+	Ranges vmcs.Ranges // the memory there is
+	// DirectMaps are the virtual addresses that physical address 0 may have in
+	// the host's kernel, as its dump says ([vmcore.DirectMaps]). Pointers that
+	// agree with one are preferred; where it is empty (a compressed dump does not
+	// say) they tell by themselves, being many that must agree.
+	DirectMaps []uint64
+	// Progress, where not nil, is told how many bytes have been looked at; from
+	// one goroutine at a time.
+	Progress func(done uint64)
+}
+
+// walkDown is how far below the pointer to the VMCS the registers may lie, in
+// bytes: 0x1960 in Linux 6.1, in a structure of some 10 KB.
+const walkDown = 0x8000
+
+// Find gives the registers of each VMCS's vCPU: those in the VMCS, and those
+// that KVM keeps, which one pass over all memory looks for, for all vCPUs at
+// once. What is not certain stays unknown. It fails for ctx alone: memory that
+// cannot be read is memory in which nothing is found.
+func (s RegSearch) Find(ctx context.Context, vs []*vmcs.VMCS) ([]*Registers, error) {
+	regs := make([]*Registers, len(vs))
+	wants := make([]*wanted, 0, len(vs))
+	of := make([]int, 0, len(vs)) // wants[i] is for regs[of[i]]
+	for i, v := range vs {
+		regs[i] = readVMCS(v)
+		readAPIC(s.Mem, v, regs[i])
+		if w, ok := newWanted(v); ok {
+			wants, of = append(wants, w), append(of, i)
+		}
+	}
+	if err := s.scan(ctx, wants); err != nil {
+		return nil, err
+	}
+	for i, p := range pickArrays(wants, s.DirectMaps) {
+		s.settle(regs[of[i]], wants[i], p)
+	}
+	return regs, nil
+}
+
+// A hit is a word that points to a VMCS.
+type hit struct {
+	addr uint64 // physical address of the word
+	base uint64 // of the direct map, going by it
+	regs []uint64
+	self bool // something behind it points back at it, as vcpu_vmx.loaded_vmcs does
+}
+
+// settle takes the registers out of the array picked.
+func (s RegSearch) settle(r *Registers, w *wanted, p pick) {
+	e := &r.Evidence
+	e.Pointers, e.Words = len(w.pointers), len(w.arrays)
+	b := make([]byte, 8*kvmMore)
+	if n, _ := s.Mem.ReadPhys(b, p.array); p.held == 0 || n < 8*kvmWords || !w.match(b) {
+		return
+	} else {
+		r.take(w, b[:n&^7])
+	}
+	e.Held, e.Array = p.held, p.array
+	if p.held&ByPointer == 0 || p.from.addr < 8*beforeVMCS {
+		return
+	}
+	e.DirectMap = p.from.base
+	b = b[:8*beforeVMCS]
+	if n, _ := s.Mem.ReadPhys(b, p.from.addr-8*beforeVMCS); n == len(b) {
+		if gs, ok := kernelGSBase(b); ok {
+			r.KernelGSBase = Register{gs, FromKVM}
+		}
+	}
+}
+
+// look finds the registers below a pointer to w's VMCS.
+func (s RegSearch) look(w *wanted, h *hit) {
+	b := make([]byte, walkDown+0x400)
+	low := max(h.addr, walkDown) - walkDown
+	// Page by page: the dump may lack one. Zeros in its place match nothing.
+	for at := low; at < h.addr; {
+		next := min((at+pageSize)&^(pageSize-1), h.addr)
+		s.Mem.ReadPhys(b[at-low:next-low], at)
+		at = next
+	}
+	for off := uint64(0); off+8*kvmWords <= h.addr-low; off += 8 {
+		if w.match(b[off:]) {
+			h.regs = append(h.regs, low+off)
+		}
+	}
+	n, _ := s.Mem.ReadPhys(b[:0x200], h.addr)
+	for i := 8; i+8 <= n; i += 8 {
+		h.self = h.self || binary.LittleEndian.Uint64(b[i:]) == h.base+h.addr
+	}
+}
+
+// cpuTPRShadow in CPU_BASED_VM_EXEC_CONTROL says that there is a virtual-APIC
+// page.
+const cpuTPRShadow = 1 << 21
+
+// readAPIC takes the vCPU's number and CR8 from its virtual-APIC page.
+func readAPIC(mem Reader, v *vmcs.VMCS, r *Registers) {
+	cpu, _ := v.Field("CPU_BASED_VM_EXEC_CONTROL")
+	page, ok := v.Field("VIRTUAL_APIC_PAGE_ADDR")
+	b := make([]byte, 0x84)
+	if !ok || cpu&cpuTPRShadow == 0 { // the field is not in use
+		return
+	}
+	if n, _ := mem.ReadPhys(b, page); n < len(b) {
+		return
+	}
+	id, tpr := binary.LittleEndian.Uint32(b[0x20:]), binary.LittleEndian.Uint32(b[0x80:])
+	if tpr < 0x100 {
+		r.CR8 = Register{uint64(tpr >> 4), FromAPIC}
+	}
+	// In xAPIC mode the number is bits 31:24, in x2APIC mode all of it; a
+	// machine with 2^24 vCPUs in x2APIC mode does not exist.
+	if id&0xffffff == 0 {
+		id >>= 24
+	}
+	r.APICID = Register{uint64(id), FromAPIC}
+}

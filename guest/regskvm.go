@@ -1,0 +1,189 @@
+package guest
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+
+	"vmcsnote/vmcs"
+)
+
+// KVM keeps what no VMCS holds in the vCPU's structure (struct kvm_vcpu_arch,
+// which begins with all this; the words from regs on, Linux 2.6.36 to 6.x):
+//
+//	0 to 15  the general registers, as the processor numbers them
+//	16       RIP
+//	17       u32 regs_avail, u32 regs_dirty: a bit per register
+//	18       cr0        20  cr2        21  cr3        22  cr4
+//
+// and, a few words on, efer and apic_base.
+const (
+	kvmRIP   = 16
+	kvmDirty = 17
+	kvmCR0   = 18
+	kvmCR2   = 20
+	kvmCR3   = 21
+	kvmCR4   = 22
+	kvmWords = 23
+
+	// kvmMore is how many words are read to find efer and apic_base.
+	kvmMore = 36
+)
+
+// regs_avail has a bit for each register that the array holds. After a VM exit
+// all general registers are there but RSP, which the processor keeps.
+const availAlways = 0xffff &^ (1 << RSP)
+
+// A wanted is what KVM's structure of one vCPU must have in it.
+type wanted struct {
+	v            *vmcs.VMCS
+	cr0, cr0Mask uint64 // as the guest sees it, and the bits of it that KVM keeps current
+	cr4, cr4Mask uint64
+	cr3, rsp     uint64
+	haveCR3      bool // cr3 is the guest's, and not KVM's shadow
+
+	pointers []hit    // at most maxRegHits
+	arrays   []uint64 // physical addresses, likewise
+	exact    []uint64 // those of arrays where both CR3 and RSP fit
+	// Whether there are as many, so that a guest which fills its memory with
+	// more costs little.
+	fullPointers, fullArrays atomic.Bool
+}
+
+// newWanted says what to look for; false where the layout lacks a field for it.
+func newWanted(v *vmcs.VMCS) (w *wanted, ok bool) {
+	w = &wanted{v: v}
+	_, w.haveCR3 = v.EPTPointer()
+	var ok0, ok4 bool
+	w.cr0, ok0 = v.GuestCR0()
+	w.cr4, ok4 = v.GuestCR4()
+	w.cr0Mask, _ = v.Field("CR0_GUEST_HOST_MASK")
+	w.cr4Mask, _ = v.Field("CR4_GUEST_HOST_MASK")
+	w.cr3, _ = v.Field("GUEST_CR3")
+	w.rsp, ok = v.Field("GUEST_RSP")
+	return w, ok && ok0 && ok4
+}
+
+// match reports whether kvmWords words are the vCPU's registers. CR0 and CR4
+// must equal those of the VMCS but for bits that the guest may change without
+// KVM taking notice; and, since a vCPU's neighbours may have the same, so must
+// CR3 or RSP.
+func (w *wanted) match(b []byte) bool {
+	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+	return (word(kvmCR0)^w.cr0)&(w.cr0Mask|^uint64(1<<32-1)) == 0 &&
+		(word(kvmCR4)^w.cr4)&(w.cr4Mask|^uint64(1<<32-1)) == 0 &&
+		(word(RSP) == w.rsp || w.haveCR3 && word(kvmCR3) == w.cr3) &&
+		word(kvmDirty)&availAlways == availAlways
+}
+
+// exactly reports whether both CR3 and RSP of words that match are the vCPU's.
+func (w *wanted) exactly(b []byte) bool {
+	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+	return word(RSP) == w.rsp && w.haveCR3 && word(kvmCR3) == w.cr3
+}
+
+// take puts the words of KVM's structure into r. What the VMCS holds too is
+// taken from there, unless regs_dirty says that KVM has a newer value: with the
+// bit set in regs_avail, that in the array is KVM's current one.
+func (r *Registers) take(w *wanted, b []byte) {
+	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+	avail, dirty := uint32(word(kvmDirty)), uint32(word(kvmDirty)>>32)
+	for i := range r.GPR {
+		if i != RSP {
+			r.GPR[i] = Register{word(i), FromKVM}
+		}
+	}
+	newer := func(i int, reg *Register) {
+		if avail&dirty>>i&1 != 0 {
+			*reg = Register{word(i), FromKVMDirty}
+		}
+	}
+	newer(RSP, &r.GPR[RSP])
+	newer(kvmRIP, &r.RIP)
+	r.CR2 = Register{word(kvmCR2), FromKVM}
+	switch {
+	case !w.haveCR3:
+		r.CR3 = Register{word(kvmCR3), FromKVM}
+	case word(kvmCR3) != w.cr3 && avail&dirty&exCR3 != 0:
+		r.CR3 = Register{word(kvmCR3), FromKVMDirty}
+	}
+	if efer, ok := findEFER(b, r.LongMode); ok {
+		r.EFER = Register{efer, FromKVM}
+	}
+}
+
+// exCR3 are the bits of regs_dirty that stand for CR3: VCPU_EXREG_CR3 is 19
+// since Linux 5.8, and was 18 before. The other of the two is never dirty.
+const exCR3 = 1<<18 | 1<<19
+
+const (
+	eferLMA   = 1 << 10
+	eferLME   = 1 << 8
+	eferKnown = 0xfd01 // all bits that any processor has: SCE, LME, LMA, NXE, SVME, LMSLE, FFXSR, TCE
+)
+
+// findEFER looks behind CR4 for IA32_EFER: well formed, in accord with the mode
+// the guest runs in, and followed (since Linux 6.14, with host_debugctl in
+// between) by a plausible IA32_APIC_BASE and the pointer to the APIC. It is not
+// believed if two words could be it.
+func findEFER(b []byte, long bool) (efer uint64, ok bool) {
+	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+	for i := kvmWords; i+3 < len(b)/8; i++ {
+		e := word(i)
+		if e&^eferKnown != 0 || (e&eferLMA != 0) != long || long && e&eferLME == 0 {
+			continue
+		}
+		if isAPICBase(word(i+1), word(i+2)) || word(i+1)>>16 == 0 && isAPICBase(word(i+2), word(i+3)) {
+			if ok && e != efer {
+				return 0, false
+			}
+			efer, ok = e, true
+		}
+	}
+	return efer, ok
+}
+
+// isAPICBase reports whether a is an IA32_APIC_BASE with the APIC enabled, and
+// p a pointer of the kernel's.
+func isAPICBase(a, p uint64) bool {
+	return a>>52 == 0 && a>>12 != 0 && a&0x2ff == 0 && a&(1<<11) != 0 && p>>56 == 0xff
+}
+
+// vcpu_vmx has, before the loaded_vmcs whose first word points to the VMCS
+// (Linux 5.11 to 6.x):
+//
+//	struct { bool load_into_hardware; u64 data, mask; } guest_uret_msrs[7]
+//	bool guest_uret_msrs_loaded
+//	u64 msr_host_kernel_gs_base, msr_guest_kernel_gs_base
+//	u64 spec_ctrl
+//	u32 msr_ia32_umwait_control
+const (
+	uretMSRs   = 7
+	uretWords  = 3 * uretMSRs
+	beforeVMCS = uretWords + 5
+)
+
+// kernelGSBase takes MSR_KERNEL_GS_BASE out of the beforeVMCS words before
+// vmcs01. The masks, all ones but perhaps for EFER's and TSX_CTRL's, tell that
+// the structure is the one known. While guest_uret_msrs_loaded is set the
+// processor has the guest's value, and the guest may have changed it (SWAPGS).
+func kernelGSBase(b []byte) (base uint64, ok bool) {
+	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+	masks := 0
+	for i := 0; i < uretWords; i += 3 {
+		if word(i)&0xff > 1 {
+			return 0, false
+		}
+		if word(i+2) == ^uint64(0) {
+			masks++
+		}
+	}
+	if masks < uretMSRs-2 || word(uretWords)&0xff != 0 {
+		return 0, false
+	}
+	base = word(uretWords + 2)
+	return base, canonical(base) && canonical(word(uretWords+1))
+}
+
+// canonical reports whether a is an address that some processor takes: bits
+// 63:56 are all the same.
+func canonical(a uint64) bool { return a>>56 == 0 || a>>56 == 0xff }

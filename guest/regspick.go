@@ -1,0 +1,141 @@
+package guest
+
+import "slices"
+
+// A pick is the array decided on for a vCPU.
+type pick struct {
+	held  Method
+	array uint64
+	from  hit // ByPointer
+}
+
+// pickArrays decides which array is which vCPU's. vCPUs of one guest often have
+// the same CR0, CR3 and CR4, and their structures may lie side by side (the slab
+// that they come from has nothing else), so that the searches find one's
+// registers for another. What tells them apart is the pointer: an array is that
+// of the next pointer above it, at the same distance for all of them.
+func pickArrays(wants []*wanted, directMaps []uint64) []pick {
+	picks := make([]pick, len(wants))
+	for _, w := range wants {
+		slices.Sort(w.arrays)
+		slices.SortFunc(w.pointers, func(a, b hit) int { return compare(a.addr, b.addr) })
+	}
+	// What the dump says of the direct map is preferred, but not relied on: there
+	// are kexec-tools that did not know where KASLR had put it.
+	base, ok := most(wants, func(h hit, _ uint64) (uint64, bool) { return h.base, slices.Contains(directMaps, h.base) })
+	if !ok {
+		base, _ = most(wants, func(h hit, _ uint64) (uint64, bool) { return h.base, true })
+	}
+	var all []hit // every pointer to any of the VMCSs
+	for _, w := range wants {
+		w.pointers = slices.DeleteFunc(w.pointers, func(h hit) bool { return h.base != base && len(h.regs) > 0 })
+		all = append(all, w.pointers...)
+	}
+	slices.SortFunc(all, func(a, b hit) int { return compare(a.addr, b.addr) })
+	for _, w := range wants {
+		for i := range w.pointers {
+			w.pointers[i].nearest(all)
+		}
+	}
+	distance, _ := most(wants, func(h hit, array uint64) (uint64, bool) { return h.addr - array, true })
+	taken := make(map[uint64]int)
+	for i, w := range wants {
+		picks[i] = w.byPointer(distance)
+		taken[picks[i].array]++
+	}
+	words := make(map[uint64]int)
+	for i, w := range wants {
+		if picks[i].held == 0 {
+			picks[i] = w.byWords(taken)
+			words[picks[i].array]++
+		}
+	}
+	for i, p := range picks {
+		if taken[p.array]+words[p.array] > 1 { // two VMCSs cannot be of one vCPU at a time
+			picks[i] = pick{}
+		}
+	}
+	return picks
+}
+
+func compare(a, b uint64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// most is the value that most vCPUs have in one of their arrays found by
+// pointer, of several the lowest; false where no array has one.
+func most(wants []*wanted, value func(h hit, array uint64) (uint64, bool)) (best uint64, ok bool) {
+	votes := make(map[uint64]int)
+	for _, w := range wants {
+		mine := make(map[uint64]bool)
+		for _, h := range w.pointers {
+			for _, a := range h.regs {
+				if v, ok := value(h, a); ok && !mine[v] {
+					mine[v] = true
+					votes[v]++
+				}
+			}
+		}
+	}
+	for v, n := range votes {
+		if n > votes[best] || n == votes[best] && v < best {
+			best = v
+		}
+	}
+	return best, len(votes) > 0
+}
+
+// nearest leaves the highest array below the pointer alone, and that only where
+// no other pointer is in between. all is sorted by address.
+func (h *hit) nearest(all []hit) {
+	if len(h.regs) == 0 {
+		return
+	}
+	h.regs = []uint64{slices.Max(h.regs)}
+	i, _ := slices.BinarySearchFunc(all, h.addr, func(a hit, addr uint64) int { return compare(a.addr, addr) })
+	if i > 0 && all[i-1].addr > h.regs[0] {
+		h.regs = nil
+	}
+}
+
+// byPointer picks the array at that distance below a pointer. One that is in a
+// loaded_vmcs, with something pointing back at it, goes before others, which may
+// be in freed memory.
+func (w *wanted) byPointer(distance uint64) pick {
+	for _, self := range []bool{true, false} {
+		var p pick
+		n := 0
+		for _, h := range w.pointers {
+			if h.self == self && len(h.regs) > 0 && h.addr-h.regs[0] == distance {
+				p = pick{ByPointer, h.regs[0], h}
+				n++
+			}
+		}
+		if n > 1 {
+			return pick{}
+		}
+		if n == 1 {
+			if slices.Contains(w.arrays, p.array) {
+				p.held |= ByWords
+			}
+			return p
+		}
+	}
+	return pick{}
+}
+
+// byWords picks the array that is the only one with the vCPU's CR3 and RSP both,
+// and nobody else's. A CR3 or an RSP that is zero tells nothing.
+func (w *wanted) byWords(taken map[uint64]int) pick {
+	exact := slices.DeleteFunc(slices.Clone(w.exact), func(a uint64) bool { return taken[a] > 0 })
+	if len(exact) != 1 || w.cr3 == 0 || w.rsp == 0 || w.fullArrays.Load() {
+		return pick{}
+	}
+	return pick{held: ByWords, array: exact[0]}
+}

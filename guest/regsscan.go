@@ -1,0 +1,232 @@
+package guest
+
+import (
+	"context"
+	"encoding/binary"
+	"runtime"
+	"slices"
+	"sync"
+
+	"vmcsnote/vmcs"
+)
+
+const (
+	// scanChunk is how much memory a worker looks at at a time, in bytes: what
+	// its processor keeps in its cache between reading it and looking through it.
+	scanChunk = 1 << 18
+	// scanWorkers bounds the workers, and with them the memory for their chunks.
+	scanWorkers = 8
+	// maxRegHits bounds what is kept for each vCPU and search, of memory full of
+	// what looks like it.
+	maxRegHits = 64
+)
+
+// A regScan looks at every aligned 8-byte word of memory for all vCPUs at once.
+//
+// A word may be the pointer to a VMCS: its bits 29:12 are those of the VMCS's
+// physical address, since the direct map begins at a multiple of 1 GiB (KASLR
+// moves it by that, with 4 and 5 levels), so its base need not be known. Or it
+// may be the CR0 of a guest, and others at fixed distances its CR3, CR4, RSP.
+// One table over bits 29:12 sorts out nearly all others.
+type regScan struct {
+	RegSearch
+	filter regFilter
+	vmcs   map[uint64][]*wanted
+	cr0    []uint64 // each with the guest's own bits both ways
+	byCR3  map[uint64][]*wanted
+	byRSP  map[uint64][]*wanted
+
+	mu   sync.Mutex
+	done uint64
+}
+
+// aPointer is what a page's address in the direct map has in its top and its
+// bottom bits.
+const (
+	pointerMask = 0xff00000000000fff
+	aPointer    = 0xff00000000000000
+	lowMask     = 1<<30 - 1
+)
+
+func (s RegSearch) scan(ctx context.Context, wants []*wanted) error {
+	if len(wants) == 0 {
+		return nil
+	}
+	c := &regScan{RegSearch: s, vmcs: make(map[uint64][]*wanted), byCR3: make(map[uint64][]*wanted), byRSP: make(map[uint64][]*wanted)}
+	for _, w := range wants {
+		c.add(w)
+	}
+	chunks := make(chan span)
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), scanWorkers) {
+		wg.Go(func() {
+			buf := make([]byte, scanChunk)
+			for r := range chunks {
+				c.chunk(buf[:r.size], r.addr)
+			}
+		})
+	}
+	err := spans(ctx, s.Ranges, chunks)
+	close(chunks)
+	wg.Wait()
+	return err
+}
+
+// add makes the scan look for w.
+func (c *regScan) add(w *wanted) {
+	low := w.v.Addr & lowMask
+	c.vmcs[low] = append(c.vmcs[low], w)
+	c.pass(low)
+	c.byRSP[w.rsp] = append(c.byRSP[w.rsp], w)
+	if w.haveCR3 {
+		c.byCR3[w.cr3] = append(c.byCR3[w.cr3], w)
+	}
+	// KVM lets the guest have CR0.TS, and since Linux 5.8 CR0.WP; its copy may
+	// be old in those.
+	for own := range uint64(4) {
+		bits := own&1<<3 | own>>1<<16
+		if cr0 := w.cr0 ^ bits; bits&w.cr0Mask == 0 && !slices.Contains(c.cr0, cr0) {
+			c.cr0 = append(c.cr0, cr0)
+			c.pass(cr0)
+		}
+	}
+}
+
+func (c *regScan) pass(w uint64) { c.filter[w>>18&0xfff] |= 1 << (w >> 12 & 63) }
+
+// A regFilter has a bit for each value of a word's bits 29:12.
+type regFilter [1 << 12]uint64
+
+// has gives, in bit 0, whether w's is set.
+func (f *regFilter) has(w uint64) uint64 { return f[w>>18&0xfff] >> (w >> 12 & 63) }
+
+// chunk looks through the memory at addr, which it reads to b.
+func (c *regScan) chunk(b []byte, addr uint64) {
+	for off, failed := 0, 0; off < len(b) && failed < 2; {
+		n, err := c.Mem.ReadPhys(b[off:], addr+uint64(off))
+		c.words(b[off:off+n], addr+uint64(off))
+		off += n
+		if failed++; n > 0 {
+			failed = 0
+		}
+		if err != nil {
+			off = (off + 0x1000) &^ 0xfff // addr is a multiple of it, or nearly
+		}
+	}
+	if c.Progress != nil {
+		c.mu.Lock()
+		c.done += uint64(len(b))
+		c.Progress(c.done)
+		c.mu.Unlock()
+	}
+}
+
+// words looks at the words of b, which lies at addr.
+func (c *regScan) words(b []byte, addr uint64) {
+	filter := &c.filter
+	skip := int(-addr & 7)
+	for i := skip; i+64 <= len(b); i += 64 {
+		p := (*[64]byte)(b[i:])
+		if allZero(p) {
+			continue
+		}
+		for j := 0; j < 64; j += 8 {
+			if w := binary.LittleEndian.Uint64(p[j:]); filter.has(w)&1 != 0 {
+				c.word(w, b, i+j, addr)
+			}
+		}
+	}
+	for i := max(skip, len(b)-(len(b)-skip)%64); i+8 <= len(b); i += 8 {
+		if w := binary.LittleEndian.Uint64(b[i:]); filter.has(w)&1 != 0 {
+			c.word(w, b, i, addr)
+		}
+	}
+}
+
+func allZero(p *[64]byte) bool {
+	le := binary.LittleEndian
+	return le.Uint64(p[0:])|le.Uint64(p[8:])|le.Uint64(p[16:])|le.Uint64(p[24:])|
+		le.Uint64(p[32:])|le.Uint64(p[40:])|le.Uint64(p[48:])|le.Uint64(p[56:]) == 0
+}
+
+// word looks at the word w at b[i:].
+func (c *regScan) word(w uint64, b []byte, i int, addr uint64) {
+	at := addr + uint64(i)
+	if w&pointerMask == aPointer {
+		for _, want := range c.vmcs[w&lowMask] {
+			c.pointer(want, hit{addr: at, base: w - want.v.Addr})
+		}
+		return
+	}
+	if !slices.Contains(c.cr0, w) || at < 8*kvmCR0 {
+		return
+	}
+	start := i - 8*kvmCR0
+	var words []byte
+	if start >= 0 && start+8*kvmWords <= len(b) {
+		words = b[start : start+8*kvmWords]
+	} else { // across the end of the chunk
+		words = make([]byte, 8*kvmWords)
+		if n, _ := c.Mem.ReadPhys(words, at-8*kvmCR0); n < len(words) {
+			return
+		}
+	}
+	for _, want := range c.byCR3[binary.LittleEndian.Uint64(words[8*kvmCR3:])] {
+		c.array(want, words, at-8*kvmCR0)
+	}
+	for _, want := range c.byRSP[binary.LittleEndian.Uint64(words[8*RSP:])] {
+		c.array(want, words, at-8*kvmCR0)
+	}
+}
+
+// pointer keeps a pointer to w's VMCS, and what it leads to.
+func (c *regScan) pointer(w *wanted, h hit) {
+	if h.base&pointerMask != aPointer {
+		return
+	}
+	if w.fullPointers.Load() {
+		return
+	}
+	c.look(w, &h)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(w.pointers) < maxRegHits {
+		w.pointers = append(w.pointers, h)
+	}
+	w.fullPointers.Store(len(w.pointers) == maxRegHits)
+}
+
+// array keeps the registers at addr, if they are w's.
+func (c *regScan) array(w *wanted, words []byte, addr uint64) {
+	if w.fullArrays.Load() || !w.match(words) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(w.arrays) < maxRegHits && !slices.Contains(w.arrays, addr) {
+		w.arrays = append(w.arrays, addr)
+		if w.exactly(words) {
+			w.exact = append(w.exact, addr)
+		}
+	}
+	w.fullArrays.Store(len(w.arrays) == maxRegHits)
+}
+
+// A span is a piece of memory.
+type span struct{ addr, size uint64 }
+
+// spans hands out memory in pieces that end at multiples of scanChunk.
+func spans(ctx context.Context, ranges vmcs.Ranges, out chan<- span) error {
+	for addr, left := range ranges {
+		for left > 0 {
+			n := min(left, scanChunk-addr%scanChunk)
+			select {
+			case out <- span{addr, n}:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			addr, left = addr+n, left-n
+		}
+	}
+	return nil
+}
