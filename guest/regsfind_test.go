@@ -13,7 +13,6 @@ type testKVM struct {
 	*ram
 	base   uint64   // of the direct map
 	ranges []uint64 // pages that are searched; all, where nil
-	page   map[string]uint64
 }
 
 // testVMCS is the VMCS of a guest in long mode, but for what page has.

@@ -188,6 +188,6 @@ func decode(v *VMCS) {
 	v.GuestEFER()
 	v.VPID()
 	if p, ok := v.EPTPointer(); ok {
-		p.Root()
+		_ = p.Root()
 	}
 }
