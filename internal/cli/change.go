@@ -27,6 +27,7 @@ type changeFlags struct {
 	placement string
 	format    string
 	jobs      int
+	passOn    bool // inject: a stream that cannot be changed is passed on as it is
 }
 
 func (f *changeFlags) add(fs *pflag.FlagSet) {
@@ -55,6 +56,8 @@ func (f *changeFlags) check(e *env, paths []string) error {
 		return usagef("--dry-run needs a file: a stream can be looked at but once")
 	case f.output == "-" && (f.json || f.dryRun):
 		return usagef("-o - and --json or --dry-run both want standard output")
+	case f.passOn && (path != "-" || f.output != "-"):
+		return usagef("--pass-through is for a stream: VMCORE -, and -o -")
 	case f.output != "" && f.placement != "":
 		return usagef("--placement is for changes in place, not for -o")
 	}
@@ -268,6 +271,12 @@ func (f *changeFlags) stream(ctx context.Context, e *env, _ string, decide chang
 		l, err = vmcore.Stream(ctx, e.stdout, e.stdin, edit)
 	} else {
 		l, err = vmcore.StreamTo(ctx, f.output, e.stdin, edit, f.options(e, f.output))
+	}
+	var whole *vmcore.Unwritten
+	if f.passOn && errors.As(err, &whole) {
+		e.say("warning: %v", named("-", err))
+		r.why = "passed on as it came, without the note"
+		return whole.PassOn(ctx, e.stdout)
 	}
 	if err == nil {
 		r.report(d, l)

@@ -62,8 +62,8 @@ type env struct {
 // commands lists the commands in the order in which people meet them.
 func commands() []command {
 	return []command{
-		injectCommand(), recordCommand(), showCommand(), verifyCommand(), removeCommand(),
-		completionCommand(), versionCommand(), helpCommand(),
+		injectCommand(), recordCommand(), showCommand(), verifyCommand(), removeCommand(), guestsCommand(), extractCommand(),
+		layoutsCommand(), completionCommand(), versionCommand(), helpCommand(),
 	}
 }
 

@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 // Besides testscript's own commands a script has vmcsnote, and
 //
 //	core NAME FILE            makes FILE that core of testdata/cores; NAME.blob is there too
+//	initrd DIR FILE           makes FILE an initramfs of what is in DIR
 //	build TEXT FILE           makes FILE the core that the text in the file TEXT describes (internal/coretext)
 //	pair NAME                 sets PAIR to what /sys/kernel/vmcsinfo said in that core's kernel
 //	record FILE RELEASE PAIR [BLOB]
@@ -50,6 +51,13 @@ func TestMain(m *testing.M) {
 //	interrupt SIGNAL FILE N ARGS
 //	                          vmcsnote ARGS, with the first N bytes of FILE on a standard input that then stalls and a
 //	                          standard output that nobody reads, must end at SIGNAL as untouched 1
+//	host NAME FILE            makes FILE that dump of a KVM host, of testdata/cores/vmx or testdata/cores/linux-guest
+//	nonote FILE [ID]          takes VMCSINFO out of that dump's memory, and gives the VMCSs another revision identifier
+//	nest FILE                 gives guest 1 of the host hsw-default a guest of its own
+//	process HOST N FILE       makes FILE a core of the process that ran guest N
+//	fields FILE NAME          compares guests --json with the host's check.json, all fields of all VMCSs
+//	truth FILE NAME           compares its registers with the Linux guest's truth.txt
+//	pages CORE NAME           compares a guest's core with the hashes in expected-thin.json
 //	midway SIGNAL CORE ARGS   vmcsnote ARGS, at SIGNAL when CORE has begun to grow, must end as untouched 1, or go through
 //
 // and the condition mount: file systems can be mounted, in a namespace of their own.
@@ -67,12 +75,20 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"build":     build,
 			"core":      core,
+			"fields":    fields,
+			"host":      host,
+			"initrd":    initrd,
 			"interrupt": interrupt,
 			"midway":    midway,
+			"nest":      nest,
+			"nonote":    nonote,
+			"pages":     pages,
 			"pair":      pair,
+			"process":   process,
 			"record":    makeRecord,
 			"refused":   refused,
 			"same":      same,
+			"truth":     truth,
 			"untouched": untouched,
 		},
 	})

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/guest"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -37,9 +38,19 @@ there. The very same note being in the core already is no error.`,
 			src.add(fs)
 			replace := fs.Bool("replace", false, "replace a note of that name that has other contents")
 			chg.add(fs)
+			fs.BoolVar(&chg.passOn, "pass-through", false, "of a stream that cannot be changed, or without a note, write all as it came, and warn: status 0")
+			vmcsFrom := fs.String("vmcs-from", "", "add VMCSINFO and the vCPUs' VMCSs out of `HOST_VMCORE` to VMCORE, a core of the process that ran them")
 			return func(ctx context.Context, e *env, args []string) error {
 				if err := src.check(); err != nil {
 					return err
+				}
+				if *vmcsFrom != "" {
+					if src.given() {
+						return usagef("--vmcs-from is a source of its own")
+					}
+					return chg.change(ctx, e, args, func(ctx context.Context, e *env, c vmcore.Core, whole bool, r *changeReport) (decision, error) {
+						return decideVMCS(ctx, e, c, whole, *vmcsFrom, r)
+					})
 				}
 				return chg.change(ctx, e, args, func(ctx context.Context, e *env, c vmcore.Core, whole bool, r *changeReport) (decision, error) {
 					f := finder{&src, e, c, whole}
@@ -59,6 +70,31 @@ there. The very same note being in the core already is no error.`,
 			}
 		},
 	}
+}
+
+// decideVMCS says how to add the VMCSs of a process's vCPUs to its core.
+func decideVMCS(ctx context.Context, e *env, c vmcore.Core, whole bool, host string, r *changeReport) (decision, error) {
+	if !whole {
+		return decision{}, usagef("--vmcs-from: a stream's memory is not there yet when the notes are needed")
+	}
+	p := &process{path: r.File}
+	if err := p.attach(c); err != nil {
+		return decision{}, err
+	}
+	var f guestsFlags
+	notes, err := f.processNotes(ctx, e, host, p)
+	if err != nil {
+		return decision{}, errSource{errors.Wrap(err, host)}
+	}
+	sp, err := guest.AddNotes(c.Notes(), notes)
+	if err != nil {
+		return decision{}, err
+	}
+	r.Source, r.NoteSize = "vmcs-from", len(sp.Ins)
+	if sp.Empty() {
+		return decision{why: "VMCSINFO and the VMCSs are there already, the very same"}, nil
+	}
+	return decision{sp, sp, "VMCSINFO and " + plural(len(notes)-1, "VMCS") + " added, " + size(int64(len(sp.Ins)))}, nil
 }
 
 // decideInject says how to add n to the notes.

@@ -28,7 +28,8 @@ type showReport struct {
 	Record   *recordReport `json:"record,omitempty"`
 	Error    string        `json:"error,omitempty"` // of one of several files
 
-	raw []byte // VMCSINFO's descriptor
+	raw    []byte       // VMCSINFO's descriptor
+	layout *vmcs.Layout // what it says, nil if that cannot be told
 }
 
 type noteReport struct {
@@ -39,9 +40,11 @@ type noteReport struct {
 }
 
 type layoutReport struct {
-	RevisionID string        `json:"revision_id"`
-	Fields     []fieldReport `json:"fields"`
-	Warnings   []string      `json:"warnings,omitempty"`
+	RevisionID   string        `json:"revision_id"`
+	Form         string        `json:"form,omitempty"` // cells, offsets or records
+	AccessRights string        `json:"access_rights,omitempty"`
+	Fields       []fieldReport `json:"fields"`
+	Warnings     []string      `json:"warnings,omitempty"`
 }
 
 type fieldReport struct {
@@ -67,12 +70,15 @@ func showCommand() command {
 		args:  "FILE...",
 		short: "print what is in a core, a blob or a record",
 		long: `Lists every note of a core: index, name, type, size of its descriptor in bytes,
-file offset, and what it is; then prints VMCSINFO's text. A blob (one note, as
-/sys/kernel/vmcsinfo leads to it) and a record are shown likewise.`,
+file offset, and what it is; then what VMCSINFO says: each field's offset in the
+VMCS page and its width, in bytes. A blob (one note, as /sys/kernel/vmcsinfo leads
+to it) and a record are shown likewise.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			asJSON := fs.Bool("json", false, "print one JSON document; of several files a list")
 			jobs := jobsFlag(fs)
 			noteName := fs.String("note", "", "print the descriptor of the note `NAME` as it is, and nothing else")
+			var m mapFlags
+			m.add(fs)
 			return func(ctx context.Context, e *env, args []string) error {
 				if len(args) == 0 {
 					return usagef("FILE is missing")
@@ -86,6 +92,17 @@ file offset, and what it is; then prints VMCSINFO's text. A blob (one note, as
 						return err
 					}
 					return named(path, showNote(e.stdout, path, *noteName))
+				}
+				if m.given() {
+					path, err := oneArg(args, "FILE")
+					if err != nil {
+						return err
+					}
+					l, err := layoutOf(path)
+					if err != nil {
+						return named(path, err)
+					}
+					return m.draw(e, l, path)
 				}
 				reports, err := each(e, args, *jobs, func(e *env, path string) (*showReport, error) {
 					r, err := show(path)
@@ -131,7 +148,7 @@ func show(path string) (*showReport, error) {
 		r.Notes = append(r.Notes, noteReport{n.Name, n.Type, n.DescSize, fmt.Sprintf("%#x", c.NotesOff()+n.Off)})
 	}
 	if n, ok := readVMCSInfo(c.Core); ok {
-		r.layout(n)
+		r.vmcsinfo(n)
 	}
 	return r, nil
 }
@@ -194,19 +211,27 @@ func (r *showReport) blob(b []byte) error {
 		return err
 	}
 	r.Notes = []noteReport{{n.Name, n.Type, int64(len(n.Desc)), "0x0"}}
-	r.layout(n)
+	r.vmcsinfo(n)
 	return nil
 }
 
-// layout decodes the VMCSINFO note, as far as that can be done.
-func (r *showReport) layout(n elfnote.Note) {
+// vmcsinfo decodes the VMCSINFO note, as far as that can be done.
+func (r *showReport) vmcsinfo(n elfnote.Note) {
 	r.raw = n.Desc
 	l, err := vmcs.ParseNote(n.Desc)
 	if err != nil {
 		r.VMCSInfo = &layoutReport{Fields: []fieldReport{}, Warnings: []string{err.Error()}}
 		return
 	}
-	v := &layoutReport{RevisionID: fmt.Sprintf("%#x", l.RevisionID), Warnings: l.Warnings}
+	r.layout, r.VMCSInfo = l, describeLayout(l)
+}
+
+// describeLayout gives a layout for --json, its fields in the source's order.
+func describeLayout(l *vmcs.Layout) *layoutReport {
+	v := &layoutReport{
+		RevisionID: fmt.Sprintf("%#x", l.RevisionID), Form: l.Form.String(), AccessRights: l.AccessRights.String(),
+		Fields: []fieldReport{}, Warnings: l.Warnings,
+	}
 	for _, e := range l.Entries {
 		f := fieldReport{Name: e.Name, Offset: fmt.Sprintf("%#x", e.Offset), Width: e.Width}
 		if e.Known {
@@ -214,7 +239,7 @@ func (r *showReport) layout(n elfnote.Note) {
 		}
 		v.Fields = append(v.Fields, f)
 	}
-	r.VMCSInfo = v
+	return v
 }
 
 // beginning returns the first bytes of a file: enough to tell what it is.
@@ -254,21 +279,33 @@ func (e *env) show(r *showReport) error {
 	}
 	w.Flush()
 	if r.VMCSInfo != nil {
-		r.vmcsinfo(&b)
+		r.fields(&b)
 	}
 	_, err := io.WriteString(e.stdout, b.String())
 	return err
 }
 
-// vmcsinfo prints the note itself.
-func (r *showReport) vmcsinfo(b *strings.Builder) {
-	fmt.Fprintf(b, "\nVMCSINFO: revision id %s, %s\n", orUnknown(r.VMCSInfo.RevisionID), plural(len(r.VMCSInfo.Fields), "field"))
-	for i, s := range r.VMCSInfo.Warnings {
+// fields prints what the note says, or what is in it where that is not known.
+func (r *showReport) fields(b *strings.Builder) {
+	v := r.VMCSInfo
+	fmt.Fprintf(b, "\nVMCSINFO: revision id %s, %s", orUnknown(v.RevisionID), plural(len(v.Fields), "field"))
+	if r.layout != nil {
+		fmt.Fprintf(b, ", form: %s, access rights: %s", v.Form, v.AccessRights)
+	}
+	b.WriteByte('\n')
+	for i, s := range v.Warnings {
 		if i == maxWarnings {
-			fmt.Fprintf(b, "warning: and %s more, in --json\n", plural(len(r.VMCSInfo.Warnings)-i, "warning"))
+			fmt.Fprintf(b, "warning: and %s more, in --json\n", plural(len(v.Warnings)-i, "warning"))
 			break
 		}
 		fmt.Fprintf(b, "warning: %s\n", name(s))
 	}
-	b.WriteString(printable(string(r.raw), "\n\t"))
+	if r.layout == nil {
+		b.WriteString(printable(string(r.raw), "\n\t"))
+		return
+	}
+	for _, f := range r.layout.Facts {
+		fmt.Fprintf(b, "%s=%s\n", name(f.Key), name(f.Value))
+	}
+	b.WriteString(fieldTable(r.layout))
 }

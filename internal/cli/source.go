@@ -70,6 +70,11 @@ func (f *sourceFlags) check() error {
 	return usagef("--memory %q: expected auto, vmcore, devmem or kcore", f.memory)
 }
 
+// given reports whether a source was asked for.
+func (f *sourceFlags) given() bool {
+	return f.blob != "" || f.pair != "" || f.record != "" || f.search
+}
+
 // A source is a note and where it was found.
 type source struct {
 	kind  string // as in --json: blob, pair, record, sysfs, search
@@ -177,7 +182,11 @@ func (f *finder) defaultRecord(context.Context) (source, error) {
 		s.where += ", by the record " + path
 		return s, nil
 	}
-	return f.warned(f.fromRecord(path))
+	s, err := f.warned(f.fromRecord(path))
+	if f.whole && len(r.Note) > 0 {
+		s.where += "; the core's memory has none at " + pairText(r.Pair) + ": overwritten, or the record is of another boot"
+	}
+	return s, err
 }
 
 // coreHolds takes the note at the pair out of the core's own memory, which is
@@ -277,6 +286,16 @@ func (f *finder) fromSearch(ctx context.Context) (source, error) {
 
 // osRelease returns the OSRELEASE of the core's VMCOREINFO, or "".
 func osRelease(c vmcore.Core) string {
+	for line := range strings.Lines(vmCoreInfo(c)) {
+		if rel, ok := strings.CutPrefix(line, "OSRELEASE="); ok {
+			return strings.TrimSuffix(rel, "\n")
+		}
+	}
+	return ""
+}
+
+// vmCoreInfo returns the text of the core's VMCOREINFO, or "".
+func vmCoreInfo(c vmcore.Core) string {
 	i, ok := c.Notes().Find(elfnote.VMCoreInfo, 0)
 	if !ok {
 		return ""
@@ -285,12 +304,7 @@ func osRelease(c vmcore.Core) string {
 	if err != nil {
 		return ""
 	}
-	for line := range strings.Lines(string(n.Desc)) {
-		if rel, ok := strings.CutPrefix(line, "OSRELEASE="); ok {
-			return strings.TrimSuffix(rel, "\n")
-		}
-	}
-	return ""
+	return string(n.Desc)
 }
 
 // ofKernel says which kernel a core is of.

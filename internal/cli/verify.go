@@ -35,13 +35,29 @@ func verifyCommand() command {
 		short: "check that a core is whole, and that its readers will read it",
 		long: `Checks what crash, makedumpfile, libkdumpfile, drgn, readelf and eu-readelf need
 of a core, and says which would choke on what. A fault makes the exit status 1;
-a remark, on what a sound core of its writer's always has, does not.`,
+a remark, on what a sound core of its writer's always has, does not.
+
+With --armed it checks this machine instead of a core: whether kdump is loaded,
+the note published and recorded, and the program, the record and the hook where
+the capture kernel finds them. The exit status is 0 if the machine is armed.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			asJSON := fs.Bool("json", false, "print one JSON document: a list with an entry for each file")
 			deep := fs.Bool("deep", false, "decompress every page, too")
 			jobs := jobsFlag(fs)
+			armed := fs.Bool("armed", false, "check whether this machine's next dump will get its note")
+			var f armedFlags
+			fs.StringVar(&f.image, "initrd", "", "with --armed, the capture initramfs is `FILE`")
+			fs.StringVar(&f.root, "root", "/", "with --armed, look for everything below `DIR`")
 			return func(ctx context.Context, e *env, args []string) error {
-				if len(args) == 0 {
+				switch {
+				case *armed && len(args) > 0:
+					return usagef("--armed is about this machine, not about cores")
+				case *armed:
+					f.json = *asJSON
+					return f.armed(e)
+				case f.image != "" || f.root != "/":
+					return usagef("--initrd and --root go with --armed")
+				case len(args) == 0:
 					return usagef("VMCORE is missing")
 				}
 				verdicts, err := each(e, args, *jobs, func(e *env, path string) (verdict, error) {

@@ -8,8 +8,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// version is what this is. It is part of no output that anyone compares.
-const version = "0.1.0"
+// version is what this is; scripts/package sets it to more. It is part of no
+// output that anyone compares.
+var version = "0.1.0"
 
 func versionCommand() command {
 	return command{

@@ -1,0 +1,263 @@
+package cli
+
+import (
+	"context"
+	"slices"
+
+	"github.com/pkg/errors"
+	"github.com/spf13/pflag"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/guest"
+	"vmcsnote/vmcore"
+	"vmcsnote/vmcs"
+)
+
+func extractCommand() command {
+	return command{
+		name:  "extract",
+		args:  "VMCORE",
+		short: "write a guest out of a host's dump as a core of its own",
+		long: `Writes the virtual machine that --guest names as an ELF core that crash, gdb, drgn
+and makedumpfile open: its memory by guest-physical address, the registers of
+each vCPU (NT_PRSTATUS, and a QEMU note as dump-guest-memory writes it), and the
+guest's own VMCOREINFO if it is a Linux. What could not be had is said.
+
+With --qemu-core FILE, a core of the process that ran the guest (gcore,
+systemd-coredump), the guest's memory is taken from there: what the host's dump
+lacks, since makedumpfile leaves it out, is in that. VMCORE may be left out then,
+if FILE has the notes that vmcsnote inject --vmcs-from puts there.`,
+		setup: func(fs *pflag.FlagSet) runner {
+			var f guestsFlags
+			out := fs.StringP("output", "o", "", "write the core to `OUT`")
+			qemu := fs.String("qemu-core", "", "take the guest's memory from `FILE`, a core of the process that ran it")
+			force := fs.Bool("force", false, "replace OUT if it exists")
+			f.addLayout(fs)
+			return func(ctx context.Context, e *env, args []string) error {
+				if *out == "" {
+					return usagef("-o OUT: which file to write")
+				}
+				if *out == "-" {
+					return usagef("-o -: a core has holes, and its header is written last: a file is needed")
+				}
+				if len(args) == 0 && *qemu != "" {
+					return named(*qemu, f.fromNotes(ctx, e, *qemu, *out, *force))
+				}
+				path, err := oneArg(args, "VMCORE")
+				if err != nil {
+					return err
+				}
+				return named(path, f.extract(ctx, e, path, *qemu, *out, *force))
+			}
+		},
+	}
+}
+
+// extract writes a guest of the host's dump at path.
+func (f *guestsFlags) extract(ctx context.Context, e *env, path, qemu, out string, force bool) error {
+	c, err := vmcore.OpenFile(path)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	h, err := f.find(ctx, e, c.Core)
+	if err != nil {
+		return err
+	}
+	var p *process
+	if qemu != "" {
+		if p, err = openProcess(qemu); err != nil {
+			return err
+		}
+		defer p.Close()
+	}
+	m, err := f.choose(h, p)
+	if err != nil {
+		return err
+	}
+	h.machines = []*machine{m}
+	if err := h.findRegisters(ctx, e); err != nil {
+		return err
+	}
+	e.guestOf(h, m)
+	mem, err := m.open(h)
+	if errors.Is(err, guest.ErrNoEPT) {
+		return withHint{err, "vmcsnote guests -v prints its registers, --read gva:0xADDR:LENGTH memory by virtual address"}
+	}
+	if err != nil {
+		return err
+	}
+	x := guest.Extraction{Mem: mem}
+	if p != nil {
+		if len(mem.Slots()) == 0 {
+			return errNoSlots
+		}
+		x.Mem = guest.NewProcessMemory(p.memory, mem.Slots())
+	}
+	for _, v := range m.vcpus {
+		x.VCPUs = append(x.VCPUs, v.regs)
+	}
+	return writeGuest(ctx, e, x, out, force)
+}
+
+// choose says which machine is meant: the one that --guest names, the one that
+// the process ran, or the only one there is.
+func (f *guestsFlags) choose(h *host, p *process) (*machine, error) {
+	if len(h.machines) == 0 {
+		return nil, errNone(h)
+	}
+	if p != nil && f.guest == "" {
+		return p.machine(h)
+	}
+	if len(h.machines) != 1 {
+		return nil, withHint{errors.Errorf("which of the %s?", plural(len(h.machines), "virtual machine")), "--guest N says; vmcsnote guests lists them"}
+	}
+	m := h.machines[0]
+	if p != nil && !p.match(h, m).Belongs() {
+		return nil, withHint{errors.Errorf("%s is no core of the process that ran virtual machine %s", p.path, name(f.guest)), "without --guest the right one is looked for"}
+	}
+	return m, nil
+}
+
+// fromNotes writes the guest of a process's core by the core's own notes.
+func (f *guestsFlags) fromNotes(ctx context.Context, e *env, qemu, out string, force bool) error {
+	p, err := openProcess(qemu)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	n, ok := readVMCSInfo(p.Core)
+	if !ok {
+		return withHint{errors.New("no VMCSINFO and VMCS notes in it"), addThem}
+	}
+	l, err := vmcs.ParseNote(n.Desc)
+	if err != nil {
+		return err
+	}
+	cpus, err := guest.CPUs(p.Notes(), l)
+	if err != nil {
+		return err
+	}
+	var x guest.Extraction
+	var slots []guest.Slot
+	for _, c := range cpus {
+		x.VCPUs = append(x.VCPUs, c.Regs)
+		slots = c.Slots
+	}
+	switch {
+	case len(cpus) == 0:
+		return withHint{errors.New("VMCSINFO, but no VMCS notes in it"), addThem}
+	case len(slots) == 0:
+		return errNoSlots
+	}
+	x.Mem = guest.NewProcessMemory(p.memory, slots)
+	return writeGuest(ctx, e, x, out, force)
+}
+
+// addThem is the cure for a process's core without the notes.
+const addThem = "vmcsnote inject --vmcs-from HOST_VMCORE adds them, or give the host's dump"
+
+// errNoSlots: without them nothing tells where in the process the guest's memory is.
+var errNoSlots = errors.New("where in the process the guest's memory is cannot be told: the host's dump lacks the page tables")
+
+func writeGuest(ctx context.Context, e *env, x guest.Extraction, out string, force bool) error {
+	x.Overwrite, x.Progress = force, e.progress(out)
+	s, err := x.Write(ctx, out)
+	if s != nil {
+		e.extracted(out, s, err == nil)
+	}
+	if err == nil {
+		e.progressDone()
+	}
+	return err
+}
+
+// A process is the core of a process that may have run a virtual machine.
+type process struct {
+	*vmcore.File
+	path    string
+	memory  vmcore.Memory // by virtual address
+	threads []guest.Thread
+}
+
+func openProcess(path string) (*process, error) {
+	c, err := vmcore.OpenFile(path)
+	if err != nil {
+		return nil, errors.Wrap(err, path)
+	}
+	p := &process{File: c, path: path}
+	if err := p.attach(c.Core); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// attach takes the memory and the threads out of the core.
+func (p *process) attach(c vmcore.Core) error {
+	var ok bool
+	if p.memory, ok = vmcore.Virtual(c); !ok {
+		return withHint{errors.Errorf("%s: not the core of a process", p.path), "gcore and systemd-coredump write one of a running or crashed QEMU"}
+	}
+	p.threads = guest.Threads(c.Notes())
+	return nil
+}
+
+// match compares the process with the one that runs the machine.
+func (p *process) match(h *host, m *machine) guest.Match {
+	var slots []guest.Slot
+	if mem, err := m.open(h); err == nil {
+		slots = mem.Slots()
+	}
+	return m.MatchProcess(h, p.memory, p.threads, slots)
+}
+
+// machine finds the machine that the process ran.
+func (p *process) machine(h *host) (*machine, error) {
+	if len(h.machines) == 0 {
+		return nil, errNone(h)
+	}
+	i := slices.IndexFunc(h.machines, func(m *machine) bool { return p.match(h, m).Belongs() })
+	if i < 0 {
+		return nil, withHint{errors.Errorf("%s is no core of a process that runs one of the %s", p.path, plural(len(h.machines), "virtual machine")),
+			"it must be of the same boot of the host, and of the same process"}
+	}
+	return h.machines[i], nil
+}
+
+// processNotes gives VMCSINFO and the vCPUs' notes of the machine that the
+// process ran.
+func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *process) ([]elfnote.Note, error) {
+	c, err := vmcore.OpenFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	h, err := f.find(ctx, e, c.Core)
+	if err != nil {
+		return nil, err
+	}
+	info, err := h.vmcsInfo()
+	if err != nil {
+		return nil, err
+	}
+	m, err := p.machine(h)
+	if err != nil {
+		return nil, err
+	}
+	h.machines = []*machine{m}
+	if err := h.findRegisters(ctx, e); err != nil {
+		return nil, err
+	}
+	mem, err := m.open(h)
+	if err != nil {
+		return nil, err
+	}
+	var cpus []*guest.CPU
+	for _, v := range m.vcpus {
+		t, _ := guest.ThreadOf(&v.VMCS, p.threads)
+		cpus = append(cpus, &guest.CPU{VMCS: &v.VMCS, Regs: v.regs, Thread: t.PID, Slots: mem.Slots()})
+	}
+	e.say("virtual machine %s ran in that process, %s", m.id(), plural(len(cpus), "vCPU"))
+	return guest.ProcessNotes(info, cpus), nil
+}

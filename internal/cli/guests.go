@@ -1,0 +1,236 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/pkg/errors"
+	"github.com/spf13/pflag"
+
+	"vmcsnote/vmcore"
+	"vmcsnote/vmcs"
+)
+
+// guestsFlags say what guests is to find, and of what to tell.
+type guestsFlags struct {
+	layout  string
+	guest   string // "" for all
+	vcpu    string // "" for all
+	fields  []string
+	read    string
+	verbose bool
+	explain bool
+	nested  bool
+	asJSON  bool
+
+	span span // what read says
+}
+
+func guestsCommand() command {
+	return command{
+		name:  "guests",
+		args:  "VMCORE",
+		short: "list the virtual machines in a host's dump, with their registers",
+		long: `Finds the VMCS of every virtual CPU that was running on the crashed host, and
+prints a line for each: its machine, its number, where its VMCS lies, and the
+guest's registers. No debug information is needed, only the layout of the VMCS:
+it is taken from the dump's VMCSINFO note, else from such a note in the dump's
+memory, else the layouts built in are tried; which one it was is said.
+
+Registers that are in no VMCS (RAX to R15, CR2) are taken from KVM's structures
+in the host's memory; what is not certain is printed as a question mark. --read
+prints memory of a guest, by guest-physical (gpa) or guest-virtual address (gva).
+
+The exit status is 3 where no VMCS is found and there is no note, either.`,
+		setup: func(fs *pflag.FlagSet) runner {
+			var f guestsFlags
+			fs.BoolVarP(&f.verbose, "verbose", "v", false, "print all registers and all fields of the VMCS")
+			fs.BoolVar(&f.asJSON, "json", false, "print one JSON document with everything")
+			fs.StringSliceVar(&f.fields, "field", nil, "print only the field or register `NAME`, a line for each vCPU; several with commas")
+			fs.StringVar(&f.read, "read", "", "print memory at `gpa:0xADDR:LENGTH` or gva:0xADDR:LENGTH")
+			fs.BoolVar(&f.explain, "explain", false, "say why each page was taken for a VMCS, or was not")
+			f.addLayout(fs)
+			fs.StringVar(&f.vcpu, "vcpu", "", "only its vCPU `N`, counted from 0")
+			return func(ctx context.Context, e *env, args []string) error {
+				path, err := oneArg(args, "VMCORE")
+				if err != nil {
+					return err
+				}
+				if err := f.check(); err != nil {
+					return err
+				}
+				return named(path, f.run(ctx, e, path))
+			}
+		},
+	}
+}
+
+// addLayout adds the flags that extract has, too.
+func (f *guestsFlags) addLayout(fs *pflag.FlagSet) {
+	fs.StringVar(&f.guest, "guest", "", "only the virtual machine `N`, as the list numbers them; N.M is one that runs in N")
+	fs.StringVar(&f.layout, "layout", "", "take the layout from `WHAT`: a blob, a record, another core, a directory of the kernel patches' version 3, or a name out of vmcsnote layouts")
+	fs.BoolVar(&f.nested, "nested", false, "look for VMCSs in every guest's memory, not only in that of guests that are hypervisors")
+}
+
+func (f *guestsFlags) check() error {
+	n := 0
+	for _, set := range []bool{f.asJSON, len(f.fields) > 0, f.read != "", f.verbose} {
+		if set {
+			n++
+		}
+	}
+	switch {
+	case n > 1:
+		return usagef("--json, --field, --read and --verbose: one at a time")
+	case f.explain && (len(f.fields) > 0 || f.read != ""):
+		return usagef("--explain goes with the list, --verbose or --json")
+	case f.vcpu != "" && f.guest == "":
+		return usagef("--vcpu: of which machine? --guest says")
+	}
+	for i, name := range f.fields {
+		f.fields[i] = fieldName(name)
+	}
+	if f.read == "" {
+		return nil
+	}
+	var err error
+	f.span, err = parseSpan(f.read)
+	return err
+}
+
+// run does it all for one dump.
+func (f *guestsFlags) run(ctx context.Context, e *env, path string) error {
+	c, err := vmcore.OpenFile(path)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	h, err := f.find(ctx, e, c.Core)
+	if err != nil {
+		return err
+	}
+	if f.verbose || f.asJSON || f.wantsRegisters() || f.read != "" && h.shadowed() {
+		if err := h.findRegisters(ctx, e); err != nil {
+			return err
+		}
+	}
+	switch {
+	case f.read != "":
+		return f.dump(e, h)
+	case len(f.fields) > 0:
+		return f.printFields(e, h)
+	case f.asJSON:
+		return e.json(report(path, h))
+	}
+	return e.guests(path, f, h)
+}
+
+// find finds the virtual machines in a dump, and leaves those that the flags
+// name. Without any it is an error, unless a layout was known.
+func (f *guestsFlags) find(ctx context.Context, e *env, c vmcore.Core) (*host, error) {
+	h := &host{Core: c}
+	if err := f.findLayout(ctx, e, h); err != nil {
+		return nil, err
+	}
+	var err error
+	h.found, err = vmcs.Find(ctx, c, physRanges(c), vmcs.Search{
+		Note: h.asked, Explain: f.explain,
+		Partial: vmcore.Truncated(c), VMCOREINFO: vmCoreInfo(c),
+		Progress: portion(e.progress("looking for guests"), c),
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.progressDone()
+	if h.found.Layout == nil && h.asked == nil {
+		return nil, noVMCS{h.found}
+	}
+	h.machines = machines(h.found.VMCSs)
+	for _, m := range h.machines {
+		if err := f.findNested(ctx, h, m); err != nil {
+			return nil, err
+		}
+	}
+	return h, f.pick(h)
+}
+
+// findNested looks for the guests of a guest. That takes reading all its memory,
+// so it is done for those that have switched VMX on, and with --nested for all.
+func (f *guestsFlags) findNested(ctx context.Context, h *host, m *machine) error {
+	if m.EPTP == 0 || !f.nested && !m.Hypervisor() {
+		return nil
+	}
+	m.searched = true
+	mem, err := m.open(h)
+	if err != nil {
+		return nil // it is said where the memory is asked for
+	}
+	res, err := vmcs.Find(ctx, mem, mem.Ranges(), vmcs.Search{Note: h.found.Layout, Nested: true, Explain: f.explain})
+	if err != nil {
+		// Not a page of it could be read: that there was nothing to find in is said.
+		return ctx.Err()
+	}
+	m.found = res
+	m.nested = machines(res.VMCSs)
+	for _, n := range m.nested {
+		n.within = m
+	}
+	return nil
+}
+
+// portion makes a progress in bytes of the core's memory out of one that knows
+// the total.
+func portion(progress func(done, total int64), c vmcore.Core) func(uint64) {
+	if progress == nil {
+		return nil
+	}
+	var total uint64
+	for _, size := range physRanges(c) {
+		total += size
+	}
+	return func(done uint64) { progress(int64(done), int64(total)) }
+}
+
+// noVMCS: no page of the dump is a VMCS by any layout known.
+type noVMCS struct{ found *vmcs.Result }
+
+func (n noVMCS) Error() string { return noVMCSText(n.found) }
+
+func (n noVMCS) Unwrap() error { return errNoNote }
+
+// Hint tells what a note would have changed.
+func (n noVMCS) Hint() string {
+	if len(n.found.Strangers) > 0 {
+		return "VMCSINFO in the dump would have told their layout: --layout takes it from any file of a host with the same processor and microcode"
+	}
+	return "if guests ran on this host, VMCSINFO in the dump would have told the layout of their VMCSs: --layout takes it from any file of a host with the same processor and microcode"
+}
+
+// errNone says that there is no machine to read, and how hard that was looked for.
+func errNone(h *host) error {
+	return errors.Errorf("no virtual machine: by %s %s", h.layoutText(), noVMCSText(h.found))
+}
+
+// pick leaves the machine and vCPU that the flags name.
+func (f *guestsFlags) pick(h *host) error {
+	if f.guest == "" {
+		return nil
+	}
+	m := h.machine(f.guest)
+	if m == nil {
+		if len(h.machines) == 0 {
+			return errNone(h)
+		}
+		return withHint{errors.Errorf("no virtual machine %s", name(f.guest)), "vmcsnote guests lists them"}
+	}
+	h.machines = []*machine{m}
+	if f.vcpu == "" {
+		return nil
+	}
+	for _, v := range m.vcpus {
+		if v.id() == f.vcpu {
+			m.vcpus, m.nested = []*vcpu{v}, nil
+			return nil
+		}
+	}
+	return errors.Errorf("virtual machine %s has no vCPU %s, it has %d, counted from 0", f.guest, name(f.vcpu), len(m.vcpus))
+}

@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"bufio"
+	"slices"
+	"strings"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/guest"
+	"vmcsnote/vmcs"
+)
+
+// fieldName is the name of a field or register as lists have it: in upper case.
+func fieldName(s string) string { return strings.ToUpper(strings.TrimSpace(s)) }
+
+// registerNames are those that --field takes beside the fields'.
+func registerNames() (names []string) {
+	for _, r := range registers(&guest.Registers{}) {
+		names = append(names, r.name)
+	}
+	return names
+}
+
+// wantsRegisters reports whether a field asked for is in no VMCS.
+func (f *guestsFlags) wantsRegisters() bool {
+	return slices.ContainsFunc(f.fields, func(n string) bool { return slices.Contains(registerNames(), n) })
+}
+
+// printFields prints the fields asked for, a line for each vCPU, in the order of
+// the list. Where there is no value the line has a question mark in its place; a
+// name that is nobody's is an error.
+func (f *guestsFlags) printFields(e *env, h *host) error {
+	for _, n := range f.fields {
+		if slices.Contains(registerNames(), n) || slices.Contains(idNames, n) {
+			continue
+		}
+		_, known := vmcs.FieldByName(n)
+		if !known && (h.found.Layout == nil || !hasEntry(h.found.Layout, n)) {
+			return withHint{errors.Errorf("--field %s: no field or register is called that", name(n)),
+				"vmcsnote guests -v prints all; besides those there are " + strings.Join(idNames, ", ")}
+		}
+	}
+	w := bufio.NewWriter(e.stdout)
+	h.each(func(m *machine) {
+		for _, v := range m.vcpus {
+			for i, n := range f.fields {
+				if i > 0 {
+					w.WriteByte(' ')
+				}
+				switch n {
+				case "GUEST":
+					w.WriteString(m.id())
+				case "VCPU":
+					w.WriteString(v.id())
+				default:
+					w.WriteString(v.text(n))
+				}
+			}
+			w.WriteByte('\n')
+		}
+	})
+	return w.Flush()
+}
+
+// idNames are what --field takes beside fields and registers: which machine and
+// vCPU a line is of, and the address of its VMCS.
+var idNames = []string{"GUEST", "VCPU", "VMCS"}
+
+func hasEntry(l *vmcs.Layout, name string) bool {
+	_, ok := l.Lookup(name)
+	return ok
+}
+
+// text gives a field's or register's value in hexadecimal, "?" without one.
+func (v *vcpu) text(name string) string {
+	if name == "VMCS" {
+		return hex(v.Addr)
+	}
+	if v.regs != nil {
+		for _, r := range registers(v.regs) {
+			if r.name == name {
+				return r.text()
+			}
+		}
+	}
+	if x, ok := v.Field(name); ok {
+		return hex(x)
+	}
+	return "?"
+}
+
+// A namedRegister is a register as people and --field name it.
+type namedRegister struct {
+	name string
+	guest.Register
+}
+
+// registers lists the registers that are in no VMCS, or not as they are in it:
+// what the guest sees of CR0 and CR4, what KVM knows better.
+func registers(r *guest.Registers) []namedRegister {
+	var all []namedRegister
+	for i, n := range guest.GPRNames {
+		all = append(all, namedRegister{strings.ToUpper(n), r.GPR[i]})
+	}
+	return append(all, namedRegister{"RIP", r.RIP}, namedRegister{"RFLAGS", r.RFLAGS},
+		namedRegister{"CR0", r.CR0}, namedRegister{"CR2", r.CR2}, namedRegister{"CR3", r.CR3}, namedRegister{"CR4", r.CR4}, namedRegister{"CR8", r.CR8},
+		namedRegister{"EFER", r.EFER}, namedRegister{"KERNEL_GS_BASE", r.KernelGSBase}, namedRegister{"APIC_ID", r.APICID})
+}
+
+// text gives the value in hexadecimal, "?" without one.
+func (r namedRegister) text() string {
+	if !r.Known() {
+		return "?"
+	}
+	return hex(r.Value)
+}

@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"context"
+	"iter"
+	"os"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/guest"
+	"vmcsnote/vmcore"
+	"vmcsnote/vmcs"
+)
+
+// findLayout says which layout to look for VMCSs with: the one asked for, else
+// the core's note, else a note in the core's memory. Where there is none it stays
+// nil: those built in are tried then.
+func (f *guestsFlags) findLayout(ctx context.Context, e *env, h *host) error {
+	if f.layout != "" {
+		l, raw, err := loadLayout(f.layout)
+		if err != nil {
+			return errors.Wrap(err, "--layout")
+		}
+		h.asked, h.layoutFrom = l, f.layout
+		if l.Form == vmcs.FormBuiltin {
+			h.layoutFrom = "the layout built in as " + l.Name
+		}
+		h.note = elfnote.Note{Name: elfnote.VMCSInfo, Desc: raw}
+		return nil
+	}
+	n, ok := readVMCSInfo(h.Core)
+	from := "the VMCSINFO note"
+	if !ok {
+		s, err := (&finder{&sourceFlags{name: elfnote.VMCSInfo, memory: "vmcore"}, e, h.Core, true}).fromSearch(ctx)
+		switch {
+		case errors.Is(err, errNoNote):
+			return nil
+		case err != nil:
+			return withHint{err, "vmcsnote inject --pair adds the right one, --layout takes one from a file"}
+		}
+		n, from = s.note, "a VMCSINFO note in "+s.where
+	}
+	l, err := vmcs.ParseNote(n.Desc)
+	if err != nil {
+		e.say("warning: %s is of no use: %v", from, err)
+		return nil
+	}
+	h.asked, h.note, h.layoutFrom = l, n, from
+	return nil
+}
+
+// vmcsInfo is a VMCSINFO note that says what the layout taken says: the one that
+// it is from, where it is from one.
+func (h *host) vmcsInfo() (elfnote.Note, error) {
+	l := h.found.Layout
+	switch {
+	case l == nil:
+		return elfnote.Note{}, errors.Wrap(errNoNote, "the vCPUs' pages are of use only with it")
+	case l.Form == vmcs.FormBuiltin || h.note.Desc == nil:
+		return guest.LayoutNote(l), nil
+	}
+	return h.note, nil
+}
+
+// loadLayout reads a layout from a file, a directory, or takes a built-in one; raw
+// is VMCSINFO's descriptor, where it is from one.
+func loadLayout(what string) (l *vmcs.Layout, raw []byte, err error) {
+	info, err := os.Stat(what)
+	if err != nil {
+		for _, l := range vmcs.Builtin() {
+			if l.Name == what {
+				return l, nil, nil
+			}
+		}
+		return nil, nil, withHint{errors.Wrap(err, "neither a layout built in nor a file"), "vmcsnote layouts lists those built in"}
+	}
+	if info.IsDir() {
+		l, err := vmcs.ParseDir(os.DirFS(what))
+		return l, nil, err
+	}
+	r, err := show(what)
+	if err != nil {
+		return nil, nil, errors.Wrap(err, what)
+	}
+	if r.raw == nil {
+		return nil, nil, errors.Errorf("%s: no VMCSINFO in it", what)
+	}
+	l, err = vmcs.ParseNote(r.raw)
+	return l, r.raw, errors.Wrap(err, what)
+}
+
+// physRanges lists a core's memory.
+func physRanges(c vmcore.Core) iter.Seq2[uint64, uint64] {
+	return func(yield func(addr, size uint64) bool) {
+		if k, ok := c.(*vmcore.KDump); ok {
+			for r := range k.PhysRuns() {
+				if !yield(r.Addr, r.Size) {
+					return
+				}
+			}
+			return
+		}
+		for _, r := range c.PhysRanges() {
+			if !yield(r.Addr, r.Size) {
+				return
+			}
+		}
+	}
+}
+
+// ambiguous names the layouts that fit as well as the one taken.
+func ambiguous(found *vmcs.Result) (names []string) {
+	for _, l := range found.Ambiguous() {
+		if l.Name != found.Layout.Name {
+			names = append(names, l.Name)
+		}
+	}
+	return names
+}

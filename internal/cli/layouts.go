@@ -1,0 +1,172 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/pflag"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/vmcs"
+)
+
+// A builtinReport is a built-in layout. Its JSON names are fixed.
+type builtinReport struct {
+	Name     string   `json:"name"`
+	OtherIDs []string `json:"other_ids,omitempty"`
+	Sources  []string `json:"sources"`
+	Notes    []string `json:"notes,omitempty"`
+	*layoutReport
+}
+
+func layoutsCommand() command {
+	return command{
+		name:  "layouts",
+		args:  "[NAME|REVISION]",
+		short: "list the VMCS layouts built in, or print one",
+		long: `Lists the VMCS layouts that are built in, for hosts whose dump has no VMCSINFO.
+With a layout's name, or a revision id, prints the layout as a table: encoding,
+name, offset and width in bytes, flags, as doc/layouts.md tells.
+
+With --submit prints such a table of this machine's processor, or of the core,
+blob or record FILE: what to send in to have the layout built in. There are no
+addresses in it.`,
+		setup: func(fs *pflag.FlagSet) runner {
+			var s submission
+			var m mapFlags
+			asJSON := fs.Bool("json", false, "print one JSON document: a list of layouts, with their fields if one is named")
+			m.add(fs)
+			submit := fs.Bool("submit", false, "print what to send in to have a processor's layout built in; the argument is a FILE")
+			fs.StringVar(&s.dir, "dir", "", "with --submit, take the layout from `DIR`, where later kernel patches have a file for each field")
+			fs.StringVar(&s.root, "root", "/", "with --submit, look for /sys, /proc, /dev and /etc below `DIR`")
+			return func(_ context.Context, e *env, args []string) error {
+				switch {
+				case len(args) > 1:
+					return usagef("one layout at a time, not %d", len(args))
+				case !*submit && (s.dir != "" || s.root != "/"):
+					return usagef("--dir and --root go with --submit")
+				case *submit && (*asJSON || m.given()):
+					return usagef("--submit prints a table, and nothing else")
+				case *submit:
+					return s.submit(e, args)
+				}
+				layouts, err := chosen(args)
+				switch {
+				case err != nil:
+					return err
+				case *asJSON:
+					return e.json(reportBuiltin(layouts, len(args) > 0))
+				case m.given() && len(layouts) != 1:
+					return usagef("a map is of one layout, not of %d", len(layouts))
+				case m.given():
+					return m.draw(e, layouts[0], layouts[0].Name)
+				case len(args) == 0:
+					return e.listLayouts(layouts)
+				}
+				for _, l := range layouts {
+					if _, err := io.WriteString(e.stdout, l.Table()); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+		},
+	}
+}
+
+// chosen gives the built-in layouts that the argument names: all, those with a
+// revision id, or one.
+func chosen(args []string) ([]*vmcs.Layout, error) {
+	layouts := vmcs.Builtin()
+	if len(args) == 0 {
+		return layouts, nil
+	}
+	if id, err := strconv.ParseUint(args[0], 0, 31); err == nil {
+		layouts = vmcs.BuiltinFor(uint32(id))
+	} else {
+		layouts = slices.DeleteFunc(layouts, func(l *vmcs.Layout) bool { return l.Name != args[0] })
+	}
+	if len(layouts) == 0 {
+		return nil, withHint{fmt.Errorf("no layout %q is built in", args[0]), "vmcsnote layouts lists them; a revision id has 0x before it"}
+	}
+	return layouts, nil
+}
+
+func reportBuiltin(layouts []*vmcs.Layout, fields bool) []builtinReport {
+	list := []builtinReport{}
+	for _, l := range layouts {
+		r := builtinReport{Name: l.Name, OtherIDs: otherIDs(l), Sources: l.Sources, Notes: l.Caveats}
+		if !fields {
+			l.Entries = nil
+		}
+		r.layoutReport = describeLayout(l)
+		list = append(list, r)
+	}
+	return list
+}
+
+func otherIDs(l *vmcs.Layout) (ids []string) {
+	for _, id := range l.OtherIDs {
+		ids = append(ids, fmt.Sprintf("%#x", id))
+	}
+	return ids
+}
+
+// listLayouts lists layouts, a line each.
+func (e *env) listLayouts(layouts []*vmcs.Layout) error {
+	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "name\trevision ids\tfields\taccess rights")
+	for _, l := range layouts {
+		ids := append([]string{fmt.Sprintf("%#x", l.RevisionID)}, otherIDs(l)...)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", l.Name, strings.Join(ids, " "), len(l.Entries), l.AccessRights)
+	}
+	return w.Flush()
+}
+
+// A submission is a layout to be built in.
+type submission struct{ dir, root string }
+
+// submit prints the table of the layout in the file named, or of this machine.
+func (s submission) submit(e *env, args []string) error {
+	var l *vmcs.Layout
+	var err error
+	var cpu processor
+	switch {
+	case len(args) > 0 && s.dir != "":
+		return usagef("--dir or a FILE, not both")
+	case len(args) > 0:
+		l, err = layoutOf(args[0])
+	case s.dir != "":
+		l, err = vmcs.ParseDir(os.DirFS(s.dir))
+		cpu = s.processor()
+	default:
+		l, err = s.machine(e)
+		cpu = s.processor()
+	}
+	if err != nil {
+		return named(append(args, s.dir)[0], err)
+	}
+	cpu.stated(l)
+	cpu.describe(l)
+	_, err = io.WriteString(e.stdout, printable(l.Table(), "\n\t"))
+	e.submitted(l, cpu)
+	return err
+}
+
+// machine gives the layout that this machine's kernel publishes, or has
+// published when it was recorded.
+func (s submission) machine(e *env) (*vmcs.Layout, error) {
+	f := &finder{sourceFlags: &sourceFlags{name: elfnote.VMCSInfo, memory: "auto", root: s.root}, e: e}
+	src, err := f.fromMachine()
+	if err != nil {
+		return nil, err
+	}
+	e.from(src)
+	return vmcs.ParseNote(src.note.Desc)
+}

@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/record"
+	"vmcsnote/sysfs"
+	"vmcsnote/vmcs"
+)
+
+// A processor is what a layout may depend on, as hexadecimal numbers; empty
+// where it is not known.
+type processor struct {
+	family, model, stepping, microcode string
+	hypervisor                         bool // it is a virtual one
+}
+
+// processor reads that of this machine out of /proc/cpuinfo.
+func (s submission) processor() (p processor) {
+	text, err := readBounded(filepath.Join(s.root, "proc/cpuinfo"), 16<<20)
+	if err != nil {
+		return p
+	}
+	first, _, _ := strings.Cut(string(text), "\n\n")
+	for line := range strings.Lines(first) {
+		key, value, _ := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		switch strings.TrimSpace(key) {
+		case "cpu family":
+			p.family = inHex(value)
+		case "model":
+			p.model = inHex(value)
+		case "stepping":
+			p.stepping = inHex(value)
+		case "microcode":
+			p.microcode = inHex(value)
+		case "flags":
+			p.hypervisor = strings.Contains(" "+value+" ", " hypervisor ")
+		}
+	}
+	return p
+}
+
+// inHex makes a hexadecimal number of a decimal one, or of one with 0x.
+func inHex(s string) string {
+	n, err := strconv.ParseUint(s, 0, 64)
+	if err != nil {
+		return ""
+	}
+	return strconv.FormatUint(n, 16)
+}
+
+// stated takes what the note itself says of the processor, in hexadecimal.
+func (p *processor) stated(l *vmcs.Layout) {
+	for _, f := range l.Facts {
+		if n, err := strconv.ParseUint(strings.TrimPrefix(f.Value, "0x"), 16, 64); err == nil {
+			value := strconv.FormatUint(n, 16)
+			switch f.Key {
+			case "CPU_FAMILY":
+				p.family = value
+			case "CPU_MODEL":
+				p.model = value
+			case "CPU_STEPPING":
+				p.stepping = value
+			case "CPU_MICROCODE":
+				p.microcode = value
+			}
+		}
+	}
+}
+
+// describe gives the layout the head of its table.
+func (p processor) describe(l *vmcs.Layout) {
+	l.Name = "NAME"
+	if p.family != "" {
+		l.Name = fmt.Sprintf("family-%s-model-%s", p.family, p.model)
+	}
+	l.Sources = []string{fmt.Sprintf("VMCSINFO (%s) of an Intel processor: family %s, model %s, stepping %s, microcode %s, all hexadecimal",
+		l.Form, orUnknown(p.family), orUnknown(p.model), orUnknown(p.stepping), orUnknown(p.microcode))}
+	l.Caveats = []string{"access rights: " + l.AccessRights.String()}
+	if p.hypervisor {
+		l.Caveats = append(l.Caveats, "found inside a virtual machine: the layout may be its hypervisor's")
+	}
+	l.Caveats = append(l.Caveats, l.Warnings...)
+}
+
+// fromMachine takes the note of this machine: that which its kernel publishes,
+// else that of the record, of whatever boot.
+func (f *finder) fromMachine() (source, error) {
+	p, err := sysfs.New(f.root).VMCSInfo()
+	if err == nil {
+		var s source
+		if s, err = f.fromPair(p, source{where: pairText(p)}); err == nil {
+			return s, nil
+		}
+		f.e.say("warning: %v", err)
+	}
+	path := filepath.Join(f.root, defaultRecord)
+	r, err := record.ReadFile(path)
+	if err != nil || len(r.Note) == 0 {
+		return source{}, errNoNote
+	}
+	n, err := elfnote.FromBlob(r.Note, elfnote.VMCSInfo, 0, f.order())
+	return source{where: "the record " + path, note: n}, err
+}

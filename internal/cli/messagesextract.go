@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"strings"
+
+	"vmcsnote/guest"
+)
+
+// guestOf tells which machine was found by which layout.
+func (e *env) guestOf(h *host, m *machine) {
+	e.say("virtual machine %s, found by %s", m.id(), h.layoutText())
+	for _, o := range ambiguous(h.found) {
+		e.say("warning: the layout %s fits as well: registers and memory may be wrong", o)
+	}
+}
+
+// extracted tells what is in a guest's core, and what could not be had.
+func (e *env) extracted(out string, s *guest.Summary, written bool) {
+	if written {
+		e.say("%s: %s of the guest's memory, %s", out, size(int64(s.Bytes)), plural(len(s.VCPUs), "vCPU"))
+	}
+	switch s.Info {
+	case guest.InfoFound:
+		e.say("its VMCOREINFO is in it: Linux %s", name(s.Release))
+	case guest.InfoForeign:
+		e.say("without VMCOREINFO: the one in its memory is not that of the kernel that runs")
+	case guest.InfoAmbiguous:
+		e.say("without VMCOREINFO: there are several in its memory, and nothing tells which is right")
+	default:
+		e.say("without VMCOREINFO: there is none in its memory; it is no Linux, or the page is missing")
+	}
+	if s.Untouched > 0 {
+		e.say("never touched by the guest, and left out: %s", size(int64(s.Untouched)))
+	}
+	for i, l := range s.Lost {
+		if i == maxWarnings {
+			e.say("warning: and more that could not be read, for %s", plural(len(s.Lost)-i, "other reason"))
+			break
+		}
+		e.say("warning: %s could not be read, the first at %#x: %v", plural(int(l.Pages), "page"), l.First, l.Reason)
+	}
+	for i, names := range s.Unknown {
+		if len(names) > 0 {
+			e.say("warning: vCPU %d: unknown, and zero in its notes: %s", i, strings.Join(names, " "))
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/vmcs"
+)
+
+// guests prints what was found for people: the list, or with -v all of it.
+func (e *env) guests(path string, f *guestsFlags, h *host) error {
+	w := bufio.NewWriter(e.stdout)
+	fmt.Fprintf(w, "%s: by %s\n", path, h.layoutText())
+	for _, o := range ambiguous(h.found) {
+		fmt.Fprintf(w, "the layout %s fits as well: what is said of guests may be wrong\n", o)
+	}
+	if f.verbose && h.found.Layout != nil {
+		for i, text := range h.found.Layout.Warnings {
+			if i == maxWarnings {
+				fmt.Fprintf(w, "and %d more\n", len(h.found.Layout.Warnings)-i)
+				break
+			}
+			fmt.Fprintf(w, "warning: %s\n", name(text))
+		}
+	}
+	switch {
+	case len(h.machines) == 0:
+		fmt.Fprintf(w, "no virtual machine: %s\n", noVMCSText(h.found))
+	case f.verbose:
+		h.each(func(m *machine) { m.printAll(w, h) })
+	default:
+		h.printTable(w)
+	}
+	h.printRest(w)
+	if f.explain {
+		h.explain(w)
+	}
+	return w.Flush()
+}
+
+// layoutText says which layout was taken, and why.
+func (h *host) layoutText() string {
+	l := h.found.Layout
+	switch {
+	case l == nil:
+		return fmt.Sprintf("%s, revision identifier %#x", h.layoutFrom, h.asked.RevisionID)
+	case h.asked != nil && l.Name == h.asked.Name:
+		return h.layoutFrom + revisionText(l)
+	}
+	what := usedText(l)
+	switch n := len(h.found.Trials); {
+	case h.asked != nil:
+		what += fmt.Sprintf("; by %s no page is a VMCS", h.layoutFrom)
+	case n > 1:
+		what += fmt.Sprintf("; of %d tried it explains the pages best", n)
+	}
+	return what
+}
+
+// usedText says what a layout is that was tried because it is built in.
+func usedText(l *vmcs.Layout) string {
+	if l.Form != vmcs.FormBuiltin {
+		return "the same layout" + revisionText(l)
+	}
+	return "the layout built in as " + l.Name + revisionText(l)
+}
+
+func revisionText(l *vmcs.Layout) string {
+	return fmt.Sprintf(", revision identifier %#x, access rights %s", l.RevisionID, l.AccessRights)
+}
+
+// printTable prints a line for each vCPU.
+func (h *host) printTable(w io.Writer) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "guest\tvcpu\tvmcs\teptp\tvpid\tmode\trip\trsp\tcr3\tlast exit")
+	h.each(func(m *machine) {
+		for _, v := range m.vcpus {
+			eptp, cr3 := hex(m.EPTP), v.text("GUEST_CR3")
+			if m.EPTP == 0 {
+				eptp, cr3 = "shadow", "?" // GUEST_CR3 is the hypervisor's
+			}
+			vpid := "-"
+			if id, ok := v.VPID(); ok {
+				vpid = fmt.Sprint(id)
+			}
+			fmt.Fprintf(t, "%s\t%d\t%#x\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.id(), v.number, v.Addr, eptp, vpid, v.mode(),
+				v.text("GUEST_RIP"), v.text("GUEST_RSP"), cr3, v.exit())
+		}
+	})
+	t.Flush()
+}
+
+// printRest prints what else was found, and what could not be read.
+func (h *host) printRest(w io.Writer) {
+	h.each(func(m *machine) {
+		switch {
+		case len(m.nested) > 0:
+			fmt.Fprintf(w, "guest %s is a hypervisor; its guests are listed by %s\n", m.id(), usedText(m.found.Layout))
+			for _, o := range ambiguous(m.found) {
+				fmt.Fprintf(w, "the layout %s fits as well: what is said of guest %s's guests may be wrong\n", o, m.id())
+			}
+		case m.Hypervisor() && m.found == nil:
+			fmt.Fprintf(w, "guest %s is a hypervisor, but its memory cannot be read to find its guests\n", m.id())
+		case m.Hypervisor():
+			fmt.Fprintf(w, "guest %s is a hypervisor, but in its memory there is %s\n", m.id(), noVMCSText(m.found))
+		}
+	})
+	for _, c := range h.found.Others {
+		switch c.Verdict {
+		case vmcs.Stale:
+			fmt.Fprintf(w, "%#x is a stale VMCS, of a virtual CPU that was no more\n", c.Addr)
+		case vmcs.Shadow:
+			fmt.Fprintf(w, "%#x is a shadow VMCS, of a guest that is a hypervisor\n", c.Addr)
+		}
+	}
+	if n := h.found.Dropped; n > 0 {
+		fmt.Fprintf(w, "%s more were left out\n", plural(n, "VMCS"))
+	}
+	if n := h.found.Lost; n > 0 {
+		fmt.Fprintf(w, "%s of the dump could not be read; the first: %v\n", plural(int(n), "page"), h.found.ReadError)
+	}
+}
+
+func (v *vcpu) mode() string {
+	if v.ModeEmulated() {
+		return v.Mode().String() + " (emulated)"
+	}
+	return v.Mode().String()
+}
+
+// exit is why the guest was last left.
+func (v *vcpu) exit() string {
+	reason, ok := v.Field("VM_EXIT_REASON")
+	if !ok {
+		return "?"
+	}
+	return vmcs.ExitReason(uint32(reason))
+}
+
+// explain prints why each page was taken for a VMCS or was not, and what came
+// of each layout.
+func (h *host) explain(w io.Writer) {
+	explain(w, h.found)
+	h.each(func(m *machine) {
+		if m.found != nil {
+			fmt.Fprintf(w, "\nin the memory of guest %s:", m.id())
+			explain(w, m.found)
+		}
+	})
+}
+
+func explain(w io.Writer, r *vmcs.Result) {
+	fmt.Fprintf(w, "\n%s looked at, %s with a revision identifier that was looked for\n", plural(int(r.Pages), "page"), begin(r.Matched))
+	for _, t := range r.Trials {
+		fmt.Fprintf(w, "layout %s: of %s %d live and %d stale, score %d\n", layoutName(t.Layout), plural(t.Matched, "page"), t.Live, t.Stale, t.Score)
+	}
+	for _, s := range r.Strangers {
+		fmt.Fprintf(w, "%s of the unknown revision identifier %#x\n", looks(s.Pages), s.RevisionID)
+	}
+	for _, cs := range [][]*vmcs.Candidate{r.VMCSs, r.Others} {
+		for _, c := range cs {
+			fmt.Fprintf(w, "\n%#x: %s, score %d\n", c.Addr, c.Verdict, c.Score)
+			for _, k := range c.Checks {
+				fmt.Fprintf(w, "  %-7s %-28s %#x: %s\n", k.Answer, k.Name, k.Value, k.Want)
+			}
+		}
+	}
+}
+
+func layoutName(l *vmcs.Layout) string {
+	if l.Name != "" {
+		return l.Name
+	}
+	return "of the note"
+}
+
+// noVMCSText says what the search came to, where it came to nothing.
+func noVMCSText(r *vmcs.Result) string {
+	s := "no VMCS in " + plural(int(r.Pages), "page")
+	if r.Matched > 0 {
+		s += fmt.Sprintf(", though %s with a revision identifier that is known", begin(r.Matched))
+	}
+	for i, o := range r.Strangers {
+		if i == 3 {
+			break
+		}
+		s += fmt.Sprintf("; %s of the unknown revision identifier %#x", looks(o.Pages), o.RevisionID)
+	}
+	return s
+}
+
+func begin(n uint64) string {
+	if n == 1 {
+		return "1 begins"
+	}
+	return fmt.Sprintf("%d begin", n)
+}
+
+func looks(n int) string {
+	if n == 1 {
+		return "1 page looks like a VMCS"
+	}
+	return fmt.Sprintf("%d pages look like VMCSs", n)
+}
+
+// missing tells what --read could not print. Having read nothing is an error.
+func (e *env) missing(lost []loss, read uint64) error {
+	for _, l := range lost {
+		e.say("warning: %s could not be read, the first at %#x: %s", plural(l.pages, "page"), l.first, l.why)
+	}
+	if read == 0 {
+		return errors.New("nothing of it could be read")
+	}
+	return nil
+}

@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"vmcsnote/guest"
+	"vmcsnote/vmcs"
+)
+
+// printAll prints all that is known of a machine.
+func (m *machine) printAll(w io.Writer, h *host) {
+	how := "shadow page tables"
+	if m.EPTP != 0 {
+		how = fmt.Sprintf("EPTP %#x", m.EPTP)
+	}
+	fmt.Fprintf(w, "\nguest %s: %s, page tables of its process at %#x\n", m.id(), how, m.Process)
+	if mem, err := m.open(h); err != nil {
+		fmt.Fprintf(w, "  memory: %v\n", err)
+	} else {
+		printMemory(w, mem)
+	}
+	for _, v := range m.vcpus {
+		fmt.Fprintf(w, "\nguest %s, vCPU %d: VMCS at %#x, %s, last exit %s\n", m.id(), v.number, v.Addr, v.mode(), v.exit())
+		if a := v.Abort(); a != 0 {
+			fmt.Fprintf(w, "  VMX abort %d: the processor shut down when it left the guest\n", a)
+		}
+		v.printRegisters(w)
+		v.printFields(w)
+	}
+}
+
+// printMemory prints where the guest's memory is, and how much of it there is.
+func printMemory(w io.Writer, mem *guest.Memory) {
+	for _, s := range mem.Slots() {
+		fmt.Fprintf(w, "  memory: %#x to %#x, in the process at %#x, by %s\n", s.GPA, s.GPA+s.Size-1, s.HVA, plural(int(s.Pages), "page"))
+	}
+	if len(mem.Slots()) == 0 {
+		fmt.Fprintln(w, "  memory: what EPT maps alone, since the dump does not tell where it is in the process")
+	}
+	t := mem.Tally()
+	fmt.Fprintf(w, "  mapped: %s by EPT, %s more by the process", size(int64(t.EPT)), size(int64(t.Process)))
+	for _, c := range []struct {
+		bytes uint64
+		what  string
+	}{{t.Swapped, "swapped out"}, {t.MMIO, "MMIO"}, {t.Tables, "at most in tables that the dump lacks"}} {
+		if c.bytes > 0 {
+			fmt.Fprintf(w, ", %s %s", size(int64(c.bytes)), c.what)
+		}
+	}
+	if t.Incomplete {
+		fmt.Fprint(w, ", and more")
+	}
+	fmt.Fprintln(w)
+}
+
+// origins mark a register that is not the VMCS's.
+var origins = map[guest.Origin]string{
+	guest.FromKVM:      "  kvm",
+	guest.FromKVMDirty: "  kvm, newer than the VMCS",
+	guest.FromAPIC:     "  APIC page",
+}
+
+// registerFields are the fields whose bits registers have.
+var registerFields = map[string]string{"RFLAGS": "GUEST_RFLAGS", "CR0": "GUEST_CR0", "CR4": "GUEST_CR4", "EFER": "GUEST_IA32_EFER"}
+
+// printRegisters prints the registers as the guest sees them. Those from KVM's
+// structures are marked, and what is unknown is a question mark.
+func (v *vcpu) printRegisters(w io.Writer) {
+	fmt.Fprintf(w, "  registers, as the guest sees them (%s):\n", evidenceText(v.regs.Evidence))
+	for _, r := range registers(v.regs) {
+		fmt.Fprintf(w, "    %-32s %s%s%s\n", r.name, r.text(), bitsText(registerFields[r.name], r.Value), origins[r.Origin])
+	}
+	for _, s := range v.Segments() {
+		fmt.Fprintf(w, "    %-4s %#04x  base %#x  limit %#x  %s\n", s.Name, s.Selector, s.Base, s.Limit, vmcs.RightsText(s.Rights))
+	}
+}
+
+// evidenceText says how KVM's structure of the vCPU was found, or that it was not.
+func evidenceText(ev guest.Evidence) string {
+	switch {
+	case ev.Held != 0:
+		return fmt.Sprintf("KVM's are at %#x, found by %s", ev.Array, ev.Held)
+	case ev.Pointers+ev.Words > 0:
+		return fmt.Sprintf("KVM's structure is uncertain: %s to the VMCS, %s of control registers", plural(ev.Pointers, "pointer"), plural(ev.Words, "set"))
+	}
+	return "KVM's structure is not in the dump"
+}
+
+func bitsText(field string, v uint64) string {
+	f, ok := vmcs.FieldByName(field)
+	if !ok {
+		return ""
+	}
+	bits, ok := vmcs.FieldBits(f.Encoding, v)
+	if !ok || len(bits) == 0 {
+		return ""
+	}
+	return "  " + strings.Join(bits, " ")
+}
+
+// printFields prints the fields by group.
+func (v *vcpu) printFields(w io.Writer) {
+	for _, group := range []struct {
+		kind vmcs.Kind
+		name string
+	}{{vmcs.Guest, "guest state"}, {vmcs.Control, "controls"}, {vmcs.ExitInfo, "exit information"}, {vmcs.Host, "host state"}} {
+		fmt.Fprintf(w, "  %s:\n", group.name)
+		for _, e := range v.Layout.Entries {
+			if e.Known && e.Encoding.Kind() == group.kind && !e.Encoding.High() {
+				v.printField(w, e)
+			}
+		}
+	}
+	other := "  unknown to this program:\n"
+	for _, e := range v.Layout.Entries {
+		if !e.Known {
+			io.WriteString(w, other)
+			v.printField(w, e)
+			other = ""
+		}
+	}
+}
+
+func (v *vcpu) printField(w io.Writer, e vmcs.Entry) {
+	x, ok := v.Value(e)
+	if !ok {
+		fmt.Fprintf(w, "    %-32s ?\n", name(e.Name))
+		return
+	}
+	fmt.Fprintf(w, "    %-32s %#x", name(e.Name), x)
+	if text := fieldText(e, x); text != "" {
+		fmt.Fprintf(w, "  %s", text)
+	}
+	fmt.Fprintln(w)
+}
+
+// fieldText puts what a field holds into words; "" where there are none.
+func fieldText(e vmcs.Entry, x uint64) string {
+	if !e.Known {
+		return ""
+	}
+	switch {
+	case e.Name == "VM_EXIT_REASON":
+		return vmcs.ExitReason(uint32(x))
+	case e.Name == "VM_EXIT_INTR_INFO", e.Name == "IDT_VECTORING_INFO_FIELD", e.Name == "VM_ENTRY_INTR_INFO_FIELD":
+		return vmcs.Interruption(uint32(x))
+	case e.Name == "EPT_POINTER" && vmcs.EPTP(x).Valid():
+		if vmcs.EPTP(x).AccessedDirty() {
+			return fmt.Sprintf("%d levels, accessed and dirty flags", vmcs.EPTP(x).Levels())
+		}
+		return fmt.Sprintf("%d levels", vmcs.EPTP(x).Levels())
+	case e.Name == "GUEST_ACTIVITY_STATE":
+		return vmcs.ActivityState(uint32(x))
+	case strings.HasSuffix(e.Name, "_AR_BYTES"):
+		return vmcs.RightsText(uint32(x))
+	}
+	bits, ok := vmcs.FieldBits(e.Encoding, x)
+	if !ok {
+		return ""
+	}
+	if strings.HasSuffix(e.Name, "_GUEST_HOST_MASK") {
+		// All that a hypervisor does not know it keeps to itself: no names there.
+		bits = slices.DeleteFunc(bits, func(b string) bool { return strings.HasPrefix(b, "bit ") })
+	}
+	return strings.Join(bits, " ")
+}
