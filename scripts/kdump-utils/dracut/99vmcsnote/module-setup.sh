@@ -1,0 +1,31 @@
+#!/bin/bash
+# dracut module: what adds the VMCSINFO note, for the initramfs that saves dumps.
+#
+# The hook is in kdump-utils' hands: what is in the host's /etc/kdump/post.d goes
+# into the image by its own module, links and what they point to, and kdumpctl
+# makes a new image when it changes. Who removes the link there has no hook.
+
+# shellcheck disable=SC2154 # dracutsysrootdir, *dracutmodules: dracut's
+
+# Only into that image: kdump-utils' mkdumprd sets IN_KDUMP, SUSE's adds the
+# module kdump. With 255 dracut --add vmcsnote takes it into any other.
+check() {
+	require_binaries vmcsnote || return 1
+	[[ ${IN_KDUMP-} ]] && return 0
+	[[ " ${dracutmodules-} ${add_dracutmodules-} ${force_add_dracutmodules-} " == *' kdump '* ]] && return 0
+	return 255
+}
+
+depends() {
+	return 0
+}
+
+install() {
+	inst_multiple vmcsnote sed ls head tr
+	# What is missing here costs a bound or a sync, not the note.
+	inst_multiple -o vmcsnote-collector /usr/lib/vmcsnote/kdump-post timeout stat chmod sync
+
+	# There is none before kdump has been armed for the first time.
+	local record=/etc/vmcsnote/record
+	[[ ! -f ${dracutsysrootdir-}$record ]] || inst_simple "$record"
+}
