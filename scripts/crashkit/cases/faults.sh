@@ -28,7 +28,7 @@ refused() {
 		before=$(room)
 		placement=${3:-}
 		[ $f != elf ] || placement=
-		try "$1" "$2-$f" vmcsnote inject --placement "$placement" "/dump/$f"
+		try "$1" "$2-$f" vmcsnote inject ${placement:+--placement "$placement"} "/dump/$f"
 		try 0 "$2-$f-room" test "$(room)" = "$before"
 		try 0 "$2-$f-same" cmp "/tmp/$f" "/dump/$f"
 	done
@@ -80,7 +80,8 @@ disks() {
 	dd if=/dev/zero of=/dump/fill bs=64k 2>/dev/null
 	dd if=/dev/zero of=/dump/fill2 bs=1k 2>/dev/null
 	refused 1 full end
-	for f in elf zlib flat; do says full-$f 'no space left on device'; done
+	# (A flattened dump may have no place at its end, wherever its header lies.)
+	for f in elf zlib; do says full-$f 'no space left on device'; done
 	try 1 full-copy vmcsnote inject -o /dump/none /dump/zlib
 	stream() { vmcsnote inject -o /dump/none - </dump/elf; }
 	try 1 full-stream stream
