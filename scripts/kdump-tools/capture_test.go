@@ -15,12 +15,12 @@ const (
 cp -p "$2" "$3"
 `
 	umountStub = `#!/bin/sh
-mv "$1.below" "$1"
+mv "$2.below" "$2"
 `
 )
 
 // TestMounts lays ours over the machine's with real mounts, shared as systemd
-// has them.
+// has them, and does so twice: the machine's must not be written to then.
 func TestMounts(t *testing.T) {
 	m := newMachine(t)
 	if _, msg, status := m.sh("unshare -m true"); status != 0 {
@@ -33,7 +33,7 @@ func TestMounts(t *testing.T) {
 	m.bin("mount", "umount", "timeout")
 	out, msg, status := m.sh(`exec unshare -m --propagation private sh -c '
 		mount --bind "$VMCSNOTE_ROOT" "$VMCSNOTE_ROOT" && mount --make-shared "$VMCSNOTE_ROOT" && cd "$VMCSNOTE_ROOT" &&
-		usr/lib/vmcsnote/capture && makedumpfile -F -c -d 31 /proc/vmcore'`)
+		usr/lib/vmcsnote/capture && usr/lib/vmcsnote/capture && makedumpfile -F -c -d 31 /proc/vmcore'`)
 	if status != 0 || !m.hasNote(out) {
 		t.Errorf("exit status %d: %s", status, msg)
 	}
@@ -59,7 +59,7 @@ func TestCapture(t *testing.T) {
 		{"ours is missing", func(m *machine) { m.remove("usr/lib/vmcsnote/makedumpfile") }, false},
 		{"ours does not run", func(m *machine) { m.replace("usr/lib/vmcsnote/makedumpfile", "#!/nowhere\n") }, false},
 		{"the kept one becomes ours", func(m *machine) {
-			m.replace("bin/umount", umountStub+"cp -p \"$1\" \"$VMCSNOTE_ROOT/run/vmcsnote/makedumpfile\"\n")
+			m.replace("bin/umount", umountStub+"cp -p \"$2\" \"$VMCSNOTE_ROOT/run/vmcsnote/makedumpfile\"\n")
 			m.replace("bin/mount", mountStub+"[ \"$3\" = \"$VMCSNOTE_ROOT/run/vmcsnote/makedumpfile\" ] || cp -p \"$2\" \"$VMCSNOTE_ROOT/run/vmcsnote/makedumpfile\"\n")
 		}, false},
 		{"ours hangs", func(m *machine) {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -210,6 +211,13 @@ func TestHook(t *testing.T) {
 			older(c, dir+"/vmcore")
 			c.write("sysroot/var/crash/10.0.0.1-2026-11-23-08:16:00/vmcore", testcores.Bytes(c.t, "cloud-c1.elf31"))
 		}},
+		{name: "many old dumps, and a clock that was wrong", dump: dir + "/vmcore", says: "VMCSINFO added", set: func(c *capture) {
+			older(c, dir+"/vmcore")
+			head := testcores.Bytes(c.t, "cloud-c1.head")
+			for i := range 40 {
+				c.write(fmt.Sprintf("sysroot/var/crash/127.0.0.1-2026-11-22-08:16:%02d/vmcore", i), head)
+			}
+		}},
 		{name: "only another machine's", dump: dir + "/vmcore", says: "no dump of this crash", stays: true, set: func(c *capture) {
 			c.write(dir+"/vmcore", testcores.Bytes(c.t, "cloud-c1.elf31"))
 		}},
@@ -225,6 +233,13 @@ func TestHook(t *testing.T) {
 		}},
 		{name: "only a record of another kernel", dump: dir + "/vmcore", note: other, says: "of another kernel (6.9", set: func(c *capture) {
 			c.record("etc/vmcsnote/record", "6.9", "2026-11-23T08:00:00Z", other)
+		}},
+		{name: "newer record on a file system of other machines", dump: dir + "/vmcore", says: "VMCSINFO added", set: func(c *capture) {
+			c.write("proc/mounts", []byte("/dev/vda /sysroot ext4 rw 0 0\nhost:/export /kdumproot nfs4 rw 0 0\n"))
+			c.record("kdumproot/etc/vmcsnote/record", release, "2026-11-23T08:00:00Z", other)
+		}},
+		{name: "a timeout that knows no -k", dump: dir + "/vmcore", says: "VMCSINFO added", set: func(c *capture) {
+			c.program("timeout", `[ "$1" != -k ] || { echo "timeout: invalid option -- 'k'" >&2; exit 1; }; shift; exec "$@"`)
 		}},
 		{name: "corrupt record, and one that is not", dump: dir + "/vmcore", note: other, says: "VMCSINFO added", set: func(c *capture) {
 			c.write("etc/vmcsnote/record", c.read("etc/vmcsnote/record")[1:])
