@@ -87,7 +87,7 @@ func hint(err error) string {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return "chmod u+w it, run as root, or write a copy with -o"
 	case errors.Is(err, context.Canceled):
-		return "stopped by a signal; the core is as it was"
+		return "stopped by a signal; the core is as it was, what has been written of a copy to a pipe is not whole"
 	}
 	return ""
 }
@@ -182,6 +182,15 @@ func (e *env) progress(what string) func(done, total int64) {
 func (e *env) progressDone() {
 	if e.doing != "" {
 		fmt.Fprintf(e.stderr, "\rvmcsnote: %s 100 %%", e.doing)
+	}
+}
+
+// progressOver ends the progress where results follow on standard output.
+func (e *env) progressOver() {
+	if e.doing != "" {
+		e.progressDone()
+		fmt.Fprintln(e.stderr)
+		e.doing = ""
 	}
 }
 

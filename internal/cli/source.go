@@ -144,7 +144,8 @@ func (f *finder) fromBlob() (source, error) {
 	return source{kind: "blob", where: f.blob, note: n}, nil
 }
 
-// fromRecord takes the note that record has read. Where the record is of
+// fromRecord takes the note that a record leads to: out of the core's own memory
+// where it is there, else the one that record has read. Where the record is of
 // another boot, its address is stale, but its note is not: layouts depend on
 // the processor and its microcode.
 func (f *finder) fromRecord(path string) (source, error) {
@@ -155,12 +156,19 @@ func (f *finder) fromRecord(path string) (source, error) {
 	if err != nil {
 		return source{}, errSource{err}
 	}
+	if s, ok := f.coreHolds(r.Pair); ok {
+		s.where += ", by the record " + path
+		return s, nil
+	}
 	s := source{kind: "record", where: fmt.Sprintf("the record %s of %s", path, r.Time.UTC().Format("2006-01-02 15:04 UTC"))}
 	if rel := osRelease(f.core); rel != "" && r.Release != rel {
 		s.where += fmt.Sprintf(", of another kernel (%s, the core's is %s)", name(r.Release), name(rel))
 	}
 	if len(r.Note) == 0 { // its memory could not be read at the time
 		return f.fromPair(r.Pair, s)
+	}
+	if f.whole {
+		s.where += "; the core's memory has none at " + pairText(r.Pair) + ": overwritten, or the record is of another boot"
 	}
 	s.note, err = elfnote.FromBlob(r.Note, elfnote.VMCSInfo, 0, f.order())
 	return s, errors.Wrap(err, path)
@@ -178,15 +186,7 @@ func (f *finder) defaultRecord(context.Context) (source, error) {
 		f.e.say("%s is of kernel %s, the core %s: not used", path, name(r.Release), ofKernel(f.core))
 		return source{}, errNoNote
 	}
-	if s, ok := f.coreHolds(r.Pair); err == nil && ok {
-		s.where += ", by the record " + path
-		return s, nil
-	}
-	s, err := f.warned(f.fromRecord(path))
-	if f.whole && len(r.Note) > 0 {
-		s.where += "; the core's memory has none at " + pairText(r.Pair) + ": overwritten, or the record is of another boot"
-	}
-	return s, err
+	return f.warned(f.fromRecord(path))
 }
 
 // coreHolds takes the note at the pair out of the core's own memory, which is
