@@ -85,6 +85,9 @@ func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 		ranges = append(ranges, vmcore.Range{Addr: addr, Size: size})
 		s.Bytes += size
 		s.Untouched -= overlap(x.Mem.Slots(), addr, size)
+		if len(ranges) > vmcore.MaxRanges {
+			break // Create will have none of it, and there may be a billion
+		}
 	}
 	notes := CPUNotes(s.VCPUs)
 	finder := infoFinder{mem: x.Mem}

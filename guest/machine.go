@@ -26,27 +26,51 @@ const (
 //
 // A machine in system management mode has another EPT, and so has one that a
 // guest of this machine's runs: these are machines of their own, of the same
-// process.
+// process. A vCPU that never ran has no EPT yet, though it is enabled: it goes to
+// the process's first machine.
 func Machines(found []*vmcs.Candidate) []*Machine {
 	type key struct{ eptp, process uint64 }
 	byKey := make(map[key]*Machine)
+	first := make(map[uint64]*Machine) // by process
+	var fresh []*vmcs.Candidate
 	var ms []*Machine
-	for _, c := range found {
-		eptp, _ := c.EPTPointer()
-		cr3, _ := c.Field("HOST_CR3")
-		k := key{eptp: uint64(eptp) & tableAddress}
-		if k.eptp == 0 {
-			k.process = cr3 & tableAddress
-		}
+	add := func(k key, c *vmcs.Candidate, eptp vmcs.EPTP) {
 		m := byKey[k]
 		if m == nil {
-			m = &Machine{EPTP: uint64(eptp), Process: cr3 & tableAddress}
-			byKey[k] = m
-			ms = append(ms, m)
+			process := hostTable(c)
+			m = &Machine{EPTP: uint64(eptp), Process: process}
+			byKey[k], ms = m, append(ms, m)
+			if first[process] == nil {
+				first[process] = m
+			}
 		}
 		m.CPUs = append(m.CPUs, c)
 	}
+	for _, c := range found {
+		switch eptp, ok := c.EPTPointer(); {
+		case !ok:
+			add(key{process: hostTable(c)}, c, 0)
+		case eptp.Root() == 0:
+			fresh = append(fresh, c)
+		default:
+			add(key{eptp: eptp.Root()}, c, eptp)
+		}
+	}
+	for _, c := range fresh {
+		process := hostTable(c)
+		if m := first[process]; m != nil && process != 0 {
+			m.CPUs = append(m.CPUs, c)
+		} else {
+			add(key{process: process}, c, 0)
+		}
+	}
 	return ms
+}
+
+// hostTable is HOST_CR3 without PCID.
+func hostTable(c *vmcs.Candidate) uint64 {
+	cr3, _ := c.Field("HOST_CR3")
+	return cr3 & tableAddress
 }
 
 // Memory opens the machine's memory in the host's; see [OpenMemory].

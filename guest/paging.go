@@ -7,6 +7,7 @@ import (
 )
 
 const (
+	cr0PE          = 1 << 0
 	cr0PG          = 1 << 31
 	cr4PSE         = 1 << 4
 	cr4PAE         = 1 << 5

@@ -133,8 +133,37 @@ func readVMCS(v *vmcs.VMCS) *Registers {
 	if efer, ok := v.GuestEFER(); ok {
 		r.EFER = Register{efer, FromVMCS}
 	}
-	if _, ok := v.EPTPointer(); ok {
-		r.CR3 = get("GUEST_CR3") // without EPT it is the hypervisor's own table
+	if ownCR3(v) {
+		r.CR3 = get("GUEST_CR3")
+	}
+	if cr0, _ := v.Field("GUEST_CR0"); r.CR0.Known() && cr0&^r.CR0.Value&cr0PE != 0 {
+		r.leaveVM86()
 	}
 	return r
+}
+
+// ownCR3 reports whether GUEST_CR3 is the guest's. It is the hypervisor's where
+// there is no EPT, and where the guest's paging is off but the processor cannot
+// run it so (EPT without "unrestricted guest", as on Nehalem): a table that maps
+// everything to itself.
+func ownCR3(v *vmcs.VMCS) bool {
+	_, ept := v.EPTPointer()
+	real, ok := v.Field("GUEST_CR0")
+	seen, ok2 := v.GuestCR0()
+	return ept && !(ok && ok2 && real&^seen&cr0PG != 0)
+}
+
+// leaveVM86 takes back what is KVM's of a guest in real mode that runs in
+// virtual-8086 mode, the processor knowing no unrestricted guests (enter_rmode
+// and fix_rmode_seg in vmx.c): RFLAGS.VM and IOPL, which is of no use in real
+// mode; the segments' access rights; all of TR that is hidden.
+func (r *Registers) leaveVM86() {
+	const vm, iopl = 1 << 17, 3 << 12
+	r.RFLAGS.Value &^= vm | iopl
+	for i := range r.Seg {
+		if i != LDTR {
+			r.Seg[i].Rights = Register{}
+		}
+	}
+	r.Seg[TR].Base, r.Seg[TR].Limit = Register{}, Register{}
 }

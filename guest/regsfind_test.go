@@ -49,7 +49,7 @@ func (k *testKVM) array(addr, first, dirty uint64) {
 		k.put(addr+8*i, first+i)
 	}
 	k.put(addr+8*kvmRIP, first+16)
-	k.put(addr+8*kvmDirty, 0xfe7dffef|dirty<<32|dirty)
+	k.put(addr+8*kvmDirty, 0xfe7cffef|dirty<<32|dirty)
 	k.put(addr+8*kvmCR0, 0x80050033)
 	k.put(addr+8*kvmCR2, first+17)
 	k.put(addr+8*kvmCR3, 0x57f6002)
@@ -136,6 +136,21 @@ func TestRegSearch(t *testing.T) {
 			k.put(testArray+8*27, 0)
 			k.pointer(testPointer, true)
 		}, held: both, first: 0x100, check: func(r *Registers) bool { return r.EFER == Register{0, FromKVM} && r.CR0.Value == 0x60000010 }},
+		{name: "real mode as virtual-8086 mode, with EPT: CR3 is KVM's to know", page: map[string]uint64{"GUEST_CR0": 0x80000031, "CR0_READ_SHADOW": 0x60000010, "GUEST_CR3": 0xfffbc000, "GUEST_CR4": 0x2011,
+			"CR4_READ_SHADOW": 0, "GUEST_RSP": 0x6efe, "VM_ENTRY_CONTROLS": 0, "GUEST_RFLAGS": 0x23202, "GUEST_TR_BASE": 0xfffbd000, "GUEST_TR_SELECTOR": 0x40}, make: func(k *testKVM) {
+			k.array(testArray, 0x100, 0)
+			k.put(testArray+8*RSP, 0x6efe)
+			k.put(testArray+8*kvmCR0, 0x60000010)
+			k.put(testArray+8*kvmCR3, 0x1000)
+			k.put(testArray+8*kvmCR4, 0)
+			k.pointer(testPointer, true)
+		}, held: both, first: 0x100, check: func(r *Registers) bool {
+			return r.CR3 == Register{0x1000, FromKVM} && r.RFLAGS == Register{0x202, FromVMCS} && !r.Seg[TR].Base.Known() && r.Seg[TR].Selector.Known()
+		}},
+		{name: "protected mode without paging, on tables of KVM's, and no registers", page: map[string]uint64{"GUEST_CR0": 0x80000031, "CR0_READ_SHADOW": 0x11, "GUEST_CR3": 0xfffbc000,
+			"GUEST_RFLAGS": 0x202}, make: func(k *testKVM) { k.put(testArray, 1) }, check: func(r *Registers) bool {
+			return !r.CR3.Known() && r.RFLAGS == Register{0x202, FromVMCS}
+		}},
 		{name: "the pointer's page is missing", make: func(k *testKVM) { k.exact(testArray, 0x100) }, held: ByWords, first: 0x100},
 		{name: "words alone, with CR3 but not RSP, as a neighbour may have", make: func(k *testKVM) { k.array(testArray, 0x100, 0) }},
 		{name: "the words' page is not searched", make: func(k *testKVM) {
@@ -186,6 +201,16 @@ func TestRegSearch(t *testing.T) {
 		{name: "regs_avail says that registers are missing", make: func(k *testKVM) {
 			k.array(testArray, 0x100, 0)
 			k.put(testArray+8*kvmDirty, 0xfe7d0000)
+			k.pointer(testPointer, true)
+		}},
+		{name: "another RIP, which KVM has not changed", make: func(k *testKVM) {
+			k.array(testArray, 0x100, 0)
+			k.put(testArray+8*kvmDirty, 0xfe7dffef)
+			k.pointer(testPointer, true)
+		}},
+		{name: "another RSP, which KVM has not changed", make: func(k *testKVM) {
+			k.array(testArray, 0x100, 0)
+			k.put(testArray+8*kvmDirty, 0xfe7cffff)
 			k.pointer(testPointer, true)
 		}},
 		{name: "a base that the dump knows", bases: []uint64{0xffffffff80000000, 0xffff888000000000}, make: func(k *testKVM) {
@@ -332,6 +357,38 @@ func TestRegSearchNeighbours(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A guest may have more vCPUs than arrays are kept that look like one's.
+func TestRegSearchManyVCPUs(t *testing.T) {
+	const size, distance = 0x2380, 0x1960
+	for _, pointers := range []bool{true, false} {
+		k := &testKVM{ram: newRAM(), base: 0xffff888000000000}
+		var vs []*vmcs.VMCS
+		for i := range uint64(3 * maxRegHits) {
+			at, rsp := testArray+i*size, 0xffffffff82a03e98+i<<14
+			k.array(at, 0x100*(i+1), 0)
+			k.put(at+8*RSP, rsp)
+			if pointers {
+				k.put(at+distance, k.base+testAddr+i<<12)
+				k.put(at+distance+0xa0, k.base+at+distance)
+			}
+			vs = append(vs, testVMCS(testAddr+i<<12, map[string]uint64{"GUEST_RSP": rsp}))
+		}
+		all, err := RegSearch{Mem: k, Ranges: k.all}.Find(context.Background(), vs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := ByWords
+		if pointers {
+			want |= ByPointer
+		}
+		for i, r := range all {
+			if r.GPR[RAX].Value != 0x100*uint64(i+1) || r.Evidence.Held != want {
+				t.Errorf("vCPU %d: rax %#x, %+v", i, r.GPR[RAX].Value, r.Evidence)
+			}
+		}
 	}
 }
 

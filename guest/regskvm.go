@@ -38,37 +38,44 @@ type wanted struct {
 	v            *vmcs.VMCS
 	cr0, cr0Mask uint64 // as the guest sees it, and the bits of it that KVM keeps current
 	cr4, cr4Mask uint64
-	cr3, rsp     uint64
-	haveCR3      bool // cr3 is the guest's, and not KVM's shadow
+	cr3          uint64
+	rsp, rip     uint64
+	haveCR3      bool // cr3 is the guest's, and not KVM's own table
 
 	pointers []hit    // at most maxRegHits
 	arrays   []uint64 // physical addresses, likewise
-	exact    []uint64 // those of arrays where both CR3 and RSP fit
+	exact    []uint64 // where both CR3 and RSP fit, likewise
 	// Whether there are as many, so that a guest which fills its memory with
 	// more costs little.
-	fullPointers, fullArrays atomic.Bool
+	fullPointers, fullArrays, fullExact atomic.Bool
 }
 
 // newWanted says what to look for; false where the layout lacks a field for it.
 func newWanted(v *vmcs.VMCS) (w *wanted, ok bool) {
 	w = &wanted{v: v}
-	_, w.haveCR3 = v.EPTPointer()
+	w.haveCR3 = ownCR3(v)
 	var ok0, ok4 bool
 	w.cr0, ok0 = v.GuestCR0()
 	w.cr4, ok4 = v.GuestCR4()
 	w.cr0Mask, _ = v.Field("CR0_GUEST_HOST_MASK")
 	w.cr4Mask, _ = v.Field("CR4_GUEST_HOST_MASK")
 	w.cr3, _ = v.Field("GUEST_CR3")
+	var okRIP bool
+	w.rip, okRIP = v.Field("GUEST_RIP")
 	w.rsp, ok = v.Field("GUEST_RSP")
-	return w, ok && ok0 && ok4
+	return w, ok && okRIP && ok0 && ok4
 }
 
 // match reports whether kvmWords words are the vCPU's registers. CR0 and CR4
 // must equal those of the VMCS but for bits that the guest may change without
 // KVM taking notice; and, since a vCPU's neighbours may have the same, so must
-// CR3 or RSP.
+// CR3 or RSP. RSP and RIP must, if KVM has them and has not changed them.
 func (w *wanted) match(b []byte) bool {
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+	clean := word(kvmDirty) &^ (word(kvmDirty) >> 32)
+	if clean>>RSP&1 != 0 && word(RSP) != w.rsp || clean>>kvmRIP&1 != 0 && word(kvmRIP) != w.rip {
+		return false
+	}
 	return (word(kvmCR0)^w.cr0)&(w.cr0Mask|^uint64(1<<32-1)) == 0 &&
 		(word(kvmCR4)^w.cr4)&(w.cr4Mask|^uint64(1<<32-1)) == 0 &&
 		(word(RSP) == w.rsp || w.haveCR3 && word(kvmCR3) == w.cr3) &&

@@ -121,7 +121,7 @@ func (w *wanted) byPointer(distance uint64) pick {
 			return pick{}
 		}
 		if n == 1 {
-			if slices.Contains(w.arrays, p.array) {
+			if slices.Contains(w.arrays, p.array) || slices.Contains(w.exact, p.array) {
 				p.held |= ByWords
 			}
 			return p
@@ -134,7 +134,7 @@ func (w *wanted) byPointer(distance uint64) pick {
 // and nobody else's. A CR3 or an RSP that is zero tells nothing.
 func (w *wanted) byWords(taken map[uint64]int) pick {
 	exact := slices.DeleteFunc(slices.Clone(w.exact), func(a uint64) bool { return taken[a] > 0 })
-	if len(exact) != 1 || w.cr3 == 0 || w.rsp == 0 || w.fullArrays.Load() {
+	if len(exact) != 1 || w.cr3 == 0 || w.rsp == 0 || w.fullExact.Load() {
 		return pick{}
 	}
 	return pick{held: ByWords, array: exact[0]}

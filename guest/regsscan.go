@@ -196,20 +196,25 @@ func (c *regScan) pointer(w *wanted, h hit) {
 	w.fullPointers.Store(len(w.pointers) == maxRegHits)
 }
 
-// array keeps the registers at addr, if they are w's.
+// array keeps the registers at addr, if they are w's. Those that fit w exactly are
+// kept apart: of a guest's other vCPUs there may be more with the same CR3.
 func (c *regScan) array(w *wanted, words []byte, addr uint64) {
-	if w.fullArrays.Load() || !w.match(words) {
+	exact := w.exactly(words)
+	if w.fullArrays.Load() && !(exact && !w.fullExact.Load()) || !w.match(words) {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(w.arrays) < maxRegHits && !slices.Contains(w.arrays, addr) {
-		w.arrays = append(w.arrays, addr)
-		if w.exactly(words) {
-			w.exact = append(w.exact, addr)
+	keep := func(list *[]uint64) (full bool) {
+		if len(*list) < maxRegHits && !slices.Contains(*list, addr) {
+			*list = append(*list, addr)
 		}
+		return len(*list) == maxRegHits
 	}
-	w.fullArrays.Store(len(w.arrays) == maxRegHits)
+	w.fullArrays.Store(keep(&w.arrays))
+	if exact {
+		w.fullExact.Store(keep(&w.exact))
+	}
 }
 
 // A span is a piece of memory.

@@ -1,11 +1,13 @@
 package vmcore
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/pkg/errors"
@@ -56,10 +58,12 @@ const (
 	// spareProgs is how many more program headers there is room for than there
 	// are ranges, for memory with holes in it.
 	spareProgs = 512
-	// maxNewProgs bounds the program headers: 56 MB of them.
-	maxNewProgs = 1 << 20
-	// maxLost bounds the holes, of which those next to each other may have come
-	// from several workers: 32 MB of them.
+	// MaxRanges bounds the pieces of memory of a new core; as many program
+	// headers take 56 MB.
+	MaxRanges   = 1 << 20
+	maxNewProgs = MaxRanges
+	// maxLost bounds the holes that are kept before those next to each other,
+	// which may have come from several workers, are made one: 32 MB of them.
 	maxLost = 2 * maxNewProgs
 )
 
@@ -101,8 +105,8 @@ func (n *NewELF) check() error {
 		}
 		next = end
 	}
-	if len(n.Ranges) >= maxNewProgs {
-		return errors.Wrapf(ErrFragmented, "%d ranges, expected fewer than %d", len(n.Ranges), maxNewProgs)
+	if len(n.Ranges) >= MaxRanges {
+		return errors.Wrapf(ErrFragmented, "%d ranges, expected fewer than %d", len(n.Ranges), MaxRanges)
 	}
 	return nil
 }
@@ -210,6 +214,7 @@ feed:
 // often cannot either, and to ask for many to get none costs: after a loss it
 // asks for one page, then for twice as many each time.
 func (w *creator) part(b []byte, p part) error {
+	var lost []Range
 	for done, ask := 0, len(b); done < len(b); ask *= 2 {
 		ask = min(ask, len(b)-done)
 		n, err := w.Mem.ReadPhys(b[done:done+ask], p.Addr+uint64(done))
@@ -217,42 +222,63 @@ func (w *creator) part(b []byte, p part) error {
 		if err := w.write(b[done:done+n], p.off+int64(done)); err != nil {
 			return err
 		}
-		lost := n < ask
-		if err := w.passed(p.Addr+uint64(done), b[done:done+n], err, lost); err != nil {
-			return err
-		}
-		if done += n; lost {
+		short := n < ask
+		w.passed(p.Addr+uint64(done), b[done:done+n], err, short)
+		if done += n; short {
+			lost = addLost(lost, Range{p.Addr + uint64(done), pageSize})
 			done += pageSize
 			ask = pageSize / 2
 		}
 	}
-	return nil
+	return w.lose(lost)
 }
 
-// passed keeps account of memory read at addr, and, if it ends too early, of the
+// passed shows and tells of memory read at addr and, if it ends too early, of the
 // page behind it that was not.
-func (w *creator) passed(addr uint64, b []byte, why error, short bool) error {
+func (w *creator) passed(addr uint64, b []byte, why error, short bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.See != nil && len(b) > 0 {
 		w.See(addr, b)
 	}
-	if !short {
+	if short && w.Lost != nil {
+		w.Lost(addr+uint64(len(b)), why)
+	}
+}
+
+// lose keeps account of what a part lacks. Parts next to each other are
+// many where nothing of a large stretch is there, a device's memory or what
+// makedumpfile leaves out: they count as one.
+func (w *creator) lose(lost []Range) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range lost {
+		w.lost = addLost(w.lost, r)
+	}
+	if len(w.lost) < maxLost {
 		return nil
 	}
-	if addr += uint64(len(b)); w.Lost != nil {
-		w.Lost(addr, why)
+	slices.SortFunc(w.lost, byAddr)
+	merged := w.lost[:0]
+	for _, r := range w.lost {
+		merged = addLost(merged, r)
 	}
-	if i := len(w.lost) - 1; i >= 0 && w.lost[i].Addr+w.lost[i].Size == addr {
-		w.lost[i].Size += pageSize
-		return nil
-	}
-	if len(w.lost) == maxLost {
+	if w.lost = merged; len(merged) > maxNewProgs {
 		return ErrFragmented
 	}
-	w.lost = append(w.lost, Range{addr, pageSize})
 	return nil
 }
+
+// addLost adds r, to the last of the ranges where it goes on there.
+func addLost(lost []Range, r Range) []Range {
+	if i := len(lost) - 1; i >= 0 && lost[i].Addr+lost[i].Size == r.Addr {
+		lost[i].Size += r.Size
+		return lost
+	}
+	return append(lost, r)
+}
+
+func byAddr(a, b Range) int { return cmp.Compare(a.Addr, b.Addr) }
 
 // write writes whole pages but for those that are zero.
 func (w *creator) write(b []byte, off int64) error {

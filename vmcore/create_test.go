@@ -120,6 +120,33 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+// Pages that are missing may be more than holes can be, if they lie together.
+func TestCreateLost(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		step uint64
+		want error
+	}{
+		{"in one stretch, told in no order", pageSize, nil},
+		{"each by itself", 2 * pageSize, ErrFragmented},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := &creator{NewELF: new(NewELF)}
+			var err error
+			for i := uint64(0); i < maxLost+10 && err == nil; i++ {
+				at := i ^ 1 // neighbours come the other way round
+				err = w.lose([]Range{{at * tt.step, pageSize}})
+			}
+			if !errors.Is(err, tt.want) {
+				t.Fatalf("%v, want %v", err, tt.want)
+			}
+			if err == nil && len(w.lost) > 20 {
+				t.Errorf("%d holes", len(w.lost))
+			}
+		})
+	}
+}
+
 // Aliases are PT_LOADs behind all others; one that is not all there is left out.
 func TestCreateAliases(t *testing.T) {
 	m := fakeMemory{func(pfn uint64) bool { return pfn != 20 }}

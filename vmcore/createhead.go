@@ -15,7 +15,7 @@ import (
 
 // loads gives the PT_LOADs: the ranges without what could not be read.
 func (w *creator) loads() []part {
-	slices.SortFunc(w.lost, func(a, b Range) int { return cmp.Compare(a.Addr, b.Addr) })
+	slices.SortFunc(w.lost, byAddr)
 	loads := make([]part, 0, len(w.Ranges))
 	off, lost := w.data, w.lost
 	for _, r := range w.Ranges {

@@ -45,6 +45,6 @@ func (f *finder) explain(res *Result, taken *plan) {
 		v.Layout = plans[0].layout
 		j := judge{VMCS: &v, keep: true, verdict: Live}
 		j.page()
-		res.Others = append(res.Others, &Candidate{v, j.settle(), j.won - j.lost, j.checks})
+		res.Others = append(res.Others, &Candidate{VMCS: v, Verdict: j.settle(), Score: j.won - j.lost, Checks: j.checks})
 	}
 }

@@ -40,6 +40,7 @@ type judge struct {
 	keep    bool
 	checks  []Check
 	verdict Verdict
+	rooted  bool
 	hard    int // checks answered whose no would have rejected the page
 	won     int
 	lost    int

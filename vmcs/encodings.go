@@ -57,6 +57,8 @@ const (
 	cr0NE = 1 << 5
 	cr0PG = 1 << 31
 
+	cr3LAM = 3 << 61 // linear-address masking
+
 	cr4PAE  = 1 << 5
 	cr4LA57 = 1 << 12
 	cr4VMXE = 1 << 13

@@ -56,8 +56,8 @@ func (j *judge) hostRoot(t *hostTables, cr3 uint64) {
 	if j.add(c); c.Answer != Yes {
 		return
 	}
-	t.seen.host = true
-	if rip, _ := j.Read(encHostRIP); rip >= linuxText {
+	t.seen.host, j.rooted = true, true
+	if rip, _ := j.Read(encHostRIP); rip >= linuxText && rip < vmwareText {
 		j.add(Check{Name: "HOST_CR3's page", Value: uint64(user), Want: "page-table entries for the process, Linux's KVM being the host",
 			Answer: answer(user > 0), Weight: 3, Fails: Stale})
 	}

@@ -82,6 +82,8 @@ type Candidate struct {
 	Score int
 	// Checks are all of them, with Search.Explain, for the best 1024 pages.
 	Checks []Check
+
+	rooted bool // HOST_CR3 leads to page tables
 }
 
 // A Trial is what came of a layout.
@@ -90,6 +92,16 @@ type Trial struct {
 	// Matched pages began with its revision identifier; Live and Stale are
 	// how many VMCSs it made of them, with Score points for the live ones.
 	Matched, Live, Stale, Score int
+
+	rooted int // points for those whose HOST_CR3 leads to page tables
+}
+
+// rank orders layouts. VMCSs that a guest keeps for guests of its own may be more
+// than the host's, and score as much by themselves, but in the host's memory
+// their HOST_CR3 leads nowhere. Of nothing but stale VMCSs, a layout that finds
+// them goes before one that does not.
+func (t Trial) rank() int64 {
+	return int64(t.rooted)<<32 | int64(t.Score)<<1 | int64(min(t.Stale, 1))
 }
 
 // A Result is what Find found.
@@ -98,7 +110,7 @@ type Result struct {
 	// stored; nil where no VMCS was found.
 	Layout *Layout
 	// Trials are the layouts with pages to try them on, the one taken first,
-	// the others by what they scored. Where the second scored as much as the
+	// the others by how well they fit. Where the second fits as well as the
 	// first, which one is right cannot be told: see Ambiguous.
 	Trials []Trial
 	// VMCSs are the live ones, in order of address.
@@ -121,7 +133,7 @@ type Result struct {
 // Ambiguous gives the layouts that fit the pages as well as the one taken.
 func (r *Result) Ambiguous() (others []*Layout) {
 	for _, t := range r.Trials[min(1, len(r.Trials)):] {
-		if r.Layout != nil && r.Layout.Form == FormBuiltin && t.Live > 0 && t.Score >= r.Trials[0].Score {
+		if r.Layout != nil && r.Layout.Form == FormBuiltin && t.Live > 0 && t.rank() >= r.Trials[0].rank() {
 			others = append(others, t.Layout)
 		}
 	}
@@ -131,7 +143,8 @@ func (r *Result) Ambiguous() (others []*Layout) {
 // Find looks for VMCSs in all memory of the ranges, which it reads once, several
 // workers at a time. A page that begins with a revision identifier is weighed
 // by every layout for it; the note's layout is taken if any page passes by it,
-// else the layout that scores most over all pages.
+// else the layout that scores most over all pages, those first whose HOST_CR3
+// leads to page tables.
 //
 // Where there are no VMCSs the result has none, without an error. An error is
 // for a context that ends, and for memory of which no page could be read.
@@ -231,7 +244,7 @@ func (f *finder) look(addr uint64, page []byte) {
 // choose weighs the good pages with all that they lead to, and takes a layout.
 func (f *finder) choose(ctx context.Context, res *Result) error {
 	var best *plan
-	var bestRank int
+	var bestRank int64
 	for i, p := range f.plans {
 		p.settleRights(f.r)
 		t, err := f.try(ctx, p, nil)
@@ -241,9 +254,9 @@ func (f *finder) choose(ctx context.Context, res *Result) error {
 		if t.Matched == 0 {
 			continue
 		}
-		rank := t.Score<<1 | min(t.Stale, 1) // of nothing but stale ones, one that finds them
+		rank := t.rank()
 		if i == 0 && f.Note != nil && rank > 0 {
-			rank = math.MaxInt
+			rank = math.MaxInt64
 		}
 		if rank > bestRank {
 			best, bestRank = p, rank
@@ -268,10 +281,10 @@ func (f *finder) choose(ctx context.Context, res *Result) error {
 	return nil
 }
 
-// add takes a trial, behind those with as many points or more.
+// add takes a trial, behind those that fit as well or better.
 func (r *Result) add(t Trial) {
 	i := len(r.Trials)
-	for i > 0 && r.Trials[i-1].Score < t.Score {
+	for i > 0 && r.Trials[i-1].rank() < t.rank() {
 		i--
 	}
 	r.Trials = slices.Insert(r.Trials, i, t)
@@ -297,6 +310,9 @@ func (f *finder) try(ctx context.Context, p *plan, res *Result) (Trial, error) {
 		case Live:
 			t.Live++
 			t.Score += c.Score
+			if c.rooted {
+				t.rooted += c.Score
+			}
 		case Stale:
 			t.Stale++
 		}
@@ -329,7 +345,7 @@ func (f *finder) weigh(p *plan, addr uint64, page []byte, keep bool) (*Candidate
 	if j.page(); j.verdict != Rejected {
 		j.evidence(&p.tables)
 	}
-	c.Verdict, c.Score, c.Checks = j.settle(), j.won-j.lost, j.checks
+	c.Verdict, c.Score, c.Checks, c.rooted = j.settle(), j.won-j.lost, j.checks, j.rooted
 	if c.Verdict != Rejected && c.Shadow() && !f.Nested {
 		c.Verdict = Shadow
 	}

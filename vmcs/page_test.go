@@ -43,7 +43,7 @@ func TestFields(t *testing.T) {
 	if raw, ok := v.Raw(e); value != 0xa09b || raw != 0xa09b00 || !ok {
 		t.Errorf("access rights %#x, in the page %#x", value, raw)
 	}
-	for _, e := range []Entry{{Offset: -1, Width: 8}, {Offset: PageSize, Width: 2}, {Offset: PageSize - 1, Width: 2}, {Offset: 1 << 40, Width: 4}, {Offset: 8, Width: 3}} {
+	for _, e := range []Entry{{Offset: -1, Width: 8}, {Offset: PageSize, Width: 2}, {Offset: PageSize - 1, Width: 2}, {Offset: 1 << 30, Width: 4}, {Offset: 8, Width: 3}} {
 		if _, ok := v.Raw(e); ok {
 			t.Errorf("%+v can be read", e)
 		}

@@ -13,6 +13,7 @@ const (
 	entries      = PageSize / 8        // of a table
 	half         = entries / 2         // from here on a first table's map the kernel
 	linuxText    = 0xffffffff_80000000 // Linux's kernel text and modules lie above, since 2.6
+	vmwareText   = 0xffffffff_fc000000 // VMware's monitor lies above, in page tables of its own
 )
 
 // hostTables looks at the page tables of hosts. It searches them no longer than

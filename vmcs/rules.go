@@ -34,7 +34,7 @@ func (j *judge) host() bool {
 	if v, has := j.Read(encHostCR0); has && !j.must("HOST_CR0", v, "PG, NE and PE set, bits 63:32 clear", v&fixed == fixed && v>>32 == 0) {
 		return false
 	}
-	if v, has := j.Read(encHostCR3); has && !j.must("HOST_CR3", v, "the address of a page table, below 2^52", v >= PageSize && physical(v)) {
+	if v, has := j.Read(encHostCR3); has && !j.must("HOST_CR3", v, "the address of a page table, below 2^52", v >= PageSize && physical(v&^cr3LAM)) {
 		return false
 	}
 	if v, has := j.Read(encHostRIP); has && !j.must("HOST_RIP", v, "a canonical address", v != 0 && canonical(v)) {
@@ -160,8 +160,7 @@ func (j *judge) guestState() bool {
 		j.should("VM_ENTRY_CONTROLS", entry, "IA-32e mode with paging and PAE alone", cr0&cr0PG != 0 && cr4&cr4PAE != 0)
 	}
 	if v, has := j.Read(encGuestCR3); has {
-		const lam = 3 << 61 // the linear-address masking bits of CR3
-		j.should("GUEST_CR3", v, "below 2^52", physical(v&^lam))
+		j.should("GUEST_CR3", v, "below 2^52", physical(v&^cr3LAM))
 	}
 	if v, has := j.Read(encGuestDR7); has {
 		j.should("GUEST_DR7", v, "bits 63:32 clear", v>>32 == 0)

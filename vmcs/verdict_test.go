@@ -65,6 +65,7 @@ func TestVerdict(t *testing.T) {
 		{"HOST_CR4 without VMXE", func(_ host, v *VMCS) { v.set("HOST_CR4", 0x1706b0) }, Rejected},
 		{"HOST_CR0 without paging", func(_ host, v *VMCS) { v.set("HOST_CR0", 0x50033) }, Rejected},
 		{"HOST_CR3 0", func(_ host, v *VMCS) { v.set("HOST_CR3", 0) }, Rejected},
+		{"HOST_CR3 of a process with linear-address masking", func(_ host, v *VMCS) { v.set("HOST_CR3", v.get("HOST_CR3")|1<<62) }, Live},
 		{"HOST_RIP not canonical", func(_ host, v *VMCS) { v.set("HOST_RIP", 0x8800_0000_0000_0000) }, Rejected},
 		{"RFLAGS without bit 1", func(_ host, v *VMCS) { v.set("GUEST_RFLAGS", 0x200) }, Rejected},
 		{"an activity state that is none", func(_ host, v *VMCS) { v.set("GUEST_ACTIVITY_STATE", 4) }, Rejected},
@@ -99,6 +100,10 @@ func TestVerdict(t *testing.T) {
 		{"its page table is left out of the dump", func(h host, v *VMCS) { delete(h.memory, v.get("HOST_CR3")&^0xfff) }, Stale},
 		{"Xen's, which has no process", func(h host, v *VMCS) {
 			v.set("HOST_RIP", 0xffff82d0_40200000)
+			clear(h.memory[v.get("HOST_CR3")&^0xfff][:PageSize/2])
+		}, Live},
+		{"VMware's, likewise", func(h host, v *VMCS) {
+			v.set("HOST_RIP", 0xffffffff_fc0a1234)
 			clear(h.memory[v.get("HOST_CR3")&^0xfff][:PageSize/2])
 		}, Live},
 		{"the EPT is used for something else", func(h host, v *VMCS) { copy(h.memory[v.get("EPT_POINTER")&^0xfff], randomPage(rng, 1)) }, Stale},
@@ -179,6 +184,34 @@ func TestShadow(t *testing.T) {
 	}
 	if len(res.VMCSs) != 5 || len(res.Others) != 1 || res.Others[0].Addr != addr || res.Others[0].Verdict != Shadow || !res.Others[0].Shadow() {
 		t.Errorf("%d VMCSs, others %+v", len(res.VMCSs), res.Others)
+	}
+}
+
+// TestNestedOutnumber is on a host of a hypervisor that has more guests than the
+// host, without a note: what that keeps for them lies in the host's memory too.
+func TestNestedOutnumber(t *testing.T) {
+	for _, tables := range []string{"left out", "zero"} {
+		h := loadHost(t, "hsw-default")
+		inner := BuiltinFor(0x11e57ed0)[1]
+		for i := range uint64(20) {
+			v := &VMCS{Page: transplant{h.note, inner, inner.RevisionID}.page(h.vmcs("A.0").Page), Layout: inner}
+			cr3 := 0x7a00_0000 + i<<16 // where it is in the guest's memory
+			v.set("HOST_CR3", cr3)
+			v.set("EPT_POINTER", cr3+0x405e)
+			if tables == "zero" {
+				h.memory[cr3], h.memory[cr3+0x4000] = make([]byte, PageSize), make([]byte, PageSize)
+			}
+			h.memory[0x6600_0000+i<<12] = v.Page
+		}
+		for _, partial := range []bool{false, true} {
+			res := find(t, h.memory, Search{Partial: partial})
+			if res.Layout.Name != "bochs-2.8-to-3.0" || len(res.VMCSs) != 5 || len(res.Ambiguous()) > 0 {
+				t.Errorf("%s: layout %s, %d VMCSs", tables, res.Layout.Name, len(res.VMCSs))
+			}
+			if second := res.Trials[1]; second.Layout.Name != inner.Name || second.Live != 20 {
+				t.Errorf("%s: %+v", tables, second)
+			}
+		}
 	}
 }
 
