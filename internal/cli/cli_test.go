@@ -3,7 +3,6 @@ package cli_test
 import (
 	"bytes"
 	"encoding/binary"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -18,7 +17,6 @@ import (
 
 	"github.com/pkg/errors"
 	"github.com/rogpeppe/go-internal/testscript"
-	"golang.org/x/sys/unix"
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/cli"
@@ -54,6 +52,9 @@ func TestMain(m *testing.M) {
 //	host NAME FILE            makes FILE that dump of a KVM host, of testdata/cores/vmx or testdata/cores/linux-guest
 //	nonote FILE [ID]          takes VMCSINFO out of that dump's memory, and gives the VMCSs another revision identifier
 //	nest FILE                 gives guest 1 of the host hsw-default a guest of its own
+//	kdump CORE FILE [filtered]
+//	                          makes FILE a kdump-compressed dump of the core's memory, without that of processes
+//	flatten DUMP FILE         makes FILE the flattened form of a dump
 //	process HOST N FILE       makes FILE a core of the process that ran guest N
 //	fields FILE NAME          compares guests --json with the host's check.json, all fields of all VMCSs
 //	truth FILE NAME           compares its registers with the Linux guest's truth.txt
@@ -76,9 +77,11 @@ func TestScripts(t *testing.T) {
 			"build":     build,
 			"core":      core,
 			"fields":    fields,
+			"flatten":   flatten,
 			"host":      host,
 			"initrd":    initrd,
 			"interrupt": interrupt,
+			"kdump":     kdump,
 			"midway":    midway,
 			"nest":      nest,
 			"nonote":    nonote,
@@ -323,90 +326,4 @@ func command(ts *testscript.TestScript, args []string) (cmd *exec.Cmd, stdout, s
 	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
 	cmd.Stderr = stderr
 	return cmd, stdout, stderr
-}
-
-// patience is how long a process may take to end once it has its signal.
-const patience = 5 * time.Second
-
-func interrupt(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg, args, 4, 99)
-	size, err := strconv.ParseInt(args[2], 0, 64)
-	ts.Check(err)
-	src, err := os.Open(ts.MkAbs(args[1]))
-	ts.Check(err)
-	defer src.Close()
-	was := stateOf(ts)
-	cmd, _, stderr := command(ts, args[3:])
-	in, feed, err := os.Pipe()
-	ts.Check(err)
-	defer feed.Close()
-	cmd.Stdin = in
-	_, err = cmd.StdoutPipe()
-	ts.Check(err)
-	ts.Check(cmd.Start())
-	in.Close()
-	_, err = io.CopyN(feed, src, size)
-	ts.Check(err)
-	if size == 0 {
-		time.Sleep(500 * time.Millisecond) // for it to start at all
-	}
-	for range 100 { // until it has taken it all
-		left, err := unix.IoctlGetInt(int(feed.Fd()), unix.TIOCINQ)
-		ts.Check(err)
-		time.Sleep(50 * time.Millisecond) // and has come to where it waits
-		if left == 0 {
-			break
-		}
-	}
-	err = end(ts, cmd, args[0])
-	ts.Stderr().Write(stderr.Bytes())
-	checkStatus(ts, err, 1)
-	checkMessages(ts, stderr.String(), true)
-	was.check(ts)
-}
-
-func midway(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg, args, 3, 99)
-	path := ts.MkAbs(args[1])
-	info, err := os.Stat(path)
-	ts.Check(err)
-	was := stateOf(ts)
-	cmd, _, stderr := command(ts, args[2:])
-	ts.Check(cmd.Start())
-	for start := time.Now(); time.Since(start) < patience; {
-		now, err := os.Stat(path)
-		ts.Check(err)
-		if now.Size() != info.Size() {
-			break
-		}
-	}
-	if err = end(ts, cmd, args[0]); err == nil {
-		return
-	}
-	ts.Stderr().Write(stderr.Bytes())
-	checkStatus(ts, err, 1)
-	checkMessages(ts, stderr.String(), true)
-	was.check(ts)
-}
-
-// end sends the process a signal and waits for it.
-func end(ts *testscript.TestScript, cmd *exec.Cmd, name string) error {
-	sig := unix.SignalNum("SIG" + name)
-	if sig == 0 {
-		ts.Fatalf("unknown signal %s", name)
-	}
-	if err := cmd.Process.Signal(sig); !errors.Is(err, os.ErrProcessDone) {
-		ts.Check(err)
-	}
-	done := make(chan error)
-	go func() { done <- cmd.Wait() }()
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(patience):
-		cmd.Process.Kill()
-		<-done
-		ts.Fatalf("still there %v after SIG%s", patience, name)
-		return nil
-	}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -158,19 +159,25 @@ func (f *guestsFlags) fromNotes(ctx context.Context, e *env, qemu, out string, f
 const addThem = "vmcsnote inject --vmcs-from HOST_VMCORE adds them, or give the host's dump"
 
 // errNoSlots: without them nothing tells where in the process the guest's memory is.
-var errNoSlots = errors.New("where in the process the guest's memory is cannot be told: the host's dump lacks the page tables")
+var errNoSlots = errors.New("the host's dump does not tell where in the process the guest's memory is")
 
 func writeGuest(ctx context.Context, e *env, x guest.Extraction, out string, force bool) error {
 	x.Overwrite, x.Progress = force, e.progress(out)
 	s, err := x.Write(ctx, out)
-	if s != nil {
-		e.extracted(out, s, err == nil)
-	}
 	if err == nil {
 		e.progressDone()
 	}
+	if s != nil {
+		e.extracted(out, s, err == nil)
+	}
+	if errors.Is(err, vmcore.ErrNoMemory) {
+		return withHint{err, takeQEMUCore}
+	}
 	return err
 }
+
+// takeQEMUCore is the cure for a host's dump that was filtered.
+const takeQEMUCore = "--qemu-core takes the memory from a core of the process that ran the guest: makedumpfile leaves it out of the host's"
 
 // A process is the core of a process that may have run a virtual machine.
 type process struct {
@@ -249,15 +256,19 @@ func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *
 	if err := h.findRegisters(ctx, e); err != nil {
 		return nil, err
 	}
+	e.say("virtual machine %s ran in that process, %s", m.id(), plural(len(m.vcpus), "vCPU"))
+	var slots []guest.Slot
 	mem, err := m.open(h)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		slots = mem.Slots()
+	}
+	if len(slots) == 0 {
+		e.say("warning: the notes will not say where in the process the guest's memory is: %v", cmp.Or(err, errNoSlots))
 	}
 	var cpus []*guest.CPU
 	for _, v := range m.vcpus {
 		t, _ := guest.ThreadOf(&v.VMCS, p.threads)
-		cpus = append(cpus, &guest.CPU{VMCS: &v.VMCS, Regs: v.regs, Thread: t.PID, Slots: mem.Slots()})
+		cpus = append(cpus, &guest.CPU{VMCS: &v.VMCS, Regs: v.regs, Thread: t.PID, Slots: slots})
 	}
-	e.say("virtual machine %s ran in that process, %s", m.id(), plural(len(cpus), "vCPU"))
 	return guest.ProcessNotes(info, cpus), nil
 }

@@ -119,7 +119,7 @@ func (f *guestsFlags) run(ctx context.Context, e *env, path string) error {
 	case len(f.fields) > 0:
 		return f.printFields(e, h)
 	case f.asJSON:
-		return e.json(report(path, h))
+		return e.reportGuests(path, h)
 	}
 	return e.guests(path, f, h)
 }
@@ -140,7 +140,10 @@ func (f *guestsFlags) find(ctx context.Context, e *env, c vmcore.Core) (*host, e
 	if err != nil {
 		return nil, err
 	}
-	e.progressDone()
+	e.progressOver()
+	if vmcore.Truncated(c) {
+		e.say("warning: the dump is not complete: guests, registers and memory may be missing")
+	}
 	if h.found.Layout == nil && h.asked == nil {
 		return nil, noVMCS{h.found}
 	}

@@ -109,7 +109,10 @@ func registers(r *guest.Registers) []namedRegister {
 }
 
 // text gives the value in hexadecimal, "?" without one.
-func (r namedRegister) text() string {
+func (r namedRegister) text() string { return registerText(r.Register) }
+
+// registerText gives a register's value in hexadecimal, "?" where it is unknown.
+func registerText(r guest.Register) string {
 	if !r.Known() {
 		return "?"
 	}

@@ -5,16 +5,65 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// report makes the document of --json.
-func report(path string, h *host) guestsReport {
-	r := guestsReport{File: path, Layout: reportLayout(h.found, h.layoutText()), Guests: []machineReport{}, Others: []vcpuReport{}, Search: reportSearch(h.found)}
-	for _, m := range h.machines {
-		r.Guests = append(r.Guests, reportMachine(h, m))
-	}
-	for _, c := range h.found.Others {
-		r.Others = append(r.Others, reportVCPU(&vcpu{Candidate: c}))
-	}
-	return r
+// reportGuests prints the document of --json, one vCPU at a time: there may be
+// thousands, with some 25 KB each.
+func (e *env) reportGuests(path string, h *host) error {
+	s := newJSONStream(e.stdout)
+	s.object(func() {
+		s.field("file", path)
+		s.field("layout", reportLayout(h.found, h.layoutText()))
+		s.list("guests", func() {
+			for _, m := range h.machines {
+				s.machine(h, m)
+			}
+		})
+		// Pages that are no VMCS of a running virtual CPU.
+		s.list("others", func() {
+			for _, c := range h.found.Others {
+				s.item(reportVCPU(&vcpu{Candidate: c}))
+			}
+		})
+		s.field("search", reportSearch(h.found))
+	})
+	return s.end()
+}
+
+func (s *jsonStream) machine(h *host, m *machine) {
+	s.object(func() {
+		s.field("id", m.number)
+		s.field("guest", m.id())
+		eptp := ""
+		if m.EPTP != 0 {
+			eptp = hex(m.EPTP)
+		}
+		s.field("eptp", eptp)
+		s.field("process", hex(m.Process))
+		s.field("hypervisor", m.Hypervisor())
+		if mem, err := m.open(h); err != nil {
+			s.field("memory_error", err.Error())
+		} else {
+			s.list("slots", func() {
+				for _, slot := range mem.Slots() {
+					s.item(slotReport{hex(slot.GPA), hex(slot.HVA), slot.Size, slot.Pages})
+				}
+			})
+			s.field("memory", tallyReport(mem.Tally()))
+		}
+		s.list("vcpus", func() {
+			for _, v := range m.vcpus {
+				s.item(reportVCPU(v))
+			}
+		})
+		if len(m.nested) == 0 {
+			return
+		}
+		s.field("nested_layout", reportLayout(m.found, usedText(m.found.Layout)))
+		s.list("nested", func() {
+			for _, n := range m.nested {
+				s.machine(h, n)
+			}
+		})
+	})
 }
 
 func reportSearch(found *vmcs.Result) searchReport {
@@ -41,33 +90,6 @@ func reportLayout(found *vmcs.Result, from string) usedLayout {
 	u.Warnings = append(append(u.Warnings, l.Warnings...), l.Caveats...)
 	u.Ambiguous = ambiguous(found)
 	return u
-}
-
-func reportMachine(h *host, m *machine) machineReport {
-	r := machineReport{ID: m.number, Guest: m.id(), Process: hex(m.Process), Hypervisor: m.Hypervisor(), VCPUs: []vcpuReport{}}
-	if m.EPTP != 0 {
-		r.EPTP = hex(m.EPTP)
-	}
-	if mem, err := m.open(h); err != nil {
-		r.MemoryError = err.Error()
-	} else {
-		for _, s := range mem.Slots() {
-			r.Slots = append(r.Slots, slotReport{hex(s.GPA), hex(s.HVA), s.Size, s.Pages})
-		}
-		t := tallyReport(mem.Tally())
-		r.Memory = &t
-	}
-	for _, v := range m.vcpus {
-		r.VCPUs = append(r.VCPUs, reportVCPU(v))
-	}
-	if len(m.nested) > 0 {
-		u := reportLayout(m.found, usedText(m.found.Layout))
-		r.NestedBy = &u
-	}
-	for _, n := range m.nested {
-		r.Nested = append(r.Nested, reportMachine(h, n))
-	}
-	return r
 }
 
 func reportVCPU(v *vcpu) vcpuReport {

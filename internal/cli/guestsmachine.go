@@ -210,9 +210,7 @@ func (h *host) findRegisters(ctx context.Context, e *env) error {
 	if err := complete(ctx, s, own); err != nil {
 		return err
 	}
-	if len(own) > 0 {
-		e.progressDone()
-	}
+	e.progressOver()
 	return complete(ctx, guest.RegSearch{Mem: nowhere{}, Ranges: func(func(uint64, uint64) bool) {}}, inner)
 }
 

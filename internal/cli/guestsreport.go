@@ -2,18 +2,9 @@ package cli
 
 import "fmt"
 
-// A guestsReport is what guests knows of one dump. Its JSON names are fixed, and
-// doc/guests.md explains them: addresses and what registers and fields hold are
-// strings with 0x, counts and sizes numbers.
-type guestsReport struct {
-	File   string          `json:"file"`
-	Layout usedLayout      `json:"layout"`
-	Guests []machineReport `json:"guests"`
-	// Others are pages that are no VMCS of a running virtual CPU: stale and
-	// shadow ones, with --explain rejected ones, too.
-	Others []vcpuReport `json:"others"`
-	Search searchReport `json:"search"`
-}
+// What guests --json prints. Names are fixed, and doc/guests.md explains them:
+// addresses and what registers and fields hold are strings with 0x, counts and
+// sizes numbers. The document as a whole is never in memory: see reportGuests.
 
 // A usedLayout says by which layout the VMCSs were found.
 type usedLayout struct {
@@ -52,22 +43,6 @@ type searchReport struct {
 type strangerReport struct {
 	RevisionID string `json:"revision_id"`
 	Pages      int    `json:"pages"`
-}
-
-type machineReport struct {
-	ID    int    `json:"id"`    // its place in the list
-	Guest string `json:"guest"` // as --guest takes it: that of nested ones is 1.0
-	// EPTP is empty for a machine on shadow page tables.
-	EPTP       string       `json:"eptp"`
-	Process    string       `json:"process"` // page tables of the process that runs it
-	Hypervisor bool         `json:"hypervisor"`
-	Slots      []slotReport `json:"slots,omitempty"`
-	Memory     *tallyReport `json:"memory,omitempty"`
-	// MemoryError says why the machine's memory cannot be had.
-	MemoryError string          `json:"memory_error,omitempty"`
-	VCPUs       []vcpuReport    `json:"vcpus"`
-	NestedBy    *usedLayout     `json:"nested_layout,omitempty"`
-	Nested      []machineReport `json:"nested,omitempty"`
 }
 
 // A tallyReport counts a guest's memory, in bytes.

@@ -3,7 +3,10 @@ package cli
 import (
 	"strings"
 
+	"github.com/pkg/errors"
+
 	"vmcsnote/guest"
+	"vmcsnote/vmcore"
 )
 
 // guestOf tells which machine was found by which layout.
@@ -18,7 +21,30 @@ func (e *env) guestOf(h *host, m *machine) {
 func (e *env) extracted(out string, s *guest.Summary, written bool) {
 	if written {
 		e.say("%s: %s of the guest's memory, %s", out, size(int64(s.Bytes)), plural(len(s.VCPUs), "vCPU"))
+		e.vmcoreinfo(s)
+		if s.Untouched > 0 {
+			e.say("never touched by the guest, and left out: %s", size(int64(s.Untouched)))
+		}
 	}
+	for i, l := range s.Lost {
+		if i == maxWarnings {
+			e.say("warning: and more that could not be read, for %s", plural(len(s.Lost)-i, "other reason"))
+			break
+		}
+		e.say("warning: %s could not be read, the first at %#x: %v", plural(int(l.Pages), "page"), l.First, l.Reason)
+		if written && errors.Is(l.Reason, vmcore.ErrExcluded) {
+			e.say("hint: %s", takeQEMUCore)
+		}
+	}
+	for i, names := range s.Unknown {
+		if written && len(names) > 0 {
+			e.say("warning: vCPU %d: unknown, and zero in its notes: %s", i, strings.Join(names, " "))
+		}
+	}
+}
+
+// vmcoreinfo tells what became of the guest's VMCOREINFO.
+func (e *env) vmcoreinfo(s *guest.Summary) {
 	switch s.Info {
 	case guest.InfoFound:
 		e.say("its VMCOREINFO is in it: Linux %s", name(s.Release))
@@ -28,20 +54,5 @@ func (e *env) extracted(out string, s *guest.Summary, written bool) {
 		e.say("without VMCOREINFO: there are several in its memory, and nothing tells which is right")
 	default:
 		e.say("without VMCOREINFO: there is none in its memory; it is no Linux, or the page is missing")
-	}
-	if s.Untouched > 0 {
-		e.say("never touched by the guest, and left out: %s", size(int64(s.Untouched)))
-	}
-	for i, l := range s.Lost {
-		if i == maxWarnings {
-			e.say("warning: and more that could not be read, for %s", plural(len(s.Lost)-i, "other reason"))
-			break
-		}
-		e.say("warning: %s could not be read, the first at %#x: %v", plural(int(l.Pages), "page"), l.First, l.Reason)
-	}
-	for i, names := range s.Unknown {
-		if len(names) > 0 {
-			e.say("warning: vCPU %d: unknown, and zero in its notes: %s", i, strings.Join(names, " "))
-		}
 	}
 }

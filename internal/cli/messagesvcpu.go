@@ -73,8 +73,12 @@ func (v *vcpu) printRegisters(w io.Writer) {
 	for _, r := range registers(v.regs) {
 		fmt.Fprintf(w, "    %-32s %s%s%s\n", r.name, r.text(), bitsText(registerFields[r.name], r.Value), origins[r.Origin])
 	}
-	for _, s := range v.Segments() {
-		fmt.Fprintf(w, "    %-4s %#04x  base %#x  limit %#x  %s\n", s.Name, s.Selector, s.Base, s.Limit, vmcs.RightsText(s.Rights))
+	for i, s := range v.regs.Seg {
+		rights := "?"
+		if s.Rights.Known() {
+			rights = vmcs.RightsText(uint32(s.Rights.Value))
+		}
+		fmt.Fprintf(w, "    %-4s %-6s  base %s  limit %s  %s\n", guest.SegNames[i], registerText(s.Selector), registerText(s.Base), registerText(s.Limit), rights)
 	}
 }
 
