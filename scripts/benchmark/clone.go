@@ -208,7 +208,7 @@ func (c *cloner) free() (int64, error) {
 		if err := unix.Statfs(c.dir, &s); err != nil {
 			return 0, errors.Wrap(err, c.dir)
 		}
-		now := int64(s.Bavail) * s.Bsize
+		now := int64(s.Bavail) * int64(s.Bsize)
 		if now == last {
 			return now, nil
 		}

@@ -2,9 +2,11 @@
 //
 //	go run ./scripts/cores list
 //	go run ./scripts/cores unpack deb-t1.thin vmcore
+//	go run ./scripts/cores unpack vmx/hsw-default/mini host
 //	go run ./scripts/cores pack vmcore testdata/cores/NAME.sparse.gz
 //
-// Names may begin with golden/. A core that is text is built by unpack.
+// Names may begin with golden/. A core that is text is built by unpack. The hosts
+// with guests, which are not listed, are NAME.elf.zst.
 package main
 
 import (
@@ -14,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/pkg/errors"
 	"github.com/spf13/pflag"
 
@@ -92,7 +95,7 @@ func unpack(dir, name, out string) error {
 	if err != nil {
 		return err
 	}
-	im, err := testcores.Load(dir, name)
+	expand, err := expander(dir, name)
 	if err != nil {
 		return err
 	}
@@ -100,11 +103,35 @@ func unpack(dir, name, out string) error {
 	if err != nil {
 		return errors.WithStack(err)
 	}
-	if err := im.Expand(f); err != nil {
+	if err := expand(f); err != nil {
 		f.Close()
 		return err
 	}
 	return errors.WithStack(f.Close())
+}
+
+// expander returns what writes the core of that name to a file.
+func expander(dir, name string) (func(*os.File) error, error) {
+	packed, err := os.ReadFile(filepath.Join(dir, name+".elf.zst"))
+	if errors.Is(err, os.ErrNotExist) {
+		im, err := testcores.Load(dir, name)
+		if err != nil {
+			return nil, err
+		}
+		return func(f *os.File) error { return im.Expand(f) }, nil
+	}
+	if err != nil {
+		return nil, errors.WithStack(err)
+	}
+	return func(f *os.File) error {
+		z, err := zstd.NewReader(bytes.NewReader(packed))
+		if err != nil {
+			return errors.Wrap(err, name)
+		}
+		defer z.Close()
+		_, err = io.Copy(f, z)
+		return errors.Wrap(err, name)
+	}, nil
 }
 
 func pack(file, out string) error {

@@ -1,8 +1,10 @@
 // Pages makes kdump-compressed dumps to measure vmcsnote on, and inflates their
-// pages and nothing else, for vmcsnote to be compared with:
+// pages and nothing else, for vmcsnote to be compared with; and dumps of KVM
+// hosts:
 //
 //	pages make raw|zlib|zstd N HOLE HEAD BLOB OUT
 //	pages inflate DUMP
+//	pages host|crowd N HOST.zst OUT
 //
 // It is a program of its own because it takes memory: what the kernel reports
 // as a process's peak memory is at least that of the process that started it.
@@ -42,6 +44,12 @@ func run(args []string) error {
 			return errors.WithStack(err)
 		}
 		return s.make(args[6])
+	case len(args) == 4 && (args[0] == "host" || args[0] == "crowd"):
+		n, err := strconv.ParseInt(args[1], 10, 32)
+		if err != nil {
+			return errors.WithStack(err)
+		}
+		return hostSpec{args[2], n, args[0] == "crowd"}.make(args[3])
 	case len(args) == 2 && args[0] == "inflate":
 		d, err := load(args[1])
 		if err != nil {
@@ -54,5 +62,5 @@ func run(args []string) error {
 		_, err = fmt.Println(took)
 		return errors.WithStack(err)
 	}
-	return errors.New("usage: pages make raw|zlib|zstd N HOLE HEAD BLOB OUT, or pages inflate DUMP")
+	return errors.New("usage: pages make raw|zlib|zstd N HOLE HEAD BLOB OUT, pages inflate DUMP, or pages host|crowd N HOST.zst OUT")
 }

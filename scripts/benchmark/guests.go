@@ -1,0 +1,126 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/pkg/errors"
+)
+
+const (
+	// maxGuests bounds the peak memory of guests and extract, in bytes.
+	maxGuests = 128 << 20
+	// The host has 512 MiB besides its own few, most of them a guest's.
+	hostPages = 128 << 10
+	// crowdPages begin like a VMCS.
+	crowdPages = 100_000
+	// bigGuest is the machine that has the host's memory.
+	bigGuest = "3"
+)
+
+// makeHost makes the dump of a KVM host with VMCSINFO in it.
+func (b *bench) makeHost(kind string, pages int) error {
+	host := b.path(kind)
+	if _, err := b.exec(filepath.Join(b.made, "pages"), kind, fmt.Sprint(pages), filepath.Join(b.made, "host.zst"), host); err != nil {
+		return errors.Wrap(err, "make a host")
+	}
+	_, err := b.exec(filepath.Join(b.made, "vmcsnote"), "inject", "--search", "--placement", "slack", host)
+	return err
+}
+
+// guests lists the guests in a dump.
+func (b *bench) guests(mode, core string) (time.Duration, error) {
+	c := b.command(filepath.Join(b.made, "vmcsnote"), "guests", core)
+	took, err := pipeline(c)
+	b.peaks.note(mode, maxGuests, c)
+	return took, err
+}
+
+// guestsELF compares finding guests with cat, as searchELF does.
+func (b *bench) guestsELF() error {
+	if err := b.makeHost("host", hostPages); err != nil {
+		return err
+	}
+	cat := func() (time.Duration, error) { return b.exec("cat", b.path("host")) }
+	guests := func() (time.Duration, error) { return b.guests("guests, ELF", b.path("host")) }
+	r, err := pairs(b.runs, cat, guests)
+	if err != nil {
+		return err
+	}
+	b.table.ratioAtLeast("throughput of guests, ELF / cat >/dev/null", r, 0.7)
+	return b.remove("host")
+}
+
+// guestsKDump compares looking for guests in a compressed dump with inflating
+// its pages, as searchKDump does. There are none in it.
+func (b *bench) guestsKDump(method string) error {
+	mode := "guests, " + method
+	if err := b.makeDump(method, searchPages, searchHole, method); err != nil {
+		return err
+	}
+	dump := b.path(method)
+	if _, err := pipeline(b.tool("deb-t1", dump)); err != nil {
+		return err
+	}
+	guests := func() (time.Duration, error) { return b.guests(mode, dump) }
+	inflate := func() (time.Duration, error) { return b.measures(filepath.Join(b.made, "pages"), "inflate", dump) }
+	r, err := pairs(min(b.runs, 7), inflate, guests)
+	if err != nil {
+		return err
+	}
+	b.table.ratioAtLeast("throughput of "+mode+" / inflating alone", r, 0.8)
+	return b.remove(method)
+}
+
+// crowd takes the memory and the time of a dump in which very many pages begin
+// like a VMCS, against cat.
+func (b *bench) crowd() error {
+	if err := b.makeHost("crowd", crowdPages); err != nil {
+		return err
+	}
+	const mode = "guests, 100,000 pages that begin like a VMCS"
+	cat := func() (time.Duration, error) { return b.exec("cat", b.path("crowd")) }
+	guests := func() (time.Duration, error) { return b.guests(mode, b.path("crowd")) }
+	r, err := pairs(min(b.runs, 7), cat, guests)
+	if err != nil {
+		return err
+	}
+	b.table.ratioAtLeast("throughput of "+mode+" / cat >/dev/null", r, 0.1)
+	return b.remove("crowd")
+}
+
+// extract compares taking a guest of 512 MiB out of its host's dump with a cp of
+// what comes out. Neither waits for the disk.
+func (b *bench) extract() error {
+	if err := b.makeHost("host", hostPages); err != nil {
+		return err
+	}
+	run := func() (time.Duration, error) {
+		if err := b.remove("out"); err != nil {
+			return 0, err
+		}
+		c := b.command(filepath.Join(b.made, "vmcsnote"), "extract", "--guest", bigGuest, "-o", b.path("out"), b.path("host"))
+		took, err := pipeline(c)
+		b.peaks.note("extract", maxGuests, c)
+		return took, err
+	}
+	if _, err := run(); err != nil {
+		return err
+	}
+	if _, err := b.exec("cp", b.path("out"), b.path("guest")); err != nil {
+		return err
+	}
+	cp := func() (time.Duration, error) {
+		if err := b.remove("copy"); err != nil {
+			return 0, err
+		}
+		return b.exec("cp", b.path("guest"), b.path("copy"))
+	}
+	r, err := pairs(b.runs, cp, run)
+	if err != nil {
+		return err
+	}
+	b.table.ratioAtLeast("throughput of extract / cp of the same bytes", r, 0.5)
+	return b.remove("host", "guest", "copy", "out")
+}
