@@ -17,7 +17,7 @@ check() {
 		ok "${n##*/}: makedumpfile -R" plain "$n"
 		ok "${n##*/}: crash bt" bt "$n"
 	done
-	kdump "$d" "$d.plain"
+	kdump "$d.plain"
 	ok 'the note of the boot that crashed' saysNote "$d"
 	ok 'compressed: the note' cmp <(vmcsnote show --note VMCSINFO "${z%.gz}") <(r=$r/gzip truth)
 	ok 'nothing incomplete is left' fails 2 ls "$r"/crash/2*/*incomplete*
