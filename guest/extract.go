@@ -45,6 +45,9 @@ type Summary struct {
 	Untouched uint64
 	// Lost is the memory that could not be read, by reason, most pages first.
 	Lost []Loss
+	// Zeros is how many pages of 4 KiB the core has as zeros that are untouched or
+	// lost: those in the smallest holes, where it would have thousands of PT_LOADs.
+	Zeros uint64
 	// VCPUs are those in the notes, in their order.
 	VCPUs []*Registers
 	// Unknown are the names of the registers that are not known, for each of
@@ -77,23 +80,25 @@ func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 	for _, r := range s.VCPUs {
 		s.Unknown = append(s.Unknown, r.unknown())
 	}
-	for _, slot := range x.Mem.Slots() {
+	slots := x.Mem.Slots()
+	for _, slot := range slots {
 		s.Untouched += slot.Size
-	}
-	var ranges []vmcore.Range
-	for addr, size := range x.Mem.Ranges() {
-		ranges = append(ranges, vmcore.Range{Addr: addr, Size: size})
-		s.Bytes += size
-		s.Untouched -= overlap(x.Mem.Slots(), addr, size)
-		if len(ranges) > vmcore.MaxRanges {
-			break // Create will have none of it, and there may be a billion
-		}
 	}
 	notes := CPUNotes(s.VCPUs)
 	finder := infoFinder{mem: x.Mem}
 	var aliases []vmcore.Alias
 	n := vmcore.NewELF{
-		Mem: x.Mem, Ranges: ranges, See: finder.see, Lost: s.lost,
+		Mem: x.Mem, Ranges: x.Mem.Ranges(),
+		See: func(addr uint64, b []byte) {
+			s.Bytes += uint64(len(b))
+			s.Untouched -= overlap(slots, addr, uint64(len(b)))
+			finder.see(addr, b)
+		},
+		Lost: func(addr uint64, err error) {
+			s.Untouched -= overlap(slots, addr, pageSize)
+			s.lost(addr, err)
+		},
+		Zeros:     func(pages uint64) { s.Zeros = pages },
 		NotesSize: maxInfoNote,
 		Notes: func() []elfnote.Note {
 			info, ok := finder.pick(s.VCPUs)
@@ -119,7 +124,6 @@ func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 
 // lost counts a page that could not be read.
 func (s *Summary) lost(addr uint64, err error) {
-	s.Bytes -= pageSize
 	reason := err
 	for _, r := range reasons {
 		if errors.Is(err, r) {

@@ -168,6 +168,33 @@ func TestExtractSummary(t *testing.T) {
 	}
 }
 
+// A guest with a balloon in it, and pages missing: what is no hole is told.
+func TestExtractZeros(t *testing.T) {
+	const pages = 20000 // every second of them, and of the latter half each is lost but the last
+	src := testSource{ram: newRAM(), slots: []Slot{{GPA: 0, Size: 2 * pages * pageSize}}, fail: make(map[uint64]error)}
+	for i := range uint64(pages) {
+		src.ranges = append(src.ranges, [2]uint64{2 * i * pageSize, pageSize})
+		if i >= pages/2 && i < pages-1 {
+			src.fail[2*i] = vmcore.ErrExcluded
+		}
+	}
+	out := filepath.Join(t.TempDir(), "x")
+	s, err := Extraction{Mem: src}.Write(context.Background(), out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Bytes != (pages/2+1)*pageSize || s.Untouched != pages*pageSize || s.Lost[0].Pages != pages/2-1 {
+		t.Errorf("%d bytes, %d untouched, lost: %v", s.Bytes, s.Untouched, s.Lost)
+	}
+	size, c := uint64(0), openExtracted(t, out)
+	for _, p := range c.Progs[1:] {
+		size += p.Filesz
+	}
+	if n := len(c.Progs); n < 4000 || n > 5000 || s.Zeros < pages/4 || s.Zeros > pages/2 || size != s.Bytes+s.Zeros*pageSize {
+		t.Errorf("%d program headers, %d bytes, %d pages of zeros", n, size, s.Zeros)
+	}
+}
+
 func TestExtractInfo(t *testing.T) {
 	const text = "OSRELEASE=6.1.0\nSYMBOL(_stext)=ffffffffaf800000\n"
 	good := elfnote.Note{Name: elfnote.VMCoreInfo, Desc: []byte(text)}

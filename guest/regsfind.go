@@ -87,7 +87,9 @@ type hit struct {
 	addr uint64 // physical address of the word
 	base uint64 // of the direct map, going by it
 	regs []uint64
-	self bool // something behind it points back at it, as vcpu_vmx.loaded_vmcs does
+	// agree is those of regs that have the vCPU's RSP or RIP.
+	agree []uint64
+	self  bool // something behind it points back at it, as vcpu_vmx.loaded_vmcs does
 }
 
 // settle takes the registers out of the array picked.
@@ -113,7 +115,9 @@ func (s RegSearch) settle(r *Registers, w *wanted, p pick) {
 	}
 }
 
-// look finds the registers below a pointer to w's VMCS.
+// look finds the registers below a pointer to w's VMCS. With a word that points
+// back at the pointer, as vcpu_vmx.loaded_vmcs does, those below another such
+// word at the same distance from what it points at are of another structure.
 func (s RegSearch) look(w *wanted, h *hit) {
 	b := make([]byte, walkDown+0x400)
 	low := max(h.addr, walkDown) - walkDown
@@ -123,14 +127,25 @@ func (s RegSearch) look(w *wanted, h *hit) {
 		s.Mem.ReadPhys(b[at-low:next-low], at)
 		at = next
 	}
-	for off := uint64(0); off+8*kvmWords <= h.addr-low; off += 8 {
-		if w.match(b[off:]) {
-			h.regs = append(h.regs, low+off)
-		}
+	own := h.addr - low
+	n, _ := s.Mem.ReadPhys(b[own:own+0x200], h.addr)
+	clear(b[own+uint64(n):])
+	pointsAt := func(at, off uint64) bool { return binary.LittleEndian.Uint64(b[at:]) == h.base+low+off }
+	back := uint64(8)
+	for ; back < 0x200 && !h.self; back += 8 {
+		h.self = pointsAt(own+back, own)
 	}
-	n, _ := s.Mem.ReadPhys(b[:0x200], h.addr)
-	for i := 8; i+8 <= n; i += 8 {
-		h.self = h.self || binary.LittleEndian.Uint64(b[i:]) == h.base+h.addr
+	back -= 8
+	for off := uint64(0); off < own; off += 8 {
+		switch {
+		case h.self && pointsAt(off+back, off):
+			h.regs, h.agree = nil, nil
+		case off+8*kvmWords <= own && w.match(b[off:]):
+			h.regs = append(h.regs, low+off)
+			if w.agrees(b[off:]) {
+				h.agree = append(h.agree, low+off)
+			}
+		}
 	}
 }
 

@@ -65,6 +65,16 @@ func (k *testKVM) exact(addr, first uint64) {
 	k.put(addr+8*RSP, 0xffffffff82a03e98)
 }
 
+// witness puts another vCPU's structure beside, and gives its VMCS.
+func (k *testKVM) witness() *vmcs.VMCS {
+	const array, pointer = 0x8000828, 0x8000828 + testPointer - testArray
+	k.array(array, 0x900, 0)
+	k.put(array+8*kvmCR3, 0x7777000)
+	k.put(pointer, k.base+testAddr+0x1000)
+	k.put(pointer+0xa0, k.base+pointer)
+	return testVMCS(testAddr+0x1000, map[string]uint64{"GUEST_CR3": 0x7777000, "GUEST_RSP": 0x7fff1234})
+}
+
 const (
 	testAddr    = 0x5_1ec6f000 // of the VMCS
 	testArray   = 0x4f94828
@@ -86,6 +96,7 @@ func TestRegSearch(t *testing.T) {
 		name  string
 		page  map[string]uint64
 		bases []uint64
+		alone bool // no other vCPU says how far below the pointer registers lie
 		make  func(k *testKVM)
 		held  Method
 		first uint64 // RAX
@@ -154,7 +165,7 @@ func TestRegSearch(t *testing.T) {
 		{name: "the pointer's page is missing", make: func(k *testKVM) { k.exact(testArray, 0x100) }, held: ByWords, first: 0x100},
 		{name: "words alone, with CR3 but not RSP, as a neighbour may have", make: func(k *testKVM) { k.array(testArray, 0x100, 0) }},
 		{name: "the words' page is not searched", make: func(k *testKVM) {
-			k.array(testArray, 0x100, 0)
+			k.exact(testArray, 0x100)
 			k.pointer(testPointer, true)
 			k.ranges = []uint64{testPointer &^ 0xfff}
 		}, held: ByPointer, first: 0x100},
@@ -263,12 +274,49 @@ func TestRegSearch(t *testing.T) {
 			}
 		}, held: both, first: 0x100, check: func(r *Registers) bool { return !r.KernelGSBase.Known() }},
 		{name: "nothing", make: func(k *testKVM) { k.put(testArray, 1) }},
+		{name: "alone, with its RSP", alone: true, make: func(k *testKVM) {
+			k.exact(testArray, 0x100)
+			k.pointer(testPointer, true)
+		}, held: both, first: 0x100},
+		{name: "alone, with its RIP", alone: true, make: func(k *testKVM) {
+			k.array(testArray, 0x100, 0)
+			k.put(testArray+8*kvmRIP, 0xffffffff81a592ea)
+			k.put(testArray+8*kvmDirty, 0xfe7dffef)
+			k.pointer(testPointer, true)
+		}, held: both, first: 0x100},
+		{name: "alone, with the RIP of the next instruction", alone: true, page: map[string]uint64{"VM_EXIT_INSTRUCTION_LEN": 1}, make: func(k *testKVM) {
+			k.array(testArray, 0x100, 1<<kvmRIP)
+			k.put(testArray+8*kvmRIP, 0xffffffff81a592eb)
+			k.pointer(testPointer, true)
+		}, held: both, first: 0x100},
+		{name: "alone, with a RIP that is old", alone: true, make: func(k *testKVM) {
+			k.array(testArray, 0x100, 0)
+			k.put(testArray+8*kvmRIP, 0xffffffff81a592ea)
+			k.pointer(testPointer, true)
+		}},
+		{name: "alone, with neither RSP nor RIP: a freed neighbour may be like that", alone: true, make: func(k *testKVM) {
+			k.array(testArray-0x2380, 0x200, 0)
+			k.array(testArray, 0x100, 0)
+			k.put(testArray+8*kvmCR4, 0x170ef8)
+			k.pointer(testPointer, true)
+		}},
+		{name: "alone, a freed neighbour with the same RSP and its loaded_vmcs", alone: true, make: func(k *testKVM) {
+			k.exact(testArray-0x2380, 0x200)
+			k.put(testArray+8*kvmCR4, 0x170ef8)
+			k.pointer(testPointer, true)
+			k.put(testPointer-0x2380+0xa0, k.base+testPointer-0x2380)
+			k.exact(0x700028, 0x300) // so that the words alone tell nothing
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			k := &testKVM{ram: newRAM(), base: 0xffff888000000000}
 			tt.make(k)
+			vs := []*vmcs.VMCS{testVMCS(testAddr, tt.page)}
+			if !tt.alone {
+				vs = append(vs, k.witness())
+			}
 			s := RegSearch{Mem: k, DirectMaps: tt.bases, Ranges: k.all}
-			all, err := s.Find(context.Background(), []*vmcs.VMCS{testVMCS(testAddr, tt.page)})
+			all, err := s.Find(context.Background(), vs)
 			if err != nil {
 				t.Fatal(err)
 			}

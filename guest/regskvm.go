@@ -88,6 +88,20 @@ func (w *wanted) exactly(b []byte) bool {
 	return word(RSP) == w.rsp && w.haveCR3 && word(kvmCR3) == w.cr3
 }
 
+// agrees reports whether the RSP or the RIP of words that match is the vCPU's, as
+// far as it says something: KVM's copies may be old. RIP is that of the next
+// instruction where KVM has done the one that the guest stopped at.
+func (w *wanted) agrees(b []byte) bool {
+	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+	avail, dirty := word(kvmDirty)>>kvmRIP&1 != 0, word(kvmDirty)>>32>>kvmRIP&1 != 0
+	next := w.rip
+	if dirty {
+		size, _ := w.v.Field("VM_EXIT_INSTRUCTION_LEN")
+		next += size
+	}
+	return w.rsp != 0 && word(RSP) == w.rsp || next != 0 && avail && word(kvmRIP) == next
+}
+
 // take puts the words of KVM's structure into r. What the VMCS holds too is
 // taken from there, unless regs_dirty says that KVM has a newer value: with the
 // bit set in regs_avail, that in the array is KVM's current one.

@@ -22,8 +22,8 @@ func pickArrays(wants []*wanted, directMaps []uint64) []pick {
 	}
 	// What the dump says of the direct map is preferred, but not relied on: there
 	// are kexec-tools that did not know where KASLR had put it.
-	base, ok := most(wants, func(h hit, _ uint64) (uint64, bool) { return h.base, slices.Contains(directMaps, h.base) })
-	if !ok {
+	base, votes := most(wants, func(h hit, _ uint64) (uint64, bool) { return h.base, slices.Contains(directMaps, h.base) })
+	if votes == 0 {
 		base, _ = most(wants, func(h hit, _ uint64) (uint64, bool) { return h.base, true })
 	}
 	var all []hit // every pointer to any of the VMCSs
@@ -37,10 +37,10 @@ func pickArrays(wants []*wanted, directMaps []uint64) []pick {
 			w.pointers[i].nearest(all)
 		}
 	}
-	distance, _ := most(wants, func(h hit, array uint64) (uint64, bool) { return h.addr - array, true })
+	distance, votes := most(wants, func(h hit, array uint64) (uint64, bool) { return h.addr - array, true })
 	taken := make(map[uint64]int)
 	for i, w := range wants {
-		picks[i] = w.byPointer(distance)
+		picks[i] = w.byPointer(distance, votes > 1)
 		taken[picks[i].array]++
 	}
 	words := make(map[uint64]int)
@@ -69,8 +69,8 @@ func compare(a, b uint64) int {
 }
 
 // most is the value that most vCPUs have in one of their arrays found by
-// pointer, of several the lowest; false where no array has one.
-func most(wants []*wanted, value func(h hit, array uint64) (uint64, bool)) (best uint64, ok bool) {
+// pointer, of several the lowest, and how many vCPUs; none where no array has one.
+func most(wants []*wanted, value func(h hit, array uint64) (uint64, bool)) (best uint64, n int) {
 	votes := make(map[uint64]int)
 	for _, w := range wants {
 		mine := make(map[uint64]bool)
@@ -88,7 +88,7 @@ func most(wants []*wanted, value func(h hit, array uint64) (uint64, bool)) (best
 			best = v
 		}
 	}
-	return best, len(votes) > 0
+	return best, votes[best]
 }
 
 // nearest leaves the highest array below the pointer alone, and that only where
@@ -106,13 +106,15 @@ func (h *hit) nearest(all []hit) {
 
 // byPointer picks the array at that distance below a pointer. One that is in a
 // loaded_vmcs, with something pointing back at it, goes before others, which may
-// be in freed memory.
-func (w *wanted) byPointer(distance uint64) pick {
+// be in freed memory. Where only one vCPU says what the distance is, the array
+// may be that of a freed structure below its own, which does not fit: it must
+// have the vCPU's RSP or RIP then.
+func (w *wanted) byPointer(distance uint64, agreed bool) pick {
 	for _, self := range []bool{true, false} {
 		var p pick
 		n := 0
 		for _, h := range w.pointers {
-			if h.self == self && len(h.regs) > 0 && h.addr-h.regs[0] == distance {
+			if h.self == self && len(h.regs) > 0 && h.addr-h.regs[0] == distance && (agreed || slices.Contains(h.agree, h.regs[0])) {
 				p = pick{ByPointer, h.regs[0], h}
 				n++
 			}

@@ -1,13 +1,12 @@
 package vmcore
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"io/fs"
+	"iter"
 	"os"
 	"runtime"
-	"slices"
 	"sync"
 
 	"github.com/pkg/errors"
@@ -25,22 +24,27 @@ type PhysReader interface {
 type NewELF struct {
 	// Mem is the memory, read by several goroutines at a time.
 	Mem PhysReader
-	// Ranges is what of it to write: page-aligned, sorted by address, disjoint.
+	// Ranges gives address and size of what of it to write: page-aligned, by
+	// rising address, disjoint, as many as there are. It is gone through twice.
 	// What Mem does not have of it becomes a hole between PT_LOADs.
-	Ranges []Range
+	Ranges iter.Seq2[uint64, uint64]
 	// See, where not nil, is shown all memory as it is written, a few pages at
 	// a time, from one goroutine at a time. It must not keep b.
 	See func(addr uint64, b []byte)
 	// Lost, where not nil, is told of each page that could not be read, and why;
 	// in no order, from one goroutine at a time.
 	Lost func(addr uint64, err error)
+	// Zeros, where not nil, is told in the end how many pages the PT_LOADs have
+	// as zeros that could not be read, or are between Ranges: those in the
+	// smallest holes, of more than there may be PT_LOADs around.
+	Zeros func(pages uint64)
 	// Notes gives the notes, once all memory has been seen. They may take
 	// NotesSize bytes.
 	Notes     func() []elfnote.Note
 	NotesSize int64
 	// Aliases, where not nil, gives more PT_LOADs, after Notes: memory by a
-	// virtual address too. One that is not within a piece of the memory written
-	// is left out.
+	// virtual address too, 16 at most. One that is not within a piece of the
+	// memory written is left out.
 	Aliases func() []Alias
 }
 
@@ -55,95 +59,46 @@ const (
 	createChunk = 1 << 20
 	// createWorkers bounds the workers, and with them the memory for chunks.
 	createWorkers = 4
-	// spareProgs is how many more program headers there is room for than there
-	// are ranges, for memory with holes in it.
-	spareProgs = 512
-	// MaxRanges bounds the pieces of memory of a new core; as many program
-	// headers take 56 MB.
-	MaxRanges   = 1 << 20
-	maxNewProgs = MaxRanges
-	// maxLost bounds the holes that are kept before those next to each other,
-	// which may have come from several workers, are made one: 32 MB of them.
-	maxLost = 2 * maxNewProgs
 )
-
-// ErrFragmented: the memory to write has more holes than a core can have
-// program headers for.
-var ErrFragmented = errors.New("memory in too many pieces")
 
 // Create writes a new core to the file out, with mode 0600: memory holds
 // secrets. Pages of zeros become holes in the file. Of the options Overwrite and
 // Progress count. The file appears when it is complete; after an error, or if
 // ctx is done, nothing is left of it. The error wraps [ErrNoMemory] where there
-// was nothing to write, and [ErrFragmented].
+// was nothing to write.
 func Create(ctx context.Context, out string, n NewELF, opt Options) error {
-	if err := n.check(); err != nil {
-		return err
-	}
-	for spare := spareProgs; ; {
-		progs, err := n.create(ctx, out, len(n.Ranges)+spare, opt)
-		if !errors.Is(err, errMoreProgs) {
-			return err
-		}
-		if progs > maxNewProgs {
-			return errors.Wrapf(ErrFragmented, "%d pieces, expected at most %d", progs, maxNewProgs)
-		}
-		spare = progs - len(n.Ranges)
-		n.Lost = nil // it has been told
-	}
-}
-
-// errMoreProgs: the program headers do not fit in the room made for them.
-var errMoreProgs = errors.New("more program headers than there is room for")
-
-func (n *NewELF) check() error {
-	next := uint64(0)
-	for i, r := range n.Ranges {
-		end := r.Addr + r.Size
-		if r.Addr%pageSize != 0 || r.Size%pageSize != 0 || r.Size == 0 || r.Addr < next || end < r.Addr {
-			return errors.Errorf("range %d: %#x bytes at %#x, expected whole pages at or above %#x", i, r.Size, r.Addr, next)
-		}
-		next = end
-	}
-	if len(n.Ranges) >= MaxRanges {
-		return errors.Wrapf(ErrFragmented, "%d ranges, expected fewer than %d", len(n.Ranges), MaxRanges)
-	}
-	return nil
-}
-
-// create writes the core with room for so many program headers, and fails with
-// errMoreProgs and the number needed where that is too few.
-func (n *NewELF) create(ctx context.Context, out string, room int, opt Options) (progs int, err error) {
 	p, err := openOutput(out, 0o600, nil, opt)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer p.discard()
 	if p.device {
-		return 0, &fs.PathError{Op: "create", Path: out, Err: errors.New("a core is written to a regular file alone")}
+		return &fs.PathError{Op: "create", Path: out, Err: errors.New("a core is written to a regular file alone")}
 	}
-	w := &creator{NewELF: n, f: p.f, data: roundUp(headSize(room)+n.NotesSize, pageSize)}
+	w := &creator{NewELF: &n, f: p.f, data: roundUp(headSize(newProgs)+n.NotesSize, pageSize)}
+	if err := w.plan(ctx); err != nil {
+		return errors.Wrap(err, out)
+	}
 	if err := w.memory(ctx, opt); err != nil {
-		return 0, errors.Wrap(err, out)
+		return errors.Wrap(err, out)
 	}
 	loads := w.loads()
 	if len(loads) == 0 {
-		return 0, errors.Wrapf(ErrNoMemory, "%s: nothing to write", out)
+		return errors.Wrapf(ErrNoMemory, "%s: nothing to write", out)
 	}
-	notes, aliases := n.Notes(), w.aliases(loads)
-	if progs = 1 + len(loads) + len(aliases); progs > room {
-		return progs, errMoreProgs
+	if w.Zeros != nil && w.zeros > 0 {
+		w.Zeros(w.zeros / pageSize)
 	}
-	if err := w.head(notes, append(loads, aliases...)); err != nil {
-		return 0, errors.Wrap(err, out)
+	notes := n.Notes()
+	if err := w.head(notes, append(loads, w.aliases(loads)...)); err != nil {
+		return errors.Wrap(err, out)
 	}
-	return progs, p.finish()
+	return p.finish()
 }
 
-// headSize is that of an ELF header, so many program headers, and the section
-// header that the number of them may take.
+// headSize is that of an ELF header and so many program headers.
 func headSize(progs int) int64 {
-	return int64(layout64.ehsize) + int64(progs)*int64(layout64.phentsize) + int64(layout64.shentsize)
+	return int64(layout64.ehsize) + int64(progs)*int64(layout64.phentsize)
 }
 
 // A creator writes one core.
@@ -152,9 +107,13 @@ type creator struct {
 	f    *os.File
 	data int64 // file offset of the memory
 
-	mu   sync.Mutex
-	lost []Range // memory that could not be read, in no order
-	done int64
+	segs  []Range // memory that the file has room for, one after the other
+	total uint64  // bytes of the ranges
+
+	mu    sync.Mutex
+	holes []Range // of segs: what is in no range or could not be read, in no order
+	zeros uint64  // bytes of holes given up
+	done  int64
 }
 
 // A part is a piece of memory to write, and where in the file.
@@ -168,11 +127,11 @@ type part struct {
 func (w *creator) memory(ctx context.Context, opt Options) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	total := int64(0)
-	for _, r := range w.Ranges {
-		total += int64(r.Size)
+	size := w.data
+	for _, s := range w.segs {
+		size += int64(s.Size)
 	}
-	if err := w.f.Truncate(w.data + total); err != nil {
+	if err := w.f.Truncate(size); err != nil {
 		return err
 	}
 	parts := make(chan part)
@@ -186,24 +145,14 @@ func (w *creator) memory(ctx context.Context, opt Options) error {
 				}
 				w.mu.Lock()
 				if w.done += int64(p.Size); opt.Progress != nil {
-					opt.Progress(w.done, total)
+					opt.Progress(w.done, int64(w.total))
 				}
 				w.mu.Unlock()
 			}
 		})
 	}
-	off := w.data
-feed:
-	for _, r := range w.Ranges {
-		for addr, left := r.Addr, r.Size; left > 0; {
-			n := min(left, createChunk)
-			select {
-			case parts <- part{Range: Range{addr, n}, off: off}:
-			case <-ctx.Done():
-				break feed
-			}
-			addr, left, off = addr+n, left-n, off+int64(n)
-		}
+	if err := w.feed(ctx, parts); err != nil {
+		cancel(err)
 	}
 	close(parts)
 	wg.Wait()
@@ -214,7 +163,7 @@ feed:
 // often cannot either, and to ask for many to get none costs: after a loss it
 // asks for one page, then for twice as many each time.
 func (w *creator) part(b []byte, p part) error {
-	var lost []Range
+	var holes []Range
 	for done, ask := 0, len(b); done < len(b); ask *= 2 {
 		ask = min(ask, len(b)-done)
 		n, err := w.Mem.ReadPhys(b[done:done+ask], p.Addr+uint64(done))
@@ -225,12 +174,13 @@ func (w *creator) part(b []byte, p part) error {
 		short := n < ask
 		w.passed(p.Addr+uint64(done), b[done:done+n], err, short)
 		if done += n; short {
-			lost = addLost(lost, Range{p.Addr + uint64(done), pageSize})
+			holes = addRange(holes, Range{p.Addr + uint64(done), pageSize})
 			done += pageSize
 			ask = pageSize / 2
 		}
 	}
-	return w.lose(lost)
+	w.lack(holes...)
+	return nil
 }
 
 // passed shows and tells of memory read at addr and, if it ends too early, of the
@@ -245,40 +195,6 @@ func (w *creator) passed(addr uint64, b []byte, why error, short bool) {
 		w.Lost(addr+uint64(len(b)), why)
 	}
 }
-
-// lose keeps account of what a part lacks. Parts next to each other are
-// many where nothing of a large stretch is there, a device's memory or what
-// makedumpfile leaves out: they count as one.
-func (w *creator) lose(lost []Range) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, r := range lost {
-		w.lost = addLost(w.lost, r)
-	}
-	if len(w.lost) < maxLost {
-		return nil
-	}
-	slices.SortFunc(w.lost, byAddr)
-	merged := w.lost[:0]
-	for _, r := range w.lost {
-		merged = addLost(merged, r)
-	}
-	if w.lost = merged; len(merged) > maxNewProgs {
-		return ErrFragmented
-	}
-	return nil
-}
-
-// addLost adds r, to the last of the ranges where it goes on there.
-func addLost(lost []Range, r Range) []Range {
-	if i := len(lost) - 1; i >= 0 && lost[i].Addr+lost[i].Size == r.Addr {
-		lost[i].Size += r.Size
-		return lost
-	}
-	return append(lost, r)
-}
-
-func byAddr(a, b Range) int { return cmp.Compare(a.Addr, b.Addr) }
 
 // write writes whole pages but for those that are zero.
 func (w *creator) write(b []byte, off int64) error {

@@ -3,6 +3,7 @@ package vmcore
 import (
 	"bytes"
 	"context"
+	"iter"
 	"os"
 	"path/filepath"
 	"testing"
@@ -37,6 +38,25 @@ func (m fakeMemory) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	return n, nil
 }
 
+// rangeSeq gives the ranges as Create takes them.
+func rangeSeq(rs []Range) iter.Seq2[uint64, uint64] {
+	return func(yield func(addr, size uint64) bool) {
+		for _, r := range rs {
+			if !yield(r.Addr, r.Size) {
+				return
+			}
+		}
+	}
+}
+
+// every gives n ranges of a page each, step bytes apart.
+func every(step uint64, n int) (rs []Range) {
+	for i := range uint64(n) {
+		rs = append(rs, Range{i * step, pageSize})
+	}
+	return rs
+}
+
 func TestCreate(t *testing.T) {
 	note := elfnote.Note{Name: "TEST", Type: 1, Desc: []byte("12345")}
 	all := func(uint64) bool { return true }
@@ -46,22 +66,28 @@ func TestCreate(t *testing.T) {
 		ranges []Range
 		loads  int
 		lost   int
+		zeros  int
 	}{
-		{"in one piece", all, []Range{{0, 5 << 20}}, 1, 0},
-		{"with a hole between ranges", all, []Range{{0, 0x9f000}, {0x100000, 3 << 20}}, 2, 0},
-		{"far up", all, []Range{{1 << 40, 0x1000}}, 1, 0},
-		{"pages missing inside", func(n uint64) bool { return n%100 != 50 }, []Range{{0, 600 * pageSize}}, 7, 6},
-		{"missing at both ends", func(n uint64) bool { return n > 2 && n < 300 }, []Range{{0, 400 * pageSize}}, 1, 3 + 100},
-		{"a range that is missing", func(n uint64) bool { return n >= 256 }, []Range{{0, 16 * pageSize}, {256 * pageSize, pageSize}}, 1, 16},
-		{"more holes than were foreseen", func(n uint64) bool { return n%2 == 0 }, []Range{{0, 4096 * pageSize}}, 2048, 2048},
-		{"more program headers than e_phnum has room for", func(n uint64) bool { return n%2 == 0 }, []Range{{0, 140000 * pageSize}}, 70000, 70000},
+		{"in one piece", all, []Range{{0, 5 << 20}}, 1, 0, 0},
+		{"with a hole between ranges", all, []Range{{0, 0x9f000}, {0x100000, 3 << 20}}, 2, 0, 0},
+		{"far up", all, []Range{{1 << 40, 0x1000}}, 1, 0, 0},
+		{"pages missing inside", func(n uint64) bool { return n%100 != 50 }, []Range{{0, 600 * pageSize}}, 7, 6, 0},
+		{"missing at both ends", func(n uint64) bool { return n > 2 && n < 300 }, []Range{{0, 400 * pageSize}}, 1, 3 + 100, 0},
+		{"a range that is missing", func(n uint64) bool { return n >= 256 }, []Range{{0, 16 * pageSize}, {256 * pageSize, pageSize}}, 1, 16, 0},
+		{"more holes than were foreseen", func(n uint64) bool { return n%2 == 0 }, []Range{{0, 4096 * pageSize}}, 2048, 2048, 0},
+		{"more holes than PT_LOADs: the first", func(n uint64) bool { return n%2 == 0 }, []Range{{0, 20000 * pageSize}}, maxLoads, 10000, 10001 - maxLoads},
+		{"more holes than PT_LOADs: the biggest", func(n uint64) bool { return n%2 == 0 && n%100 != 98 }, []Range{{0, 20000 * pageSize}}, maxLoads - 1, 10200, 10200 - 600 - (maxLoads - 1 - 200)},
+		{"more ranges than PT_LOADs", all, every(2*pageSize, 10000), maxLoads, 0, 9999 - maxLoads + 1},
+		{"and the first half missing", func(n uint64) bool { return n >= 10000 }, every(2*pageSize, 10000), 1, 5000, 4999},
+		{"more ranges than there is room for, far apart", all, every(1<<20, 2*maxLoads), maxLoads, 0, maxLoads * 255},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := fakeMemory{tt.has}
 			out := filepath.Join(t.TempDir(), "core")
-			lost := 0
+			lost, zeros := 0, 0
 			var last, total int64
-			n := NewELF{Mem: m, Ranges: tt.ranges, NotesSize: 4096,
+			n := NewELF{Mem: m, Ranges: rangeSeq(tt.ranges), NotesSize: 4096,
+				Zeros: func(pages uint64) { zeros = int(pages) },
 				Notes: func() []elfnote.Note { return []elfnote.Note{note} },
 				Lost: func(addr uint64, err error) {
 					lost++
@@ -76,8 +102,8 @@ func TestCreate(t *testing.T) {
 			if last != total || last == 0 {
 				t.Errorf("progress ended with %d of %d", last, total)
 			}
-			if lost != tt.lost {
-				t.Errorf("%d pages lost, expected %d", lost, tt.lost)
+			if lost != tt.lost || zeros != tt.zeros {
+				t.Errorf("%d pages lost, %d zeros, expected %d, %d", lost, zeros, tt.lost, tt.zeros)
 			}
 			f, err := OpenFile(out)
 			if err != nil {
@@ -91,20 +117,33 @@ func TestCreate(t *testing.T) {
 			if got, err := c.Notes().Note(0, 100); err != nil || !got.Equal(note) {
 				t.Errorf("note %v, %v", got, err)
 			}
-			if bad := c.Verify(); len(bad) > 0 && tt.loads < pnXnum { // of that, Verify says who cannot read it
+			if bad := c.Verify(); len(bad) > 0 {
 				t.Errorf("faults: %v", bad)
 			}
 			b := make([]byte, pageSize)
+			shown := 0
 			for _, r := range tt.ranges {
-				// Why there is no memory takes long to say, with many PT_LOADs.
-				for addr := r.Addr; addr < r.Addr+r.Size; addr += pageSize * uint64(1+tt.loads/64) {
+				for addr := r.Addr; addr < r.Addr+r.Size; addr += pageSize * uint64(1+len(tt.ranges)/64+tt.loads/64) {
 					n, _ := c.ReadPhys(b, addr)
-					if has := tt.has(addr / pageSize); has != (n == pageSize) {
+					switch has := tt.has(addr / pageSize); {
+					case has && n != pageSize || !has && n > 0 && !isZero(b):
 						t.Fatalf("page at %#x: %d bytes", addr, n)
-					} else if has && !bytes.Equal(b, m.page(addr/pageSize)) {
+					case has && !bytes.Equal(b, m.page(addr/pageSize)):
 						t.Fatalf("page at %#x differs", addr)
+					case !has && n > 0:
+						shown++
 					}
 				}
+			}
+			if shown > 0 && tt.zeros == 0 {
+				t.Errorf("%d pages shown that are missing", shown)
+			}
+			size := uint64(0)
+			for _, p := range c.Progs[1:] {
+				size += p.Memsz
+			}
+			if want := total + int64(zeros-lost)*pageSize; size != uint64(want) {
+				t.Errorf("PT_LOADs of %#x bytes, expected %#x", size, want)
 			}
 			st, err := statT(f.info)
 			if err != nil {
@@ -120,30 +159,47 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// Pages that are missing may be more than holes can be, if they lie together.
-func TestCreateLost(t *testing.T) {
+// Holes are many in little memory, and those that lie together are one.
+func TestCreateHoles(t *testing.T) {
 	for _, tt := range []struct {
-		name string
-		step uint64
-		want error
+		name         string
+		step         uint64
+		holes, zeros uint64
 	}{
-		{"in one stretch, told in no order", pageSize, nil},
-		{"each by itself", 2 * pageSize, ErrFragmented},
+		{"in one stretch, told in no order", pageSize, 1, 0},
+		{"each by itself", 2 * pageSize, 1000, 3*keptHoles - 1000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := &creator{NewELF: new(NewELF)}
-			var err error
-			for i := uint64(0); i < maxLost+10 && err == nil; i++ {
-				at := i ^ 1 // neighbours come the other way round
-				err = w.lose([]Range{{at * tt.step, pageSize}})
+			for i := range uint64(3 * keptHoles) {
+				w.lack(Range{(i ^ 1) * tt.step, pageSize}) // neighbours come the other way round
+				if len(w.holes) > keptHoles {
+					t.Fatalf("%d holes", len(w.holes))
+				}
 			}
-			if !errors.Is(err, tt.want) {
-				t.Fatalf("%v, want %v", err, tt.want)
-			}
-			if err == nil && len(w.lost) > 20 {
-				t.Errorf("%d holes", len(w.lost))
+			w.keep(1000)
+			if uint64(len(w.holes)) != tt.holes || w.zeros != tt.zeros*pageSize {
+				t.Errorf("%d holes, %d pages of zeros, expected %d, %d", len(w.holes), w.zeros/pageSize, tt.holes, tt.zeros)
 			}
 		})
+	}
+}
+
+// What says another time that there is other memory is found out.
+func TestCreateChanged(t *testing.T) {
+	for _, then := range [][]Range{nil, {{0, 0x1000}}, {{0, 0x3000}}, {{0x1000, 0x2000}}, {{0, 0x2000}, {0x1000, 0x1000}}, {{0, 0x1800}}, {{1 << 30, 0x2000}}} {
+		times := 0
+		n := NewELF{Mem: fakeMemory{func(uint64) bool { return true }}, Notes: func() []elfnote.Note { return nil },
+			Ranges: func(yield func(addr, size uint64) bool) {
+				if times++; times == 1 {
+					yield(0, 0x2000)
+				} else {
+					rangeSeq(then)(yield)
+				}
+			}}
+		if err := Create(context.Background(), filepath.Join(t.TempDir(), "x"), n, Options{}); !errors.Is(err, ErrChanged) {
+			t.Errorf("%#x: %v", then, err)
+		}
 	}
 }
 
@@ -152,7 +208,7 @@ func TestCreateAliases(t *testing.T) {
 	m := fakeMemory{func(pfn uint64) bool { return pfn != 20 }}
 	const v = 0xffffffff82000000
 	out := filepath.Join(t.TempDir(), "core")
-	n := NewELF{Mem: m, Ranges: []Range{{0x5000, 0x100000}}, Notes: func() []elfnote.Note { return nil },
+	n := NewELF{Mem: m, Ranges: rangeSeq([]Range{{0x5000, 0x100000}}), Notes: func() []elfnote.Note { return nil },
 		Aliases: func() []Alias {
 			return []Alias{{v, Range{0x7000, 0x1000}}, {v + 1, Range{0x4000, 0x1000}}, {v + 2, Range{20 << 12, 0x1000}},
 				{v + 3, Range{19 << 12, 0x2000}}, {v + 4, Range{21 << 12, 0x2000}}, {v + 5, Range{0x104000, 0x2000}}}
@@ -202,7 +258,7 @@ func TestCreateLeavesNothing(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			n := NewELF{Mem: tt.mem, Ranges: tt.rs, Notes: tt.notes, NotesSize: 4096}
+			n := NewELF{Mem: tt.mem, Ranges: rangeSeq(tt.rs), Notes: tt.notes, NotesSize: 4096}
 			err := Create(tt.ctx, filepath.Join(dir, "core"), n, Options{})
 			if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
 				t.Errorf("error %v, expected %v", err, tt.want)
@@ -219,7 +275,7 @@ func TestCreateKeepsFiles(t *testing.T) {
 	if err := os.WriteFile(out, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	n := NewELF{Mem: fakeMemory{func(uint64) bool { return true }}, Ranges: []Range{{0, 1 << 20}}, Notes: func() []elfnote.Note { return nil }}
+	n := NewELF{Mem: fakeMemory{func(uint64) bool { return true }}, Ranges: rangeSeq([]Range{{0, 1 << 20}}), Notes: func() []elfnote.Note { return nil }}
 	if err := Create(context.Background(), out, n, Options{}); !errors.Is(err, ErrExists) {
 		t.Errorf("error %v", err)
 	}

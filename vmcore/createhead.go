@@ -13,24 +13,24 @@ import (
 	"vmcsnote/elfnote"
 )
 
-// loads gives the PT_LOADs: the ranges without what could not be read.
+// loads gives the PT_LOADs: the segments without their biggest holes.
 func (w *creator) loads() []part {
-	slices.SortFunc(w.lost, byAddr)
-	loads := make([]part, 0, len(w.Ranges))
-	off, lost := w.data, w.lost
-	for _, r := range w.Ranges {
-		start := r.Addr
+	w.keep(maxLoads - len(w.segs))
+	loads := make([]part, 0, len(w.segs)+len(w.holes))
+	off, holes := w.data, w.holes
+	for _, s := range w.segs {
+		start := s.Addr
 		add := func(end uint64) {
 			if start < end {
-				loads = append(loads, part{Range: Range{start, end - start}, off: off + int64(start-r.Addr)})
+				loads = append(loads, part{Range: Range{start, end - start}, off: off + int64(start-s.Addr)})
 			}
 		}
-		for ; len(lost) > 0 && lost[0].Addr < r.Addr+r.Size; lost = lost[1:] {
-			add(lost[0].Addr)
-			start = lost[0].Addr + lost[0].Size
+		for ; len(holes) > 0 && holes[0].Addr < s.Addr+s.Size; holes = holes[1:] {
+			add(holes[0].Addr)
+			start = holes[0].Addr + holes[0].Size
 		}
-		add(r.Addr + r.Size)
-		off += int64(r.Size)
+		add(s.Addr + s.Size)
+		off += int64(s.Size)
 	}
 	return loads
 }
@@ -49,15 +49,14 @@ func (w *creator) aliases(loads []part) (ps []part) {
 			ps = append(ps, part{Range: a.Range, off: loads[i].off + int64(a.Addr-loads[i].Addr), vaddr: a.Vaddr})
 		}
 	}
-	return ps
+	return ps[:min(len(ps), maxAliases)]
 }
 
 // head writes what goes before the memory. The program headers are where
-// makedumpfile looks for them, directly behind the ELF header; then comes, where
-// there are too many for e_phnum, section header 0; then the notes, below all
-// memory, as crash wants them. p_vaddr, but for aliases, and p_align are 0, as in
-// a dump of QEMU's that does not know of virtual addresses: crash finds the
-// guest's page tables by the notes.
+// makedumpfile looks for them, directly behind the ELF header; then come the
+// notes, below all memory, as crash wants them. p_vaddr, but for aliases, and
+// p_align are 0, as in a dump of QEMU's that does not know of virtual addresses:
+// crash finds the guest's page tables by the notes.
 func (w *creator) head(ns []elfnote.Note, loads []part) error {
 	var notes []byte
 	for _, n := range ns {
@@ -71,12 +70,9 @@ func (w *creator) head(ns []elfnote.Note, loads []part) error {
 	h := elf.Header64{
 		Ident: [elf.EI_NIDENT]byte{elf.EI_CLASS: byte(elf.ELFCLASS64), elf.EI_DATA: byte(elf.ELFDATA2LSB), elf.EI_VERSION: byte(elf.EV_CURRENT)},
 		Type:  uint16(elf.ET_CORE), Machine: uint16(elf.EM_X86_64), Version: uint32(elf.EV_CURRENT),
-		Phoff: layout64.ehsize, Ehsize: uint16(layout64.ehsize), Phentsize: uint16(layout64.phentsize), Phnum: uint16(min(phnum, pnXnum)),
+		Phoff: layout64.ehsize, Ehsize: uint16(layout64.ehsize), Phentsize: uint16(layout64.phentsize), Phnum: uint16(phnum),
 	}
 	copy(h.Ident[:], elf.ELFMAG)
-	if phnum >= pnXnum {
-		h.Shoff, h.Shentsize, h.Shnum = uint64(off)-layout64.shentsize, uint16(layout64.shentsize), 1
-	}
 	out := bufio.NewWriter(io.NewOffsetWriter(w.f, 0))
 	put := func(v any) { binary.Write(out, binary.LittleEndian, v) } // out keeps the first error
 	put(h)
@@ -85,11 +81,6 @@ func (w *creator) head(ns []elfnote.Note, loads []part) error {
 		put(elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_W | elf.PF_X),
 			Off: uint64(l.off), Vaddr: l.vaddr, Paddr: l.Addr, Filesz: l.Size, Memsz: l.Size})
 	}
-	zero := elf.Section64{}
-	if phnum >= pnXnum {
-		zero.Info = uint32(phnum)
-	}
-	put(zero) // else there is none, and these bytes are nobody's
 	out.Write(notes)
 	return out.Flush()
 }

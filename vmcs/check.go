@@ -41,7 +41,8 @@ type judge struct {
 	checks  []Check
 	verdict Verdict
 	rooted  bool
-	hard    int // checks answered whose no would have rejected the page
+	inUse   bool // by a process that lives, as far as can be told
+	hard    int  // checks answered whose no would have rejected the page
 	won     int
 	lost    int
 }

@@ -57,9 +57,11 @@ func (j *judge) hostRoot(t *hostTables, cr3 uint64) {
 		return
 	}
 	t.seen.host, j.rooted = true, true
+	process := true
 	if rip, _ := j.Read(encHostRIP); rip >= linuxText && rip < vmwareText {
+		process = user > 0
 		j.add(Check{Name: "HOST_CR3's page", Value: uint64(user), Want: "page-table entries for the process, Linux's KVM being the host",
-			Answer: answer(user > 0), Weight: 3, Fails: Stale})
+			Answer: answer(process), Weight: 3, Fails: Stale})
 	}
 	levels := 4
 	if cr4, _ := j.Read(encHostCR4); cr4&cr4LA57 != 0 {
@@ -70,6 +72,7 @@ func (j *judge) hostRoot(t *hostTables, cr3 uint64) {
 	c = Check{Name: "HOST_CR3's page tables", Want: "a mapping of the VMCS's page", Weight: 4, Fails: Live}
 	if base, ok := t.directMap(cr3, j.Addr, levels); ok {
 		c.Value, c.Answer = base+j.Addr, Yes
+		j.inUse = process
 	}
 	j.add(c)
 	j.frame(t, cr3, levels)
@@ -82,6 +85,7 @@ func (j *judge) frame(t *hostTables, cr3 uint64, levels int) {
 		return
 	}
 	use := t.memMap.use(t, cr3, j.Addr, levels)
+	j.inUse = j.inUse && (use == useKernel || use == useUnknown)
 	c := Check{Name: "struct page of the VMCS", Value: uint64(use), Want: "a page in use", Weight: 4, Fails: Stale}
 	if use != useUnknown {
 		c.Answer = answer(use != useFree)
@@ -98,10 +102,15 @@ func (j *judge) frame(t *hostTables, cr3 uint64, levels int) {
 	t.seen.kernel = t.seen.kernel || use == useKernel
 }
 
-// eptRoot checks the first of the extended page tables. KVM keeps it for as
-// long as a virtual CPU refers to it, if emptied.
+// eptRoot checks the first of the extended page tables. KVM keeps it, if
+// emptied, for as long as a virtual CPU may run on it; but one that has been
+// reset and not run since (kvm_mmu_unload) refers to one freed.
+// So where all else says that the VMCS is in use, this proves nothing.
 func (j *judge) eptRoot(t *hostTables, p EPTP) {
 	c := Check{Name: "EPT_POINTER's page", Want: "EPT entries, reserved bits clear", Weight: 3, Fails: Stale}
+	if j.inUse {
+		c.Fails = Live
+	}
 	root := t.root(p.Root())
 	present, sane := 0, true
 	for i := 0; i < len(root); i += 8 {

@@ -2,6 +2,7 @@ package vmcs
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -108,6 +109,59 @@ func TestMemMap(t *testing.T) {
 				if c.Addr == stale && c.Verdict != tt.verdict || c.Addr == live && c.Verdict != Live {
 					t.Errorf("%#x: %v", c.Addr, c.Verdict)
 					logChecks(t, []*Candidate{c})
+				}
+			}
+		})
+	}
+}
+
+// TestReset is on the same, with a virtual CPU that has been reset and not run
+// since: KVM has freed the EPT that EPT_POINTER leads to.
+func TestReset(t *testing.T) {
+	const addr, freed = 0x1f38c000, 0x7777_0000
+	note := loadNote(t, "vmx/deb27-package-kdump")
+	noise := randomPage(rand.New(rand.NewPCG(1, 1)), 1)
+	for _, tt := range []struct {
+		name    string
+		info    string
+		ept     []byte                               // what has become of its page; nil: left out of the dump
+		change  func(v *VMCS, m memory, page []byte) // page is the VMCS's struct page
+		verdict Verdict
+	}{
+		{"used for something else", endedInfo, noise, func(*VMCS, memory, []byte) {}, Live},
+		{"no VMCOREINFO", "", noise, func(*VMCS, memory, []byte) {}, Live},
+		{"left out of the dump", endedInfo, nil, func(*VMCS, memory, []byte) {}, Live},
+		{"the struct page left out, as zeros", endedInfo, noise, func(_ *VMCS, _ memory, page []byte) { clear(page) }, Live},
+		{"the VMCS freed", endedInfo, noise, func(_ *VMCS, _ memory, page []byte) { put(page[52:], 4, 0) }, Stale},
+		{"the VMCS is a process's memory, and no other is the kernel's", endedInfo, noise, func(v *VMCS, m memory, page []byte) {
+			for other := range endedVerdicts {
+				if other != v.Addr {
+					delete(m, other)
+				}
+			}
+			put(page[24:], 8, 0xffff888012345679)
+		}, Stale},
+		{"the process ended", "", noise, func(v *VMCS, m memory, _ []byte) { clear(m[v.get("HOST_CR3")&^0xfff][:PageSize/2]) }, Stale},
+		{"no page tables of the kernel's", "", noise, func(v *VMCS, m memory, _ []byte) { clear(m[v.get("HOST_CR3")&^0xfff][PageSize/2:]) }, Stale},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := loadMemory(t, "vmx/guests-ended/mini.elf.zst")
+			v := &VMCS{addr, m[addr], note}
+			tables := hostTables{r: m}
+			frame := tables.translate(v.get("HOST_CR3"), 0xffffea0000000000+addr/PageSize*64, 4)
+			v.set("EPT_POINTER", freed|v.get("EPT_POINTER")&0xfff)
+			if tt.ept != nil {
+				m[freed] = slices.Clone(tt.ept)
+			}
+			tt.change(v, m, m[frame&^(PageSize-1)][frame%PageSize:][:64])
+			res := find(t, m, Search{Note: note, VMCOREINFO: tt.info})
+			for _, c := range append(res.VMCSs, res.Others...) {
+				if want := endedVerdicts[c.Addr]; c.Addr == addr && c.Verdict != tt.verdict || c.Addr != addr && c.Verdict != want {
+					t.Errorf("%#x: %v", c.Addr, c.Verdict)
+					logChecks(t, []*Candidate{c})
+				}
+				if k := c.check("EPT_POINTER's page"); c.Addr == addr && (k.Answer != No || tt.verdict == Live && k.Fails != Live) {
+					t.Errorf("%+v", k)
 				}
 			}
 		})

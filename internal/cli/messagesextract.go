@@ -25,6 +25,9 @@ func (e *env) extracted(out string, s *guest.Summary, written bool) {
 		if s.Untouched > 0 {
 			e.say("never touched by the guest, and left out: %s", size(int64(s.Untouched)))
 		}
+		if s.Zeros > 0 {
+			e.say("warning: %s that could not be read shown as zeros, for the core would have too many segments", plural(int(s.Zeros), "page"))
+		}
 	}
 	for i, l := range s.Lost {
 		if i == maxWarnings {

@@ -1,0 +1,170 @@
+package vmcore
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/pkg/errors"
+)
+
+// Memory may be in more pieces than a core should have PT_LOADs: a guest's with
+// a balloon in it, or out of a host's dump without the pages of zeros. crash
+// looks for each address through all PT_LOADs, and more than 65,534 of them some
+// readers do not take at all. So only the biggest holes part them; the others
+// read as zeros, and are counted.
+const (
+	maxLoads   = 4096
+	maxAliases = 16
+	newProgs   = 1 + maxLoads + maxAliases
+	// maxSegs bounds the pieces with room of their own in the file; where there
+	// are more, it is sparse between them.
+	maxSegs = maxLoads / 2
+	// keptHoles bounds the holes kept meanwhile: 4 MB of them.
+	keptHoles = 1 << 18
+	// maxMemory is more than any address: sizes in the file do not overflow.
+	maxMemory = 1 << 62
+)
+
+// plan goes through the ranges, and says for which memory there is room in the
+// file.
+func (w *creator) plan(ctx context.Context) error {
+	next := uint64(0)
+	for addr, size := range w.Ranges {
+		if (addr|size)%pageSize != 0 || size == 0 || addr < next || addr > maxMemory || size > maxMemory-addr {
+			return errors.Errorf("memory to write: %#x bytes at %#x, expected whole pages at or above %#x", size, addr, next)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		next = addr + size
+		w.total += size
+		if w.segs = addRange(w.segs, Range{addr, size}); len(w.segs) == 2*maxSegs {
+			w.segs = join(w.segs, maxSegs)
+		}
+	}
+	w.segs = join(w.segs, maxSegs)
+	return nil
+}
+
+// feed hands out the parts, and keeps account of what is between the ranges.
+func (w *creator) feed(ctx context.Context, parts chan<- part) error {
+	segs, off, left, at := w.segs, w.data, w.total, uint64(0)
+	for addr, size := range w.Ranges {
+		for len(segs) > 0 && addr >= segs[0].Addr+segs[0].Size {
+			off += int64(segs[0].Size)
+			segs = segs[1:]
+		}
+		if len(segs) == 0 || (addr|size)%pageSize != 0 || addr < max(at, segs[0].Addr) || size > segs[0].Addr+segs[0].Size-addr {
+			left = 1
+			break
+		}
+		if at = max(at, segs[0].Addr); at < addr {
+			w.lack(Range{at, addr - at})
+		}
+		for at = addr; at < addr+size; {
+			n := min(addr+size-at, createChunk)
+			select {
+			case parts <- part{Range: Range{at, n}, off: off + int64(at-segs[0].Addr)}:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			at += n
+		}
+		left -= size
+	}
+	if left != 0 {
+		return errors.Wrap(ErrChanged, "the memory to write")
+	}
+	return nil
+}
+
+// lack keeps account of memory that there is not.
+func (w *creator) lack(holes ...Range) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, h := range holes {
+		w.holes = addRange(w.holes, h)
+	}
+	if len(w.holes) >= keptHoles {
+		w.keep(keptHoles / 2)
+	}
+}
+
+// keep sorts the holes, makes one of those next to each other, which may have
+// come from several workers, and gives up all but the n biggest.
+func (w *creator) keep(n int) {
+	slices.SortFunc(w.holes, func(a, b Range) int { return cmp.Compare(a.Addr, b.Addr) })
+	merged := w.holes[:0]
+	for _, h := range w.holes {
+		merged = addRange(merged, h)
+	}
+	sizes := make([]uint64, len(merged))
+	for i, h := range merged {
+		sizes[i] = h.Size
+	}
+	big := biggest(sizes, n)
+	w.holes = merged[:0]
+	for _, h := range merged {
+		if big(h.Size) {
+			w.holes = append(w.holes, h)
+		} else {
+			w.zeros += h.Size
+		}
+	}
+}
+
+// join makes no more than n of the ranges, which are sorted, by what is between
+// them: the biggest gaps stay.
+func join(rs []Range, n int) []Range {
+	if len(rs) <= n {
+		return rs
+	}
+	gaps := make([]uint64, len(rs)-1)
+	for i := range gaps {
+		gaps[i] = rs[i+1].Addr - (rs[i].Addr + rs[i].Size)
+	}
+	big := biggest(slices.Clone(gaps), n-1)
+	joined := rs[:1]
+	for i, r := range rs[1:] {
+		if big(gaps[i]) {
+			joined = append(joined, r)
+		} else {
+			joined[len(joined)-1].Size += gaps[i] + r.Size
+		}
+	}
+	return joined
+}
+
+// biggest gives a function that, asked of all sizes in their order, says whether
+// each is one of the n biggest; of equal ones the first. It sorts sizes.
+func biggest(sizes []uint64, n int) func(size uint64) bool {
+	if len(sizes) <= n {
+		return func(uint64) bool { return true }
+	}
+	slices.Sort(sizes)
+	sizes = sizes[len(sizes)-n:]
+	least := sizes[0]
+	equal := 0
+	for _, s := range sizes {
+		if s == least {
+			equal++
+		}
+	}
+	return func(size uint64) bool {
+		if size == least {
+			equal--
+			return equal >= 0
+		}
+		return size > least
+	}
+}
+
+// addRange adds r, to the last of the ranges where it goes on there.
+func addRange(rs []Range, r Range) []Range {
+	if i := len(rs) - 1; i >= 0 && rs[i].Addr+rs[i].Size == r.Addr {
+		rs[i].Size += r.Size
+		return rs
+	}
+	return append(rs, r)
+}
