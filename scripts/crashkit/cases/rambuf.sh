@@ -18,7 +18,7 @@ capture() {
 	try 1 no-output test -e /dump/elf.devmem
 	# A record without the note: a file has the memory, a stream has not.
 	try 0 pair-file vmcsnote inject --record /out/pair-alone -o /dump/elf.pair /dump/elf
-	says pair-file 'read from the core'
+	says pair-file 'by the record'
 	try 1 pair-stream stream
 	try 1 nothing-streamed test -s /dump/elf.refused
 }
