@@ -1,0 +1,704 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vmcsinfo - publish where the fields of a VMCS lie
+ *
+ * A VMCS is the page in which an Intel processor keeps the state of a virtual
+ * CPU. Where its fields lie in the page is not documented and differs between
+ * processors, so nobody can read the guests' registers out of a host's crash
+ * dump. This module finds it out by experiment on the processor it runs on, and
+ * keeps the result as an ELF note VMCSINFO in memory, where kdump saves it.
+ * /sys/kernel/vmcsinfo says where: "ADDRESS SIZE\n", both hexadecimal, as
+ * /sys/kernel/vmcoreinfo does for VMCOREINFO. The interface and the note are
+ * those of the kernel patches "Export offsets of VMCS fields as note
+ * information for kdump" (April 2012).
+ *
+ * Two experiments locate a field, on a VMCS page of our own:
+ *
+ *   read:   fill the page with 16-bit cells that each encode their own offset;
+ *           what VMREAD returns then says where it was read from.
+ *   write:  VMWRITE a marker, VMCLEAR, which flushes the VMCS to its page, and
+ *           look for the bytes that changed.
+ *
+ * A field is published if both agree on all of its bytes, or by the first one
+ * alone if the processor does not let it be written. The access rights of
+ * segments are the exception: processors keep them shifted, or packed in 16
+ * bits, so the second experiment places them and says how they are stored.
+ *
+ * Why KVM is safe from us. The experiments run in a kernel thread on one
+ * processor, with interrupts off, in many short turns. A task that runs a
+ * virtual CPU is never that thread: before ours could run on this processor, the
+ * scheduler called KVM's preempt notifier, which put the virtual CPU away
+ * (kvm_sched_out()), and until interrupts are on again nothing can load it back.
+ * Where KVM has a VMCS loaded outside of that, or changes VMX operation, it
+ * holds preemption off. What is left of KVM in the processor is its current
+ * VMCS, which is put back at the end of each turn: VMPTRLD neither clears
+ * another VMCS nor changes its launch state.
+ *
+ * Why a crash is safe from us. An NMI may bring the crash path to this processor
+ * at any point of a turn. With KVM loaded that path VMCLEARs by address what KVM
+ * has loaded, and executes VMXOFF if CR4.VMXE is set. Without KVM kernels up to
+ * v6.5 do the latter, too, and so do those that have arch/x86/virt/hw.c. Those
+ * between do not: there a panic on this very processor during one of the turns
+ * (some milliseconds in all, once, while KVM is not loaded) could not start the
+ * capture kernel.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/cpu.h>
+#include <linux/crash_dump.h>
+#include <linux/delay.h>
+#include <linux/elf.h>
+#include <linux/gfp.h>
+#include <linux/io.h>
+#include <linux/kernel.h>
+#include <linux/kernfs.h>
+#include <linux/kobject.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/sched.h>
+#include <linux/security.h>
+#include <linux/smp.h>
+#include <linux/string.h>
+#include <linux/sysfs.h>
+#include <linux/workqueue.h>
+#include <asm/asm.h>
+#include <asm/cpufeature.h>
+#include <asm/hypervisor.h>
+#include <asm/msr.h>
+#include <asm/processor.h>
+#include <asm/special_insns.h>
+#include <asm/vmx.h>
+
+#ifndef CONFIG_X86_64
+#error "a 64-bit kernel is needed: fields are read by one VMREAD"
+#endif
+
+#ifndef MSR_IA32_FEAT_CTL	/* named so since v5.6 */
+#define MSR_IA32_FEAT_CTL			MSR_IA32_FEATURE_CONTROL
+#define FEAT_CTL_LOCKED				FEATURE_CONTROL_LOCKED
+#define FEAT_CTL_VMX_ENABLED_INSIDE_SMX		FEATURE_CONTROL_VMXON_ENABLED_INSIDE_SMX
+#define FEAT_CTL_VMX_ENABLED_OUTSIDE_SMX	FEATURE_CONTROL_VMXON_ENABLED_OUTSIDE_SMX
+#endif
+
+static bool cells;
+module_param(cells, bool, 0444);
+MODULE_PARM_DESC(cells, "publish the values that VMREAD gave, as in 2012, instead of offsets");
+
+#define NOTE_NAME	"VMCSINFO"
+#define NO_VMCS		(~0ULL)		/* what VMPTRST gives where none is current */
+#define VMCS_HEADER	8		/* revision identifier, VMX-abort indicator */
+#define VMCS_SHADOW	BIT(31)		/* of the first word: a shadow VMCS */
+#define CPUID_VMX	BIT(5)		/* of CPUID.1:ECX */
+#define TRIES		10		/* to find VMX operation in order */
+#define READ_ONLY	13		/* VM-instruction error: VMWRITE to a read-only field */
+#define MARKER		0xf1e2d3c4b5a69788ULL
+#define MARKER_RIGHTS	0x0001f0ffULL	/* all bits that access rights have */
+#define MARKER_PACKED	0xf8ffULL	/* the same in 16 bits: bit 16 moves to 11 */
+
+struct field {
+	const char *name;
+	u16 encoding;
+};
+
+#define FIELD(encoding, name) { #name, encoding },
+static const struct field fields[] __initconst = {
+#include "fields.h"
+};
+
+#undef FIELD
+
+/* How access rights are stored. */
+enum rights { UNKNOWN, PLAIN, ROTATED, PACKED };
+
+static const char * const rights_names[] = { "unknown", "plain", "rotated", "packed" };
+
+/* What the experiments found of a field. */
+struct place {
+	u64 value;	/* what VMREAD gave of the cells */
+	int read;	/* the offset that follows from it, or an error */
+	int write;	/* where the marker was found, or an error */
+	enum rights rights;
+};
+
+static struct place places[ARRAY_SIZE(fields)] __initdata;
+
+static u8 *vmcs __initdata;		/* a page each, while probing */
+static u8 *before __initdata;
+static u8 *vmxon_region __initdata;
+static u32 revision __initdata;
+static unsigned int probed_cpu __initdata;	/* cores may be of two kinds */
+
+static char *note;	/* the buffer that is published */
+static size_t note_size;
+
+/* ------------------------------------------------------------------ VMX -- */
+
+/*
+ * An instruction that takes the physical address of a VMX page: 0, -EIO for
+ * VMfail, -EFAULT for a fault. On a kernel with preemption CR4.VMXE can be set a
+ * moment before KVM has executed VMXON.
+ */
+#define VMX_PAGE(insn, page)						\
+({									\
+	u64 _pa = (page);						\
+	int _err = -EFAULT;						\
+									\
+	asm volatile("1:	" insn " %[pa]\n"			\
+		     "	mov	$0, %[err]\n"				\
+		     "	ja	2f\n"					\
+		     "	mov	%[eio], %[err]\n"			\
+		     "2:\n"						\
+		     _ASM_EXTABLE(1b, 2b)				\
+		     : [err] "+r" (_err)				\
+		     : [pa] "m" (_pa), [eio] "i" (-EIO)			\
+		     : "cc", "memory");					\
+	_err;								\
+})
+
+static int __init vmx_on(u64 pa)
+{
+	return VMX_PAGE("vmxon", pa);
+}
+
+static int __init vmcs_clear(u64 pa)
+{
+	return VMX_PAGE("vmclear", pa);
+}
+
+static int __init vmcs_load(u64 pa)
+{
+	return VMX_PAGE("vmptrld", pa);
+}
+
+static int __init vmcs_store(u64 *pa)
+{
+	int err = -EFAULT;
+
+	asm volatile("1:	vmptrst	%[pa]\n"
+		     "	mov	$0, %[err]\n"
+		     "2:\n"
+		     _ASM_EXTABLE(1b, 2b)
+		     : [err] "+r" (err), [pa] "=m" (*pa) : : "cc", "memory");
+	return err;
+}
+
+static void __init vmx_off(void)
+{
+	asm volatile("1:	vmxoff\n"
+		     "2:\n"
+		     _ASM_EXTABLE(1b, 2b) : : : "cc", "memory");
+}
+
+static int __init vmcs_read(unsigned long encoding, u64 *value)
+{
+	int err = 0;
+	u64 v = 0;
+
+	asm volatile("	vmread	%[encoding], %[v]\n"
+		     "	ja	1f\n"
+		     "	mov	%[eio], %[err]\n"
+		     "1:\n"
+		     : [err] "+r" (err), [v] "+r" (v)
+		     : [encoding] "r" (encoding), [eio] "i" (-EIO)
+		     : "cc", "memory");
+	*value = v;
+	return err;
+}
+
+static int __init vmcs_write(unsigned long encoding, u64 value)
+{
+	int err = 0;
+
+	asm volatile("	vmwrite	%[value], %[encoding]\n"
+		     "	ja	1f\n"
+		     "	mov	%[eio], %[err]\n"
+		     "1:\n"
+		     : [err] "+r" (err)
+		     : [encoding] "r" (encoding), [value] "r" (value), [eio] "i" (-EIO)
+		     : "cc", "memory");
+	return err;
+}
+
+/*
+ * CR4.VMXE alone changes, and is back before interrupts are on again: nobody
+ * sees it, so the kernel's copy of CR4 need not know. (Its own function for
+ * this is for KVM alone since v6.18.)
+ */
+static void __init write_cr4(unsigned long cr4)
+{
+	asm volatile("mov %0, %%cr4" : : "r" (cr4) : "memory");
+}
+
+/* A turn in VMX operation, with interrupts off from begin to end. */
+struct turn {
+	unsigned long irqflags, cr4;
+	u64 current_vmcs;	/* KVM's, or none */
+	bool own;		/* VMX operation is ours */
+};
+
+/*
+ * Enters VMX operation, unless KVM did that on this processor. Where CR4.VMXE
+ * is clear nobody else can be in it, and until interrupts are on again nobody
+ * will: KVM enters by an interprocessor interrupt or from a task.
+ */
+static int __init begin(struct turn *t)
+{
+	int err;
+
+	local_irq_save(t->irqflags);
+	t->cr4 = __read_cr4();
+	t->own = !(t->cr4 & X86_CR4_VMXE);
+	if (t->own) {
+		memset(vmxon_region, 0, PAGE_SIZE);
+		*(u32 *)vmxon_region = revision;
+		write_cr4(t->cr4 | X86_CR4_VMXE);
+		err = vmx_on(__pa(vmxon_region));
+		if (err) {
+			write_cr4(t->cr4);
+			goto out;
+		}
+	}
+	err = vmcs_store(&t->current_vmcs);
+	if (!err)
+		return 0;
+	if (t->own) {
+		vmx_off();
+		write_cr4(t->cr4);
+	}
+out:
+	local_irq_restore(t->irqflags);
+	return err;
+}
+
+static void __init end(struct turn *t)
+{
+	vmcs_clear(__pa(vmcs));
+	if (t->own) {
+		vmx_off();
+		write_cr4(t->cr4);
+	} else if (t->current_vmcs != NO_VMCS) {
+		WARN_ON_ONCE(vmcs_load(t->current_vmcs));
+	}
+	local_irq_restore(t->irqflags);
+}
+
+/* ---------------------------------------------------------- experiments -- */
+
+/*
+ * The cell at an even offset, as in 2012: the offset's upper bits in an odd
+ * byte, its lower ones in an even byte, so that a value shifted by a byte shows.
+ */
+static u16 __init cell(unsigned int offset)
+{
+	return ((offset >> 7) << 1 | 1) << 8 | (offset & 0x7f) << 1;
+}
+
+/* The offset that a cell encodes, or -ENOENT if it is none. */
+static int __init uncell(u16 c)
+{
+	unsigned int offset = (c >> 9) << 7 | (c & 0xff) >> 1;
+
+	return offset < PAGE_SIZE && cell(offset) == c ? (int)offset : -ENOENT;
+}
+
+/* Bytes that VMREAD and VMWRITE access: bits 14:13 of the encoding. */
+static unsigned int __init width(const struct field *f)
+{
+	static const u8 widths[] = { 2, 8, 4, 8 };
+
+	return widths[f->encoding >> 13 & 3];
+}
+
+static bool __init is_rights(const struct field *f)
+{
+	return f->encoding >= GUEST_ES_AR_BYTES && f->encoding <= GUEST_TR_AR_BYTES;
+}
+
+/* Writes the page's header and makes it the current VMCS. */
+static int __init load(void)
+{
+	((u32 *)vmcs)[0] = revision;
+	((u32 *)vmcs)[1] = 0;
+	return vmcs_load(__pa(vmcs));
+}
+
+static int __init load_cells(void)
+{
+	unsigned int offset;
+	int err = vmcs_clear(__pa(vmcs));
+
+	for (offset = 0; offset < PAGE_SIZE; offset += 2)
+		*(u16 *)(vmcs + offset) = cell(offset);
+	return err ?: load();
+}
+
+/* The offset of a value that is made of width bytes of cells in a row. */
+static int __init decode(u64 value, unsigned int width)
+{
+	int offset = uncell(value);
+	unsigned int i;
+
+	for (i = 2; i < width && offset >= 0; i += 2)
+		if (uncell(value >> 8 * i) != offset + (int)i)
+			return -ENOENT;
+	return offset;
+}
+
+static int __init read_field(const struct field *f, struct place *p)
+{
+	int err = load_cells();
+
+	if (err)
+		return err;
+	p->read = vmcs_read(f->encoding, &p->value);
+	if (!p->read)
+		p->read = decode(p->value, width(f));
+	return 0;
+}
+
+/*
+ * Writes a marker to the field on a page filled with background, and finds
+ * where it went. Returns its offset and, of what lies there, as many bytes as
+ * the field has; -EROFS where the field cannot be written, -ENOENT where nothing
+ * changed or the bytes that did are not one piece.
+ */
+static int __init write_on(u8 background, const struct field *f, u64 marker,
+			   u64 *stored, unsigned int *len)
+{
+	unsigned int lo, hi;
+	u64 error = 0;
+	int err;
+
+	/* What VMPTRLD and VMCLEAR change by themselves must not count. */
+	err = vmcs_clear(__pa(vmcs));
+	memset(vmcs, background, PAGE_SIZE);
+	err = err ?: load() ?: vmcs_clear(__pa(vmcs));
+	memcpy(before, vmcs, PAGE_SIZE);
+	err = err ?: load();
+	if (err)
+		return err;
+	if (vmcs_write(f->encoding, marker)) {
+		vmcs_read(VM_INSTRUCTION_ERROR, &error);
+		return error == READ_ONLY ? -EROFS : -ENXIO;
+	}
+	err = vmcs_clear(__pa(vmcs));
+	if (err)
+		return err;
+	for (lo = VMCS_HEADER; lo < PAGE_SIZE && vmcs[lo] == before[lo]; lo++)
+		;
+	for (hi = PAGE_SIZE; hi > lo && vmcs[hi - 1] == before[hi - 1]; hi--)
+		;
+	*len = hi - lo;
+	if (!*len || *len > sizeof(*stored))
+		return -ENOENT;
+	*stored = 0;
+	memcpy(stored, vmcs + lo, *len);
+	return lo;
+}
+
+static int __init write_field(const struct field *f, struct place *p)
+{
+	unsigned int n = width(f), len;
+	u64 marker = n == 8 ? MARKER : MARKER & (BIT_ULL(8 * n) - 1), stored;
+	int first = write_on(0x00, f, marker, &stored, &len);
+	int second;
+
+	if (first == -EFAULT || first == -EIO)
+		return first;
+	p->write = first;
+	if (first < 0)
+		return 0;
+	second = write_on(0xff, f, marker, &stored, &len);
+	if (second != first || len != n || stored != marker)
+		p->write = -ENOENT;
+	return 0;
+}
+
+/*
+ * Places access rights. The marker has a zero byte wherever 32 bits store it,
+ * so a background of ones shows the place of that one, too.
+ */
+static int __init write_rights(const struct field *f, struct place *p)
+{
+	u64 zeros, ones;
+	unsigned int len, len1;
+	int first, second;
+
+	first = write_on(0x00, f, MARKER_RIGHTS, &zeros, &len);
+	if (first == -EFAULT || first == -EIO)
+		return first;
+	p->write = first;
+	if (first < 0)
+		return 0;
+	second = write_on(0xff, f, 0, &ones, &len1);
+	if (len == 3 && len1 == 4 && zeros == MARKER_RIGHTS && first == second)
+		p->rights = PLAIN;
+	else if (len == 3 && len1 == 4 && zeros == MARKER_RIGHTS && first == second + 1)
+		p->rights = ROTATED;
+	else if (len == 2 && zeros == MARKER_PACKED && first == second)
+		p->rights = PACKED;
+	p->write = p->rights == UNKNOWN ? -ENOENT : second;
+	return 0;
+}
+
+/* Whether this processor lets VMX be used: says why not, or returns 0. */
+static int __init enabled(void)
+{
+	u32 lo, hi;
+
+	if (rdmsr_safe(MSR_IA32_FEAT_CTL, &lo, &hi) ||
+	    rdmsr_safe(MSR_IA32_VMX_BASIC, &revision, &hi)) {
+		pr_err("the hypervisor keeps VMX to itself\n");
+		return -ENODEV;
+	}
+	revision &= ~VMCS_SHADOW;
+	if (!(lo & FEAT_CTL_LOCKED) ||
+	    !(lo & (FEAT_CTL_VMX_ENABLED_INSIDE_SMX | FEAT_CTL_VMX_ENABLED_OUTSIDE_SMX))) {
+		pr_err("VMX is %s by the firmware (IA32_FEATURE_CONTROL is %#x)\n",
+		       lo & FEAT_CTL_LOCKED ? "locked off" : "not enabled", lo);
+		return -ENODEV;
+	}
+	if (!boot_cpu_has(X86_FEATURE_VMX)) {
+		pr_err("VMX is switched off in this kernel\n");
+		return -ENODEV;
+	}
+	if (boot_cpu_has(X86_FEATURE_HYPERVISOR))
+		pr_notice("this is a virtual machine: the layout found is its hypervisor's, not the processor's\n");
+	return 0;
+}
+
+/* One turn: locates a field. */
+static int __init probe_field(const struct field *f, struct place *p)
+{
+	struct turn t;
+	int err = begin(&t);
+
+	if (err)
+		return t.own ? err : -EAGAIN;
+	err = read_field(f, p);
+	if (!err)
+		err = is_rights(f) ? write_rights(f, p) : write_field(f, p);
+	end(&t);
+	return err;
+}
+
+/*
+ * Locates all fields, a field a turn: a turn takes some ten microseconds.
+ * Between CR4.VMXE and VMXON, or VMXOFF and CR4.VMXE, KVM can be preempted in
+ * some kernels: it needs a moment more.
+ */
+static long __init probe(void *unused)
+{
+	unsigned int i = 0, tries = TRIES;
+	long err = enabled();
+
+	while (!err && i < ARRAY_SIZE(fields)) {
+		err = probe_field(&fields[i], &places[i]);
+		if (err == -EAGAIN && --tries) {
+			usleep_range(100, 1000);
+			err = 0;
+			continue;
+		}
+		if (err)
+			pr_err("%s: VMX does not work here (%ld): another hypervisor, or Intel PT, has the processor\n",
+			       fields[i].name, err);
+		i++;
+		cond_resched();
+	}
+	return err;
+}
+
+/* Where the field lies, or an error: see the top of this file. */
+static int __init located(const struct field *f, const struct place *p)
+{
+	if (is_rights(f) || p->write == p->read)
+		return p->write;
+	return p->write == -EROFS ? p->read : -ENOENT;
+}
+
+/* ----------------------------------------------------------------- note -- */
+
+/* How this processor stores access rights: the same for all segments. */
+static enum rights __init rights(void)
+{
+	enum rights r = UNKNOWN;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(fields); i++) {
+		if (!is_rights(&fields[i]) || !places[i].rights)
+			continue;
+		if (r && r != places[i].rights)
+			return UNKNOWN;
+		r = places[i].rights;
+	}
+	return r;
+}
+
+/* Writes the note's text to buf, and returns its length as snprintf() does. */
+static size_t __init write_text(char *buf, size_t size)
+{
+	const struct cpuinfo_x86 *c = &cpu_data(probed_cpu);
+	size_t len = 0;
+	unsigned int i;
+
+#define emit(...) (len += snprintf(buf ? buf + len : NULL, buf ? size - len : 0, __VA_ARGS__))
+	emit("REVISION_ID=%x\n", revision);
+	emit("FORM=%s\n", cells ? "cells" : "offsets");
+	if (rights() != UNKNOWN)
+		emit("ACCESS_RIGHTS=%s\n", rights_names[rights()]);
+	emit("CPU_FAMILY=%x\nCPU_MODEL=%x\nCPU_STEPPING=%x\nCPU_MICROCODE=%x\n",
+	     c->x86, c->x86_model, c->x86_stepping, c->microcode);
+	if (boot_cpu_has(X86_FEATURE_HYPERVISOR))
+		emit("HYPERVISOR=1\n");
+	for (i = 0; i < ARRAY_SIZE(fields); i++) {
+		int offset = located(&fields[i], &places[i]);
+
+		if (offset < 0)
+			continue;
+		if (cells)
+			emit("FIELD(%s)=%0*llx\n", fields[i].name,
+			     2 * width(&fields[i]), places[i].value);
+		else
+			emit("FIELD(%s)=%x\n", fields[i].name, offset);
+	}
+#undef emit
+	return len;
+}
+
+/*
+ * Makes the note, in whole pages of the kernel's own: makedumpfile keeps those
+ * at every dump level.
+ */
+static int __init make_note(void)
+{
+	size_t head = sizeof(struct elf64_note) + ALIGN(sizeof(NOTE_NAME), 4);
+	size_t len = write_text(NULL, 0);
+	struct elf64_note *n;
+
+	note_size = PAGE_SIZE << get_order(head + len + 1);
+	note = (char *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, get_order(note_size));
+	if (!note)
+		return -ENOMEM;
+	n = (struct elf64_note *)note;
+	n->n_namesz = sizeof(NOTE_NAME);
+	n->n_type = 0;
+	memcpy(n + 1, NOTE_NAME, sizeof(NOTE_NAME));
+	n->n_descsz = write_text(note + head, note_size - head);
+	return 0;
+}
+
+static void free_note(void)
+{
+	memzero_explicit(note, note_size);	/* nobody shall find it in a free page */
+	free_pages((unsigned long)note, get_order(note_size));
+}
+
+static ssize_t vmcsinfo_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sprintf(buf, "%llx %zx\n", (u64)__pa(note), note_size);
+}
+
+static struct kobj_attribute vmcsinfo_attr =
+	__ATTR(vmcsinfo, 0400, vmcsinfo_show, NULL);
+
+/* ---------------------------------------------------------------- module -- */
+
+/*
+ * Says why nothing shall be found out here, or returns 0. Where there is nothing
+ * to be found that is -ENODEV, which systemd-modules-load takes for no failure.
+ */
+static int __init refuse(void)
+{
+	struct kernfs_node *there = kernfs_find_and_get(kernel_kobj->sd, "vmcsinfo");
+
+	if (there) {
+		kernfs_put(there);
+		pr_err("/sys/kernel/vmcsinfo is there already\n");
+		return -EEXIST;
+	}
+	if (security_locked_down(LOCKDOWN_MSR)) {
+		pr_err("the kernel is locked down\n");
+		return -EPERM;
+	}
+	if (!(cpuid_ecx(1) & CPUID_VMX)) {
+		pr_err("the processor has no VMX\n");
+		return -ENODEV;
+	}
+	if (is_kdump_kernel()) {
+		pr_err("this kernel is here to save a dump\n");
+		return -ENODEV;
+	}
+	if (hypervisor_is_type(X86_HYPER_MS_HYPERV)) {
+		pr_err("a VMCS on Hyper-V is the enlightened one, which is documented\n");
+		return -ENODEV;
+	}
+	return 0;
+}
+
+/* Wiped, for nobody shall take it for a VMCS, and freed. */
+static void __init free_scratch(u8 *page)
+{
+	if (!page)
+		return;
+	memzero_explicit(page, PAGE_SIZE);
+	free_page((unsigned long)page);
+}
+
+/* Runs the experiments, on the processor that we are on. */
+static int __init find_out(void)
+{
+	int err = -ENOMEM;
+
+	vmcs = (u8 *)get_zeroed_page(GFP_KERNEL);
+	before = (u8 *)get_zeroed_page(GFP_KERNEL);
+	vmxon_region = (u8 *)get_zeroed_page(GFP_KERNEL);
+	if (vmcs && before && vmxon_region) {
+		cpus_read_lock();
+		probed_cpu = raw_smp_processor_id();
+		err = work_on_cpu(probed_cpu, probe, NULL);
+		cpus_read_unlock();
+	}
+	free_scratch(vmcs);
+	free_scratch(before);
+	free_scratch(vmxon_region);
+	return err;
+}
+
+static int __init vmcsinfo_init(void)
+{
+	unsigned int i, n = 0, both = 0;
+	int err = refuse() ?: find_out();
+
+	if (err)
+		return err;
+	for (i = 0; i < ARRAY_SIZE(fields); i++) {
+		n += located(&fields[i], &places[i]) >= 0;
+		both += places[i].read >= 0 && places[i].read == places[i].write;
+	}
+	if (!n) {
+		pr_err("no field could be located: this VMCS keeps them elsewhere\n");
+		return -ENXIO;
+	}
+	err = make_note();
+	if (err)
+		return err;
+	err = sysfs_create_file(kernel_kobj, &vmcsinfo_attr.attr);
+	if (err) {
+		free_note();
+		return err;
+	}
+	pr_info("%u fields located, %u of them by both experiments; access rights %s\n",
+		n, both, rights_names[rights()]);
+	return 0;
+}
+
+static void __exit vmcsinfo_exit(void)
+{
+	sysfs_remove_file(kernel_kobj, &vmcsinfo_attr.attr);
+	free_note();
+}
+
+module_init(vmcsinfo_init);
+module_exit(vmcsinfo_exit);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("Publishes the layout of the processor's VMCS for crash dumps");
