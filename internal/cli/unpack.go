@@ -2,9 +2,8 @@ package cli
 
 import (
 	"io"
-	"os"
+	"os/exec"
 	"strings"
-	"syscall"
 
 	"github.com/pkg/errors"
 )
@@ -12,8 +11,7 @@ import (
 // unpackers are shell commands that unpack their standard input: compressions,
 // by the names that initramfs.Unpack has for them, and images of file systems,
 // by those that dracut has, whose files go out as a cpio archive. Who made an
-// initramfs has these programs, and the libraries for it would be a tenth of
-// this one; so would package os/exec be a fiftieth.
+// initramfs has these programs; the libraries for it would be a tenth of this one.
 const unpackers = `
 gzip gzip -dc
 zstd zstd -dc
@@ -46,83 +44,54 @@ func unpack(format string, r io.Reader) (io.ReadCloser, error) {
 	if strings.Contains(command, "$t") {
 		command = strings.Replace(unpackFiles, "COMMAND", command, 1)
 	}
-	in, feed, err := os.Pipe()
+	c := exec.Command("/bin/sh", "-c", "command -v "+program+" >&2 || exit 127\n"+command)
+	c.Stdin = r
+	out, err := c.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	defer in.Close()
-	out, w, err := os.Pipe()
-	if err != nil {
-		feed.Close()
+	if err := c.Start(); err != nil {
 		return nil, err
 	}
-	defer w.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err == nil {
-		defer null.Close()
-		p := &unpacking{out: out, feed: feed, fed: make(chan struct{}), program: program}
-		p.pid, err = syscall.ForkExec("/bin/sh", []string{"sh", "-c", "command -v " + program + " >&2 || exit 127\n" + command},
-			&syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{in.Fd(), w.Fd(), null.Fd()}})
-		if err == nil {
-			go p.run(r)
-			return p, nil
-		}
-	}
-	feed.Close()
-	out.Close()
-	return nil, err
+	return &unpacking{out: out, command: c, program: program}, nil
 }
 
 // An unpacking is a command that runs: its output, to be read to the end or
-// closed.
+// closed. The command's input is the caller's again then.
 type unpacking struct {
-	out, feed *os.File
-	fed       chan struct{} // closed when it will take no more input
-	program   string
-	pid       int // 0 when it has ended
-}
-
-// run gives the command its input.
-func (p *unpacking) run(r io.Reader) {
-	io.Copy(p.feed, r) // what it does not take it does not need, or it fails
-	p.feed.Close()
-	close(p.fed)
+	out     io.ReadCloser
+	command *exec.Cmd
+	program string
+	ended   bool
 }
 
 // Read reads the output. At its end it fails if the command has failed.
 func (p *unpacking) Read(b []byte) (int, error) {
+	if p.ended {
+		return 0, io.EOF
+	}
 	n, err := p.out.Read(b)
 	if !errors.Is(err, io.EOF) {
 		return n, err
 	}
-	switch status := p.wait(); {
-	case status.Exited() && status.ExitStatus() == 127:
+	p.ended = true
+	failed := (*exec.ExitError)(nil)
+	switch err := p.command.Wait(); {
+	case errors.As(err, &failed) && failed.ExitCode() == 127:
 		return n, errNoProgram{p.program}
-	case status != 0:
-		return n, errors.Errorf("%s has failed, status %#x", p.program, int(status))
+	case err != nil:
+		return n, errors.Wrap(err, p.program+" has failed")
 	}
 	return n, io.EOF
 }
 
-// wait waits for the command's end, and for its input, which is the caller's
-// again then.
-func (p *unpacking) wait() (status syscall.WaitStatus) {
-	if p.pid == 0 {
-		return 0
-	}
-	<-p.fed
-	for {
-		if _, err := syscall.Wait4(p.pid, &status, 0, nil); !errors.Is(err, syscall.EINTR) {
-			break
-		}
-	}
-	p.pid = 0
-	return status
-}
-
 // Close ends the command: nobody reads its output.
 func (p *unpacking) Close() error {
+	if p.ended {
+		return nil
+	}
+	p.ended = true
 	err := p.out.Close()
-	p.wait()
+	p.command.Wait() // it fails, having nobody to write to
 	return err
 }
