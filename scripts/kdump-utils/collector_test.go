@@ -44,6 +44,7 @@ func TestCollector(t *testing.T) {
 				want := c.read("proc/vmcore")
 				if tt.note {
 					inject := exec.Command(c.path("bin/vmcsnote"), "inject", "--record", c.path("etc/vmcsnote/record"), "-o", "-", "-")
+					inject.Env = append(os.Environ(), fastExit)
 					inject.Stdin = bytes.NewReader(want)
 					b, err := inject.Output()
 					if err != nil || bytes.Equal(b, want) {

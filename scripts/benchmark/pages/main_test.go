@@ -56,7 +56,8 @@ func TestDump(t *testing.T) {
 }
 
 func TestRefuses(t *testing.T) {
-	empty := filepath.Join(t.TempDir(), "empty")
+	dir := t.TempDir()
+	empty, out := filepath.Join(dir, "empty"), filepath.Join(dir, "out")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -64,8 +65,8 @@ func TestRefuses(t *testing.T) {
 	for name, args := range map[string][]string{
 		"no command":     {},
 		"no dump":        {"inflate", empty},
-		"no header":      {"make", "zlib", "512", "64", empty, head, empty},
-		"no compression": {"make", "gzip", "512", "64", head, head, empty},
+		"no header":      {"make", "zlib", "512", "64", empty, head, out},
+		"no compression": {"make", "gzip", "512", "64", head, head, out},
 	} {
 		if err := run(args); err == nil {
 			t.Errorf("%s: no error", name)
