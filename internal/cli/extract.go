@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"os"
 	"slices"
 
 	"github.com/pkg/errors"
@@ -41,6 +42,9 @@ if FILE has the notes that vmcsnote inject --vmcs-from puts there.`,
 				if *out == "-" {
 					return usagef("-o -: a core has holes, and its header is written last: a file is needed")
 				}
+				if err := notOver(*out, append(args, *qemu)); err != nil {
+					return err
+				}
 				if len(args) == 0 && *qemu != "" {
 					return named(*qemu, f.fromNotes(ctx, e, *qemu, *out, *force))
 				}
@@ -52,6 +56,21 @@ if FILE has the notes that vmcsnote inject --vmcs-from puts there.`,
 			}
 		},
 	}
+}
+
+// notOver refuses to write a guest over what it is taken from, which --force
+// would let be lost.
+func notOver(out string, dumps []string) error {
+	info, err := os.Stat(out)
+	if err != nil {
+		return nil // it is not there, or says so itself
+	}
+	for _, d := range dumps {
+		if in, err := os.Stat(d); err == nil && os.SameFile(in, info) {
+			return withHint{errors.Errorf("-o %s: that is the dump itself", out), "give the guest's core a name of its own"}
+		}
+	}
+	return nil
 }
 
 // extract writes a guest of the host's dump at path.
