@@ -58,8 +58,8 @@ if FILE has the notes that vmcsnote inject --vmcs-from puts there.`,
 	}
 }
 
-// notOver refuses to write a guest over what it is taken from, which --force
-// would let be lost.
+// notOver refuses to write over the dumps that something is taken from, which
+// --force would let be lost.
 func notOver(out string, dumps []string) error {
 	info, err := os.Stat(out)
 	if err != nil {
@@ -67,7 +67,7 @@ func notOver(out string, dumps []string) error {
 	}
 	for _, d := range dumps {
 		if in, err := os.Stat(d); err == nil && os.SameFile(in, info) {
-			return withHint{errors.Errorf("-o %s: that is the dump itself", out), "give the guest's core a name of its own"}
+			return withHint{errors.Errorf("-o %s: that is the dump itself", out), "give what is written a name of its own"}
 		}
 	}
 	return nil

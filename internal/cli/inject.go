@@ -48,6 +48,9 @@ there. The very same note being in the core already is no error.`,
 					if src.given() {
 						return usagef("--vmcs-from is a source of its own")
 					}
+					if err := notOver(chg.output, []string{*vmcsFrom}); err != nil {
+						return err
+					}
 					return chg.change(ctx, e, args, func(ctx context.Context, e *env, c vmcore.Core, whole bool, r *changeReport) (decision, error) {
 						return decideVMCS(ctx, e, c, whole, *vmcsFrom, r)
 					})
