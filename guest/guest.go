@@ -64,6 +64,8 @@ var (
 	// leads to its physical memory; nor did [OpenShadow] find any that is
 	// proven to be the guest's.
 	ErrNoEPT = errors.New("guest without EPT: its guest-physical memory cannot be had")
+	// ErrNeverRan: KVM sets EPT_POINTER when a vCPU first runs, and none has.
+	ErrNeverRan = errors.New("none of the guest's vCPUs has run yet: no EPT leads to its memory")
 )
 
 // An EntryError is a paging-structure entry that cannot be followed.

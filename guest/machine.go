@@ -4,9 +4,12 @@ import "vmcsnote/vmcs"
 
 // A Machine is a virtual machine: the vCPUs that share their memory.
 type Machine struct {
-	// EPTP is EPT_POINTER, without EPT 0: the machine runs on shadow page
-	// tables then.
+	// EPTP is EPT_POINTER. It is 0 without EPT, and while none of the vCPUs has
+	// run.
 	EPTP uint64
+	// Shadow reports whether the machine runs on shadow page tables: EPT is not
+	// enabled.
+	Shadow bool
 	// Process is the physical address of the page tables of the process that
 	// runs the machine: HOST_CR3 without PCID.
 	Process uint64
@@ -29,7 +32,10 @@ const (
 // process. A vCPU that never ran has no EPT yet, though it is enabled: it goes to
 // the process's first machine.
 func Machines(found []*vmcs.Candidate) []*Machine {
-	type key struct{ eptp, process uint64 }
+	type key struct {
+		eptp, process uint64
+		shadow        bool
+	}
 	byKey := make(map[key]*Machine)
 	first := make(map[uint64]*Machine) // by process
 	var fresh []*vmcs.Candidate
@@ -38,7 +44,7 @@ func Machines(found []*vmcs.Candidate) []*Machine {
 		m := byKey[k]
 		if m == nil {
 			process := hostTable(c)
-			m = &Machine{EPTP: uint64(eptp), Process: process}
+			m = &Machine{EPTP: uint64(eptp), Shadow: k.shadow, Process: process}
 			byKey[k], ms = m, append(ms, m)
 			if first[process] == nil {
 				first[process] = m
@@ -49,7 +55,7 @@ func Machines(found []*vmcs.Candidate) []*Machine {
 	for _, c := range found {
 		switch eptp, ok := c.EPTPointer(); {
 		case !ok:
-			add(key{process: hostTable(c)}, c, 0)
+			add(key{process: hostTable(c), shadow: true}, c, 0)
 		case eptp.Root() == 0:
 			fresh = append(fresh, c)
 		default:
@@ -73,8 +79,12 @@ func hostTable(c *vmcs.Candidate) uint64 {
 	return cr3 & tableAddress
 }
 
-// Memory opens the machine's memory in the host's; see [OpenMemory].
+// Memory opens the machine's memory in the host's; see [OpenMemory]. It fails
+// with [ErrNeverRan] where none of the vCPUs has an EPT yet.
 func (m *Machine) Memory(host Reader) (*Memory, error) {
+	if m.EPTP == 0 && !m.Shadow {
+		return nil, ErrNeverRan
+	}
 	v := &m.CPUs[0].VMCS
 	c := Config{EPTP: m.EPTP, ModeBased: v.Secondary()&modeBasedExecute != 0}
 	c.HostCR3, _ = v.Field("HOST_CR3")

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/pkg/errors"
+
 	"vmcsnote/vmcs"
 )
 
@@ -14,12 +16,14 @@ func TestMachines(t *testing.T) {
 		name string
 		cpus []cpu
 		want []int // how many vCPUs each machine has
+		errs []error
 	}{
-		{"two vCPUs, other PCIDs", []cpu{{0x5e05e, a | 1, 2}, {0x5e05e, a | 2, 2}}, []int{2}},
-		{"two machines of one process", []cpu{{0x5e05e, a, 2}, {0x6e05e, a, 2}}, []int{1, 1}},
-		{"a vCPU that never ran", []cpu{{0, a, 2}, {0x6e05e, b, 2}, {0x5e05e, a, 2}}, []int{1, 2}},
-		{"no vCPU ever ran", []cpu{{0, a, 2}, {0, a, 2}, {0, b, 2}}, []int{2, 1}},
-		{"without EPT", []cpu{{0, a, 0}, {0x5e05e, a, 0}, {0, b, 0}}, []int{2, 1}},
+		{"two vCPUs, other PCIDs", []cpu{{0x5e05e, a | 1, 2}, {0x5e05e, a | 2, 2}}, []int{2}, []error{nil}},
+		{"two machines of one process", []cpu{{0x5e05e, a, 2}, {0x6e05e, a, 2}}, []int{1, 1}, []error{nil, nil}},
+		{"a vCPU that never ran", []cpu{{0, a, 2}, {0x6e05e, b, 2}, {0x5e05e, a, 2}}, []int{1, 2}, []error{nil, nil}},
+		{"no vCPU ever ran", []cpu{{0, a, 2}, {0, a, 2}, {0, b, 2}}, []int{2, 1}, []error{ErrNeverRan, ErrNeverRan}},
+		{"without EPT", []cpu{{0, a, 0}, {0x5e05e, a, 0}, {0, b, 0}}, []int{2, 1}, []error{ErrNoEPT, ErrNoEPT}},
+		{"without EPT, and with EPT but never run", []cpu{{0, a, 0}, {0, b, 2}}, []int{1, 1}, []error{ErrNoEPT, ErrNeverRan}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var found []*vmcs.Candidate
@@ -28,8 +32,11 @@ func TestMachines(t *testing.T) {
 				found = append(found, &vmcs.Candidate{VMCS: *v})
 			}
 			var got []int
-			for _, m := range Machines(found) {
+			for i, m := range Machines(found) {
 				got = append(got, len(m.CPUs))
+				if _, err := m.Memory(newRAM()); !errors.Is(err, tt.errs[i]) {
+					t.Errorf("memory of machine %d: %v, want %v", i, err, tt.errs[i])
+				}
 			}
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("%v, want %v", got, tt.want)

@@ -27,6 +27,7 @@ const (
 	encEntryControls    Encoding = 0x4012
 	encSecondary        Encoding = 0x401e
 	encExitReason       Encoding = 0x4402
+	encExitIntrInfo     Encoding = 0x4404
 	encGuestESLimit     Encoding = 0x4800
 	encGuestESRights    Encoding = 0x4814
 	encGuestCSRights    Encoding = 0x4816

@@ -92,6 +92,15 @@ func (v *VMCS) EPTPointer() (EPTP, bool) {
 	return EPTP(p), ok && EPTP(p).Valid()
 }
 
+// NeverExited reports whether no VM exit was ever recorded in the VMCS: its
+// virtual CPU has never run. Exit reason 0 is that of an exception or NMI, which
+// VM_EXIT_INTR_INFO then describes (bit 31); a fresh VMCS has zeros in both.
+func (v *VMCS) NeverExited() bool {
+	reason, ok := v.Read(encExitReason)
+	info, ok2 := v.Read(encExitIntrInfo)
+	return ok && ok2 && reason == 0 && info>>31 == 0
+}
+
 // VPID gives VIRTUAL_PROCESSOR_ID; false where VPIDs are not enabled.
 func (v *VMCS) VPID() (uint16, bool) {
 	id, ok := v.Read(encVPID)

@@ -108,7 +108,7 @@ func (f *guestsFlags) run(ctx context.Context, e *env, path string) error {
 	if err != nil {
 		return err
 	}
-	if f.verbose || f.asJSON || f.wantsRegisters() || f.read != "" && h.shadowed() {
+	if f.wantsRegisters(h) {
 		if err := h.findRegisters(ctx, e); err != nil {
 			return err
 		}

@@ -22,9 +22,13 @@ func registerNames() (names []string) {
 	return names
 }
 
-// wantsRegisters reports whether a field asked for is in no VMCS.
-func (f *guestsFlags) wantsRegisters() bool {
-	return slices.ContainsFunc(f.fields, func(n string) bool { return slices.Contains(registerNames(), n) })
+// wantsRegisters reports whether what is printed has registers that KVM may know
+// better than the VMCS. Finding them reads all memory once more.
+func (f *guestsFlags) wantsRegisters(h *host) bool {
+	if f.read != "" {
+		return h.shadowed()
+	}
+	return len(f.fields) == 0 || slices.ContainsFunc(f.fields, func(n string) bool { return slices.Contains(registerNames(), n) })
 }
 
 // printFields prints the fields asked for, a line for each vCPU, in the order of

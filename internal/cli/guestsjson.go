@@ -105,7 +105,7 @@ func reportVCPU(v *vcpu) vcpuReport {
 		r.Fields[e.Name] = hex(x)
 		if bits, ok := vmcs.FieldBits(e.Encoding, x); ok && e.Known {
 			r.Bits[e.Name] = bits
-		} else if text := fieldText(e, x); text != "" {
+		} else if text := v.fieldText(e, x); text != "" {
 			r.Texts[e.Name] = text
 		}
 	}

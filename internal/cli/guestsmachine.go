@@ -156,7 +156,7 @@ func (m *machine) open(h *host) (*guest.Memory, error) {
 // own have it all, where they can be had.
 func (m *machine) virtual(h *host, v *vcpu) (guest.Reader, error) {
 	mem, err := m.open(h)
-	if m.EPTP != 0 {
+	if !m.Shadow {
 		return guest.Virtual{Paging: guest.PagingOf(&v.VMCS), Mem: mem}, err
 	}
 	r, outerErr := m.outer(h)
@@ -185,9 +185,9 @@ func (t inTurn) ReadPhys(p []byte, addr uint64) (int, error) {
 	return n + k, err2
 }
 
-// shadowed reports whether a machine has no EPT.
+// shadowed reports whether a machine runs on shadow page tables.
 func (h *host) shadowed() bool {
-	return slices.ContainsFunc(h.machines, func(m *machine) bool { return m.EPTP == 0 })
+	return slices.ContainsFunc(h.machines, func(m *machine) bool { return m.Shadow })
 }
 
 // findRegisters completes the registers of all vCPUs, in one pass over the

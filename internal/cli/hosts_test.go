@@ -140,21 +140,8 @@ func nest(ts *testscript.TestScript, neg bool, args []string) {
 	put(v.Layout, outer, "CR4_READ_SHADOW", 0x2620)
 	root := make([]byte, 4096)
 	binary.LittleEndian.PutUint64(root, 0x52007)
-	f, err := elf.Open(path)
-	ts.Check(err)
-	defer f.Close()
-	out, err := os.OpenFile(path, os.O_WRONLY, 0)
-	ts.Check(err)
-	defer out.Close()
 	for addr, b := range map[uint64][]byte{at.Phys: page, ept.Phys: root, v.Addr: outer} {
-		i := slices.IndexFunc(f.Progs, func(p *elf.Prog) bool {
-			return p.Type == elf.PT_LOAD && p.Paddr <= addr && addr+4096 <= p.Paddr+p.Filesz
-		})
-		if i < 0 {
-			ts.Fatalf("%#x is not in the dump", addr)
-		}
-		_, err := out.WriteAt(b, int64(f.Progs[i].Off+addr-f.Progs[i].Paddr))
-		ts.Check(err)
+		patchMemory(ts, path, addr, b)
 	}
 }
 

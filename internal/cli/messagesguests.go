@@ -79,16 +79,19 @@ func (h *host) printTable(w io.Writer) {
 	fmt.Fprintln(t, "guest\tvcpu\tvmcs\teptp\tvpid\tmode\trip\trsp\tcr3\tlast exit")
 	h.each(func(m *machine) {
 		for _, v := range m.vcpus {
-			eptp, cr3 := hex(m.EPTP), v.text("GUEST_CR3")
-			if m.EPTP == 0 {
-				eptp, cr3 = "shadow", "?" // GUEST_CR3 is the hypervisor's
+			eptp := hex(m.EPTP)
+			switch {
+			case m.Shadow:
+				eptp = "shadow"
+			case m.EPTP == 0:
+				eptp = "-" // no vCPU has run yet
 			}
 			vpid := "-"
 			if id, ok := v.VPID(); ok {
 				vpid = fmt.Sprint(id)
 			}
 			fmt.Fprintf(t, "%s\t%d\t%#x\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.id(), v.number, v.Addr, eptp, vpid, v.mode(),
-				v.text("GUEST_RIP"), v.text("GUEST_RSP"), cr3, v.exit())
+				v.text("RIP"), v.text("RSP"), v.text("CR3"), v.exit())
 		}
 	})
 	t.Flush()
@@ -125,6 +128,9 @@ func (h *host) printRest(w io.Writer) {
 	}
 }
 
+// neverRan stands for the last exit of a vCPU that made none.
+const neverRan = "never ran"
+
 func (v *vcpu) mode() string {
 	if v.ModeEmulated() {
 		return v.Mode().String() + " (emulated)"
@@ -134,6 +140,9 @@ func (v *vcpu) mode() string {
 
 // exit is why the guest was last left.
 func (v *vcpu) exit() string {
+	if v.NeverExited() {
+		return neverRan
+	}
 	reason, ok := v.Field("VM_EXIT_REASON")
 	if !ok {
 		return "?"

@@ -12,9 +12,12 @@ import (
 
 // printAll prints all that is known of a machine.
 func (m *machine) printAll(w io.Writer, h *host) {
-	how := "shadow page tables"
-	if m.EPTP != 0 {
-		how = fmt.Sprintf("EPTP %#x", m.EPTP)
+	how := fmt.Sprintf("EPTP %#x", m.EPTP)
+	switch {
+	case m.Shadow:
+		how = "shadow page tables"
+	case m.EPTP == 0:
+		how = "no EPT yet"
 	}
 	fmt.Fprintf(w, "\nguest %s: %s, page tables of its process at %#x\n", m.id(), how, m.Process)
 	if mem, err := m.open(h); err != nil {
@@ -135,18 +138,20 @@ func (v *vcpu) printField(w io.Writer, e vmcs.Entry) {
 		return
 	}
 	fmt.Fprintf(w, "    %-32s %#x", name(e.Name), x)
-	if text := fieldText(e, x); text != "" {
+	if text := v.fieldText(e, x); text != "" {
 		fmt.Fprintf(w, "  %s", text)
 	}
 	fmt.Fprintln(w)
 }
 
 // fieldText puts what a field holds into words; "" where there are none.
-func fieldText(e vmcs.Entry, x uint64) string {
+func (v *vcpu) fieldText(e vmcs.Entry, x uint64) string {
 	if !e.Known {
 		return ""
 	}
 	switch {
+	case e.Name == "VM_EXIT_REASON" && v.NeverExited():
+		return neverRan
 	case e.Name == "VM_EXIT_REASON":
 		return vmcs.ExitReason(uint32(x))
 	case e.Name == "VM_EXIT_INTR_INFO", e.Name == "IDT_VECTORING_INFO_FIELD", e.Name == "VM_ENTRY_INTR_INFO_FIELD":

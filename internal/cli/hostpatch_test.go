@@ -1,0 +1,66 @@
+package cli_test
+
+import (
+	"debug/elf"
+	"encoding/binary"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"vmcsnote/vmcore"
+)
+
+// The commands of scripts that change a host's memory; see TestScripts.
+
+// patchMemory writes bytes at a physical address that the dump at path has.
+func patchMemory(ts *testscript.TestScript, path string, addr uint64, b []byte) {
+	f, err := elf.Open(path)
+	ts.Check(err)
+	defer f.Close()
+	i := slices.IndexFunc(f.Progs, func(p *elf.Prog) bool {
+		return p.Type == elf.PT_LOAD && p.Paddr <= addr && addr+uint64(len(b)) <= p.Paddr+p.Filesz
+	})
+	if i < 0 {
+		ts.Fatalf("%#x is not in the dump", addr)
+	}
+	out, err := os.OpenFile(path, os.O_WRONLY, 0)
+	ts.Check(err)
+	defer out.Close()
+	_, err = out.WriteAt(b, int64(f.Progs[i].Off+addr-f.Progs[i].Paddr))
+	ts.Check(err)
+}
+
+// setvmcs sets fields of the VMCS with a VPID.
+func setvmcs(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 3, 20)
+	path := ts.MkAbs(args[0])
+	c, err := vmcore.OpenFile(path)
+	ts.Check(err)
+	defer c.Close()
+	for _, m := range hostMachines(ts, c) {
+		for _, v := range m.CPUs {
+			if strconv.Itoa(vpid(v)) != args[1] {
+				continue
+			}
+			page := slices.Clone(v.Page)
+			for _, arg := range args[2:] {
+				name, text, _ := strings.Cut(arg, "=")
+				x, err := strconv.ParseUint(text, 0, 64)
+				ts.Check(err)
+				e, ok := v.Layout.Lookup(name)
+				if !ok {
+					ts.Fatalf("no field %s", name)
+				}
+				var b [8]byte
+				binary.LittleEndian.PutUint64(b[:], x)
+				copy(page[e.Offset:], b[:e.Width])
+			}
+			patchMemory(ts, path, v.Addr, page)
+			return
+		}
+	}
+	ts.Fatalf("no VMCS with VPID %s", args[1])
+}
