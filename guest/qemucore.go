@@ -54,9 +54,8 @@ func (m *ProcessMemory) ReadPhys(p []byte, gpa uint64) (n int, err error) {
 func (m *ProcessMemory) Ranges() iter.Seq2[uint64, uint64] {
 	return func(yield func(addr, size uint64) bool) {
 		var addr, end uint64 // not given yet
-		have := m.core.PhysRanges()
 		for _, s := range m.slots {
-			for _, r := range have {
+			for r := range m.core.PhysRuns() {
 				low, high := max(s.HVA, r.Addr), min(s.HVA+s.Size, r.Addr+r.Size)
 				if low >= high {
 					continue

@@ -217,7 +217,7 @@ func TestExtractProcess(t *testing.T) {
 		}
 		pages := 0
 		var x, y [pageSize]byte
-		for _, r := range b.PhysRanges() {
+		for r := range b.PhysRuns() {
 			for at := r.Addr; at < r.Addr+r.Size; at += pageSize {
 				pages++
 				if _, err := a.ReadPhys(x[:], at); err != nil {

@@ -120,7 +120,7 @@ func noteLayout(t testing.TB, dir string) *vmcs.Layout {
 // rangesOf gives the memory there is, as Find wants it.
 func rangesOf(m vmcore.Memory) vmcs.Ranges {
 	return func(yield func(addr, size uint64) bool) {
-		for _, r := range m.PhysRanges() {
+		for r := range m.PhysRuns() {
 			if !yield(r.Addr, r.Size) {
 				return
 			}

@@ -28,6 +28,7 @@ package vmcore
 import (
 	"context"
 	"io"
+	"iter"
 
 	"vmcsnote/elfnote"
 )
@@ -64,9 +65,10 @@ type Memory interface {
 	// memory out, [ErrTruncated] where the file ends before it, [ErrNoMemory]
 	// where the dump does not know it. It never makes up zeros.
 	ReadPhys(p []byte, addr uint64) (n int, err error)
-	// PhysRanges lists the memory that the dump holds, sorted by address,
-	// neither overlapping nor touching.
-	PhysRanges() []Range
+	// PhysRuns yields the ranges of memory that the dump holds, sorted by
+	// address, neither overlapping nor touching. There may be millions: a
+	// caller that keeps them all must bound what it keeps.
+	PhysRuns() iter.Seq[Range]
 }
 
 // A Range is a range of physical memory.

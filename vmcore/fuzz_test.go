@@ -31,7 +31,8 @@ func FuzzOpen(f *testing.F) {
 		c, err := OpenELF(bytes.NewReader(b), int64(len(b)))
 		if err == nil {
 			c.Verify()
-			c.PhysRanges()
+			for range c.PhysRuns() {
+			}
 			p := make([]byte, 4096)
 			for _, prog := range c.Progs[:min(len(c.Progs), 10)] {
 				if n, err := c.ReadPhys(p, prog.Paddr); n < len(p) && err == nil {

@@ -2,6 +2,7 @@ package vmcore
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"math"
 	"strings"
@@ -84,8 +85,8 @@ func checkMade(t *testing.T, c *KDump, s kdumpSpec) {
 	}
 	var got []uint64
 	last := Range{}
-	for i, r := range c.PhysRanges() {
-		if i > 0 && r.Addr <= last.Addr+last.Size {
+	for r := range c.PhysRuns() {
+		if last.Size > 0 && r.Addr <= last.Addr+last.Size {
 			t.Errorf("range %+v touches %+v", r, last)
 		}
 		for a := r.Addr; a < r.Addr+r.Size; a += size {
@@ -138,7 +139,7 @@ func TestKDumpMemory(t *testing.T) {
 				}
 			}
 			all := 0
-			for _, r := range e.PhysRanges() {
+			for r := range e.PhysRuns() {
 				all += int(r.Size / 4096)
 			}
 			if both < 1000 || both < all*9/10 {
@@ -267,7 +268,27 @@ func TestKDumpAlternating(t *testing.T) {
 	if got := allocated() - before; got > 1<<20 {
 		t.Errorf("%d bytes allocated", got)
 	}
-	if rs := c.PhysRanges(); len(rs) != maxRanges || rs[maxRanges-1].Addr+rs[maxRanges-1].Size != (pages-1)*4096 {
-		t.Errorf("%d ranges, the last %+v", len(rs), rs[len(rs)-1])
+}
+
+// TestKDumpManyRuns searches a dump with more runs of pages than the 2^20 that
+// were once the most: none of the holes between them counts as memory.
+func TestKDumpManyRuns(t *testing.T) {
+	const runs = 1<<20 + 1
+	s := kdumpSpec{maxMapnr: 2 * runs, pages: []uint64{}, edit: func(b []byte, h *KDumpHeader) {
+		for i := h.bitmapOff(); i < h.descOff(); i++ {
+			b[i] = 0x55
+		}
+	}}
+	b := append(s.build(), make([]byte, runs*descSize)...)
+	for name, c := range map[string]Core{
+		"kdump":     openKDump(t, b),
+		"flattened": openFlat(t, flatOf(record{0, b})),
+	} {
+		t.Run(name, func(t *testing.T) {
+			hits, err := SearchNote(t.Context(), c, elfnote.VMCSInfo, 0, binary.LittleEndian, func(elfnote.Note) bool { return true })
+			if len(hits) > 0 || err != nil {
+				t.Errorf("found %v, %v", hits, err)
+			}
+		})
 	}
 }

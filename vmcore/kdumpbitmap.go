@@ -90,9 +90,8 @@ func countBits(b []byte, i, end uint64) (n uint64) {
 	return n
 }
 
-// PhysRuns lists the memory that the dump holds, as [Memory.PhysRanges] does,
-// without keeping the list: a bitmap in which every second bit is set has 64
-// times its size in ranges. It ends where the file does.
+// PhysRuns implements [Memory]. It keeps no list: a bitmap in which every second
+// bit is set has 64 times its size in ranges. It ends where the file does.
 func (c *KDump) PhysRuns() iter.Seq[Range] {
 	return func(yield func(Range) bool) {
 		var run Range
@@ -138,22 +137,4 @@ func (c *KDump) PhysRuns() iter.Seq[Range] {
 func (c *KDump) held(x *bitmapIndex) uint64 {
 	table := extent{uint64(c.descOff()), x.pages() * descSize}
 	return table.clip(c.Size) / descSize
-}
-
-// maxRanges bounds what PhysRanges returns: 16 MiB of them.
-const maxRanges = 1 << 20
-
-// PhysRanges implements [Memory]. Where there are more than a million ranges,
-// the last goes on over what is left out in between, and reading that gives
-// [ErrExcluded]: use PhysRuns.
-func (c *KDump) PhysRanges() []Range {
-	var rs []Range
-	for r := range c.PhysRuns() {
-		if n := len(rs); n == maxRanges {
-			rs[n-1].Size = r.Addr + r.Size - rs[n-1].Addr
-			continue
-		}
-		rs = append(rs, r)
-	}
-	return rs
 }

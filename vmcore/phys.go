@@ -2,6 +2,7 @@ package vmcore
 
 import (
 	"debug/elf"
+	"iter"
 	"slices"
 
 	"github.com/pkg/errors"
@@ -97,17 +98,24 @@ func (c *ELF) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	return n, nil
 }
 
-// PhysRanges implements [Memory].
-func (c *ELF) PhysRanges() []Range {
-	var rs []Range
-	for _, r := range c.phys().runs {
-		if n := len(rs); n > 0 && rs[n-1].Addr+rs[n-1].Size == r.addr {
-			rs[n-1].Size += r.size
-			continue
+// PhysRuns implements [Memory].
+func (c *ELF) PhysRuns() iter.Seq[Range] {
+	return func(yield func(Range) bool) {
+		var run Range
+		for _, r := range c.phys().runs {
+			if run.Size > 0 && run.Addr+run.Size == r.addr {
+				run.Size += r.size
+				continue
+			}
+			if run.Size > 0 && !yield(run) {
+				return
+			}
+			run = Range{r.addr, r.size}
 		}
-		rs = append(rs, Range{r.addr, r.size})
+		if run.Size > 0 {
+			yield(run)
+		}
 	}
-	return rs
 }
 
 // whyNot says why the dump has no byte for a physical address.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"iter"
 	"slices"
 	"testing"
 
@@ -114,8 +115,8 @@ func TestReadPhysEverywhere(t *testing.T) {
 	}
 }
 
-func TestPhysRanges(t *testing.T) {
-	rs := openImage(t, "deb-d1.qemu-elf-p.thin").PhysRanges()
+func TestPhysRuns(t *testing.T) {
+	rs := slices.Collect(openImage(t, "deb-d1.qemu-elf-p.thin").PhysRuns())
 	last := uint64(0)
 	for _, r := range rs {
 		if r.Addr < last || r.Size == 0 {
@@ -155,12 +156,13 @@ func TestSearchNote(t *testing.T) {
 // mem is memory for the search: pages by address.
 type mem map[uint64][]byte
 
-func (m mem) PhysRanges() (rs []Range) {
+func (m mem) PhysRuns() iter.Seq[Range] {
+	var rs []Range
 	for a, b := range m {
 		rs = append(rs, Range{a, uint64(len(b))})
 	}
 	slices.SortFunc(rs, func(a, b Range) int { return int(int64(a.Addr) - int64(b.Addr)) })
-	return rs
+	return slices.Values(rs)
 }
 
 func (m mem) ReadPhys(p []byte, addr uint64) (int, error) {

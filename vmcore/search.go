@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"iter"
 	"runtime"
 	"slices"
 	"sync"
@@ -55,7 +56,7 @@ func SearchNote(ctx context.Context, m Memory, name string, typ uint32, order bi
 			}
 		})
 	}
-	err := eachChunk(ctx, m.PhysRanges(), chunks)
+	err := eachChunk(ctx, m.PhysRuns(), chunks)
 	close(chunks)
 	wg.Wait()
 	if err == nil {
@@ -69,8 +70,8 @@ func SearchNote(ctx context.Context, m Memory, name string, typ uint32, order bi
 }
 
 // eachChunk hands out the ranges in chunks that end at multiples of their size.
-func eachChunk(ctx context.Context, ranges []Range, chunks chan<- Range) error {
-	for _, r := range ranges {
+func eachChunk(ctx context.Context, ranges iter.Seq[Range], chunks chan<- Range) error {
+	for r := range ranges {
 		for addr, left := r.Addr, r.Size; left > 0; {
 			n := min(left, searchChunk-addr%searchChunk)
 			select {

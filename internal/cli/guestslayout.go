@@ -93,15 +93,7 @@ func loadLayout(what string) (l *vmcs.Layout, raw []byte, err error) {
 // physRanges lists a core's memory.
 func physRanges(c vmcore.Core) iter.Seq2[uint64, uint64] {
 	return func(yield func(addr, size uint64) bool) {
-		if k, ok := c.(*vmcore.KDump); ok {
-			for r := range k.PhysRuns() {
-				if !yield(r.Addr, r.Size) {
-					return
-				}
-			}
-			return
-		}
-		for _, r := range c.PhysRanges() {
+		for r := range c.PhysRuns() {
 			if !yield(r.Addr, r.Size) {
 				return
 			}

@@ -76,7 +76,7 @@ func nonote(ts *testscript.TestScript, neg bool, args []string) {
 // hostMachines finds the machines in a host's dump, those of the lowest VPID first.
 func hostMachines(ts *testscript.TestScript, c vmcore.Core) []*guest.Machine {
 	ranges := func(yield func(addr, size uint64) bool) {
-		for _, r := range c.PhysRanges() {
+		for r := range c.PhysRuns() {
 			if !yield(r.Addr, r.Size) {
 				return
 			}

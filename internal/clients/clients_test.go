@@ -136,7 +136,7 @@ for addr in sys.argv[2:]:
 		return "", false, err
 	}
 	args := []string{script, core}
-	for _, r := range c.PhysRanges() {
+	for r := range c.PhysRuns() {
 		args = append(args, "0x"+hex(r.Addr), "0x"+hex(r.Addr+r.Size-64))
 	}
 	c.Close()

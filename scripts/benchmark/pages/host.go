@@ -72,7 +72,7 @@ func openPacked(path string) (*vmcore.ELF, []byte, error) {
 
 func rangesOf(c vmcore.Core) vmcs.Ranges {
 	return func(yield func(addr, size uint64) bool) {
-		for _, r := range c.PhysRanges() {
+		for r := range c.PhysRuns() {
 			if !yield(r.Addr, r.Size) {
 				return
 			}
