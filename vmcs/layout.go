@@ -23,7 +23,7 @@ const (
 	FormBuiltin
 )
 
-var formNames = [...]string{"", "cells", "offsets", "records", "directory", "built-in"}
+var formNames = [...]string{"", "cells", "offsets", "records", "directory", "builtin"}
 
 // String names the form.
 func (f Form) String() string { return formNames[f] }

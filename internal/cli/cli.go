@@ -55,6 +55,7 @@ type env struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
+	cmd   command      // what was asked for
 	held  *atomic.Bool // a file is being changed: a signal must wait
 	doing string       // whose progress stands in the last line said
 }
@@ -82,9 +83,12 @@ func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, held: new(atomic.Bool)}
-	done := make(chan error, 1)
-	go func() { done <- run(ctx, e, args) }()
-	err := wait(ctx, e, done)
+	run, args, err := e.parse(args)
+	if err == nil {
+		done := make(chan error, 1)
+		go func() { done <- run(ctx, e, args) }()
+		err = wait(ctx, e, done)
+	}
 	if err != nil {
 		e.fail(err)
 	}
@@ -112,38 +116,58 @@ func wait(ctx context.Context, e *env, done chan error) error {
 	}
 }
 
-func run(ctx context.Context, e *env, args []string) error {
+// errNoCommand: vmcsnote stands alone.
+var errNoCommand = usagef("no command given")
+
+// parse finds the command, parses its flags, and returns what to run with which
+// arguments.
+func (e *env) parse(args []string) (runner, []string, error) {
 	if len(args) == 0 {
-		return usagef("no command given")
+		return nil, nil, errNoCommand
 	}
-	switch args[0] {
+	word := args[0]
+	switch word {
 	case "-h", "--help":
-		args[0] = "help"
-	case "--version":
-		args[0] = "version"
+		word = "help"
+	case "-V", "--version":
+		word = "version"
 	}
-	c, ok := find(args[0])
-	if !ok {
-		return usagef("no command %q", args[0])
+	var err error
+	if e.cmd, err = commandNamed(word); err != nil {
+		return nil, nil, err
 	}
-	fs, run := c.flags()
+	fs, run := e.cmd.flags()
 	switch err := fs.Parse(args[1:]); {
 	case errors.Is(err, pflag.ErrHelp):
-		return e.help(c)
+		return showHelp, []string{word}, nil
 	case err != nil:
-		return errUsage{errors.Wrap(err, c.name)}
+		return nil, nil, flagError(fs, err)
 	}
 	// -o "$UNSET" must not mean to change the core in place.
-	var empty error
 	fs.Visit(func(f *pflag.Flag) {
 		if f.Value.String() == "" {
-			empty = usagef("--%s: empty", f.Name)
+			err = usagef("--%s: empty", f.Name)
 		}
 	})
-	if empty != nil {
-		return empty
+	return run, fs.Args(), err
+}
+
+// commandNamed returns the command that word names.
+func commandNamed(word string) (command, error) {
+	c, ok := find(word)
+	if !ok {
+		return c, withHint{usagef("no command %q", word), didYouMean(word, names())}
 	}
-	return run(ctx, e, fs.Args())
+	return c, nil
+}
+
+// flagError is the error for flags that do not parse.
+func flagError(fs *pflag.FlagSet, err error) error {
+	cure := ""
+	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) {
+		cure = didYouMean("--"+unknown.GetSpecifiedName(), flagNames(fs))
+	}
+	return withHint{errUsage{errors.Wrap(err, fs.Name())}, cure}
 }
 
 // flags returns the command's flags, and what to run when they are parsed.

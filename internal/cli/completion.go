@@ -46,12 +46,11 @@ func flagsOf(c command, each func(*pflag.Flag)) {
 	fs.VisitAll(each)
 }
 
-func names() string {
-	var s []string
+func names() (all []string) {
 	for _, c := range commands() {
-		s = append(s, c.name)
+		all = append(all, c.name)
 	}
-	return strings.Join(s, " ")
+	return all
 }
 
 func bash() string {
@@ -63,7 +62,7 @@ func bash() string {
 		fmt.Fprintf(&b, "\t--%s) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", f, values[f])
 	}
 	b.WriteString("\tesac\n\tif ((COMP_CWORD == 1)); then\n" +
-		"\t\tCOMPREPLY=($(compgen -W '" + names() + "' -- \"$cur\"))\n\t\treturn\n\tfi\n" +
+		"\t\tCOMPREPLY=($(compgen -W '" + strings.Join(names(), " ") + "' -- \"$cur\"))\n\t\treturn\n\tfi\n" +
 		"\tcase ${COMP_WORDS[1]} in\n")
 	for _, c := range commands() {
 		var flags []string
@@ -75,7 +74,7 @@ func bash() string {
 		})
 		words := strings.Join(flags, " ")
 		if c.name == "help" {
-			words = names()
+			words = strings.Join(names(), " ")
 		} else if v := values[c.name]; v != "" {
 			words = v
 		}
@@ -109,7 +108,7 @@ func zsh() string {
 		})
 		switch {
 		case c.name == "help":
-			fmt.Fprintf(&b, " %s", quote("1:command:("+names()+")"))
+			fmt.Fprintf(&b, " %s", quote("1:command:("+strings.Join(names(), " ")+")"))
 		case values[c.name] != "":
 			fmt.Fprintf(&b, " %s", quote("1:shell:("+values[c.name]+")"))
 		case c.args != "":
@@ -142,7 +141,7 @@ func fish() string {
 		})
 		switch {
 		case c.name == "help":
-			fmt.Fprintf(&b, "complete -c vmcsnote -n %s -a %s\n", when, quote(names()))
+			fmt.Fprintf(&b, "complete -c vmcsnote -n %s -a %s\n", when, quote(strings.Join(names(), " ")))
 		case values[c.name] != "":
 			fmt.Fprintf(&b, "complete -c vmcsnote -n %s -a %s\n", when, quote(values[c.name]))
 		case c.args != "":

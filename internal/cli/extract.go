@@ -102,7 +102,7 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, path, qemu, out strin
 	e.guestOf(h, m)
 	mem, err := m.open(h)
 	if errors.Is(err, guest.ErrNoEPT) {
-		return withHint{err, "vmcsnote guests -v prints its registers, --read gva:0xADDR:LENGTH memory by virtual address"}
+		return withHint{err, "vmcsnote guests -v prints its registers, vmcsnote guests --read gva:0xADDR:LENGTH memory by virtual address"}
 	}
 	if err != nil {
 		return err

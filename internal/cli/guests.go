@@ -200,12 +200,13 @@ func (n noVMCS) Error() string { return noVMCSText(n.found) }
 
 func (n noVMCS) Unwrap() error { return errNoNote }
 
-// Hint tells what a note would have changed.
+// Hint says where the layout could come from.
 func (n noVMCS) Hint() string {
-	if len(n.found.Strangers) > 0 {
-		return "VMCSINFO in the dump would have told their layout: --layout takes it from any file of a host with the same processor and microcode"
+	where := "take it with --layout from any file of a host with the same processor and microcode\n"
+	if len(n.found.Strangers) == 0 {
+		where = "if guests ran on this host, " + where
 	}
-	return "if guests ran on this host, VMCSINFO in the dump would have told the layout of their VMCSs: --layout takes it from any file of a host with the same processor and microcode"
+	return "no VMCSINFO tells the layout of VMCSs: " + where + addHost
 }
 
 // errNone says that there is no machine to read, and how hard that was looked for.

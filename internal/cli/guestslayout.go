@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"os"
+	"strings"
 
 	"github.com/pkg/errors"
 
@@ -37,7 +38,7 @@ func (f *guestsFlags) findLayout(ctx context.Context, e *env, h *host) error {
 		case errors.Is(err, errNoNote):
 			return nil
 		case err != nil:
-			return withHint{err, "vmcsnote inject --pair adds the right one, --layout takes one from a file"}
+			return withHint{err, "add the right one with vmcsnote inject --pair, or give --layout\nadd the right one to the host's dump with vmcsnote inject --pair"}
 		}
 		n, from = s.note, "a VMCSINFO note in "+s.where
 	}
@@ -50,13 +51,16 @@ func (f *guestsFlags) findLayout(ctx context.Context, e *env, h *host) error {
 	return nil
 }
 
+// addHost is the cure for a host's dump without VMCSINFO.
+const addHost = "add VMCSINFO to the host's dump with vmcsnote inject --blob, out of any file of a host with the same processor and microcode"
+
 // vmcsInfo is a VMCSINFO note that says what the layout taken says: the one that
 // it is from, where it is from one.
 func (h *host) vmcsInfo() (elfnote.Note, error) {
 	l := h.found.Layout
 	switch {
 	case l == nil:
-		return elfnote.Note{}, errors.Wrap(errNoNote, "the vCPUs' pages are of use only with it")
+		return elfnote.Note{}, withHint{errors.Wrap(errNoNote, "the vCPUs' pages are of use only with it"), addHost}
 	case l.Form == vmcs.FormBuiltin || h.note.Desc == nil:
 		return guest.LayoutNote(l), nil
 	}
@@ -73,7 +77,7 @@ func loadLayout(what string) (l *vmcs.Layout, raw []byte, err error) {
 				return l, nil, nil
 			}
 		}
-		return nil, nil, withHint{errors.Wrap(err, "neither a layout built in nor a file"), "vmcsnote layouts lists those built in"}
+		return nil, nil, withHint{errors.Wrap(err, "neither a layout built in nor a file"), strings.TrimSpace(didYouMean(what, layoutNames()) + " vmcsnote layouts lists those built in")}
 	}
 	if info.IsDir() {
 		l, err := vmcs.ParseDir(os.DirFS(what))

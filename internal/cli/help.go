@@ -3,7 +3,9 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/pflag"
 )
@@ -13,37 +15,41 @@ func helpCommand() command {
 		name:  "help",
 		args:  "[COMMAND]",
 		short: "print what a command does and its flags",
-		setup: func(*pflag.FlagSet) runner {
-			return func(_ context.Context, e *env, args []string) error {
-				if len(args) == 0 {
-					return e.overview()
-				}
-				word, err := oneArg(args, "COMMAND")
-				if err != nil {
-					return err
-				}
-				c, ok := find(word)
-				if !ok {
-					return usagef("no command %q", word)
-				}
-				return e.help(c)
-			}
-		},
+		setup: func(*pflag.FlagSet) runner { return showHelp },
 	}
 }
 
-func (e *env) overview() error {
+// showHelp prints the help of one command, or the list of all.
+func showHelp(_ context.Context, e *env, args []string) error {
+	if len(args) == 0 {
+		_, err := io.WriteString(e.stdout, overview())
+		return err
+	}
+	word, err := oneArg(args, "COMMAND")
+	if err != nil {
+		return err
+	}
+	c, err := commandNamed(word)
+	if err != nil {
+		return err
+	}
+	return e.help(c)
+}
+
+// overview lists the commands.
+func overview() string {
 	var b strings.Builder
 	b.WriteString("vmcsnote puts the VMCSINFO note into Linux crash dumps.\n\n")
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, c := range commands() {
-		fmt.Fprintf(&b, "  vmcsnote %-21s %s\n", strings.TrimSpace(c.name+" "+c.args), c.short)
+		fmt.Fprintf(w, "  vmcsnote %s\t%s\n", strings.TrimSpace(c.name+" "+c.args), c.short)
 	}
+	w.Flush()
 	b.WriteString(`
 Exit status: 0 done, or nothing to do; 1 failed, nothing changed; 2 wrong usage;
 3 there is no VMCSINFO to be had.
 `)
-	_, err := fmt.Fprint(e.stdout, b.String())
-	return err
+	return b.String()
 }
 
 func (e *env) help(c command) error {

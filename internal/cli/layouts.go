@@ -93,9 +93,17 @@ func chosen(args []string) ([]*vmcs.Layout, error) {
 		layouts = slices.DeleteFunc(layouts, func(l *vmcs.Layout) bool { return l.Name != args[0] })
 	}
 	if len(layouts) == 0 {
-		return nil, withHint{fmt.Errorf("no layout %q is built in", args[0]), "vmcsnote layouts lists them; a revision id has 0x before it"}
+		return nil, withHint{fmt.Errorf("no layout %q is built in", args[0]), strings.TrimSpace(didYouMean(args[0], layoutNames()) + " vmcsnote layouts lists them; a revision id has 0x before it")}
 	}
 	return layouts, nil
+}
+
+// layoutNames lists the names of the built-in layouts.
+func layoutNames() (names []string) {
+	for _, l := range vmcs.Builtin() {
+		names = append(names, l.Name)
+	}
+	return names
 }
 
 func reportBuiltin(layouts []*vmcs.Layout, fields bool) []builtinReport {

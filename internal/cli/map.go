@@ -49,7 +49,7 @@ func layoutOf(path string) (*vmcs.Layout, error) {
 	case r.VMCSInfo != nil:
 		return nil, errors.Errorf("no VMCS layout can be read out of the VMCSINFO note: %s", r.VMCSInfo.Warnings[0])
 	}
-	return nil, errors.Wrap(errNoNote, "no VMCSINFO note is in it")
+	return nil, withHint{errors.Wrap(errNoNote, "no VMCSINFO note is in it"), "vmcsnote inject adds one; vmcsnote layouts NAME --map draws a layout that is built in"}
 }
 
 // fieldTable lists the layout's fields as they lie in the page.

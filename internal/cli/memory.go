@@ -32,7 +32,7 @@ func (f *finder) fromPair(p sysfs.Pair, s source) (source, error) {
 		}
 		failed = append(failed, err)
 	}
-	return source{}, noMemory{p, failed}
+	return source{}, noMemory{p, failed, f.whole}
 }
 
 // note takes the note out of a kernel's buffer, of which only the beginning may
@@ -112,6 +112,7 @@ func device(name string, open func() (physmem.Reader, error)) memory {
 type noMemory struct {
 	pair   sysfs.Pair
 	failed []error
+	search bool // the core's memory can be searched
 }
 
 func (e noMemory) Error() string {
@@ -130,5 +131,8 @@ func (e noMemory) Hint() string {
 	if len(e.failed) == 1 && errors.As(e.failed[0], &one) {
 		return one.Hint()
 	}
-	return "--search looks for the note in all of the core's memory; --record and --blob need none"
+	if e.search {
+		return "--search looks for the note in all of the core's memory, --blob takes it from a file"
+	}
+	return "--blob takes the note from a file\n"
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -37,10 +38,23 @@ func (e *env) fail(err error) {
 	if errors.Is(err, errFindings) || errors.As(err, new(errSome)) {
 		return // they have been printed
 	}
-	e.say("error: %v", err)
-	if h := hint(err); h != "" {
-		e.say("hint: %s", h)
+	if errors.Is(err, errNoCommand) {
+		io.WriteString(e.stderr, overview())
+		return
 	}
+	e.say("error: %v", err)
+	e.hint(hint(err))
+	if errors.As(err, new(errUsage)) {
+		e.hint(e.helpHint())
+	}
+}
+
+// helpHint is where to read on after wrong usage.
+func (e *env) helpHint() string {
+	if e.cmd.name == "" {
+		return "vmcsnote help lists the commands, vmcsnote help COMMAND its flags"
+	}
+	return "vmcsnote help " + e.cmd.name + " tells how to use it"
 }
 
 // A hinted error knows its cure.
@@ -55,25 +69,26 @@ type withHint struct {
 func (e withHint) Hint() string  { return e.cure }
 func (e withHint) Unwrap() error { return e.error }
 
-// hint returns the cure for an error, or "".
+// publishIt is the cure for a running kernel that publishes nothing.
+const publishIt = "no released kernel publishes VMCSINFO by itself: modprobe vmcsinfo, of the package vmcsinfo-dkms"
+
+// hint returns the cure for an error, or "": see hints.go.
 func hint(err error) string {
-	var usage errUsage
 	var own hinted
 	switch {
-	case errors.As(err, &usage):
-		return "vmcsnote help lists the commands, vmcsnote help COMMAND its flags"
 	case errors.As(err, &own) && own.Hint() != "":
 		return own.Hint()
 	case errors.Is(err, errNoNote):
-		return "no kernel publishes it by itself: --blob, --pair or --record say where to take it from"
+		return "no released kernel publishes VMCSINFO by itself: give --blob, --pair or --record\n" +
+			"give --layout with a file of a host with the same processor and microcode\n" + publishIt
 	case errors.Is(err, elfnote.ErrBlob):
-		return "--blob and the memory behind a pair hold one complete VMCSINFO note, or the text that begins with REVISION_ID="
+		return "a blob, and the memory that a pair leads to, is one complete VMCSINFO note, or the text that begins with REVISION_ID="
 	case errors.Is(err, vmcore.ErrNotCore):
 		return "vmcsnote takes what the kernel (/proc/vmcore), makedumpfile and QEMU's dump-guest-memory write"
 	case errors.Is(err, vmcore.ErrBusy):
 		return "wait until it has ended"
 	case errors.Is(err, vmcore.ErrExists):
-		return "--force replaces it"
+		return "--force replaces it\nname a file that is not there yet"
 	case errors.Is(err, vmcore.ErrSameFile):
 		return "leave -o out to change the core in place"
 	case errors.Is(err, vmcore.ErrNoPlace):
@@ -83,9 +98,9 @@ func hint(err error) string {
 	case errors.Is(err, vmcore.ErrChanged):
 		return "wait until whoever writes the dump has ended (makedumpfile, cp), then try again"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return "make room, or write a copy with -o on another file system"
+		return "make room, or write to another file system with -o\nmake room, or write to another file system"
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return "chmod u+w it, run as root, or write a copy with -o"
+		return "chmod u+w it, run as root, or write a copy with -o\nrun as root"
 	case errors.Is(err, context.Canceled):
 		return "stopped by a signal; the core is as it was, what has been written of a copy to a pipe is not whole"
 	}

@@ -36,7 +36,7 @@ func (e *env) extracted(out string, s *guest.Summary, written bool) {
 		}
 		e.say("warning: %s could not be read, the first at %#x: %v", plural(int(l.Pages), "page"), l.First, l.Reason)
 		if written && errors.Is(l.Reason, vmcore.ErrExcluded) {
-			e.say("hint: %s", takeQEMUCore)
+			e.hint(takeQEMUCore)
 		}
 	}
 	for i, names := range s.Unknown {

@@ -276,10 +276,14 @@ func (f *finder) fromSearch(ctx context.Context) (source, error) {
 	case err != nil:
 		return source{}, err
 	case len(hits) == 0:
-		return source{}, errors.Wrapf(errNoNote, "no intact %s note in the core's memory", f.name)
+		err := errors.Wrapf(errNoNote, "no intact %s note in the core's memory", f.name)
+		if f.name != elfnote.VMCSInfo {
+			return source{}, withHint{err, "give --blob or --pair"}
+		}
+		return source{}, err
 	case len(hits) > 1:
-		return source{}, errors.Errorf("%d different %s notes in the core's memory, at %#x and %#x for two: take one by --pair",
-			len(hits), f.name, hits[0].Addr, hits[1].Addr)
+		return source{}, withHint{errors.Errorf("%d different %s notes in the core's memory, at %#x and %#x for two",
+			len(hits), f.name, hits[0].Addr, hits[1].Addr), "take one of them with --pair"}
 	}
 	return source{kind: "search", where: fmt.Sprintf("the core's memory at %#x", hits[0].Addr), note: hits[0].Note, core: true}, nil
 }

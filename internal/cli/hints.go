@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// A hint is the cure for an error, in a few words. If the cure depends on the
+// command it has a line for each; the first line that names no flag the command
+// lacks is printed, and none if no line is left. An empty line at the end says
+// that nothing need be printed.
+
+// hint tells a person the cure.
+func (e *env) hint(text string) {
+	if text == "" {
+		return
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		if e.cmd.fits(line) {
+			if line != "" {
+				e.say("hint: %s", line)
+			}
+			return
+		}
+	}
+	unfit(e.cmd.name, text)
+}
+
+// unfit is called for a hint that names flags the command lacks, and is not
+// printed for that. Tests stop there.
+var unfit = func(command, hint string) {}
+
+var (
+	// namedFlag is a flag as hints write it, after a blank or a bracket.
+	namedFlag = regexp.MustCompile(`(?:^|[\s(])(--[a-z][a-z-]*[a-z]|-[a-zA-Z])(?:[\s,;:.)=]|$)`)
+	// otherCommand is a command line in a hint: the flags after it are its own.
+	otherCommand = regexp.MustCompile(`vmcsnote ([a-z]+)`)
+)
+
+// fits reports whether c has all the flags of vmcsnote that a hint names. Flags
+// after "vmcsnote COMMAND" are that command's, up to a comma or semicolon.
+// Flags that no command has are another program's.
+func (c command) fits(hint string) bool {
+	for clause := range splitAny(hint, ",;") {
+		of := c
+		if m := otherCommand.FindStringSubmatch(clause); m != nil {
+			if other, ok := find(m[1]); ok {
+				of = other
+			}
+		}
+		for _, m := range namedFlag.FindAllStringSubmatch(clause, -1) {
+			if !of.has(m[1]) && slices.ContainsFunc(commands(), func(c command) bool { return c.has(m[1]) }) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func splitAny(s, chars string) func(yield func(string) bool) {
+	return strings.FieldsFuncSeq(s, func(r rune) bool { return strings.ContainsRune(chars, r) })
+}
+
+// has reports whether the command has a flag, written as --name or -n.
+func (c command) has(flag string) bool {
+	if c.setup == nil {
+		return false
+	}
+	fs, _ := c.flags()
+	if name, long := strings.CutPrefix(flag, "--"); long {
+		return fs.Lookup(name) != nil
+	}
+	return fs.ShorthandLookup(flag[1:]) != nil
+}
+
+// didYouMean is the hint for a word that is none of names, or "".
+func didYouMean(word string, names []string) string {
+	if near := nearest(word, names); len(near) > 0 {
+		return "did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return ""
+}
+
+// nearest returns up to three of names that the word may have been meant for:
+// those with the fewest typing errors between, or else those that it is a part
+// of. Case does not matter.
+func nearest(word string, names []string) []string {
+	const atMost = 3
+	var near []string
+	best := min(len(word)/3, 3) + 1 // distances below it count
+	lower := strings.ToLower(word)
+	for _, n := range names {
+		switch d := distance(lower, strings.ToLower(n)); {
+		case d < best:
+			best, near = d, []string{n}
+		case d == best && len(near) > 0:
+			near = append(near, n)
+		}
+	}
+	if len(near) == 0 && len(word) > 2 {
+		for _, n := range names {
+			if strings.Contains(strings.ToLower(n), lower) {
+				near = append(near, n)
+			}
+		}
+	}
+	return near[:min(len(near), atMost)]
+}
+
+// distance counts the letters to add, leave out, replace or swap with the next
+// to make b of a.
+func distance(a, b string) int {
+	var before, last []int
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before, last, row = last, row, make([]int, len(b)+1)
+		row[0] = i + 1
+		for j := range len(b) {
+			row[j+1] = min(last[j+1], row[j], last[j]) + 1
+			if a[i] == b[j] {
+				row[j+1] = last[j]
+			} else if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
+		}
+	}
+	return row[len(b)]
+}
+
+// flagNames lists the flags of a set, as they are typed.
+func flagNames(fs *pflag.FlagSet) (names []string) {
+	fs.VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
+	return names
+}
