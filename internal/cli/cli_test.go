@@ -58,6 +58,7 @@ func TestMain(m *testing.M) {
 //	flatten DUMP FILE         makes FILE the flattened form of a dump
 //	process HOST N FILE       makes FILE a core of the process that ran guest N
 //	fields FILE NAME          compares guests --json with the host's check.json, all fields of all VMCSs
+//	everyname FILE            asks guests --field for every name that guests -v and --json print of that dump
 //	truth FILE NAME           compares its registers with the Linux guest's truth.txt
 //	pages CORE NAME           compares a guest's core with the hashes in expected-thin.json
 //	midway SIGNAL CORE ARGS   vmcsnote ARGS, at SIGNAL when CORE has begun to grow, must end as untouched 1, or go through
@@ -77,6 +78,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"build":     build,
 			"core":      core,
+			"everyname": everyName,
 			"fields":    fields,
 			"flatten":   flatten,
 			"host":      host,

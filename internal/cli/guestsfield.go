@@ -16,7 +16,7 @@ func fieldName(s string) string { return strings.ToUpper(strings.TrimSpace(s)) }
 
 // registerNames are those that --field takes beside the fields'.
 func registerNames() (names []string) {
-	for _, r := range registers(&guest.Registers{}) {
+	for _, r := range allRegisters(&guest.Registers{}) {
 		names = append(names, r.name)
 	}
 	return names
@@ -42,7 +42,7 @@ func (f *guestsFlags) printFields(e *env, h *host) error {
 		_, known := vmcs.FieldByName(n)
 		if !known && (h.found.Layout == nil || !hasEntry(h.found.Layout, n)) {
 			return withHint{errors.Errorf("--field %s: no field or register is called that", name(n)),
-				"vmcsnote guests -v prints all; besides those there are " + strings.Join(idNames, ", ")}
+				strings.TrimSpace(didYouMean(n, fieldNames(h)) + " vmcsnote guests -v prints all; besides those there are " + strings.Join(idNames, ", "))}
 		}
 	}
 	w := bufio.NewWriter(e.stdout)
@@ -57,6 +57,10 @@ func (f *guestsFlags) printFields(e *env, h *host) error {
 					w.WriteString(m.id())
 				case "VCPU":
 					w.WriteString(v.id())
+				case "EPTP":
+					w.WriteString(m.eptp())
+				case "VPID":
+					w.WriteString(v.vpid())
 				default:
 					w.WriteString(v.text(n))
 				}
@@ -68,8 +72,8 @@ func (f *guestsFlags) printFields(e *env, h *host) error {
 }
 
 // idNames are what --field takes beside fields and registers: which machine and
-// vCPU a line is of, and the address of its VMCS.
-var idNames = []string{"GUEST", "VCPU", "VMCS"}
+// vCPU a line is of, the address of its VMCS, and what the list has beside it.
+var idNames = []string{"GUEST", "VCPU", "VMCS", "EPTP", "VPID"}
 
 func hasEntry(l *vmcs.Layout, name string) bool {
 	_, ok := l.Lookup(name)
@@ -82,7 +86,7 @@ func (v *vcpu) text(name string) string {
 		return hex(v.Addr)
 	}
 	if v.regs != nil {
-		for _, r := range registers(v.regs) {
+		for _, r := range allRegisters(v.regs) {
 			if r.name == name {
 				return r.text()
 			}
@@ -110,6 +114,40 @@ func registers(r *guest.Registers) []namedRegister {
 	return append(all, namedRegister{"RIP", r.RIP}, namedRegister{"RFLAGS", r.RFLAGS},
 		namedRegister{"CR0", r.CR0}, namedRegister{"CR2", r.CR2}, namedRegister{"CR3", r.CR3}, namedRegister{"CR4", r.CR4}, namedRegister{"CR8", r.CR8},
 		namedRegister{"EFER", r.EFER}, namedRegister{"KERNEL_GS_BASE", r.KernelGSBase}, namedRegister{"APIC_ID", r.APICID})
+}
+
+// allRegisters lists those that --field takes: the segment registers as well,
+// by their selectors, and by base, limit and rights as extract names them; of
+// the two tables' registers the base stands for the whole.
+func allRegisters(r *guest.Registers) []namedRegister {
+	all := registers(r)
+	hidden := func(name string, s guest.SegmentRegister) {
+		all = append(all, namedRegister{name + ".BASE", s.Base}, namedRegister{name + ".LIMIT", s.Limit})
+	}
+	for i, n := range guest.SegNames {
+		all = append(all, namedRegister{n, r.Seg[i].Selector}, namedRegister{n + ".RIGHTS", r.Seg[i].Rights})
+		hidden(n, r.Seg[i])
+	}
+	all = append(all, namedRegister{"GDTR", r.GDTR.Base}, namedRegister{"IDTR", r.IDTR.Base})
+	hidden("GDTR", r.GDTR)
+	hidden("IDTR", r.IDTR)
+	return all
+}
+
+// fieldNames lists all that --field takes.
+func fieldNames(h *host) []string {
+	all := append(registerNames(), idNames...)
+	for _, f := range vmcs.Fields() {
+		all = append(all, f.Name)
+	}
+	if l := h.found.Layout; l != nil {
+		for _, e := range l.Entries {
+			if !e.Known {
+				all = append(all, e.Name)
+			}
+		}
+	}
+	return all
 }
 
 // text gives the value in hexadecimal, "?" without one.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
 
 	"github.com/pkg/errors"
@@ -79,18 +80,7 @@ func (h *host) printTable(w io.Writer) {
 	fmt.Fprintln(t, "guest\tvcpu\tvmcs\teptp\tvpid\tmode\trip\trsp\tcr3\tlast exit")
 	h.each(func(m *machine) {
 		for _, v := range m.vcpus {
-			eptp := hex(m.EPTP)
-			switch {
-			case m.Shadow:
-				eptp = "shadow"
-			case m.EPTP == 0:
-				eptp = "-" // no vCPU has run yet
-			}
-			vpid := "-"
-			if id, ok := v.VPID(); ok {
-				vpid = fmt.Sprint(id)
-			}
-			fmt.Fprintf(t, "%s\t%d\t%#x\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.id(), v.number, v.Addr, eptp, vpid, v.mode(),
+			fmt.Fprintf(t, "%s\t%d\t%#x\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.id(), v.number, v.Addr, m.eptp(), v.vpid(), v.mode(),
 				v.text("RIP"), v.text("RSP"), v.text("CR3"), v.exit())
 		}
 	})
@@ -130,6 +120,25 @@ func (h *host) printRest(w io.Writer) {
 
 // neverRan stands for the last exit of a vCPU that made none.
 const neverRan = "never ran"
+
+// eptp is the machine's EPT pointer as the list has it.
+func (m *machine) eptp() string {
+	switch {
+	case m.Shadow:
+		return "shadow"
+	case m.EPTP == 0:
+		return "-" // no vCPU has run yet
+	}
+	return hex(m.EPTP)
+}
+
+// vpid is the vCPU's VPID, or "-" without one.
+func (v *vcpu) vpid() string {
+	if id, ok := v.VPID(); ok {
+		return strconv.Itoa(int(id))
+	}
+	return "-"
+}
 
 func (v *vcpu) mode() string {
 	if v.ModeEmulated() {
