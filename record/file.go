@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/internal/atomicfile"
 )
 
 // ReadFile reads the record in the file path. A missing file is os.ErrNotExist.
@@ -23,10 +25,14 @@ func ReadFile(path string) (Record, error) {
 	return r, errors.Wrap(err, path)
 }
 
-// WriteFile writes r to the file path, mode 0600, and makes the directory it is in, mode 0755, if that is missing. At every moment
-// path holds what it held or the whole new record, and once WriteFile has returned nil it is the new one after a power loss too. On
-// an error nothing new is left behind, unless the error is that of the last sync. A record that Parse would refuse is not written.
-func WriteFile(path string, r Record) error {
+// WriteFile writes r to the file path, mode 0600, and makes the directory, mode
+// 0755, if it is missing. It replaces another record and an empty file; any
+// other file only if overwrite is set, and a device or a FIFO never. At every
+// moment path holds what it held or the whole new record; after WriteFile has
+// returned nil, that holds after a power loss too. On an error nothing new is
+// left behind, unless the last sync failed. WriteFile does not write a record
+// that Parse would refuse.
+func WriteFile(path string, r Record, overwrite bool) error {
 	text := r.Encode()
 	if _, err := Parse(text); err != nil {
 		return err
@@ -36,13 +42,35 @@ func WriteFile(path string, r Record) error {
 	if err != nil {
 		return err
 	}
-	if err := replace(path, text); err != nil {
+	if err := replace(path, text, overwrite); err != nil {
 		if made {
 			os.Remove(dir)
 		}
 		return err
 	}
-	return syncDir(dir)
+	return nil
+}
+
+func replace(path string, text []byte, overwrite bool) error {
+	f, err := atomicfile.Create(path, atomicfile.Options{Mode: 0o600, Overwrite: overwrite, Replace: isRecord, Durable: true})
+	if err != nil {
+		return err
+	}
+	defer f.Discard()
+	if _, err := f.Write(text); err != nil {
+		return err
+	}
+	if err := f.Chmod(0o600); err != nil { // whatever the umask
+		return err
+	}
+	return f.Finish()
+}
+
+// isRecord reports whether a file begins as a record does.
+func isRecord(r io.Reader) bool {
+	b := make([]byte, len(magic))
+	_, err := io.ReadFull(r, b)
+	return err == nil && Looks(b)
 }
 
 // makeDir makes a directory that is missing, durably, and reports whether it did.
@@ -54,52 +82,9 @@ func makeDir(dir string) (made bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := syncDir(filepath.Dir(dir)); err != nil {
+	if err := atomicfile.SyncDir(filepath.Dir(dir)); err != nil {
 		os.Remove(dir)
 		return false, err
 	}
 	return true, nil
-}
-
-// replace puts a new file with this text in the place of path, by way of a temporary one beside it.
-func replace(path string, text []byte) (err error) {
-	dir, base := filepath.Split(path)
-	f, err := os.CreateTemp(filepath.Clean(dir), "."+base+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	if err = writeSync(f, text); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
-
-// writeSync writes the text to f, mode 0600 whatever the umask, and closes it.
-func writeSync(f *os.File, text []byte) error {
-	_, err := f.Write(text)
-	if err == nil {
-		err = f.Chmod(0o600)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
-
-// syncDir makes what was made, renamed or removed in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -9,12 +9,14 @@ import (
 
 	"github.com/pkg/errors"
 	"golang.org/x/sys/unix"
+
+	"vmcsnote/internal/atomicfile"
 )
 
 func TestWriteFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "vmcsnote", "record")
 	for _, want := range []Record{sample(4756), sample(0)} { // the second replaces the first
-		if err := WriteFile(path, want); err != nil {
+		if err := WriteFile(path, want, false); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := ReadFile(path); err != nil || !equal(got, want) {
@@ -35,7 +37,7 @@ func TestWriteFile(t *testing.T) {
 func TestWriteFileMode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "record")
 	defer unix.Umask(unix.Umask(0o277))
-	if err := WriteFile(path, sample(1)); err != nil {
+	if err := WriteFile(path, sample(1), false); err != nil {
 		t.Fatal(err)
 	}
 	if fi, err := os.Stat(path); err != nil || fi.Mode() != 0o600 {
@@ -56,20 +58,20 @@ func TestWriteFileErrors(t *testing.T) {
 		{"record that could not be read back", "new/record", bad, 0, nil},
 		{"no room", "new/record", sample(MaxNote), 4096, unix.EFBIG},
 		{"no room in a directory that was there", "there/record", sample(MaxNote), 4096, unix.EFBIG},
-		{"a directory in its place", "there", sample(1), 0, unix.EEXIST},
+		{"a directory in its place", "there", sample(1), 0, unix.EISDIR},
 		{"a file for a directory", "there/file/record", sample(1), 0, unix.ENOTDIR},
 		{"two directories missing", "new/new/record", sample(1), 0, unix.ENOENT},
-		{"name too long", "new/" + strings.Repeat("x", 250), sample(1), 0, unix.ENAMETOOLONG},
+		{"name too long", "new/" + strings.Repeat("x", 256), sample(1), 0, unix.ENAMETOOLONG},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			root := t.TempDir()
-			if err := WriteFile(filepath.Join(root, "there/file"), sample(1)); err != nil {
+			if err := WriteFile(filepath.Join(root, "there/file"), sample(1), false); err != nil {
 				t.Fatal(err)
 			}
 			if tt.limit != 0 {
 				limitFileSize(t, tt.limit)
 			}
-			err := WriteFile(filepath.Join(root, tt.path), tt.r)
+			err := WriteFile(filepath.Join(root, tt.path), tt.r, false)
 			if err == nil || tt.err != nil && !errors.Is(err, tt.err) {
 				t.Errorf("got error %v, want %v", err, tt.err)
 			}
@@ -80,6 +82,69 @@ func TestWriteFileErrors(t *testing.T) {
 				t.Errorf("left there: %s, want file", names)
 			}
 		})
+	}
+}
+
+// TestWriteFileReplaces: only a record or an empty file is replaced unasked.
+func TestWriteFileReplaces(t *testing.T) {
+	dump := []byte("KDUMP   " + strings.Repeat("precious", 1000))
+	for _, tt := range []struct {
+		name  string
+		make  func(t *testing.T, path string)
+		err   error // without overwrite, nil for none
+		never bool  // an error even with overwrite
+	}{
+		{"a record", func(t *testing.T, path string) { put(t, path, sample(2).Encode()) }, nil, false},
+		{"a record of a later version", func(t *testing.T, path string) { put(t, path, sealed("vmcsnote-record 2\n")) }, nil, false},
+		{"an empty file", func(t *testing.T, path string) { put(t, path, nil) }, nil, false},
+		{"a dump", func(t *testing.T, path string) { put(t, path, dump) }, atomicfile.ErrExists, false},
+		{"a symbolic link to a dump", func(t *testing.T, path string) {
+			put(t, path+".dump", dump)
+			link(t, path+".dump", path)
+		}, atomicfile.ErrExists, false},
+		{"a symbolic link to nowhere", func(t *testing.T, path string) { link(t, "nowhere", path) }, atomicfile.ErrDangling, true},
+		{"a symbolic link to a device", func(t *testing.T, path string) { link(t, "/dev/null", path) }, atomicfile.ErrNotRegular, true},
+		{"a FIFO", func(t *testing.T, path string) {
+			if err := unix.Mkfifo(path, 0o600); err != nil {
+				t.Skip(err)
+			}
+		}, atomicfile.ErrNotRegular, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "record")
+			tt.make(t, path)
+			before, _ := os.Lstat(path)
+			err := WriteFile(path, sample(1), false)
+			if tt.err == nil {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if !errors.Is(err, tt.err) {
+				t.Errorf("got error %v, want %v", err, tt.err)
+			}
+			if after, _ := os.Lstat(path); !os.SameFile(before, after) {
+				t.Error("replaced all the same")
+			}
+			if err := WriteFile(path, sample(1), true); (err != nil) != tt.never {
+				t.Errorf("with overwrite: %v", err)
+			}
+		})
+	}
+}
+
+func put(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func link(t *testing.T, to, path string) {
+	t.Helper()
+	if err := os.Symlink(to, path); err != nil {
+		t.Fatal(err)
 	}
 }
 

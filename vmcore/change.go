@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
 	"strings"
 
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/atomicfile"
 )
 
 // Options are what a caller may ask for of a change.
@@ -24,6 +25,12 @@ type Options struct {
 	// Progress, where not nil, is called with the bytes copied so far, and with
 	// those to copy in all.
 	Progress func(done, total int64)
+}
+
+// output returns how to create an output file: a dump may go to a device or a
+// FIFO as it is.
+func (o Options) output(mode fs.FileMode, in fs.FileInfo) atomicfile.Options {
+	return atomicfile.Options{Mode: mode, Input: in, Overwrite: o.Overwrite, Devices: true}
 }
 
 // counter returns a function that adds up what is copied of total bytes.
@@ -137,16 +144,16 @@ func (p *Plan) Do(ctx context.Context, opt Options) error {
 // replace writes the layout to a new file beside the core, gives it the core's
 // owner, mode, times, ACLs and labels, and renames it over the core.
 func (o *File) replace(ctx context.Context, l *Layout, clone bool, opt Options) error {
-	n, err := newFile(o.path, 0o600)
+	n, err := atomicfile.New(o.path, 0o600)
 	if err != nil {
 		return err
 	}
-	defer n.discard()
+	defer n.Discard()
 	if o.flat() {
-		err = o.WriteLayout(ctx, n.f, l, opt)
+		err = o.WriteLayout(ctx, n, l, opt)
 	} else {
-		c := copier{ctx: ctx, dst: n.f, src: o.f, mustClone: clone, durable: true, progress: opt.counter(o.size())}
-		err = c.layout(l)
+		c := &atomicfile.Copier{Ctx: ctx, Dst: n.File, Src: o.f, MustClone: clone, Durable: true, Progress: opt.counter(o.size())}
+		err = copyLayout(c, l)
 	}
 	if err != nil {
 		return err
@@ -154,17 +161,18 @@ func (o *File) replace(ctx context.Context, l *Layout, clone bool, opt Options) 
 	if err := copyMeta(n, o.f, o.info); err != nil {
 		return err
 	}
-	if err := n.f.Sync(); err != nil {
+	if err := n.Sync(); err != nil {
 		return err
 	}
-	// A sync may take minutes: look again, at the file and at its name.
+	// A sync may take minutes: look at the file again; Commit looks at its name.
 	if err := o.unchanged(); err != nil {
 		return err
 	}
-	if now, err := os.Stat(o.path); err != nil || !os.SameFile(now, o.info) {
+	err = n.Commit(o.info)
+	if errors.Is(err, atomicfile.ErrTaken) {
 		return errors.Wrapf(ErrChanged, "another file has taken the name %s", o.path)
 	}
-	return n.commit(true)
+	return err
 }
 
 // CopyTo writes the core with the splice applied to its notes to the file out.
@@ -177,16 +185,16 @@ func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt Op
 	if err != nil {
 		return nil, err
 	}
-	w, err := openOutput(out, o.info.Mode().Perm(), o.info, opt)
+	w, err := atomicfile.Create(out, opt.output(o.info.Mode(), o.info))
 	if err != nil {
 		return nil, err
 	}
-	defer w.discard()
-	if w.device || o.flat() {
-		err = o.WriteLayout(ctx, w.f, l, opt)
+	defer w.Discard()
+	if w.Device() || o.flat() {
+		err = o.WriteLayout(ctx, w, l, opt)
 	} else {
-		c := copier{ctx: ctx, dst: w.f, src: o.f, progress: opt.counter(o.size())}
-		err = c.layout(l)
+		c := &atomicfile.Copier{Ctx: ctx, Dst: w.File, Src: o.f, Progress: opt.counter(o.size())}
+		err = copyLayout(c, l)
 	}
 	if err == nil {
 		err = o.unchanged()
@@ -194,7 +202,34 @@ func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt Op
 	if err != nil {
 		return nil, err
 	}
-	return l, w.finish()
+	return l, w.Finish()
+}
+
+// copyLayout writes all of l to c.Dst, a new file.
+func copyLayout(c *atomicfile.Copier, l *Layout) error {
+	buf := make([]byte, bufSize)
+	if err := c.Dst.Truncate(l.Size); err != nil {
+		return err
+	}
+	at := int64(0)
+	for p := range l.all() {
+		var err error
+		switch {
+		case len(p.lit) > 0:
+			_, err = c.Dst.WriteAt(p.lit, at)
+		case p.mend != nil:
+			w := io.NewOffsetWriter(c.Dst, at)
+			s := streamer{ctx: c.Ctx, w: w, r: io.NewSectionReader(c.Src, p.src, p.n), in: p.src, buf: buf}
+			err = noEOF(s.piece(p))
+		case p.n > 0:
+			err = noEOF(c.CopyRange(at, p.src, p.n))
+		}
+		if err != nil {
+			return err
+		}
+		at += p.size()
+	}
+	return nil
 }
 
 // WriteLayout writes a copy of the core to w, which may be a pipe: of a

@@ -3,7 +3,6 @@ package vmcore
 import (
 	"context"
 	"encoding/binary"
-	"io/fs"
 	"iter"
 	"os"
 	"runtime"
@@ -12,6 +11,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/atomicfile"
 )
 
 // A PhysReader reads physical memory, as [Memory] does.
@@ -67,15 +67,12 @@ const (
 // ctx is done, nothing is left of it. The error wraps [ErrNoMemory] where there
 // was nothing to write.
 func Create(ctx context.Context, out string, n NewELF, opt Options) error {
-	p, err := openOutput(out, 0o600, nil, opt)
+	p, err := atomicfile.Create(out, atomicfile.Options{Mode: 0o600, Overwrite: opt.Overwrite})
 	if err != nil {
 		return err
 	}
-	defer p.discard()
-	if p.device {
-		return &fs.PathError{Op: "create", Path: out, Err: errors.New("a core is written to a regular file alone")}
-	}
-	w := &creator{NewELF: &n, f: p.f, data: roundUp(headSize(newProgs)+n.NotesSize, pageSize)}
+	defer p.Discard()
+	w := &creator{NewELF: &n, f: p.File, data: roundUp(headSize(newProgs)+n.NotesSize, pageSize)}
 	if err := w.plan(ctx); err != nil {
 		return errors.Wrap(err, out)
 	}
@@ -93,7 +90,7 @@ func Create(ctx context.Context, out string, n NewELF, opt Options) error {
 	if err := w.head(notes, append(loads, w.aliases(loads)...)); err != nil {
 		return errors.Wrap(err, out)
 	}
-	return p.finish()
+	return p.Finish()
 }
 
 // headSize is that of an ELF header and so many program headers.

@@ -6,6 +6,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/atomicfile"
 )
 
 var (
@@ -25,9 +26,11 @@ var (
 	// ErrChanged: the core changed while it was read or planned for.
 	ErrChanged = errors.New("the file changed meanwhile")
 	// ErrSameFile: input and output are one file.
-	ErrSameFile = errors.New("input and output are the same file")
+	ErrSameFile = atomicfile.ErrSameFile
 	// ErrExists: the output file is there already.
-	ErrExists = errors.New("the output file exists")
+	ErrExists = atomicfile.ErrExists
+	// ErrBlockDevice: the output is a block device, and may not be overwritten.
+	ErrBlockDevice = atomicfile.ErrBlockDevice
 )
 
 // A FormatError says what is wrong with a dump, and where.

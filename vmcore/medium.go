@@ -9,14 +9,16 @@ import (
 
 	"github.com/pkg/errors"
 	"golang.org/x/sys/unix"
+
+	"vmcsnote/internal/atomicfile"
 )
 
 // A fileMedium is a file that a plan in place is carried out on.
 type fileMedium struct{ *os.File }
 
 func (m fileMedium) copyWithin(ctx context.Context, s Step, progress func(int64)) error {
-	c := copier{ctx: ctx, dst: m.File, src: m.File, noHoles: !s.Thin, durable: true, progress: progress}
-	return c.copyRange(s.Off, s.From, s.Len)
+	c := atomicfile.Copier{Ctx: ctx, Dst: m.File, Src: m.File, NoHoles: !s.Thin, Durable: true, Progress: progress}
+	return noEOF(c.CopyRange(s.Off, s.From, s.Len))
 }
 
 // zero punches a hole where it can, and writes zeros where not.
@@ -48,23 +50,21 @@ func (m fileMedium) reserve(off, n int64) error {
 
 // copyMeta gives dst the owner, mode, extended attributes (ACLs and SELinux
 // label among them) and times of src.
-func copyMeta(n *pending, src *os.File, info fs.FileInfo) error {
+func copyMeta(dst *atomicfile.File, src *os.File, info fs.FileInfo) error {
 	st, err := statT(info)
 	if err != nil {
 		return err
 	}
-	dst := n.f
 	if err := dst.Chown(int(st.Uid), int(st.Gid)); err != nil {
 		return err
 	}
 	if err := dst.Chmod(info.Mode()); err != nil {
 		return err
 	}
-	if err := copyXattrs(dst, src); err != nil {
+	if err := copyXattrs(dst.File, src); err != nil {
 		return errors.Wrap(err, "extended attributes")
 	}
-	times := []unix.Timespec{unix.Timespec(st.Atim), unix.Timespec(st.Mtim)}
-	return errors.Wrap(unix.UtimesNanoAt(unix.AT_FDCWD, n.name(), times, 0), "times")
+	return errors.Wrap(dst.Chtimes(st.Atim, st.Mtim), "times")
 }
 
 func copyXattrs(dst, src *os.File) error {

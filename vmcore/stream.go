@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/atomicfile"
 )
 
 const (
@@ -273,16 +274,16 @@ func (h *head) replay() io.Reader {
 // came of a stream that ended early is kept, being a truncated core that can be
 // read, and ErrTruncated returned.
 func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt Options) (*Layout, error) {
-	o, err := openOutput(out, 0o600, nil, opt)
+	o, err := atomicfile.Create(out, opt.output(0o600, nil))
 	if err != nil {
 		return nil, err
 	}
-	defer o.discard()
-	l, err := Stream(ctx, o.f, r, edit)
+	defer o.Discard()
+	l, err := Stream(ctx, o.File, r, edit)
 	if l == nil {
 		return nil, err
 	}
-	if err2 := o.finish(); err2 != nil {
+	if err2 := o.Finish(); err2 != nil {
 		return nil, err2
 	}
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/pkg/errors"
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/cli"
@@ -63,7 +64,8 @@ func TestMain(m *testing.M) {
 //	pages CORE NAME           compares a guest's core with the hashes in expected-thin.json
 //	midway SIGNAL CORE ARGS   vmcsnote ARGS, at SIGNAL when CORE has begun to grow, must end as untouched 1, or go through
 //
-// and the condition mount: file systems can be mounted, in a namespace of their own.
+// and the conditions mount (file systems can be mounted, in a namespace of their own), and blockdev (a node of a block
+// device can be made).
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                filepath.Join("testdata", "script"),
@@ -109,7 +111,13 @@ type tbKey struct{}
 func tb(ts *testscript.TestScript) testing.TB { return ts.Value(tbKey{}).(testing.TB) }
 
 func condition(cond string) (bool, error) {
-	if cond != "mount" {
+	switch cond {
+	case "blockdev":
+		path := filepath.Join(os.TempDir(), "vmcsnote-test-blockdev")
+		defer os.Remove(path)
+		return unix.Mknod(path, unix.S_IFBLK|0o600, int(unix.Mkdev(7, 255))) == nil, nil
+	case "mount":
+	default:
 		return false, errors.Errorf("unknown condition %q", cond)
 	}
 	return exec.Command("unshare", "-rm", "mount", "-t", "tmpfs", "none", "/tmp").Run() == nil, nil
@@ -161,7 +169,7 @@ func makeRecord(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		r.Note = n.Encode(binary.LittleEndian)
 	}
-	ts.Check(record.WriteFile(ts.MkAbs(args[0]), r))
+	ts.Check(record.WriteFile(ts.MkAbs(args[0]), r, false))
 }
 
 func same(ts *testscript.TestScript, neg bool, args []string) {

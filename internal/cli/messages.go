@@ -89,6 +89,8 @@ func hint(err error) string {
 		return "wait until it has ended"
 	case errors.Is(err, vmcore.ErrExists):
 		return "--force replaces it\nname a file that is not there yet"
+	case errors.Is(err, vmcore.ErrBlockDevice):
+		return "--force writes to it"
 	case errors.Is(err, vmcore.ErrSameFile):
 		return "leave -o out to change the core in place"
 	case errors.Is(err, vmcore.ErrNoPlace):

@@ -27,6 +27,7 @@ out of the crashed kernel's memory then. Without a pair the exit status is 3.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			src := sourceFlags{name: elfnote.VMCSInfo}
 			output := fs.StringP("output", "o", "", "write to `FILE` (default "+defaultRecord+")")
+			force := fs.Bool("force", false, "replace FILE even if it is neither a record nor empty")
 			fs.StringVar(&src.memory, "memory", "auto", "read the memory from `WHERE`: devmem, kcore, or auto for these in turn")
 			fs.StringVar(&src.root, "root", "/", "look for /sys, /proc, /dev and /etc below `DIR`")
 			return func(_ context.Context, e *env, args []string) error {
@@ -43,14 +44,14 @@ out of the crashed kernel's memory then. Without a pair the exit status is 3.`,
 				if path == "" {
 					path = filepath.Join(src.root, defaultRecord)
 				}
-				return recordNote(e, &finder{sourceFlags: &src, e: e}, path)
+				return recordNote(e, &finder{sourceFlags: &src, e: e}, path, *force)
 			}
 		},
 	}
 }
 
 // recordNote writes the record of the running kernel to path.
-func recordNote(e *env, f *finder, path string) error {
+func recordNote(e *env, f *finder, path string, force bool) error {
 	r, err := runningKernel(sysfs.New(f.root))
 	if err != nil {
 		return err
@@ -65,7 +66,7 @@ func recordNote(e *env, f *finder, path string) error {
 	default:
 		r.Note = s.note.Encode(f.order())
 	}
-	if err := record.WriteFile(path, r); err != nil {
+	if err := record.WriteFile(path, r, force); err != nil {
 		return named(path, err)
 	}
 	e.recorded(path, s.where, r)

@@ -123,7 +123,7 @@ func (m *machine) record(release string) {
 		BootID:  "5f0d4f0c-6f8e-4d0c-9f0e-0c6a51a3a8b1",
 		Time:    time.Unix(0, 0).UTC(),
 		Note:    note(m.t).Encode(binary.LittleEndian),
-	})
+	}, false)
 	if err != nil {
 		m.t.Fatal(err)
 	}

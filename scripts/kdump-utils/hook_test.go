@@ -123,6 +123,13 @@ func (c *capture) remove(name string) {
 	}
 }
 
+func (c *capture) chmod(name string, mode os.FileMode) {
+	c.t.Helper()
+	if err := os.Chmod(c.path(name), mode); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 func (c *capture) move(from, to string) {
 	c.t.Helper()
 	b := c.read(from)
@@ -211,6 +218,26 @@ func TestHook(t *testing.T) {
 			c.write("etc/kdump.conf", []byte("KDUMP_PROTO=file\nKDUMP_SAVEDIR=\"/var/dumps\"\n"))
 			c.move(dir+"/vmcore", "kdump/mnt/var/dumps/2026-11-23-08-15/vmcore")
 		}, status: "-"},
+		{name: "a newer record that others can write", dump: dir + "/vmcore", says: "VMCSINFO added", set: func(c *capture) {
+			c.record("sysroot/etc/vmcsnote/record", release, "2026-11-23T08:00:00Z", other)
+			c.chmod("sysroot/etc/vmcsnote/record", 0o646)
+		}},
+		{name: "a newer record in a directory that others can write", dump: dir + "/vmcore", says: "VMCSINFO added", set: func(c *capture) {
+			c.record("sysroot/etc/vmcsnote/record", release, "2026-11-23T08:00:00Z", other)
+			c.chmod("sysroot/etc/vmcsnote", 0o777)
+		}},
+		{name: "a newer record that is a symbolic link", dump: dir + "/vmcore", says: "VMCSINFO added", set: func(c *capture) {
+			c.record("sysroot/etc/vmcsnote/real", release, "2026-11-23T08:00:00Z", other)
+			if err := os.Symlink("real", c.path("sysroot/etc/vmcsnote/record")); err != nil {
+				c.t.Fatal(err)
+			}
+		}},
+		{name: "a newer record of another owner", dump: dir + "/vmcore", says: "VMCSINFO added", set: func(c *capture) {
+			c.record("sysroot/etc/vmcsnote/record", release, "2026-11-23T08:00:00Z", other)
+			if err := os.Chown(c.path("sysroot/etc/vmcsnote/record"), 12345, 12345); err != nil {
+				c.t.Skip(err)
+			}
+		}},
 		{name: "newer dump of another machine", dump: dir + "/vmcore", says: "VMCSINFO added", set: func(c *capture) {
 			older(c, dir+"/vmcore")
 			c.write("sysroot/var/crash/10.0.0.1-2026-11-23-08:16:00/vmcore", testcores.Bytes(c.t, "cloud-c1.elf31"))

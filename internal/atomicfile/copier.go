@@ -1,4 +1,4 @@
-package vmcore
+package atomicfile
 
 import (
 	"context"
@@ -9,66 +9,45 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const (
+	bufSize = 256 << 10
+	// pageSize is the unit in which blocks are shared; blocks are no larger.
+	pageSize = 4096
+)
+
 // maxCopy bounds what copy_file_range copies at once, so that a signal is heeded.
 const maxCopy = 4 << 20
 
-// A copier copies ranges from one file to another, or within one: it shares
+// A Copier copies ranges from one file to another, or within one: it shares
 // blocks where the file system can, and keeps holes.
-type copier struct {
-	ctx       context.Context
-	dst, src  *os.File
-	mustClone bool // fail rather than copy whole blocks
-	noHoles   bool // write zeros where src has holes
-	durable   bool // the caller is going to sync: let the disk begin meanwhile
-	progress  func(int64)
+type Copier struct {
+	Ctx       context.Context
+	Dst, Src  *os.File
+	MustClone bool // fail rather than copy whole blocks
+	NoHoles   bool // write zeros where src has holes
+	Durable   bool // the caller is going to sync: let the disk begin meanwhile
+	Progress  func(int64)
 
 	noClone  bool
 	noKernel bool
 	buf      []byte
 }
 
-// layout writes all of l to dst, a new file.
-func (c *copier) layout(l *Layout) error {
-	c.buf = make([]byte, bufSize)
-	if err := c.dst.Truncate(l.Size); err != nil {
-		return err
-	}
-	at := int64(0)
-	for p := range l.all() {
-		var err error
-		switch {
-		case len(p.lit) > 0:
-			_, err = c.dst.WriteAt(p.lit, at)
-		case p.mend != nil:
-			w := io.NewOffsetWriter(c.dst, at)
-			s := streamer{ctx: c.ctx, w: w, r: io.NewSectionReader(c.src, p.src, p.n), in: p.src, buf: c.buf}
-			err = noEOF(s.piece(p))
-		case p.n > 0:
-			err = c.copyRange(at, p.src, p.n)
-		}
-		if err != nil {
-			return err
-		}
-		at += p.size()
-	}
-	return nil
-}
-
-// copyRange copies n bytes from offset from of src to offset off of dst, which
-// reads as zeros there unless noHoles is set.
-func (c *copier) copyRange(off, from, n int64) error {
-	if first := roundUp(from, pageSize) - from; (off-from)%pageSize == 0 && n-first >= pageSize && !c.noClone {
+// CopyRange copies n bytes from offset from of src to offset off of dst, which
+// reads as zeros there unless NoHoles is set.
+func (c *Copier) CopyRange(off, from, n int64) error {
+	if first := -from & (pageSize - 1); (off-from)%pageSize == 0 && n-first >= pageSize && !c.noClone {
 		whole := (n - first) &^ (pageSize - 1)
-		err := cloneRange(c.dst, c.src, off+first, from+first, whole)
+		err := CloneRange(c.Dst, c.Src, off+first, from+first, whole)
 		if err == nil {
-			c.progress(whole)
+			c.Progress(whole)
 			if err := c.copyData(off, from, first); err != nil {
 				return err
 			}
 			done := first + whole
 			return c.copyData(off+done, from+done, n-done)
 		}
-		if c.mustClone {
+		if c.MustClone {
 			return errors.Wrap(err, "share blocks")
 		}
 		c.noClone = true
@@ -77,39 +56,39 @@ func (c *copier) copyRange(off, from, n int64) error {
 }
 
 // copyData copies byte by byte what is no hole.
-func (c *copier) copyData(off, from, n int64) error {
+func (c *Copier) copyData(off, from, n int64) error {
 	if c.buf == nil {
 		c.buf = make([]byte, bufSize)
 	}
 	shift := off - from
 	for end := from + n; from < end; {
 		data, hole := from, end
-		if !c.noHoles {
-			data, hole = nextData(c.src, from, end)
+		if !c.NoHoles {
+			data, hole = nextData(c.Src, from, end)
 		}
-		c.progress(data - from)
+		c.Progress(data - from)
 		for from = data; from < hole; {
-			if c.ctx.Err() != nil {
-				return context.Cause(c.ctx)
+			if c.Ctx.Err() != nil {
+				return context.Cause(c.Ctx)
 			}
 			n, err := c.copySome(from+shift, from, hole-from)
 			if err != nil {
 				return err
 			}
-			if c.durable { // a hint, so an error does not matter
-				unix.SyncFileRange(int(c.dst.Fd()), from+shift, n, unix.SYNC_FILE_RANGE_WRITE)
+			if c.Durable { // a hint, so an error does not matter
+				unix.SyncFileRange(int(c.Dst.Fd()), from+shift, n, unix.SYNC_FILE_RANGE_WRITE)
 			}
 			from += n
-			c.progress(n)
+			c.Progress(n)
 		}
 	}
 	return nil
 }
 
 // copySome copies up to n bytes, in the kernel where it can.
-func (c *copier) copySome(off, from, n int64) (int64, error) {
+func (c *Copier) copySome(off, from, n int64) (int64, error) {
 	if !c.noKernel {
-		k, err := unix.CopyFileRange(int(c.src.Fd()), &from, int(c.dst.Fd()), &off, int(min(n, maxCopy)), 0)
+		k, err := unix.CopyFileRange(int(c.Src.Fd()), &from, int(c.Dst.Fd()), &off, int(min(n, maxCopy)), 0)
 		if err == nil && k > 0 {
 			return int64(k), nil
 		}
@@ -119,11 +98,19 @@ func (c *copier) copySome(off, from, n int64) (int64, error) {
 		c.noKernel = true // not between these files; or the file's end, which ReadAt finds
 	}
 	b := c.buf[:min(int64(len(c.buf)), n)]
-	if k, err := c.src.ReadAt(b, from); k < len(b) {
-		return 0, errors.Wrapf(noEOF(err), "read at %#x", from+int64(k))
+	if k, err := c.Src.ReadAt(b, from); k < len(b) {
+		return 0, errors.Wrapf(endOf(err), "read at %#x", from+int64(k))
 	}
-	_, err := c.dst.WriteAt(b, off)
+	_, err := c.Dst.WriteAt(b, off)
 	return int64(len(b)), err
+}
+
+// endOf turns the end of a file that should be longer into an error of its own.
+func endOf(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // nextData returns where the next data from off on begins and ends, at most
@@ -146,9 +133,9 @@ func nextData(f *os.File, off, end int64) (data, hole int64) {
 	return min(data, end), min(hole, end)
 }
 
-// cloneRange makes n bytes of dst share the blocks of src. Offsets and n must
+// CloneRange makes n bytes of dst share the blocks of src. Offsets and n must
 // be multiples of the file system's block size.
-func cloneRange(dst, src *os.File, off, from, n int64) error {
+func CloneRange(dst, src *os.File, off, from, n int64) error {
 	return unix.IoctlFileCloneRange(int(dst.Fd()), &unix.FileCloneRange{
 		Src_fd:      int64(src.Fd()),
 		Src_offset:  uint64(from),

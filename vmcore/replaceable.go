@@ -1,0 +1,72 @@
+package vmcore
+
+import (
+	"os"
+
+	"github.com/pkg/errors"
+	"golang.org/x/sys/unix"
+
+	"vmcsnote/internal/atomicfile"
+)
+
+// isMount reports whether a file is mounted on its own, as in containers.
+func isMount(path string) bool {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, 0, 0, &st)
+	return err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
+}
+
+// stillWritten refuses to put a new file in the place of a core that is not
+// complete, if anybody else has it open: whoever still writes it would go on
+// writing to a file without a name. A lease is what tells.
+func (o *File) stillWritten() error {
+	if o.claimed() <= o.size() {
+		return nil
+	}
+	if _, err := unix.FcntlInt(o.f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		return errors.Wrapf(ErrNoPlace, "the file is not complete, and somebody may still be writing it (%v)", err)
+	}
+	_, err := unix.FcntlInt(o.f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	return errors.Wrap(err, "lease")
+}
+
+// replaceable reports, as an error that wraps [ErrNoPlace], why a new file
+// could not take the core's place that way.
+func (o *File) replaceable(pl Placement) error {
+	st, err := statT(o.info)
+	if err != nil {
+		return err
+	}
+	switch euid := os.Geteuid(); {
+	case st.Nlink != 1:
+		return errors.Wrapf(ErrNoPlace, "the file has %d names, and a new one would have but one", st.Nlink)
+	case euid != 0 && int(st.Uid) != euid:
+		return errors.Wrapf(ErrNoPlace, "a new file could not be given to its owner, uid %d", st.Uid)
+	case isMount(o.path):
+		return errors.Wrap(ErrNoPlace, "the file is a mount point")
+	case pl == Clone && o.flat():
+		return errors.Wrap(ErrNoPlace, "the records of a flattened dump cannot be shifted by blocks")
+	}
+	if err := o.stillWritten(); err != nil {
+		return err
+	}
+	n, err := atomicfile.New(o.path, 0o600)
+	if err != nil {
+		return errors.Wrap(ErrNoPlace, err.Error())
+	}
+	defer n.Discard()
+	if pl == Clone {
+		if err := atomicfile.CloneRange(n.File, o.f, 0, 0, pageSize); err != nil {
+			return errors.Wrapf(ErrNoPlace, "the file system does not share blocks (%v)", err)
+		}
+		return nil
+	}
+	var free unix.Statfs_t
+	if err := unix.Fstatfs(int(n.Fd()), &free); err != nil {
+		return errors.Wrap(err, "statfs")
+	}
+	if have, need := int64(free.Bavail)*int64(free.Bsize), st.Blocks*512; have < need {
+		return errors.Wrapf(ErrNoPlace, "a copy needs %d bytes, the file system has %d free", need, have)
+	}
+	return nil
+}
