@@ -46,7 +46,7 @@ func (a *armoury) capture() {
 	case errors.Is(err, fs.ErrPermission):
 		a.unknown(what, err.Error(), asRoot)
 	case errors.As(err, &missing):
-		a.unknown(what, "cannot look inside "+path+": "+err.Error(), "install "+missing.program)
+		a.unknown(what, "cannot look inside "+path+": "+missing.Error(), "install "+missing.program)
 	case err != nil:
 		a.no(what, named(path, err).Error(), rebuild)
 	default:

@@ -37,17 +37,6 @@ var clients = []client{
 	{name: "gdb", tool: "gdb", read: gdb},
 }
 
-// need skips the test where the tool is missing, or fails it where CI forbids.
-func need(t *testing.T, tool string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err != nil {
-		if os.Getenv("VMCSNOTE_CLIENTS") == "required" {
-			t.Fatalf("%s is not installed", tool)
-		}
-		t.Skipf("%s is not installed", tool)
-	}
-}
-
 // run runs a client, with a bound on its time.
 func run(t *testing.T, name string, args ...string) (string, error) {
 	t.Helper()
@@ -188,7 +177,7 @@ func TestClients(t *testing.T) {
 						continue
 					}
 					t.Run(cl.name, func(t *testing.T) {
-						need(t, cl.tool)
+						testcores.Tool(t, cl.tool)
 						want, _, err := cl.read(t, before)
 						if err != nil {
 							t.Fatalf("the original: %v\n%s", err, want)
@@ -215,7 +204,7 @@ func TestClients(t *testing.T) {
 
 // TestRemoved: after remove the clients read what they read of the original.
 func TestRemoved(t *testing.T) {
-	need(t, "readelf")
+	testcores.Tool(t, "readelf")
 	path := inject(t, "deb-t1.mdf", "in place")
 	f, err := vmcore.OpenFileRW(path)
 	if err != nil {

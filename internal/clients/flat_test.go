@@ -34,14 +34,14 @@ func TestFlat(t *testing.T) {
 				before := flatDump(t, kernel)
 				after := change.flat(t, before, n)
 				t.Run("makedumpfile -R", func(t *testing.T) {
-					need(t, "makedumpfile")
+					testcores.Tool(t, "makedumpfile")
 					want := change.plain(t, testcores.Open(t, kernel+".elf31"), n)
 					if !sameFiles(t, rearrange(t, after), want) {
 						t.Error("put together it is not what the same change gives of the plain core")
 					}
 				})
 				t.Run("crash --osrelease", func(t *testing.T) {
-					need(t, "crash")
+					testcores.Tool(t, "crash")
 					want, _, err := crashRelease(t, flatDump(t, kernel))
 					if err != nil || !strings.HasPrefix(want, "6.1") {
 						t.Fatalf("of the original it reads %q, %v", want, err)

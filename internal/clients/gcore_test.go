@@ -16,6 +16,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -54,7 +55,7 @@ func guestMemory() []byte {
 // A core by gcore gives the guest's memory; with VMCS notes in it gdb reads of
 // it what it read before.
 func TestGcore(t *testing.T) {
-	need(t, "gcore")
+	testcores.Tool(t, "gcore")
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), standIn+"=1")
 	in, err1 := cmd.StdinPipe()

@@ -67,7 +67,7 @@ func TestGuestClients(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			core := linuxGuest(t, name)
 			t.Run("readelf -n", func(t *testing.T) {
-				need(t, "readelf")
+				testcores.Tool(t, "readelf")
 				out, err := run(t, "readelf", "-nW", core)
 				owners := regexp.MustCompile(`(?m)^  (\S+) +0x[0-9a-f]+\t`).FindAllStringSubmatch(out, -1)
 				var got []string
@@ -79,13 +79,13 @@ func TestGuestClients(t *testing.T) {
 				}
 			})
 			t.Run("crash --osrelease", func(t *testing.T) {
-				need(t, "crash")
+				testcores.Tool(t, "crash")
 				if out, err := run(t, "crash", "--osrelease", core); err != nil || strings.TrimSpace(out) != "6.1.0-56-amd64" {
 					t.Errorf("%v: %s", err, out)
 				}
 			})
 			t.Run("gdb", func(t *testing.T) {
-				need(t, "gdb")
+				testcores.Tool(t, "gdb")
 				out, err := run(t, "gdb", "-nx", "-batch", "-ex", "info registers", "-c", core)
 				if err != nil {
 					t.Fatal(err, out)
@@ -93,7 +93,7 @@ func TestGuestClients(t *testing.T) {
 				compareRegisters(t, out, string(guestFile(t, name, "truth.txt")))
 			})
 			t.Run("drgn", func(t *testing.T) {
-				need(t, "drgn")
+				testcores.Tool(t, "drgn")
 				out, err := drgnRelease(t, core)
 				if err != nil || !strings.Contains(out, "IS_LINUX_KERNEL") {
 					t.Errorf("%v: %s", err, out)
@@ -138,7 +138,7 @@ func TestGuestDeep(t *testing.T) {
 	}
 	if host := os.Getenv("VMCSNOTE_HOST"); host != "" {
 		t.Run("makedumpfile -l -d 31", func(t *testing.T) {
-			need(t, "makedumpfile")
+			testcores.Tool(t, "makedumpfile")
 			core := extractGuest(t, host)
 			want, _, err := dmesg(t, core)
 			if err != nil || !strings.Contains(want, "Linux version") {
@@ -159,7 +159,7 @@ func TestGuestDeep(t *testing.T) {
 }
 
 func crashGuest(t *testing.T, vmlinux, name string) {
-	need(t, "crash")
+	testcores.Tool(t, "crash")
 	core := linuxGuest(t, name)
 	cmds := filepath.Join(t.TempDir(), "cmds")
 	if err := os.WriteFile(cmds, []byte("sys\nps\nbt -a\nlog\nquit\n"), 0o600); err != nil {

@@ -69,7 +69,7 @@ func TestKDumpClients(t *testing.T) {
 						continue
 					}
 					t.Run(cl.name, func(t *testing.T) {
-						need(t, cl.tool)
+						testcores.Tool(t, cl.tool)
 						want, err := cl.read(t, before)
 						if err != nil || strings.TrimSpace(want) == "" || strings.Contains(want, "unknown") {
 							t.Fatalf("it does not read the original: %v\n%s", err, want)
@@ -84,7 +84,7 @@ func TestKDumpClients(t *testing.T) {
 					return
 				}
 				t.Run("makedumpfile -c -d 31", func(t *testing.T) {
-					need(t, "makedumpfile")
+					testcores.Tool(t, "makedumpfile")
 					refilterKDump(t, n, after)
 				})
 			})

@@ -3,6 +3,8 @@ package kdumptools
 import (
 	"os"
 	"testing"
+
+	"vmcsnote/internal/testcores"
 )
 
 // Mounts are played by copies. One that is to fail is named in the file "fails".
@@ -23,6 +25,7 @@ mv "$2.below" "$2"
 // has them, and does so twice: the machine's must not be written to then.
 func TestMounts(t *testing.T) {
 	m := newMachine(t)
+	testcores.Tools(t, m.path("tools"), "unshare")
 	if _, msg, status := m.sh("unshare -m true"); status != 0 {
 		if os.Getenv("VMCSNOTE_CLIENTS") == "required" {
 			t.Fatal(msg)
@@ -109,18 +112,7 @@ func TestCaptureWithout(t *testing.T) {
 // programs of this machine.
 func (m *machine) bin(programs ...string) {
 	m.t.Helper()
-	for _, name := range append(programs, "sh", "mkdir", "cp", "mv", "grep") {
-		out, _, status := m.sh("command -v " + name)
-		if status != 0 {
-			m.t.Fatalf("no %s", name)
-		}
-		if err := os.MkdirAll(m.path("bin"), 0o755); err != nil {
-			m.t.Fatal(err)
-		}
-		if err := os.Symlink(string(out[:len(out)-1]), m.path("bin/"+name)); err != nil {
-			m.t.Fatal(err)
-		}
-	}
+	testcores.Tools(m.t, m.path("bin"), append(programs, "sh", "mkdir", "cp", "mv", "grep")...)
 }
 
 func (m *machine) text(name string) string {

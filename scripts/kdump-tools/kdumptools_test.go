@@ -56,13 +56,8 @@ type machine struct {
 // over yet, and it has a record of the kernel that crashed.
 func newMachine(t testing.TB) *machine {
 	t.Helper()
-	if _, err := exec.LookPath("sh"); err != nil {
-		if os.Getenv("VMCSNOTE_CLIENTS") == "required" {
-			t.Fatal(err)
-		}
-		t.Skip("no sh")
-	}
 	m := &machine{t: t, root: t.TempDir(), core: testcores.Open(t, "flat/cloud-c1.flat-zlib")}
+	testcores.Tools(t, m.path("tools"), "sh", "cat", "cp", "head")
 	for _, name := range []string{"makedumpfile", "capture", "../kdump-utils/vmcsnote-collector"} {
 		script, err := os.ReadFile(name)
 		if err != nil {
@@ -81,7 +76,7 @@ func newMachine(t testing.TB) *machine {
 		t.Fatal(err)
 	}
 	m.record("6.1.0-56-cloud-amd64")
-	m.env = append(os.Environ(), fastExit, "VMCSNOTE_ROOT="+m.root, "CORE="+m.core, "PATH="+m.path("usr/bin")+":"+os.Getenv("PATH"))
+	m.env = append(os.Environ(), fastExit, "VMCSNOTE_ROOT="+m.root, "CORE="+m.core, "PATH="+m.path("usr/bin")+":"+m.path("tools"))
 	return m
 }
 

@@ -3,7 +3,6 @@ package kdumptools
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -81,6 +80,7 @@ func TestSaved(t *testing.T) {
 // whose exit status is the only one that kdump-config sees.
 func TestCompressed(t *testing.T) {
 	m := newMachine(t)
+	testcores.Tools(t, m.path("tools"), "gzip")
 	out, msg, status := m.sh(save + ` | gzip -c | gzip -dc`)
 	if status != 0 || !m.hasNote(out) {
 		t.Errorf("exit status %d: %s", status, msg)
@@ -164,13 +164,7 @@ func TestOther(t *testing.T) {
 // in turns then.
 func TestCycles(t *testing.T) {
 	m := newMachine(t)
-	real, err := exec.LookPath("makedumpfile")
-	if err != nil {
-		if os.Getenv("VMCSNOTE_CLIENTS") == "required" {
-			t.Fatal(err)
-		}
-		t.Skip("no makedumpfile")
-	}
+	real := testcores.Tool(t, "makedumpfile")
 	core := testcores.Open(t, "cloud-c1.mdf")
 	args := "-F -c -d 31 --cyclic-buffer 1 --non-mmap --message-level 4 "
 	alone, msg, status := m.sh(real + " " + args + core)

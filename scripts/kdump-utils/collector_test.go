@@ -115,7 +115,7 @@ func TestModuleCheck(t *testing.T) {
 	} {
 		script := tt.env + `
 require_binaries() { [[ ! ${missing-} ]]; }; set -eu; . dracut/99vmcsnote/module-setup.sh; s=0; check || s=$?; echo $s`
-		cmd := exec.Command("bash", "-c", script)
+		cmd := exec.Command(testcores.Tool(t, "bash"), "-c", script)
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 		b, err := cmd.CombinedOutput()
 		if got := string(bytes.TrimSpace(b)); err != nil || got != tt.want {
