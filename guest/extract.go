@@ -68,7 +68,7 @@ type Loss struct {
 
 // reasons are the kinds that losses are told apart by.
 var reasons = []error{ErrSwapped, ErrNotPresent, ErrMMIO, ErrNotMapped,
-	vmcore.ErrExcluded, vmcore.ErrTruncated, vmcore.ErrNoMemory, vmcore.ErrChanged}
+	vmcore.ErrExcluded, vmcore.ErrOtherPiece, vmcore.ErrTruncated, vmcore.ErrNoMemory, vmcore.ErrChanged}
 
 // Write writes the guest to the file out, as [vmcore.Create] does: PT_LOADs by
 // guest-physical address with holes where there is no memory, then [CPUNotes],

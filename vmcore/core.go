@@ -62,8 +62,9 @@ type Core interface {
 type Memory interface {
 	// ReadPhys fills p with the memory at physical address addr. It returns
 	// n < len(p) only with an error: [ErrExcluded] where the dump left the
-	// memory out, [ErrTruncated] where the file ends before it, [ErrNoMemory]
-	// where the dump does not know it. It never makes up zeros.
+	// memory out, [ErrTruncated] where the file ends before it,
+	// [ErrOtherPiece] where another piece of a split dump may hold it,
+	// [ErrNoMemory] where the dump does not know it. It never makes up zeros.
 	ReadPhys(p []byte, addr uint64) (n int, err error)
 	// PhysRuns yields the ranges of memory that the dump holds, sorted by
 	// address, neither overlapping nor touching. There may be millions: a

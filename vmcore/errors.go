@@ -15,6 +15,11 @@ var (
 	// ErrExcluded: the dump knows this memory, but whoever wrote the dump left
 	// it out (makedumpfile -d).
 	ErrExcluded = errors.New("excluded from the dump")
+	// ErrOtherPiece: the memory is in another piece of the split dump, if
+	// anywhere.
+	ErrOtherPiece = errors.New("in another piece of the split dump")
+	// ErrNoPiece: the file is not one of several that make up a dump.
+	ErrNoPiece = errors.New("not a piece of a split dump")
 	// ErrTruncated: the file ends before what its headers claim.
 	ErrTruncated = errors.New("the file is truncated")
 	// ErrNoMemory: no PT_LOAD covers this physical address.

@@ -74,11 +74,15 @@ func checkMade(t *testing.T, c *KDump, s kdumpSpec) {
 				t.Fatalf("PFN %#x: another page, %v", pfn, err)
 			}
 		case known || there[pfn]:
-			if n != 0 || !errors.Is(err, ErrExcluded) {
-				t.Fatalf("PFN %#x: %d bytes, %v, want ErrExcluded", pfn, n, err)
+			want := ErrExcluded
+			if pfn < c.StartPFN || pfn >= c.EndPFN {
+				want = ErrOtherPiece
+			}
+			if n != 0 || !errors.Is(err, want) {
+				t.Fatalf("PFN %#x: %d bytes, %v, want %v", pfn, n, err, want)
 			}
 		default:
-			if want := ErrNoMemory; n != 0 || !errors.Is(err, want) && !(c.Split && errors.Is(err, ErrExcluded)) {
+			if want := ErrNoMemory; n != 0 || !errors.Is(err, want) && !(c.Split && errors.Is(err, ErrOtherPiece)) {
 				t.Fatalf("PFN %#x: %d bytes, %v, want %v", pfn, n, err, want)
 			}
 		}

@@ -180,7 +180,7 @@ func TestKDumpVerify(t *testing.T) {
 	}{
 		{"incomplete", kdumpSpec{status: statusIncomplete}, "could not finish"},
 		{"vmemmap", kdumpSpec{status: statusExcludedVmemmap}, "makedumpfile -e"},
-		{"split", kdumpSpec{split: [2]uint64{64, 32769}}, "PFNs from 0x40 to 0x8001"},
+		{"split", kdumpSpec{split: [2]uint64{64, 32769}}, "PFNs 0x40 to 0x8000"},
 		{"version 3", kdumpSpec{version: 3}, "header_version is 3"},
 		{"zero fill", kdumpSpec{fill: 20}, "20 bytes of zero fill"},
 		{"two of them", kdumpSpec{notes: []elfnote.Note{testVMCSInfo, testVMCSInfo}}, "a second VMCSINFO note"},

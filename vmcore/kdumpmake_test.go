@@ -101,7 +101,7 @@ func (s kdumpSpec) build() []byte {
 	if len(notes) > 0 {
 		h.putExtent(sub[s.abi.note:], extent{uint64(h.home()), uint64(len(notes))})
 	}
-	if s.split[0] > 0 {
+	if s.split[0] > 0 || s.split[1] < s.maxMapnr {
 		s.order.PutUint32(sub[s.abi.split:], 1)
 	}
 	if s.version >= 6 {

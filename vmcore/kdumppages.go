@@ -114,7 +114,7 @@ func (r *pageReader) number(pfn uint64) (uint64, error) {
 	case pfn >= c.MaxMapnr:
 		return 0, ErrNoMemory
 	case pfn < c.StartPFN || pfn >= c.EndPFN:
-		return 0, errors.Wrapf(ErrExcluded, "in another file of the split dump (this has PFNs from %#x to %#x)", c.StartPFN, c.EndPFN)
+		return 0, errors.Wrapf(ErrOtherPiece, "this one has PFNs %v", c.pfns())
 	}
 	x := c.index()
 	chunk, bit := pfn/chunkPages, pfn%chunkPages

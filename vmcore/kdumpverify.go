@@ -92,7 +92,7 @@ func (v *kdumpVerifier) header() {
 		v.remark("crash cannot use struct page there", "status says that makedumpfile -e left parts of the page array out")
 	}
 	if c.Split {
-		v.remark("crash wants all files at once, makedumpfile --reassemble makes one of them", "a piece of a split dump: PFNs from %#x to %#x", c.StartPFN, c.EndPFN)
+		v.remark("crash wants all files at once, makedumpfile --reassemble makes one of them", "a piece of a split dump, PFNs %v", c.pfns())
 	}
 	if c.Version < notesVersion {
 		v.remark("registers are missing", "header_version is %d: dumps have notes since %d", c.Version, notesVersion)

@@ -18,7 +18,7 @@ import (
 func extractCommand() command {
 	return command{
 		name:  "extract",
-		args:  "VMCORE",
+		args:  "VMCORE...",
 		short: "write a guest out of a host's dump as a core of its own",
 		long: `Writes the virtual machine that --guest names as an ELF core that crash, gdb, drgn
 and makedumpfile open: its memory by guest-physical address, the registers of
@@ -28,7 +28,9 @@ guest's own VMCOREINFO if it is a Linux. What could not be had is said.
 With --qemu-core FILE, a core of the process that ran the guest (gcore,
 systemd-coredump), the guest's memory is taken from there: what the host's dump
 lacks, since makedumpfile leaves it out, is in that. VMCORE may be left out then,
-if FILE has the notes that vmcsnote inject --vmcs-from puts there.`,
+if FILE has the notes that vmcsnote inject --vmcs-from puts there.
+
+A dump that makedumpfile --split wrote is given by all its pieces.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			var f guestsFlags
 			out := fs.StringP("output", "o", "", "write the core to `OUT`")
@@ -48,11 +50,11 @@ if FILE has the notes that vmcsnote inject --vmcs-from puts there.`,
 				if len(args) == 0 && *qemu != "" {
 					return named(*qemu, f.fromNotes(ctx, e, *qemu, *out, *force))
 				}
-				path, err := oneArg(args, "VMCORE")
+				paths, err := dumpArgs(args)
 				if err != nil {
 					return err
 				}
-				return named(path, f.extract(ctx, e, path, *qemu, *out, *force))
+				return named(dumpName(paths), f.extract(ctx, e, paths, *qemu, *out, *force))
 			}
 		},
 	}
@@ -73,9 +75,9 @@ func notOver(out string, dumps []string) error {
 	return nil
 }
 
-// extract writes a guest of the host's dump at path.
-func (f *guestsFlags) extract(ctx context.Context, e *env, path, qemu, out string, force bool) error {
-	c, err := vmcore.OpenFile(path)
+// extract writes a guest of the host's dump at paths.
+func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu, out string, force bool) error {
+	c, err := openDump(paths)
 	if err != nil {
 		return err
 	}

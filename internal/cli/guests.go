@@ -28,7 +28,7 @@ type guestsFlags struct {
 func guestsCommand() command {
 	return command{
 		name:  "guests",
-		args:  "VMCORE",
+		args:  "VMCORE...",
 		short: "list the virtual machines in a host's dump, with their registers",
 		long: `Finds the VMCS of every virtual CPU that was running on the crashed host, and
 prints a line for each: its machine, its number, where its VMCS lies, and the
@@ -39,6 +39,8 @@ memory, else the layouts built in are tried; which one it was is said.
 Registers that are in no VMCS (RAX to R15, CR2) are taken from KVM's structures
 in the host's memory; what is not certain is printed as a question mark. --read
 prints memory of a guest, by guest-physical (gpa) or guest-virtual address (gva).
+
+A dump that makedumpfile --split wrote is given by all its pieces.
 
 The exit status is 3 where no VMCS is found and there is no note, either.`,
 		setup: func(fs *pflag.FlagSet) runner {
@@ -51,14 +53,14 @@ The exit status is 3 where no VMCS is found and there is no note, either.`,
 			f.addLayout(fs)
 			fs.StringVar(&f.vcpu, "vcpu", "", "only its vCPU `N`, counted from 0")
 			return func(ctx context.Context, e *env, args []string) error {
-				path, err := oneArg(args, "VMCORE")
+				paths, err := dumpArgs(args)
 				if err != nil {
 					return err
 				}
 				if err := f.check(); err != nil {
 					return err
 				}
-				return named(path, f.run(ctx, e, path))
+				return named(dumpName(paths), f.run(ctx, e, paths))
 			}
 		},
 	}
@@ -98,8 +100,8 @@ func (f *guestsFlags) check() error {
 }
 
 // run does it all for one dump.
-func (f *guestsFlags) run(ctx context.Context, e *env, path string) error {
-	c, err := vmcore.OpenFile(path)
+func (f *guestsFlags) run(ctx context.Context, e *env, paths []string) error {
+	c, err := openDump(paths)
 	if err != nil {
 		return err
 	}
@@ -119,31 +121,29 @@ func (f *guestsFlags) run(ctx context.Context, e *env, path string) error {
 	case len(f.fields) > 0:
 		return f.printFields(e, h)
 	case f.asJSON:
-		return e.reportGuests(path, h)
+		return e.reportGuests(paths, h)
 	}
-	return e.guests(path, f, h)
+	return e.guests(dumpName(paths), f, h)
 }
 
 // find finds the virtual machines in a dump, and leaves those that the flags
 // name. Without any it is an error, unless a layout was known.
 func (f *guestsFlags) find(ctx context.Context, e *env, c vmcore.Core) (*host, error) {
-	h := &host{Core: c}
+	h := &host{Core: c, shortfall: vmcore.ShortfallOf(c)}
+	e.partial(h.shortfall, "guests, registers and memory")
 	if err := f.findLayout(ctx, e, h); err != nil {
 		return nil, err
 	}
 	var err error
 	h.found, err = vmcs.Find(ctx, c, physRanges(c), vmcs.Search{
 		Note: h.asked, Explain: f.explain,
-		Partial: vmcore.Truncated(c), VMCOREINFO: vmCoreInfo(c),
+		Partial: h.shortfall.Partial(), VMCOREINFO: vmCoreInfo(c),
 		Progress: portion(e.progress("looking for guests"), c),
 	})
 	if err != nil {
 		return nil, err
 	}
 	e.progressOver()
-	if vmcore.Truncated(c) {
-		e.say("warning: the dump is not complete: guests, registers and memory may be missing")
-	}
 	if h.found.Layout == nil && h.asked == nil {
 		return nil, noVMCS{h.found}
 	}

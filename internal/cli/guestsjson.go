@@ -7,10 +7,16 @@ import (
 
 // reportGuests prints the document of --json, one vCPU at a time: there may be
 // thousands, with some 25 KB each.
-func (e *env) reportGuests(path string, h *host) error {
+func (e *env) reportGuests(paths []string, h *host) error {
 	s := newJSONStream(e.stdout)
 	s.object(func() {
-		s.field("file", path)
+		s.field("file", paths[0])
+		if len(paths) > 1 {
+			s.field("files", paths)
+		}
+		if h.shortfall.Partial() || h.shortfall.Split {
+			s.field("shortfall", reportShortfall(h.shortfall))
+		}
 		s.field("layout", reportLayout(h.found, h.layoutText()))
 		s.list("guests", func() {
 			for _, m := range h.machines {

@@ -23,6 +23,7 @@ type host struct {
 	layoutFrom string       // where that comes from, for people
 	found      *vmcs.Result
 	machines   []*machine
+	shortfall  vmcore.Shortfall // memory that should be in the dump, but is not
 }
 
 // A machine is a guest of a host, or of a guest.

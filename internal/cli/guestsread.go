@@ -178,7 +178,7 @@ func (d *dumper) line(addr uint64, b []byte) {
 // reasons are why a guest's memory may be missing, for those who want to know
 // whether that can be cured.
 var reasons = []error{guest.ErrSwapped, guest.ErrNotPresent, guest.ErrMMIO, guest.ErrNotMapped, guest.ErrNotCanonical, guest.ErrReserved,
-	vmcore.ErrExcluded, vmcore.ErrTruncated, vmcore.ErrNoMemory}
+	vmcore.ErrExcluded, vmcore.ErrOtherPiece, vmcore.ErrTruncated, vmcore.ErrNoMemory}
 
 // reason says in a few words why memory could not be read.
 func reason(err error) string {

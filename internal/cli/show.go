@@ -23,11 +23,13 @@ import (
 type showReport struct {
 	File     string        `json:"file"`
 	Format   string        `json:"format"`
+	Piece    []pfnReport   `json:"piece,omitempty"` // of a split dump: one range
 	Notes    []noteReport  `json:"notes"`
 	VMCSInfo *layoutReport `json:"vmcsinfo,omitempty"`
 	Record   *recordReport `json:"record,omitempty"`
 	Error    string        `json:"error,omitempty"` // of one of several files
 
+	remark string       // on the dump, for people
 	raw    []byte       // VMCSINFO's descriptor
 	layout *vmcs.Layout // what it says, nil if that cannot be told
 }
@@ -144,6 +146,9 @@ func show(path string) (*showReport, error) {
 	}
 	defer c.Close()
 	r := &showReport{File: path, Format: c.Format(), Notes: []noteReport{}}
+	if p, ok := vmcore.PieceOf(c.Core); ok {
+		r.Piece, r.remark = reportPFNs([]vmcore.PFNs{p}), ", "+pieceText(p)
+	}
 	for _, n := range c.Notes().Notes {
 		r.Notes = append(r.Notes, noteReport{n.Name, n.Type, n.DescSize, fmt.Sprintf("%#x", c.NotesOff()+n.Off)})
 	}
@@ -268,7 +273,7 @@ func looksLikeNote(b []byte) bool {
 // show prints the report for people.
 func (e *env) show(r *showReport) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s\n", r.File, r.Format)
+	fmt.Fprintf(&b, "%s: %s%s\n", r.File, r.Format, r.remark)
 	if rec := r.Record; rec != nil {
 		fmt.Fprintf(&b, "pair: %s\nrelease: %s\nboot id: %s\ntime: %s\n", rec.Pair, name(rec.Release), name(rec.BootID), rec.Time)
 	}

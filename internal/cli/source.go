@@ -116,7 +116,7 @@ func (f *finder) find(ctx context.Context) (source, error) {
 	case f.record != "":
 		return f.fromRecord(f.record)
 	case f.search:
-		return f.fromSearch(ctx)
+		return f.searched(ctx)
 	}
 	for _, try := range []func(context.Context) (source, error){f.defaultRecord, f.fromSysfs, f.searchAtDesk} {
 		s, err := try(ctx)
@@ -255,6 +255,14 @@ func (f *finder) warned(s source, err error) (source, error) {
 func (f *finder) searchAtDesk(ctx context.Context) (source, error) {
 	if f.capture() {
 		return source{}, errNoNote
+	}
+	return f.searched(ctx)
+}
+
+// searched is fromSearch, and warns of memory that could not be searched.
+func (f *finder) searched(ctx context.Context) (source, error) {
+	if f.whole {
+		f.e.partial(vmcore.ShortfallOf(f.core), "a note")
 	}
 	return f.fromSearch(ctx)
 }

@@ -1,0 +1,88 @@
+package vmcore
+
+// A Shortfall says which memory is missing from a dump although its writer
+// meant the dump to hold it. What a filter left out ([ErrExcluded]) is none.
+type Shortfall struct {
+	// Truncated: the file ends before what its headers claim.
+	Truncated bool
+	// Incomplete: makedumpfile marked the compressed dump as unfinished.
+	Incomplete bool
+	// Pages of a compressed dump were never written, or are cut off, of the
+	// Total that its bitmap has.
+	Pages, Total uint64
+	// Split: pieces of a split dump, or a single one. Lacking are the PFNs
+	// that none of them holds.
+	Split   bool
+	Pieces  []PFNs
+	Lacking []PFNs
+}
+
+// PFNs are page frame numbers from Start up to End, which is not among them.
+type PFNs struct{ Start, End uint64 }
+
+// Partial reports whether memory may be missing.
+func (s Shortfall) Partial() bool {
+	return s.Truncated || s.Incomplete || s.Pages > 0 || len(s.Lacking) > 0
+}
+
+// ShortfallOf says what is missing from the dump. For a compressed dump it
+// reads every page descriptor: 24 bytes for each page.
+func ShortfallOf(c Core) Shortfall {
+	s := Shortfall{Truncated: Truncated(c)}
+	pieces := kdumps(c)
+	for _, k := range pieces {
+		s.Incomplete = s.Incomplete || k.Incomplete()
+		missing, total := k.missingPages()
+		s.Pages, s.Total = s.Pages+missing, s.Total+total
+		s.Split = s.Split || k.Split
+	}
+	if s.Split {
+		s.Pieces, s.Lacking = piecesOf(pieces), lacking(pieces)
+	}
+	return s
+}
+
+// PieceOf returns the PFNs of a piece of a split dump. It is false for every
+// other dump.
+func PieceOf(c Core) (PFNs, bool) {
+	if k := kdumps(c); len(k) == 1 && k[0].Split {
+		return k[0].pfns(), true
+	}
+	return PFNs{}, false
+}
+
+// kdumps returns the compressed dumps that c consists of; nil for other dumps.
+func kdumps(c Core) []*KDump {
+	switch c := c.(type) {
+	case *File:
+		return kdumps(c.Core)
+	case *Flat:
+		return kdumps(c.Core)
+	case *KDump:
+		return []*KDump{c}
+	case *SplitDump:
+		return c.pieces
+	}
+	return nil
+}
+
+// pfns returns the PFNs of which the file has the pages.
+func (c *KDump) pfns() PFNs { return PFNs{c.StartPFN, c.EndPFN} }
+
+// missingPages counts the pages in the dump's bitmap whose data is not in the
+// file.
+func (c *KDump) missingPages() (missing, total uint64) {
+	x := c.index()
+	total = x.pages()
+	held := c.held(x)
+	missing = total - held
+	r := c.pages.get(c)
+	defer c.pages.put(r)
+	for n := range held {
+		d, _, err := r.descriptor(n)
+		if err != nil || d.data.off == 0 || !d.data.within(c.Size) {
+			missing++
+		}
+	}
+	return missing, total
+}

@@ -1,0 +1,191 @@
+package vmcore
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+)
+
+// A SplitDump is several pieces of one dump that makedumpfile --split wrote,
+// each of which holds the pages of a range of PFNs. It is for reading memory:
+// its notes, and where they lie, are those of the first piece.
+type SplitDump struct {
+	Core // the piece of the lowest PFNs
+
+	whole  []Core   // the pieces as they were given
+	pieces []*KDump // sorted by StartPFN
+}
+
+// JoinPieces takes pieces of a split dump as one dump. names name them in
+// errors. It fails where one is not a piece of a split dump, where the pieces
+// are not of one dump, and where two of them hold the same PFNs. Pieces may be
+// lacking: see [ShortfallOf].
+func JoinPieces(pieces []Core, names []string) (*SplitDump, error) {
+	s := &SplitDump{whole: pieces}
+	name := make(map[*KDump]string)
+	for i, c := range pieces {
+		k := kdumps(c)
+		if len(k) != 1 || !k[0].Split {
+			return nil, errors.Wrapf(ErrNoPiece, "%s", names[i])
+		}
+		name[k[0]] = names[i]
+		s.pieces = append(s.pieces, k[0])
+	}
+	first := s.pieces[0]
+	slices.SortStableFunc(s.pieces, func(a, b *KDump) int { return cmp.Compare(a.StartPFN, b.StartPFN) })
+	for _, k := range s.pieces {
+		what, err := first.differs(k)
+		if err != nil {
+			return nil, errors.Wrap(err, name[k])
+		}
+		if what != "" {
+			return nil, errors.Errorf("%s and %s are pieces of different dumps: their %s differ", name[first], name[k], what)
+		}
+	}
+	for i, k := range s.pieces[1:] {
+		if before := s.pieces[i]; k.StartPFN < before.EndPFN {
+			return nil, errors.Errorf("%s and %s both hold PFNs %v", name[before], name[k], PFNs{k.StartPFN, min(k.EndPFN, before.EndPFN)})
+		}
+	}
+	i := slices.IndexFunc(pieces, func(c Core) bool { return kdumps(c)[0] == s.pieces[0] })
+	s.Core = pieces[i]
+	return s, nil
+}
+
+// String prints the first and the last PFN.
+func (p PFNs) String() string {
+	if p.End <= p.Start {
+		return "none"
+	}
+	return fmt.Sprintf("%#x to %#x", p.Start, p.End-1)
+}
+
+// differs names what pieces of one dump have in common but c and d do not, or
+// returns "".
+func (c *KDump) differs(d *KDump) (string, error) {
+	switch {
+	case c.Order != d.Order || c.abi != d.abi || c.Version != d.Version:
+		return "formats", nil
+	case c.BlockSize != d.BlockSize:
+		return "page sizes", nil
+	case c.MaxMapnr != d.MaxMapnr:
+		return "highest PFNs", nil
+	}
+	// utsname and timestamp are all that lies between version and status.
+	a, b := make([]byte, c.abi.status-12), make([]byte, c.abi.status-12)
+	if err := cmp.Or(c.read(a, 12), d.read(b, 12)); err != nil {
+		return "", err
+	}
+	uts := 6 * 65
+	switch {
+	case !bytes.Equal(a[:uts], b[:uts]):
+		return "kernels and hosts (utsname)", nil
+	case !bytes.Equal(a[uts:], b[uts:]):
+		return "timestamps", nil
+	}
+	x, err := c.vmcoreinfo()
+	if err != nil {
+		return "", err
+	}
+	y, err := d.vmcoreinfo()
+	if err == nil && !bytes.Equal(x, y) {
+		return "VMCOREINFO notes", nil
+	}
+	return "", err
+}
+
+// vmcoreinfo returns the descriptor of the VMCOREINFO note; nil without one.
+func (c *KDump) vmcoreinfo() ([]byte, error) {
+	i, ok := c.notes.Find(elfnote.VMCoreInfo, 0)
+	if !ok {
+		return nil, nil
+	}
+	return io.ReadAll(io.LimitReader(c.notes.Desc(i), elfnote.MaxBlob))
+}
+
+// piecesOf returns the PFNs of each piece.
+func piecesOf(pieces []*KDump) (all []PFNs) {
+	for _, k := range pieces {
+		all = append(all, k.pfns())
+	}
+	return all
+}
+
+// lacking returns the PFNs that none of the pieces, sorted, holds.
+func lacking(pieces []*KDump) (none []PFNs) {
+	at := uint64(0)
+	for _, k := range pieces {
+		if k.StartPFN > at {
+			none = append(none, PFNs{at, k.StartPFN})
+		}
+		at = max(at, k.EndPFN)
+	}
+	if end := pieces[0].MaxMapnr; at < end {
+		none = append(none, PFNs{at, end})
+	}
+	return none
+}
+
+// ReadPhys implements [Memory].
+func (s *SplitDump) ReadPhys(p []byte, addr uint64) (n int, err error) {
+	for n < len(p) {
+		at := addr + uint64(n)
+		k := s.piece(at / uint64(s.pieces[0].BlockSize))
+		part := p[n:]
+		if end := k.EndPFN * uint64(k.BlockSize); at < end && uint64(len(part)) > end-at {
+			part = part[:end-at]
+		}
+		m, err := k.ReadPhys(part, at)
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// piece returns the piece that holds the PFN, or one that says that it does not.
+func (s *SplitDump) piece(pfn uint64) *KDump {
+	i, found := slices.BinarySearchFunc(s.pieces, pfn, func(k *KDump, pfn uint64) int { return cmp.Compare(k.StartPFN, pfn) })
+	if !found && i > 0 {
+		i--
+	}
+	return s.pieces[i]
+}
+
+// PhysRuns implements [Memory].
+func (s *SplitDump) PhysRuns() iter.Seq[Range] {
+	return func(yield func(Range) bool) {
+		var run Range
+		for _, k := range s.pieces {
+			for r := range k.PhysRuns() {
+				if run.Size > 0 && run.Addr+run.Size == r.Addr {
+					run.Size += r.Size
+					continue
+				}
+				if run.Size > 0 && !yield(run) {
+					return
+				}
+				run = r
+			}
+		}
+		if run.Size > 0 {
+			yield(run)
+		}
+	}
+}
+
+// claimed is beyond the file's end if that of a piece is.
+func (s *SplitDump) claimed() int64 {
+	if slices.ContainsFunc(s.whole, Truncated) {
+		return s.size() + 1
+	}
+	return s.Core.claimed()
+}
