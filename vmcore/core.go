@@ -44,6 +44,8 @@ type Core interface {
 	// file offset in bytes.
 	Notes() *elfnote.Segment
 	NotesOff() int64
+	// Incomplete reports whether makedumpfile marked the dump as unfinished.
+	Incomplete() bool
 	// Verify checks what readers need of a dump beyond what Open has checked.
 	Verify() []Finding
 	// PlanCopy plans a copy with the splice applied to the notes.

@@ -17,16 +17,18 @@ import (
 // (/proc/vmcore), makedumpfile -E and QEMU (dump-guest-memory).
 type ELF struct {
 	Header
-	// Progs is the program header table, in file order.
+	// Progs is the program header table, in file order. Of unused headers
+	// (PT_NULL) it holds p_type, and p_offset where a reader follows it.
 	Progs []elf.ProgHeader
 	// Note is the index of the one PT_NOTE in Progs; readers want it to be 0.
 	Note int
 	// Size is the file's size in bytes.
 	Size int64
 
-	r     io.ReaderAt
-	notes *elfnote.Segment
-	phys  func() *physMap
+	r      io.ReaderAt
+	notes  *elfnote.Segment
+	phys   func() *physMap
+	unused int // number of PT_NULLs
 }
 
 // maxNotes bounds the notes of a core in bytes. Device dumps (NT_VMCOREDD) may
@@ -101,6 +103,20 @@ func (c *ELF) Format() string {
 }
 
 func (c *ELF) size() int64 { return c.Size }
+
+// Incomplete implements [Core].
+func (c *ELF) Incomplete() bool {
+	return c.Flags&incomplete != 0 && !ofProcess(c.notes)
+}
+
+// ofProcess reports whether the notes are those of a process's core: the kernel
+// and gcore write NT_PRPSINFO into each. /proc/kcore has one too, and with it
+// what makedumpfile -E makes of /proc/kcore, but these have VMCOREINFO.
+func ofProcess(s *elfnote.Segment) bool {
+	_, process := s.Find("CORE", uint32(elf.NT_PRPSINFO))
+	_, kernel := s.Find(elfnote.VMCoreInfo, 0)
+	return process && !kernel
+}
 
 // claimed returns the end of the last segment in the file, by the headers, or
 // of the section headers and of those sections that are known.

@@ -205,6 +205,7 @@ func planChanges(t *testing.T) map[string]*change {
 	for _, name := range []string{
 		"deb-t4-smp4.thin", "deb-t1.thin", "deb-t1.elf31", "kernel-slack", "kernel-full", "tight-small-loads", "tight-filtered",
 		"overlap", "eraseinfo", "vmcoredd", "elf32-lsb", "elf64-msb", "no-vmcoreinfo", "bad-zero-fill-tail", "vmcsinfo",
+		"unused-phdrs", "unused-odd",
 	} {
 		for what, plan := range map[string]func(*ELF, elfnote.Splice) (*InPlace, error){"slack": (*ELF).PlanSlack, "evict": (*ELF).PlanEvict} {
 			for how, splice := range map[string]func(*elfnote.Segment, elfnote.Note) (elfnote.Splice, bool){

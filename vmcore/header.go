@@ -16,7 +16,8 @@ import (
 // e_flags. So the headers are read here, into debug/elf's own structs.
 
 // incomplete is the bit in e_flags by which makedumpfile marks a dump that it
-// could not finish (DUMP_ELF_INCOMPLETE, since 1.5.5).
+// could not finish (DUMP_ELF_INCOMPLETE, since 1.5.5). In a process's core
+// e_flags belongs to the processor (EF_RISCV_RVC is the same bit).
 const incomplete = 1
 
 // A Header is the ELF header of a core, with the counts that do not fit in it
@@ -36,9 +37,6 @@ type Header struct {
 
 	layout *classLayout
 }
-
-// Incomplete reports whether makedumpfile marked the dump as unfinished.
-func (h *Header) Incomplete() bool { return h.Flags&incomplete != 0 }
 
 // A classLayout says where the fields lie that differ between ELF64 and ELF32.
 // debug/elf's structs have the fields in the file's order and sizes, so their

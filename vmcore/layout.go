@@ -162,7 +162,9 @@ func (c *ELF) fixes(end uint64, shift, grow int64) ([]fix, error) {
 			c.putNotes(b, p.Off, uint64(int64(p.Filesz)+grow))
 			return
 		}
-		c.putWord(b, l.pOff, moved(p.Off))
+		if off := moved(p.Off); off != p.Off { // else an unused header stays as it is
+			c.putWord(b, l.pOff, off)
+		}
 	}
 	note := fix{extent{uint64(c.progOff(c.Note)), c.Phentsize}, int64(c.Phentsize), mendProg}
 	if shift == 0 {

@@ -12,6 +12,10 @@ import (
 // that was seen (65,801, a guest of 192 MB dumped by QEMU with -p).
 const maxProgs = 1 << 22
 
+// maxUnused bounds the unused ones: as many as makedumpfile -E can leave of
+// the largest table that was seen, and more.
+const maxUnused = 1 << 17
+
 // progsAtOnce is for how many program headers there is room from the start: 4 MB.
 // Growing to as many in steps takes twice that.
 const progsAtOnce = 75_000
@@ -65,7 +69,7 @@ func (h *Header) prog(b []byte) elf.ProgHeader {
 	if l.word == 4 && off == math.MaxUint32 {
 		off = noOffset
 	}
-	return elf.ProgHeader{
+	p := elf.ProgHeader{
 		Type:   elf.ProgType(h.Order.Uint32(b)),
 		Flags:  elf.ProgFlag(h.Order.Uint32(b[l.pFlags:])),
 		Off:    off,
@@ -75,6 +79,26 @@ func (h *Header) prog(b []byte) elf.ProgHeader {
 		Memsz:  h.word(b, l.pMemsz),
 		Align:  h.word(b, l.pAlign),
 	}
+	if p.Type == elf.PT_NULL {
+		return unused(p)
+	}
+	return p
+}
+
+// unused returns what counts of a PT_NULL program header. makedumpfile -E
+// writes zeros where the disk was full, and for segments of /proc/kcore that
+// are no memory. An unused header claims no bytes in the file, whatever its
+// other fields say.
+//
+// crash does not look at p_type: it takes each header after the first for
+// memory, so a header that once was a PT_LOAD keeps its p_offset, which moves
+// along with the bytes it refers to.
+func unused(p elf.ProgHeader) elf.ProgHeader {
+	u := elf.ProgHeader{Type: elf.PT_NULL}
+	if _, ok := (extent{p.Off, p.Filesz}).end(); ok && p.Filesz > 0 && p.Filesz <= p.Memsz {
+		u.Off = p.Off
+	}
+	return u
 }
 
 // addProg checks a program header and adds it to the table.
@@ -93,9 +117,11 @@ func (c *ELF) addProg(p elf.ProgHeader) error {
 		}
 		c.Note = i
 	case elf.PT_NULL:
-		// Zeros where the table should be. A file with a hole there would
-		// otherwise fill memory with them.
-		return formatErr(c.progOff(i), "p_type", "PT_NULL", "PT_NOTE or PT_LOAD")
+		// A hole in a sparse file reads as unused headers and takes no room on
+		// disk, but each one takes memory here.
+		if c.unused++; c.unused > maxUnused {
+			return formatErr(c.progOff(i), "program headers", fmt.Sprintf("more than %d unused ones (PT_NULL)", maxUnused), "PT_NOTE and PT_LOADs")
+		}
 	}
 	c.Progs = append(c.Progs, p)
 	return nil
@@ -104,4 +130,10 @@ func (c *ELF) addProg(p elf.ProgHeader) error {
 // hasPlace reports whether p_offset is a place in the file at all.
 func hasPlace(p elf.ProgHeader) bool {
 	return p.Off != noOffset && (p.Off != 0 || p.Filesz != 0)
+}
+
+// isMemory reports whether crash takes p for memory with a place in the file:
+// a PT_LOAD, and an unused header with a p_offset too.
+func isMemory(p elf.ProgHeader) bool {
+	return (p.Type == elf.PT_LOAD || p.Type == elf.PT_NULL) && hasPlace(p)
 }

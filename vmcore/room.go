@@ -1,7 +1,6 @@
 package vmcore
 
 import (
-	"debug/elf"
 	"fmt"
 	"io"
 
@@ -90,7 +89,7 @@ func (c *ELF) checkEmpty(notes, table extent) error {
 // killed before it had switched to the new notes leaves such bytes behind.
 //
 // The room ends at the lowest p_offset, even that of a PT_LOAD without bytes in
-// the file: crash takes the lowest one that is not 0 for the end of the
+// the file, or of an unused header: crash takes the lowest one that is not 0 for the end of the
 // headers, and reads notes only below it.
 func (c *ELF) slack(limit int64, will []byte) (int64, error) {
 	used, err := c.used()
@@ -106,7 +105,7 @@ func (c *ELF) slack(limit int64, will []byte) (int64, error) {
 		}
 	}
 	for _, p := range c.Progs {
-		if p.Type == elf.PT_LOAD && hasPlace(p) && p.Off >= start {
+		if isMemory(p) && p.Off >= start {
 			stop = min(stop, p.Off)
 		}
 	}

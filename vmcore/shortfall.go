@@ -5,7 +5,7 @@ package vmcore
 type Shortfall struct {
 	// Truncated: the file ends before what its headers claim.
 	Truncated bool
-	// Incomplete: makedumpfile marked the compressed dump as unfinished.
+	// Incomplete: makedumpfile marked the dump as unfinished.
 	Incomplete bool
 	// Pages of a compressed dump were never written, or are cut off, of the
 	// Total that its bitmap has.
@@ -28,7 +28,7 @@ func (s Shortfall) Partial() bool {
 // ShortfallOf says what is missing from the dump. For a compressed dump it
 // reads every page descriptor: 24 bytes for each page.
 func ShortfallOf(c Core) Shortfall {
-	s := Shortfall{Truncated: Truncated(c)}
+	s := Shortfall{Truncated: Truncated(c), Incomplete: c.Incomplete()}
 	pieces := kdumps(c)
 	for _, k := range pieces {
 		s.Incomplete = s.Incomplete || k.Incomplete()

@@ -104,7 +104,10 @@ func (v *verifier) headers() {
 		v.remark("crash 8.0 cannot open it", "phdr[1] has p_offset 0, as makedumpfile -E writes it for memory that it left out")
 	}
 	for i, p := range c.Progs {
-		if i != c.Note && p.Type != elf.PT_LOAD {
+		switch {
+		case i == c.Note || p.Type == elf.PT_LOAD:
+		case p.Type == elf.PT_NULL && p.Off == 0: // no reader minds
+		default:
 			v.fault("crash takes it for memory", "phdr[%d] is a %v, expected PT_LOAD", i, p.Type)
 			return
 		}
@@ -117,7 +120,7 @@ func (v *verifier) place() {
 	notes := c.notesExtent()
 	lowest, at := uint64(math.MaxUint64), -1
 	for i, p := range c.Progs {
-		if p.Type == elf.PT_LOAD && hasPlace(p) && p.Off < lowest {
+		if isMemory(p) && p.Off < lowest {
 			lowest, at = p.Off, i
 		}
 	}

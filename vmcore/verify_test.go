@@ -54,6 +54,8 @@ func TestVerifyFaults(t *testing.T) {
 		"deb-t1.head":            "it is truncated: crash and makedumpfile refuse",
 		"truncated-memory":       "it is truncated: crash and makedumpfile refuse",
 		"no-load":                "no PT_LOAD has a place in the file: crash finds no memory",
+		"unused-phdrs":           "could not finish the dump (DUMP_ELF_INCOMPLETE): crash warns",
+		"unused-odd":             "phdr[2] is a PT_NULL, expected PT_LOAD: crash takes it for memory",
 		"phoff-128":              "e_phoff is 0x80, expected 0x40: crash and makedumpfile",
 	} {
 		t.Run(name, func(t *testing.T) {

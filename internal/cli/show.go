@@ -27,7 +27,9 @@ type showReport struct {
 	Notes    []noteReport  `json:"notes"`
 	VMCSInfo *layoutReport `json:"vmcsinfo,omitempty"`
 	Record   *recordReport `json:"record,omitempty"`
-	Error    string        `json:"error,omitempty"` // of one of several files
+	// Incomplete: makedumpfile marked the dump as unfinished.
+	Incomplete bool   `json:"incomplete,omitempty"`
+	Error      string `json:"error,omitempty"` // of one of several files
 
 	remark string       // on the dump, for people
 	raw    []byte       // VMCSINFO's descriptor
@@ -145,9 +147,12 @@ func show(path string) (*showReport, error) {
 		return nil, err
 	}
 	defer c.Close()
-	r := &showReport{File: path, Format: c.Format(), Notes: []noteReport{}}
+	r := &showReport{File: path, Format: c.Format(), Notes: []noteReport{}, Incomplete: c.Incomplete()}
 	if p, ok := vmcore.PieceOf(c.Core); ok {
 		r.Piece, r.remark = reportPFNs([]vmcore.PFNs{p}), ", "+pieceText(p)
+	}
+	if r.Incomplete {
+		r.remark += ", INCOMPLETE: makedumpfile could not finish it"
 	}
 	for _, n := range c.Notes().Notes {
 		r.Notes = append(r.Notes, noteReport{n.Name, n.Type, n.DescSize, fmt.Sprintf("%#x", c.NotesOff()+n.Off)})

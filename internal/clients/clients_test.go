@@ -3,10 +3,12 @@ package clients
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -172,34 +174,75 @@ func TestClients(t *testing.T) {
 			t.Run(c.name+"/"+how, func(t *testing.T) {
 				before := testcores.Open(t, c.name)
 				after := inject(t, c.name, how)
-				for _, cl := range clients {
-					if !strings.Contains(" "+c.clients+" ", " "+cl.tool+" ") {
-						continue
-					}
-					t.Run(cl.name, func(t *testing.T) {
-						testcores.Tool(t, cl.tool)
-						want, _, err := cl.read(t, before)
-						if err != nil {
-							t.Fatalf("the original: %v\n%s", err, want)
-						}
-						got, seen, err := cl.read(t, after)
-						if err != nil {
-							t.Fatalf("%v\n%s", err, got)
-						}
-						if got = strings.ReplaceAll(got, after, before); got != want {
-							t.Errorf("it reads\n%.2000s\nand of the original\n%.2000s", got, want)
-						}
-						if seen != cl.shows {
-							t.Errorf("VMCSINFO seen: %v, want %v", seen, cl.shows)
-						}
-						if text := strings.TrimSpace(want); text == "" || text == "unknown" {
-							t.Errorf("of the original it reads %q: this proves nothing", want)
-						}
-					})
-				}
+				compare(t, c.clients, before, after)
 			})
 		}
 	}
+}
+
+// compare lets each of the clients read a core before and after the change.
+func compare(t *testing.T, tools, before, after string) {
+	for _, cl := range clients {
+		if !strings.Contains(" "+tools+" ", " "+cl.tool+" ") {
+			continue
+		}
+		t.Run(cl.name, func(t *testing.T) {
+			testcores.Tool(t, cl.tool)
+			want, _, err := cl.read(t, before)
+			if err != nil {
+				t.Fatalf("the original: %v\n%s", err, want)
+			}
+			got, seen, err := cl.read(t, after)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, got)
+			}
+			if got = strings.ReplaceAll(got, after, before); got != want {
+				t.Errorf("it reads\n%.2000s\nand of the original\n%.2000s", got, want)
+			}
+			if seen != cl.shows {
+				t.Errorf("VMCSINFO seen: %v, want %v", seen, cl.shows)
+			}
+			if text := strings.TrimSpace(want); text == "" || text == "unknown" {
+				t.Errorf("of the original it reads %q: this proves nothing", want)
+			}
+		})
+	}
+}
+
+// TestUnused: every client reads a core with unused program headers (PT_NULL)
+// between the PT_LOADs and after them.
+func TestUnused(t *testing.T) {
+	const name = "cloud-c1.mdf"
+	for _, how := range []string{"copy", "in place"} {
+		t.Run(how, func(t *testing.T) {
+			before := withUnused(t, testcores.Open(t, name))
+			after := injectInto(t, withUnused(t, testcores.Open(t, name)), name, how)
+			compare(t, "readelf eu-readelf crash makedumpfile drgn gdb", before, after)
+		})
+	}
+}
+
+// withUnused adds an unused program header after phdr[1] and one at the end,
+// where /proc/vmcore leaves room.
+func withUnused(t *testing.T, path string) string {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const ehsize, phentsize, phnum = 64, 56, 56 // sizes, and e_phnum's offset
+	b := make([]byte, 4096)
+	if _, err := f.ReadAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	n := binary.LittleEndian.Uint16(b[phnum:])
+	binary.LittleEndian.PutUint16(b[phnum:], n+2)
+	b = slices.Insert(b[:ehsize+int(n)*phentsize], ehsize+2*phentsize, make([]byte, phentsize)...)
+	if _, err := f.WriteAt(append(b, make([]byte, phentsize)...), 0); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // TestRemoved: after remove the clients read what they read of the original.

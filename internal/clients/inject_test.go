@@ -14,11 +14,16 @@ import (
 // inject adds the kernel's own note to the named core, and returns the result.
 func inject(t *testing.T, name, how string) string {
 	t.Helper()
+	return injectInto(t, testcores.Open(t, name), name, how)
+}
+
+// injectInto is inject for the core at path, whose kernel is the named core's.
+func injectInto(t *testing.T, path, name, how string) string {
+	t.Helper()
 	n, err := elfnote.FromBlob(testcores.Blob(t, name), elfnote.VMCSInfo, 0, binary.LittleEndian)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := testcores.Open(t, name)
 	open := vmcore.OpenFileRW
 	if how == "copy" {
 		open = vmcore.OpenFile
