@@ -14,7 +14,7 @@ import (
 // Where scripts/ puts what runs in the capture environment, without the first
 // slash.
 const (
-	libDir    = "usr/lib/vmcsnote/"
+	libDir    = "usr/libexec/vmcsnote/"
 	postHook  = libDir + "kdump-post"
 	collector = "vmcsnote-collector"
 	kdumpConf = "etc/kdump.conf"

@@ -28,7 +28,7 @@ erofs-root.img fsck.erofs --extract="$t/root" "$t/image"
 
 // unpackFiles runs such a command for an image, with what of it matters here.
 const unpackFiles = `t=$(mktemp -d) && trap 'rm -rf "$t"' EXIT && trap 'exit 1' HUP INT TERM && cat >"$t/image" && COMMAND >&2 &&
-cd "$t/root" && find usr/*bin/vmcsnote* bin/vmcsnote* sbin/vmcsnote* usr/lib/vmcsnote etc/kdump* etc/vmcsnote | cpio -o -H newc`
+cd "$t/root" && find usr/*bin/vmcsnote* bin/vmcsnote* sbin/vmcsnote* usr/libexec/vmcsnote etc/kdump* etc/vmcsnote | cpio -o -H newc`
 
 // errNoProgram: a program that unpacks is not installed.
 type errNoProgram struct{ program string }

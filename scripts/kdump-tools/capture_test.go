@@ -36,7 +36,7 @@ func TestMounts(t *testing.T) {
 	m.bin("mount", "umount", "timeout")
 	out, msg, status := m.sh(`exec unshare -m --propagation private sh -c '
 		mount --bind "$VMCSNOTE_ROOT" "$VMCSNOTE_ROOT" && mount --make-shared "$VMCSNOTE_ROOT" && cd "$VMCSNOTE_ROOT" &&
-		usr/lib/vmcsnote/capture && usr/lib/vmcsnote/capture && makedumpfile -F -c -d 31 /proc/vmcore'`)
+		usr/libexec/vmcsnote/capture && usr/libexec/vmcsnote/capture && makedumpfile -F -c -d 31 /proc/vmcore'`)
 	if status != 0 || !m.hasNote(out) {
 		t.Errorf("exit status %d: %s", status, msg)
 	}
@@ -57,19 +57,19 @@ func TestCapture(t *testing.T) {
 		{"it is no capture kernel", func(m *machine) { m.remove("proc/vmcore") }, false},
 		{"the last crash left no dump", func(m *machine) { m.replace("proc/vmcore", "") }, false},
 		{"the real one cannot be kept", func(m *machine) { m.write("fails", m.path("usr/bin/makedumpfile")+"\n") }, false},
-		{"ours cannot be laid over", func(m *machine) { m.write("fails", m.path("usr/lib/vmcsnote/makedumpfile")+"\n") }, false},
+		{"ours cannot be laid over", func(m *machine) { m.write("fails", m.path("usr/libexec/vmcsnote/makedumpfile")+"\n") }, false},
 		{"/run cannot be written", func(m *machine) { m.replace("run", "a file") }, false},
-		{"ours is missing", func(m *machine) { m.remove("usr/lib/vmcsnote/makedumpfile") }, false},
-		{"ours does not run", func(m *machine) { m.replace("usr/lib/vmcsnote/makedumpfile", "#!/nowhere\n") }, false},
+		{"ours is missing", func(m *machine) { m.remove("usr/libexec/vmcsnote/makedumpfile") }, false},
+		{"ours does not run", func(m *machine) { m.replace("usr/libexec/vmcsnote/makedumpfile", "#!/nowhere\n") }, false},
 		{"the kept one becomes ours", func(m *machine) {
 			m.replace("bin/umount", umountStub+"cp -p \"$2\" \"$VMCSNOTE_ROOT/run/vmcsnote/makedumpfile\"\n")
 			m.replace("bin/mount", mountStub+"[ \"$3\" = \"$VMCSNOTE_ROOT/run/vmcsnote/makedumpfile\" ] || cp -p \"$2\" \"$VMCSNOTE_ROOT/run/vmcsnote/makedumpfile\"\n")
 		}, false},
 		{"ours hangs", func(m *machine) {
-			m.replace("usr/lib/vmcsnote/makedumpfile", "#!/bin/sh\nsleep 600\n")
+			m.replace("usr/libexec/vmcsnote/makedumpfile", "#!/bin/sh\nsleep 600\n")
 			m.replace("bin/timeout", "#!/bin/sh\nexit 124\n")
 		}, false},
-		{"ours is empty", func(m *machine) { m.replace("usr/lib/vmcsnote/makedumpfile", "#!/bin/sh\nexit 1\n") }, false},
+		{"ours is empty", func(m *machine) { m.replace("usr/libexec/vmcsnote/makedumpfile", "#!/bin/sh\nexit 1\n") }, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			m := newMachine(t)
@@ -78,7 +78,7 @@ func TestCapture(t *testing.T) {
 			m.write("bin/mount", mountStub)
 			m.write("bin/umount", umountStub)
 			row.change(m)
-			_, msg, status := m.sh(`"$VMCSNOTE_ROOT/usr/lib/vmcsnote/capture"`)
+			_, msg, status := m.sh(`"$VMCSNOTE_ROOT/usr/libexec/vmcsnote/capture"`)
 			lies := m.text("usr/bin/makedumpfile") != stub
 			if lies != row.over {
 				t.Errorf("ours lies over the machine's: %v, exit status %d: %s", lies, status, msg)
@@ -100,7 +100,7 @@ func TestCaptureWithout(t *testing.T) {
 	m.remove("run/vmcsnote")
 	m.remove("usr/bin/makedumpfile")
 	m.bin("mount", "umount", "timeout")
-	if _, msg, status := m.sh(`"$VMCSNOTE_ROOT/usr/lib/vmcsnote/capture"`); status != 0 || msg != "" {
+	if _, msg, status := m.sh(`"$VMCSNOTE_ROOT/usr/libexec/vmcsnote/capture"`); status != 0 || msg != "" {
 		t.Errorf("exit status %d: %s", status, msg)
 	}
 	if _, err := os.Lstat(m.path("usr/bin/makedumpfile")); err == nil {

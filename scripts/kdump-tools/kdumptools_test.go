@@ -63,7 +63,7 @@ func newMachine(t testing.TB) *machine {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.write("usr/lib/vmcsnote/"+filepath.Base(name), string(script))
+		m.write("usr/libexec/vmcsnote/"+filepath.Base(name), string(script))
 	}
 	m.write("usr/bin/makedumpfile", stub)
 	m.write("run/vmcsnote/makedumpfile", stub)

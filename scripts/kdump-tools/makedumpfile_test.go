@@ -11,7 +11,7 @@ import (
 
 // save is the line of kdump-config that saves a dump, with the PATH that it has
 // given itself: our makedumpfile lies over the machine's.
-const save = `"$VMCSNOTE_ROOT/usr/lib/vmcsnote/makedumpfile" -F -c -d 31 /proc/vmcore`
+const save = `"$VMCSNOTE_ROOT/usr/libexec/vmcsnote/makedumpfile" -F -c -d 31 /proc/vmcore`
 
 // TestSaved saves a dump in every state that our part can be in. With the note
 // or without, it is the dump that kdump-tools would have saved by itself.
@@ -38,7 +38,7 @@ func TestSaved(t *testing.T) {
 		{"vmcsnote is no program", func(m *machine) { m.replace("usr/bin/vmcsnote", "\x7fELF, but cut off") }, false},
 		{"vmcsnote fails", func(m *machine) { m.replace("usr/bin/vmcsnote", "#!/bin/sh\nexit 1\n") }, false},
 		{"vmcsnote is killed", func(m *machine) { m.replace("usr/bin/vmcsnote", "#!/bin/sh\nkill -9 $$\n") }, false},
-		{"no collector", func(m *machine) { m.remove("usr/lib/vmcsnote/vmcsnote-collector") }, false},
+		{"no collector", func(m *machine) { m.remove("usr/libexec/vmcsnote/vmcsnote-collector") }, false},
 		{"the note is there already", func(m *machine) {
 			out, _, _ := m.sh(save)
 			if err := os.WriteFile(m.core, out, 0o600); err != nil {

@@ -23,7 +23,7 @@ depends() {
 install() {
 	inst_multiple vmcsnote sed ls head tr
 	# What is missing here costs a bound or a sync, not the note.
-	inst_multiple -o vmcsnote-collector /usr/lib/vmcsnote/kdump-post timeout stat chmod sync
+	inst_multiple -o vmcsnote-collector /usr/libexec/vmcsnote/kdump-post timeout stat chmod sync
 
 	# There is none before kdump has been armed for the first time.
 	local record=/etc/vmcsnote/record
