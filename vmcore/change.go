@@ -63,7 +63,8 @@ func (p *Plan) String() string {
 }
 
 // Plan plans to change the notes of the core in place, the cheapest way that
-// is safe: see [Placement]. alt is the splice to use where only the end of the
+// is safe: see [Placement]. A file that its owner has no permission to write is
+// cloned or copied, never given another mode meanwhile. alt is the splice to use where only the end of the
 // notes can be changed; equal to sp where that is all the same. Nothing is
 // written. The error wraps [ErrNoPlace] if none of the placements that the
 // options leave will do.
@@ -79,18 +80,24 @@ func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (*Plan, error) {
 	if layout.Shift < 0 {
 		order = []Placement{Clone, Copy, Slack, End}
 	}
+	readOnly := o.writable()
 	var refused refusals
+	if readOnly != nil {
+		refused.readOnly = []error{readOnly}
+	}
 	for _, pl := range order {
 		if opt.Placement != "" && opt.Placement != pl {
 			continue
 		}
 		p := &Plan{Placement: pl, file: o}
-		switch pl {
-		case Slack:
+		switch inPlace := pl != Clone && pl != Copy; {
+		case inPlace && readOnly != nil:
+			err = errors.Wrap(ErrNoPlace, readOnly.Error())
+		case pl == Slack:
 			if p.InPlace, err = o.PlanInPlace(pl, sp); err != nil {
 				p.InPlace, err = o.PlanInPlace(pl, alt)
 			}
-		case End, Evict:
+		case inPlace:
 			p.InPlace, err = o.PlanInPlace(pl, sp)
 		default:
 			p.Layout, err = layout, o.replaceable(pl)
@@ -101,19 +108,22 @@ func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (*Plan, error) {
 		if !errors.Is(err, ErrNoPlace) {
 			return nil, err
 		}
-		refused = append(refused, fmt.Sprintf("%s: %s", pl, strings.TrimSuffix(err.Error(), ": "+ErrNoPlace.Error())))
+		refused.why = append(refused.why, fmt.Sprintf("%s: %s", pl, strings.TrimSuffix(err.Error(), ": "+ErrNoPlace.Error())))
 	}
-	if refused == nil {
-		refused = refusals{fmt.Sprintf("%s: no segment has to move for a note to be taken out", opt.Placement)}
+	if refused.why == nil {
+		refused.why = []string{fmt.Sprintf("%s: no segment has to move for a note to be taken out", opt.Placement)}
 	}
 	return nil, refused
 }
 
 // refusals are why each placement would not do.
-type refusals []string
+type refusals struct {
+	why      []string
+	readOnly []error // wraps ErrReadOnly, if the file may not be written to
+}
 
-func (r refusals) Error() string { return ErrNoPlace.Error() + ": " + strings.Join(r, "; ") }
-func (r refusals) Unwrap() error { return ErrNoPlace }
+func (r refusals) Error() string   { return ErrNoPlace.Error() + ": " + strings.Join(r.why, "; ") }
+func (r refusals) Unwrap() []error { return append([]error{ErrNoPlace}, r.readOnly...) }
 
 // Do carries the plan out. Until the core has changed it can be stopped by ctx;
 // it is then as it was.

@@ -26,6 +26,9 @@ var (
 	ErrNoMemory = errors.New("not in the dump's memory")
 	// ErrNoPlace: the change cannot be made in place under the restrictions given.
 	ErrNoPlace = errors.New("no safe place for the notes")
+	// ErrReadOnly: the file's permissions do not let it be written to, so only
+	// a new file can take its place.
+	ErrReadOnly = errors.New("the file may not be written to")
 	// ErrBusy: another process holds the lock on the core.
 	ErrBusy = errors.New("another vmcsnote is at work on it")
 	// ErrChanged: the core changed while it was read or planned for.

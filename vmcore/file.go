@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/pkg/errors"
+	"golang.org/x/sys/unix"
 )
 
 // A File is a core on disk.
@@ -25,7 +26,9 @@ func OpenFile(path string) (*File, error) {
 }
 
 // OpenFileRW opens a core for changing it in place: only a regular file that
-// its owner may write, and that nobody else is at work on ([ErrBusy]).
+// nobody else is at work on ([ErrBusy]). If its owner has no permission to write
+// it, as mode 0400 says of what cp makes of /proc/vmcore, a new file can take its
+// place nevertheless: see [File.Plan].
 func OpenFileRW(path string) (*File, error) {
 	return openFile(path, os.O_RDWR, syscall.LOCK_EX)
 }
@@ -38,9 +41,6 @@ func openFile(path string, flag, lock int) (*File, error) {
 		err = syscall.EISDIR
 	case flag == os.O_RDWR && !info.Mode().IsRegular():
 		err = errors.New("only a regular file can be changed in place")
-	case flag == os.O_RDWR && info.Mode()&0o222 == 0:
-		// root may write anything; whoever made a dump read-only meant it.
-		err = errors.Wrapf(fs.ErrPermission, "mode %v", info.Mode())
 	}
 	var perr *fs.PathError
 	if err != nil && !errors.As(err, &perr) {
@@ -50,6 +50,9 @@ func openFile(path string, flag, lock int) (*File, error) {
 		return nil, err
 	}
 	f, err := os.OpenFile(path, flag, 0)
+	if flag == os.O_RDWR && errors.Is(err, syscall.EACCES) && owned(info) {
+		f, err = os.OpenFile(path, os.O_RDONLY, 0)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +109,22 @@ func (o *File) plain() io.ReaderAt {
 func (o *File) flat() bool {
 	_, ok := o.Core.(*Flat)
 	return ok
+}
+
+// owned reports whether this process is of the file's owner.
+func owned(info fs.FileInfo) bool {
+	st, err := statT(info)
+	return err == nil && int(st.Uid) == os.Geteuid()
+}
+
+// writable returns an error that wraps [ErrReadOnly] if the permissions of the
+// file do not let this process write to it.
+func (o *File) writable() error {
+	err := unix.Faccessat(unix.AT_FDCWD, o.path, unix.W_OK, unix.AT_EACCESS)
+	if errors.Is(err, unix.EACCES) {
+		return errors.Wrapf(ErrReadOnly, "mode %#o", o.info.Mode().Perm())
+	}
+	return nil
 }
 
 // Close closes the file and gives the lock back.

@@ -1,8 +1,6 @@
 package vmcore
 
 import (
-	"os"
-
 	"github.com/pkg/errors"
 	"golang.org/x/sys/unix"
 
@@ -37,11 +35,9 @@ func (o *File) replaceable(pl Placement) error {
 	if err != nil {
 		return err
 	}
-	switch euid := os.Geteuid(); {
+	switch {
 	case st.Nlink != 1:
 		return errors.Wrapf(ErrNoPlace, "the file has %d names, and a new one would have but one", st.Nlink)
-	case euid != 0 && int(st.Uid) != euid:
-		return errors.Wrapf(ErrNoPlace, "a new file could not be given to its owner, uid %d", st.Uid)
 	case isMount(o.path):
 		return errors.Wrap(ErrNoPlace, "the file is a mount point")
 	case pl == Clone && o.flat():
@@ -55,6 +51,9 @@ func (o *File) replaceable(pl Placement) error {
 		return errors.Wrap(ErrNoPlace, err.Error())
 	}
 	defer n.Discard()
+	if err := n.Chown(int(st.Uid), int(st.Gid)); err != nil {
+		return errors.Wrapf(ErrNoPlace, "a new file could not be given to its owner, uid %d, and its group, gid %d", st.Uid, st.Gid)
+	}
 	if pl == Clone {
 		if err := atomicfile.CloneRange(n.File, o.f, 0, 0, pageSize); err != nil {
 			return errors.Wrapf(ErrNoPlace, "the file system does not share blocks (%v)", err)

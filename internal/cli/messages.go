@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
-	"syscall"
 
 	"github.com/pkg/errors"
 	"golang.org/x/sys/unix"
@@ -93,20 +91,18 @@ func hint(err error) string {
 		return "--force writes to it"
 	case errors.Is(err, vmcore.ErrSameFile):
 		return "leave -o out to change the core in place"
+	case errors.Is(err, vmcore.ErrReadOnly):
+		return "chmod u+w it, or write a copy with -o"
 	case errors.Is(err, vmcore.ErrNoPlace):
 		return "write a copy with -o, on a file system that has the room"
 	case errors.Is(err, vmcore.ErrTruncated):
 		return "the dump is not complete: find out why its writer ended"
 	case errors.Is(err, vmcore.ErrChanged):
 		return "wait until whoever writes the dump has ended (makedumpfile, cp), then try again"
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return "make room, or write to another file system with -o\nmake room, or write to another file system"
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return "chmod u+w it, run as root, or write a copy with -o\nrun as root"
 	case errors.Is(err, context.Canceled):
 		return "stopped by a signal; the core is as it was, what has been written of a copy to a pipe is not whole"
 	}
-	return ""
+	return fileHint(err)
 }
 
 // size prints a number of bytes for people.

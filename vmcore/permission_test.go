@@ -1,0 +1,141 @@
+package vmcore
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/pkg/errors"
+	"golang.org/x/sys/unix"
+
+	"vmcsnote/internal/testcores"
+)
+
+const somebody = 12345 // a user without privileges
+
+// as runs do as another user. The thread that has the user's id ends with it.
+func as(t *testing.T, uid int, do func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	done := make(chan unix.Errno)
+	go func() {
+		runtime.LockOSThread()
+		_, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, ^uintptr(0), uintptr(uid), ^uintptr(0))
+		if errno != 0 {
+			done <- errno
+			return
+		}
+		_, _, errno = unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uintptr(uid), ^uintptr(0))
+		if errno == 0 {
+			do()
+		}
+		done <- errno
+	}()
+	if errno := <-done; errno != 0 {
+		t.Skip("cannot become another user: ", errno)
+	}
+}
+
+// readOnlyCore makes a core of mode 0400 that belongs to uid, in a directory that
+// belongs to dirUID.
+func readOnlyCore(t *testing.T, name string, mode os.FileMode, uid, dirUID int) string {
+	t.Helper()
+	path := testcores.Open(t, name)
+	for _, err := range []error{
+		os.Chmod(path, mode),
+		os.Chmod(filepath.Dir(filepath.Dir(path)), 0o755), os.Chmod(filepath.Dir(path), 0o755),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(path, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(filepath.Dir(path), dirUID, dirUID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return path
+}
+
+// TestForeignGroup: a new file that could not have the core's group is not planned.
+func TestForeignGroup(t *testing.T) {
+	path := readOnlyCore(t, "kernel-full", 0o600, somebody, somebody)
+	n := testNote(t, "kernel-full")
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file to another user")
+	}
+	if err := os.Chown(path, somebody, 0); err != nil {
+		t.Fatal(err)
+	}
+	as(t, somebody, func() {
+		f, err := OpenFileRW(path)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close()
+		_, err = f.Plan(f.Notes().Insert(n), f.Notes().Append(n), Options{Placement: Copy})
+		if !errors.Is(err, ErrNoPlace) {
+			t.Errorf("got %v, want %v", err, ErrNoPlace)
+		}
+	})
+}
+
+// TestMode0400: root and the owner may change what cp makes of /proc/vmcore. Its
+// mode stays, and no other is ever seen.
+func TestMode0400(t *testing.T) {
+	for _, tt := range []struct {
+		name            string
+		mode            os.FileMode
+		uid, owner, dir int
+		want            Placement
+		err             error
+	}{
+		{"root's, by root", 0o400, 0, 0, 0, Slack, nil},
+		{"another's, by root", 0o400, 0, somebody, somebody, Slack, nil},
+		{"by its owner", 0o400, somebody, somebody, somebody, Copy, nil},
+		{"mode 0444, by its owner", 0o444, somebody, somebody, somebody, Copy, nil},
+		{"by its owner, in root's directory", 0o400, somebody, somebody, 0, "", ErrReadOnly},
+		{"root's, by another", 0o400, somebody, 0, somebody, "", os.ErrPermission},
+		{"root's of mode 0444, by another", 0o444, somebody, 0, somebody, "", os.ErrPermission},
+		{"writable, by its owner", 0o600, somebody, somebody, somebody, Slack, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := readOnlyCore(t, "kernel-slack", tt.mode, tt.owner, tt.dir)
+			sp := testNote(t, "kernel-slack")
+			as(t, tt.uid, func() {
+				f, err := OpenFileRW(path)
+				if err == nil {
+					defer f.Close()
+					var p *Plan
+					if p, err = f.Plan(f.Notes().Insert(sp), f.Notes().Append(sp), Options{}); err == nil {
+						if p.Placement != tt.want && !(tt.want == Copy && p.Placement == Clone) {
+							t.Errorf("planned by %s, want %s", p.Placement, tt.want)
+						}
+						err = p.Do(t.Context(), Options{})
+					}
+				}
+				if !errors.Is(err, tt.err) {
+					t.Errorf("got %v, want %v", err, tt.err)
+				}
+			})
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if st, err := statT(info); err != nil || info.Mode() != tt.mode || int(st.Uid) != tt.owner {
+				t.Errorf("mode %v, owner %d, want %v, %d", info.Mode(), st.Uid, tt.mode, tt.owner)
+			}
+			f := mustOpen(t, path, OpenFile)
+			if i, ok := f.Notes().Find(sp.Name, sp.Type); ok != (tt.err == nil) {
+				t.Errorf("the note is there: %t (%d)", ok, i)
+			}
+		})
+	}
+}
