@@ -49,7 +49,8 @@ func TestVMCSInfo(t *testing.T) {
 		{"v2 with an address of two lines", map[string]string{vmcsinfo: "1cba8c0\n2000\n"}, Pair{}, "on one line"},
 		{"v3, a directory", map[string]string{vmcsinfo + "/": ""}, Pair{}, "found a directory"},
 		{"vmcoreinfo only", map[string]string{vmcoreinfo: "1000 1000\n"}, Pair{}, ErrNoPair.Error()},
-		{"empty", map[string]string{vmcsinfo: ""}, Pair{}, "expected an address and a size"},
+		{"empty", map[string]string{vmcsinfo: ""}, Pair{}, "vmcsinfo is empty: " + ErrNoPair.Error()},
+		{"a blank line", map[string]string{vmcsinfo: " \n"}, Pair{}, "vmcsinfo is empty: " + ErrNoPair.Error()},
 		{"nothing allocated", map[string]string{vmcsinfo: "0 0\n"}, Pair{}, "size 0x0"},
 		{"endless", map[string]string{vmcsinfo: strings.Repeat("0", maxFile+1)}, Pair{}, "more than 65536 bytes"},
 	} {
@@ -63,7 +64,7 @@ func TestVMCSInfo(t *testing.T) {
 			if err != nil && !strings.Contains(err.Error(), fs.path(vmcsinfo)) {
 				t.Errorf("error %q does not name the file", err)
 			}
-			if wantNone := tt.err == ErrNoPair.Error(); errors.Is(err, ErrNoPair) != wantNone {
+			if wantNone := strings.HasSuffix(tt.err, ErrNoPair.Error()); errors.Is(err, ErrNoPair) != wantNone {
 				t.Errorf("errors.Is(%v, ErrNoPair) = %t", err, !wantNone)
 			}
 		})

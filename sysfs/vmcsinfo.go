@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoPair says that the kernel publishes no such pair: the file does not exist.
+// ErrNoPair says that the kernel publishes no such pair: the file does not exist, or is empty.
 var ErrNoPair = errors.New("not published by this kernel")
 
 const (
@@ -23,7 +23,7 @@ const (
 //   - v2 (May): /sys/kernel/vmcsinfo holds the address, /sys/kernel/vmcsinfo_maxsize the size, both hexadecimal, and the buffer
 //     binary records.
 //
-// Where /sys/kernel/vmcsinfo does not exist the error is ErrNoPair. From v3 (June) on there is no buffer, but a directory with one
+// Where /sys/kernel/vmcsinfo does not exist or is empty the error is ErrNoPair. From v3 (June) on there is no buffer, but a directory with one
 // file for each field, which is an error here. In a capture environment (InCapture) the pair is that of the wrong kernel.
 func (fs FS) VMCSInfo() (Pair, error) {
 	text, err := fs.readPair(vmcsinfo)
@@ -53,7 +53,7 @@ func (fs FS) VMCoreInfo() (Pair, error) {
 	return p, errors.Wrap(err, fs.path(vmcoreinfo))
 }
 
-// readPair reads the file of a pair; a missing one is ErrNoPair.
+// readPair reads the file of a pair; a missing or empty one is ErrNoPair.
 func (fs FS) readPair(name string) (string, error) {
 	text, err := fs.read(name)
 	switch {
@@ -61,6 +61,8 @@ func (fs FS) readPair(name string) (string, error) {
 		return "", errors.Wrap(ErrNoPair, fs.path(name))
 	case errors.Is(err, unix.EISDIR):
 		return "", errors.Errorf("%s: expected an address and a size, found a directory", fs.path(name))
+	case err == nil && strings.TrimSpace(text) == "":
+		return "", errors.Wrapf(ErrNoPair, "%s is empty", fs.path(name))
 	}
 	return text, err
 }

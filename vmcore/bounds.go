@@ -48,9 +48,12 @@ func (e extent) clip(size int64) uint64 {
 	return min(e.size, uint64(size)-e.off)
 }
 
-// overlaps reports whether two extents whose ends can be computed share a byte.
+// overlaps reports whether two extents share a byte.
 func (e extent) overlaps(f extent) bool {
-	return e.size > 0 && f.size > 0 && e.off < f.off+f.size && f.off < e.off+e.size
+	if e.off > f.off {
+		e, f = f, e
+	}
+	return f.size > 0 && f.off-e.off < e.size
 }
 
 func (e extent) String() string {

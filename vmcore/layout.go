@@ -181,7 +181,8 @@ func (c *ELF) fixes(end uint64, shift, grow int64) ([]fix, error) {
 		}},
 		{extent{c.Phoff, c.Phnum * c.Phentsize}, int64(c.Phentsize), mendProg},
 		{table, int64(c.Shentsize), func(b []byte) {
-			c.putWord(b, l.shOffset, moved(c.word(b, l.shOffset)))
+			h := c.sectionHeader(b)
+			h.putWord(b, l.shOffset, moved(h.word(b, l.shOffset)))
 		}},
 	}
 	slices.SortFunc(f, func(a, b fix) int { return cmp.Compare(a.off, b.off) })

@@ -104,11 +104,11 @@ func unused(p elf.ProgHeader) elf.ProgHeader {
 // addProg checks a program header and adds it to the table.
 func (c *ELF) addProg(p elf.ProgHeader) error {
 	i := len(c.Progs)
-	if _, ok := (extent{p.Off, p.Filesz}).end(); !ok && p.Filesz > 0 {
-		return formatErr(c.progOff(i), fmt.Sprintf("program header %d", i), extent{p.Off, p.Filesz}.String(), "p_offset + p_filesz below 2^63")
-	}
 	switch p.Type {
 	case elf.PT_NOTE:
+		if err := c.checkEnd(i, p); err != nil {
+			return err
+		}
 		if c.Note >= 0 {
 			// makedumpfile takes the last, crash takes the second for memory.
 			return formatErr(c.progOff(i), "program headers",
@@ -124,6 +124,25 @@ func (c *ELF) addProg(p elf.ProgHeader) error {
 		}
 	}
 	c.Progs = append(c.Progs, p)
+	return nil
+}
+
+// checkEnd makes sure that the end of segment i can be computed.
+func (c *ELF) checkEnd(i int, p elf.ProgHeader) error {
+	if _, ok := (extent{p.Off, p.Filesz}).end(); !ok && p.Filesz > 0 {
+		return formatErr(c.progOff(i), fmt.Sprintf("program header %d", i), extent{p.Off, p.Filesz}.String(), "p_offset + p_filesz below 2^63")
+	}
+	return nil
+}
+
+// checkEnds is checkEnd for all segments. With a PT_LOAD that fails the notes
+// can be read, but nobody knows which bytes a change must spare and move along.
+func (c *ELF) checkEnds() error {
+	for i, p := range c.Progs {
+		if err := c.checkEnd(i, p); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -34,8 +34,12 @@ func (c *ELF) headers() []extent {
 }
 
 // checkDisjoint makes sure that a change to the notes or to a table changes
-// nothing else: each has its bytes for itself. PT_LOADs may share theirs.
+// nothing else: each has its bytes for itself, and every segment's bytes are
+// known. PT_LOADs may share theirs.
 func (c *ELF) checkDisjoint() error {
+	if err := c.checkEnds(); err != nil {
+		return err
+	}
 	table, err := c.sectionTable()
 	if err != nil {
 		return err

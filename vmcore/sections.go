@@ -2,12 +2,36 @@ package vmcore
 
 import (
 	"debug/elf"
+	"encoding/binary"
+	"unsafe"
 
 	"github.com/pkg/errors"
 )
 
 // maxSections bounds the section header table. QEMU writes two to four.
 const maxSections = 1 << 16
+
+// shType is the offset of sh_type in a section header of either class.
+const shType = unsafe.Offsetof(elf.Section64{}.Type)
+
+// sectionHeader returns the header by which to read and mend the section header
+// at the start of b: c's own, or one of the other byte order. QEMU writes its
+// .shstrtab in the byte order of the machine that it runs on, whatever the
+// guest's, and sh_type tells which: all types in use are small in their own
+// byte order, or at least SHT_LOOS.
+func (c *ELF) sectionHeader(b []byte) *Header {
+	const small = 0xffff
+	other := c.Header
+	other.Order = binary.LittleEndian
+	if c.Order == binary.ByteOrder(binary.LittleEndian) {
+		other.Order = binary.BigEndian
+	}
+	own, swapped := c.Order.Uint32(b[shType:]), other.Order.Uint32(b[shType:])
+	if own > small && own < uint32(elf.SHT_LOOS) && swapped <= small {
+		return &other
+	}
+	return &c.Header
+}
 
 // sectionTable returns where the section header table lies, cut at the end of
 // the file: a truncated QEMU dump may have lost it. Its size is 0 where the
@@ -24,28 +48,38 @@ func (c *ELF) sectionTable() (extent, error) {
 	return t, nil
 }
 
-// sections returns where each section's bytes lie. Sections without any are
-// left out, and so are all of them where the table has not come yet in a
-// stream: it lies behind memory then, and so do the sections' bytes.
+// sections returns where each section's bytes lie; sections without any are left
+// out.
 func (c *ELF) sections() ([]extent, error) {
+	var s []extent
+	err := c.eachSection(func(b []byte) {
+		h := c.sectionHeader(b)
+		typ := elf.SectionType(h.Order.Uint32(b[shType:]))
+		e := extent{h.word(b, c.layout.shOffset), h.word(b, c.layout.shSize)}
+		if typ != elf.SHT_NULL && typ != elf.SHT_NOBITS && e.size > 0 {
+			s = append(s, e)
+		}
+	})
+	return s, err
+}
+
+// eachSection calls do with each section header. In a stream whose section
+// header table has not come yet there is none: the table lies behind memory
+// then, and so do the sections' bytes.
+func (c *ELF) eachSection(do func(b []byte)) error {
 	t, err := c.sectionTable()
 	if err != nil || t.size == 0 || c.Size == endless && int64(t.off) >= c.NotesOff() {
-		return nil, err
+		return err
 	}
-	var s []extent
 	buf := make([]byte, 256*c.Shentsize)
 	for off := t.off; off < t.off+t.size; off += uint64(len(buf)) {
 		b := buf[:min(uint64(len(buf)), t.off+t.size-off)]
 		if err := c.read(b, int64(off)); err != nil {
-			return nil, errors.Wrap(err, "section headers")
+			return errors.Wrap(err, "section headers")
 		}
 		for ; len(b) > 0; b = b[c.Shentsize:] {
-			typ := elf.SectionType(c.Order.Uint32(b[4:]))
-			e := extent{c.word(b, c.layout.shOffset), c.word(b, c.layout.shSize)}
-			if typ != elf.SHT_NULL && typ != elf.SHT_NOBITS && e.size > 0 {
-				s = append(s, e)
-			}
+			do(b)
 		}
 	}
-	return s, nil
+	return nil
 }

@@ -65,6 +65,16 @@ func (v *verifier) file() {
 	if err != nil {
 		v.fault("readelf and Go's debug/elf fail", "section headers: %v", err)
 	}
+	swapped := 0
+	c.eachSection(func(b []byte) { // an error was reported above
+		if c.sectionHeader(b).Order != c.Order {
+			swapped++
+		}
+	})
+	if swapped > 0 {
+		v.remark("readelf and eu-readelf show no section names",
+			"the byte order of section headers (%d) is not the dump's: QEMU writes them in the order of its host", swapped)
+	}
 	for _, s := range sections {
 		if !s.within(c.Size) {
 			v.fault("readelf and Go's debug/elf fail", "a section (%v) reaches beyond the file's %#x bytes", s, c.Size)
@@ -72,7 +82,9 @@ func (v *verifier) file() {
 			v.fault("readers see one as the other", "a section (%v) shares bytes with the notes (%v)", s, c.notesExtent())
 		}
 	}
-	if err := c.checkDisjoint(); err != nil {
+	if err := c.checkEnds(); err != nil {
+		v.fault("no reader finds that memory", "%v", err)
+	} else if err := c.checkDisjoint(); err != nil {
 		v.fault("readers see one as the other", "%v", err)
 	}
 }

@@ -25,6 +25,7 @@ func TestVerifySound(t *testing.T) {
 		"vmcoredd":               nil,
 		"vmcsinfo":               nil,
 		"overlap":                nil,
+		"sections-swapped":       {"the byte order of section headers (1)", "e_phoff is 0xc0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			found := openImage(t, name).Verify()
@@ -45,6 +46,7 @@ func TestVerifySound(t *testing.T) {
 
 func TestVerifyFaults(t *testing.T) {
 	for name, want := range map[string]string{
+		"bad-load-overflow":      "expected p_offset + p_filesz below 2^63: no reader",
 		"bad-note-not-first":     "expected phdr[0]: crash takes it for memory",
 		"bad-notes-behind-loads": "reach beyond 0x1000, the p_offset of phdr[1]: crash loses all notes",
 		"bad-p-align-8":          "p_align of the PT_NOTE is 8, expected 0 to 4: drgn, readelf and eu-readelf lose notes",
