@@ -54,12 +54,45 @@ type Plan struct {
 	file *File
 }
 
-// String tells the plan in full, a line for each thing that it does.
+// String tells the plan in full, a line for each thing that it does, and the
+// size of the file if that changes.
 func (p *Plan) String() string {
+	var s string
 	if p.InPlace != nil {
-		return p.InPlace.String()
+		s = p.InPlace.String()
+	} else {
+		s = p.Layout.String() + "sync, then rename over " + p.file.path + "\n"
 	}
-	return p.Layout.String() + "sync, then rename over " + p.file.path + "\n"
+	switch n := p.Growth(); {
+	case n > 0:
+		s += fmt.Sprintf("the file stays %#x bytes larger: %#x\n", n, p.file.info.Size()+n)
+	case n < 0:
+		s += fmt.Sprintf("the file becomes %#x bytes smaller: %#x\n", -n, p.file.info.Size()+n)
+	}
+	return s
+}
+
+// Growth returns by how many bytes the file is larger once the plan has been
+// carried out; less than 0 if it is smaller.
+func (p *Plan) Growth() int64 {
+	size := p.file.info.Size()
+	if p.InPlace != nil {
+		return sizeAfter(size, p.InPlace.Steps) - size
+	}
+	return p.Layout.Size - size
+}
+
+// sizeAfter returns the size that a file of size bytes has after the steps.
+func sizeAfter(size int64, steps []Step) int64 {
+	for _, s := range steps {
+		switch s.Op {
+		case OpSize:
+			size = s.Off
+		case OpWrite, OpCopy:
+			size = max(size, s.Off+s.Len)
+		}
+	}
+	return size
 }
 
 // Plan plans to change the notes of the core in place, the cheapest way that
@@ -134,19 +167,13 @@ func (p *Plan) Do(ctx context.Context, opt Options) error {
 	if p.Layout != nil {
 		return p.file.replace(ctx, p.Layout, p.Placement == Clone, opt)
 	}
-	total, size := int64(0), p.file.info.Size()
-	for i, s := range p.InPlace.Steps {
-		switch {
-		case i >= p.InPlace.commit:
-		case s.Op == OpSize:
-			size = s.Off
-		case s.Op == OpWrite || s.Op == OpCopy:
-			size = max(size, s.Off+s.Len)
-		}
+	total := int64(0)
+	for _, s := range p.InPlace.Steps {
 		if s.Op == OpCopy {
 			total += s.Len
 		}
 	}
+	size := sizeAfter(p.file.info.Size(), p.InPlace.Steps[:p.InPlace.commit])
 	p.InPlace.ready = func() error { return p.file.sizeIs(size) }
 	return p.InPlace.run(ctx, fileMedium{p.file.f}, opt.counter(total))
 }

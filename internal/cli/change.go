@@ -90,7 +90,8 @@ type changeReport struct {
 	Output    string           `json:"output,omitempty"`
 	Source    string           `json:"source,omitempty"`
 	Placement vmcore.Placement `json:"placement"`
-	NoteSize  int              `json:"note_size"`
+	NoteSize  int              `json:"note_size"`        // of the descriptor, or of all descriptors, bytes
+	Growth    int64            `json:"growth,omitempty"` // by how many bytes a file changed in place is larger
 	Changed   bool             `json:"changed"`
 	DryRun    []string         `json:"dry_run,omitempty"`
 	Error     string           `json:"error,omitempty"` // of one of several files
@@ -114,7 +115,7 @@ func (f *changeFlags) change(ctx context.Context, e *env, paths []string, decide
 		r := &changeReport{File: path, Output: f.output, Placement: "none"}
 		err := named(path, f.one(ctx, e, path, decide, r))
 		if err != nil {
-			r.Changed, r.Error = false, err.Error()
+			r.Changed, r.Growth, r.Error = false, 0, err.Error()
 		} else if !f.json && !f.dryRun {
 			e.changed(*r)
 		}
@@ -214,7 +215,7 @@ func (f *changeFlags) inPlace(ctx context.Context, e *env, path string, decide c
 	if err != nil {
 		return err
 	}
-	r.Placement = p.Placement
+	r.Placement, r.Growth = p.Placement, p.Growth()
 	if f.dryRun {
 		return f.dry(e, r, p.String())
 	}

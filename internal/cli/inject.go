@@ -93,11 +93,14 @@ func decideVMCS(ctx context.Context, e *env, c vmcore.Core, whole bool, host str
 	if err != nil {
 		return decision{}, err
 	}
-	r.Source, r.NoteSize = "vmcs-from", len(sp.Ins)
+	r.Source = "vmcs-from"
+	for _, n := range notes {
+		r.NoteSize += len(n.Desc)
+	}
 	if sp.Empty() {
 		return decision{why: "VMCSINFO and the VMCSs are there already, the very same"}, nil
 	}
-	return decision{sp, sp, "VMCSINFO and " + plural(len(notes)-1, "VMCS") + " added, " + size(int64(len(sp.Ins)))}, nil
+	return decision{sp, sp, "VMCSINFO and " + plural(len(notes)-1, "VMCS") + " added, " + size(int64(r.NoteSize))}, nil
 }
 
 // decideInject says how to add n to the notes.
@@ -112,7 +115,7 @@ func decideInject(c vmcore.Core, n elfnote.Note, replace bool) (decision, error)
 		}
 	}
 	if len(is) == 0 {
-		return decision{s.Insert(n), s.Append(n), n.Name + " added, " + size(n.Size())}, nil
+		return decision{s.Insert(n), s.Append(n), n.Name + " added, " + size(int64(len(n.Desc)))}, nil
 	}
 	was, err := s.Note(is[0], elfnote.MaxBlob)
 	if err == nil && was.Equal(n) {
@@ -125,5 +128,5 @@ func decideInject(c vmcore.Core, n elfnote.Note, replace bool) (decision, error)
 		}
 	}
 	sp := s.Replace(is[0], n)
-	return decision{sp, sp, n.Name + " replaced, " + size(n.Size())}, nil
+	return decision{sp, sp, n.Name + " replaced, " + size(int64(len(n.Desc)))}, nil
 }

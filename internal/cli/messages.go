@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 
@@ -107,15 +108,20 @@ func hint(err error) string {
 
 // size prints a number of bytes for people.
 func size(n int64) string {
-	switch {
-	case n < 10_000:
+	if n < 10_000 {
 		return fmt.Sprintf("%d bytes", n)
-	case n < 10_000_000:
-		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
-	case n < 10_000_000_000:
-		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
 	}
-	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+	x, unit := float64(n)/(1<<10), "KiB"
+	for _, larger := range [...]string{"MiB", "GiB", "TiB"} {
+		if x < 1<<10 {
+			break
+		}
+		x, unit = x/(1<<10), larger
+	}
+	if x == math.Trunc(x) {
+		return fmt.Sprintf("%.0f %s", x, unit)
+	}
+	return fmt.Sprintf("%.1f %s", x, unit)
 }
 
 // changed tells what became of a core.
@@ -132,19 +138,22 @@ func (e *env) changed(r changeReport) {
 		return
 	}
 	how := map[vmcore.Placement]string{
-		vmcore.Slack: "within the room behind the notes",
+		vmcore.Slack: "within the room after the notes",
 		vmcore.Clone: "a clone with all memory shifted by whole pages took the file's place",
 		vmcore.End:   "the notes moved to the end of the file",
 		vmcore.Evict: "the first segments moved to the end of the file",
 		vmcore.Copy:  "all memory shifted by whole pages",
 	}[r.Placement]
+	if r.Growth > 0 {
+		how += ", which stays " + size(r.Growth) + " larger"
+	}
 	e.say("%s: %s (%s: %s)", where, r.why, r.Placement, how)
 }
 
 // recorded tells what was kept.
-func (e *env) recorded(path, where string, r record.Record) {
+func (e *env) recorded(path, where string, r record.Record, desc int) {
 	if len(r.Note) > 0 {
-		e.say("%s: VMCSINFO recorded, %s, of kernel %s, at %s", path, size(int64(len(r.Note))), name(r.Release), where)
+		e.say("%s: VMCSINFO recorded, %s, of kernel %s, at %s", path, size(int64(desc)), name(r.Release), where)
 	} else {
 		e.say("%s: the pair %s recorded, of kernel %s", path, pairText(r.Pair), name(r.Release))
 	}

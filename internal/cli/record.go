@@ -69,7 +69,7 @@ func recordNote(e *env, f *finder, path string, force bool) error {
 	if err := record.WriteFile(path, r, force); err != nil {
 		return named(path, err)
 	}
-	e.recorded(path, s.where, r)
+	e.recorded(path, s.where, r, len(s.note.Desc))
 	return nil
 }
 

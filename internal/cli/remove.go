@@ -34,7 +34,7 @@ A core without the note is left as it is; of several the last one is taken out.`
 					last := is[len(is)-1]
 					sp := s.Remove(last)
 					r.NoteSize = int(s.Notes[last].DescSize)
-					why := name(*noteName) + " removed, " + size(sp.Del)
+					why := name(*noteName) + " removed, " + size(s.Notes[last].DescSize)
 					if more := len(is) - 1; more > 0 {
 						why += fmt.Sprintf(", the last of %d", len(is))
 					}
