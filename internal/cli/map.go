@@ -82,9 +82,36 @@ func inPage(l *vmcs.Layout) []int {
 	return order
 }
 
-// within reports whether e is the high half of a field, which is drawn already.
-func within(e vmcs.Entry, drawn byte) bool {
-	return e.Known && e.Encoding.High() && drawn != free
+// highHalves returns the indices of the entries that are the high half of a
+// field whose bytes they are, by the index of the field: it is drawn with them.
+// In some layouts the high half lies elsewhere, and is drawn there.
+func highHalves(l *vmcs.Layout) map[int]int {
+	fields := make(map[vmcs.Encoding]int)
+	for i, e := range l.Entries {
+		if e.Known && e.Width == 8 {
+			fields[e.Encoding] = i
+		}
+	}
+	highs := make(map[int]int)
+	for i, e := range l.Entries {
+		if !e.Known || !e.Encoding.High() {
+			continue
+		}
+		if field, ok := fields[e.Encoding&^1]; ok && e.Offset == l.Entries[field].Offset+4 {
+			highs[field] = i
+		}
+	}
+	return highs
+}
+
+// drawnApart lists the entries that are drawn, as they lie in the page: all but
+// those that are drawn with their fields.
+func drawnApart(l *vmcs.Layout, highs map[int]int) []int {
+	with := make(map[int]bool)
+	for _, high := range highs {
+		with[high] = true
+	}
+	return slices.DeleteFunc(inPage(l), func(i int) bool { return with[i] })
 }
 
 // group names what a field is for.
@@ -110,11 +137,8 @@ func letters(l *vmcs.Layout) *[vmcs.PageSize]byte {
 		page[i] = free
 	}
 	copy(page[:], "RrrrAaaa")
-	for _, i := range inPage(l) {
+	for _, i := range drawnApart(l, highHalves(l)) {
 		e := l.Entries[i]
-		if within(e, page[e.Offset]) {
-			continue
-		}
 		letter := group(e)[0]
 		if letter == 'e' {
 			letter = 'x' // exit information

@@ -22,6 +22,7 @@ func FuzzMaps(f *testing.F) {
 		fmt.Fprintf(&all, "FIELD(F%d)=%x\n", i, 8+2*i)
 	}
 	f.Add([]byte(all.String()))
+	f.Add([]byte("REVISION_ID=d\nFORM=offsets\nFIELD(TSC_OFFSET)=350\nFIELD(TSC_OFFSET_HIGH)=360\nFIELD(EPT_POINTER)=390\nFIELD(EPT_POINTER_HIGH)=394\nFIELD(TPR_THRESHOLD)=394\n"))
 	f.Fuzz(func(t *testing.T, desc []byte) {
 		l, err := vmcs.ParseNote(desc)
 		if err != nil {
@@ -39,7 +40,7 @@ func FuzzMaps(f *testing.F) {
 		}
 		picture := svg(l, "a title")
 		d := xml.NewDecoder(strings.NewReader(picture))
-		fields := 0
+		fields, text := 0, new(strings.Builder)
 		for {
 			token, err := d.Token()
 			if errors.Is(err, io.EOF) {
@@ -47,8 +48,19 @@ func FuzzMaps(f *testing.F) {
 			} else if err != nil {
 				t.Fatalf("%v in %q", err, picture)
 			}
-			if e, ok := token.(xml.StartElement); ok && e.Name.Local == "title" {
-				fields++
+			switch token := token.(type) {
+			case xml.StartElement:
+				if token.Name.Local == "title" {
+					fields++
+				}
+			case xml.CharData:
+				text.Write(token)
+			}
+		}
+		all := text.String()
+		for _, e := range l.Entries {
+			if where := fmt.Sprintf("%s at %#x", name(e.Name), e.Offset); !strings.Contains(all, where) {
+				t.Fatalf("%s is not in the picture", where)
 			}
 		}
 		if fields < 7 || fields > 7+2*len(l.Entries) {

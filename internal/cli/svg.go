@@ -58,16 +58,15 @@ func svg(l *vmcs.Layout, title string) string {
 	p.y, p.at = svgTop-svgRow, -svgBytes
 	p.field(0, 4, "header", "revision id", "")
 	p.field(4, 4, "header", "abort indicator", "")
-	for _, i := range inPage(l) {
+	highs := highHalves(l)
+	for _, i := range drawnApart(l, highs) {
 		e := l.Entries[i]
-		if e.Known && e.Encoding.High() {
-			if _, there := l.Lookup(strings.TrimSuffix(e.Name, "_HIGH")); there {
-				continue // it lies in the field
-			}
-		}
 		encoding := ""
 		if e.Known {
 			encoding = ", encoding " + e.Encoding.String()
+		}
+		if high, ok := highs[i]; ok {
+			encoding += fmt.Sprintf("; %s at %#x", l.Entries[high].Name, l.Entries[high].Offset)
 		}
 		p.field(e.Offset, e.Width, group(e), e.Name, encoding)
 	}
