@@ -11,7 +11,7 @@ import (
 // JSON names are fixed.
 type check struct {
 	Check string `json:"check"`
-	State string `json:"state"` // ok, no or unknown
+	State string `json:"state"` // ok, no, unknown or none
 	Text  string `json:"text"`  // what was found
 	Cure  string `json:"cure,omitempty"`
 }
@@ -20,6 +20,7 @@ const (
 	isOK      = "ok"
 	isNot     = "no"
 	isUnknown = "unknown"
+	isNone    = "none" // nothing can be recorded on this machine
 )
 
 // armedFlags are those of verify --armed.
@@ -45,13 +46,20 @@ func (f *armedFlags) armed(e *env) error {
 	if a.finder.capture() {
 		return withHint{errors.New("this is a capture kernel"), "the kernel that may crash is the one to be armed"}
 	}
-	a.kernel()
-	a.capture()
-	err := e.armed(a)
-	if err == nil && a.found != isOK {
-		err = errFindings
+	if !a.inapplicable() {
+		a.kernel()
+		a.capture()
 	}
-	return err
+	err := e.armed(a)
+	switch {
+	case err != nil:
+		return err
+	case a.found == isOK:
+		return nil
+	case a.found == isNone:
+		return errSome{exitNoNote}
+	}
+	return errFindings
 }
 
 // ok, no and unknown add a check with what was found, and the cure.

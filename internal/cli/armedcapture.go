@@ -37,7 +37,7 @@ func (a *armoury) capture() {
 	const what = "initramfs"
 	path, rebuild := a.findImage()
 	if path == "" {
-		a.no(what, "none for capturing below "+a.root+", neither in boot nor in var/lib/kdump", "arm kdump; or --initrd FILE")
+		a.no(what, "none for capturing below "+a.root+", neither in boot nor in var/lib/kdump", "start kdump, or name it with --initrd FILE")
 		return
 	}
 	im, err := readImage(path)
@@ -55,26 +55,6 @@ func (a *armoury) capture() {
 		a.recordInside(im, rebuild)
 		a.hook(im, rebuild)
 	}
-}
-
-// findImage finds the capture initramfs, or "", and says how to make it anew.
-func (a *armoury) findImage() (path, rebuild string) {
-	if a.image != "" {
-		return a.image, "make it anew"
-	}
-	release, _ := a.sys.Release()
-	for _, p := range [...][2]string{
-		{"boot/initramfs-" + release + "kdump.img", rebuildFedora},
-		{"var/lib/kdump/initramfs-" + release + "kdump.img", rebuildFedora}, // where /boot cannot be written
-		{"boot/initrd-" + release + "-kdump", rebuildSUSE},
-		{"var/lib/kdump/initrd", rebuildSUSE}, // since SUSE's kdump 1.9
-	} {
-		path := filepath.Join(a.root, p[0])
-		if _, err := os.Stat(path); err == nil {
-			return path, p[1]
-		}
-	}
-	return "", ""
 }
 
 // binDirs are where the capture environments look for programs.

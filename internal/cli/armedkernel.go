@@ -16,8 +16,22 @@ import (
 const (
 	asRoot      = "run it as root"
 	recordAgain = "run vmcsnote record"
-	loadModule  = "load the module vmcsinfo, then " + recordAgain
+	loadModule  = "install vmcsinfo-dkms if it is not there, modprobe vmcsinfo, then " + recordAgain
 )
+
+// inapplicable reports whether there can be nothing to record: the kernel
+// publishes no pair, since the processor has no VMCS.
+func (a *armoury) inapplicable() bool {
+	if _, err := a.sys.VMCSInfo(); !errors.Is(err, sysfs.ErrNoPair) {
+		return false
+	}
+	why := a.sys.NoVMX()
+	if why != "" {
+		a.found = isNone
+		a.aside(isNone, "pair", why+": nothing to record", "")
+	}
+	return why != ""
+}
 
 // kernel checks the running kernel and the record of it.
 func (a *armoury) kernel() {

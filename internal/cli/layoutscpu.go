@@ -21,28 +21,17 @@ type processor struct {
 
 // processor reads that of this machine out of /proc/cpuinfo.
 func (s submission) processor() (p processor) {
-	text, err := readBounded(filepath.Join(s.root, "proc/cpuinfo"), 16<<20)
+	info, err := sysfs.New(s.root).CPUInfo()
 	if err != nil {
 		return p
 	}
-	first, _, _ := strings.Cut(string(text), "\n\n")
-	for line := range strings.Lines(first) {
-		key, value, _ := strings.Cut(line, ":")
-		value = strings.TrimSpace(value)
-		switch strings.TrimSpace(key) {
-		case "cpu family":
-			p.family = inHex(value)
-		case "model":
-			p.model = inHex(value)
-		case "stepping":
-			p.stepping = inHex(value)
-		case "microcode":
-			p.microcode = inHex(value)
-		case "flags":
-			p.hypervisor = strings.Contains(" "+value+" ", " hypervisor ")
-		}
+	return processor{
+		family:     inHex(info["cpu family"]),
+		model:      inHex(info["model"]),
+		stepping:   inHex(info["stepping"]),
+		microcode:  inHex(info["microcode"]),
+		hypervisor: strings.Contains(" "+info["flags"]+" ", " hypervisor "),
 	}
-	return p
 }
 
 // inHex makes a hexadecimal number of a decimal one, or of one with 0x.

@@ -21,6 +21,8 @@ func (e *env) armed(a *armoury) error {
 	switch a.found {
 	case isOK:
 		b.WriteString("armed\n")
+	case isNone:
+		b.WriteString("nothing to record\n")
 	case isNot:
 		b.WriteString("not armed\n")
 	default:

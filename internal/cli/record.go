@@ -85,6 +85,9 @@ func runningKernel(sys sysfs.FS) (record.Record, error) {
 			"record the kernel that may crash, while it runs"}
 	}
 	if r.Pair, err = sys.VMCSInfo(); errors.Is(err, sysfs.ErrNoPair) {
+		if why := sys.NoVMX(); why != "" {
+			return r, withHint{errors.Wrap(errNoNote, why), "VMCSINFO is about processors with VMX, Intel's: there is nothing to record here"}
+		}
 		return r, errors.Wrap(errNoNote, err.Error())
 	} else if err != nil {
 		return r, err

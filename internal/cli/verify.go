@@ -39,7 +39,8 @@ a remark, on what a sound core of its writer's always has, does not.
 
 With --armed it checks this machine instead of a core: whether kdump is loaded,
 the note published and recorded, and the program, the record and the hook where
-the capture kernel finds them. The exit status is 0 if the machine is armed.`,
+the capture kernel finds them. The exit status is 0 if the machine is armed, and
+3 if there is nothing to record: the processor is not Intel's, or has no VMX.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			asJSON := fs.Bool("json", false, "print one JSON document: a list with an entry for each file")
 			deep := fs.Bool("deep", false, "decompress every page, too")
