@@ -2,7 +2,6 @@ package vmcore
 
 import (
 	"math"
-	"os"
 	"strings"
 	"testing"
 
@@ -141,17 +140,8 @@ func TestELF32Full(t *testing.T) {
 
 func TestOpenFileRefuses(t *testing.T) {
 	path := testcores.Open(t, "kernel-slack")
-	if err := os.Chmod(path, 0o400); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := OpenFileRW(path); !errors.Is(err, os.ErrPermission) {
-		t.Errorf("read-only file: %v", err)
-	}
 	if _, err := OpenFileRW(t.TempDir()); err == nil || !strings.Contains(err.Error(), "directory") {
 		t.Errorf("directory: %v", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		t.Fatal(err)
 	}
 	first := mustOpen(t, path, OpenFileRW)
 	if _, err := OpenFileRW(path); !errors.Is(err, ErrBusy) {
