@@ -11,6 +11,7 @@
 // in the byte order of the core. The padding is 4 in ELF64 too: the gABI asks
 // for 8, but the kernel (append_elf_note), kexec-tools, makedumpfile and QEMU
 // have always written 4, and so read crash, makedumpfile, drgn and readelf.
+// [ParseAligned] reads segments of the few writers that pad to 8.
 //
 // A [Note] is one note as a value. A [Segment] is the notes of a PT_NOTE as
 // they lie in it; it tells where each one is, and what bytes to put where to
@@ -48,12 +49,18 @@ func (n Note) Size() int64 {
 // Encode returns the note as bytes, padded with zeros to a multiple of 4.
 // The name and the descriptor must be shorter than 4 GiB.
 func (n Note) Encode(order binary.ByteOrder) []byte {
-	b := make([]byte, n.Size())
+	return n.encode(order, 4)
+}
+
+// encode is Encode for notes padded to a multiple of align.
+func (n Note) encode(order binary.ByteOrder, align int64) []byte {
+	desc := roundUp(HeaderSize+n.nameSize(), align)
+	b := make([]byte, roundUp(desc+int64(len(n.Desc)), align))
 	order.PutUint32(b[0:], uint32(n.nameSize()))
 	order.PutUint32(b[4:], uint32(len(n.Desc)))
 	order.PutUint32(b[8:], n.Type)
 	copy(b[HeaderSize:], n.Name)
-	copy(b[HeaderSize+pad(n.nameSize()):], n.Desc)
+	copy(b[desc:], n.Desc)
 	return b
 }
 
@@ -72,8 +79,11 @@ func trimName(b []byte) string {
 }
 
 // pad rounds a size up to the 4 bytes that notes are padded to.
-func pad(n int64) int64 {
-	return (n + 3) &^ 3
+func pad(n int64) int64 { return roundUp(n, 4) }
+
+// roundUp rounds n up to a multiple of align, a power of two.
+func roundUp(n, align int64) int64 {
+	return (n + align - 1) &^ (align - 1)
 }
 
 // Equal reports whether two notes are the same in name, type and descriptor.

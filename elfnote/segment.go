@@ -17,6 +17,7 @@ const (
 // An Entry is a note in a segment: what its header says, and where it lies.
 type Entry struct {
 	Name     string
+	NameSize int64 // n_namesz
 	Type     uint32
 	Off      int64 // of the header, in bytes from the start of the segment
 	DescOff  int64 // of the descriptor, likewise
@@ -27,6 +28,7 @@ type Entry struct {
 // A Segment is the notes of one PT_NOTE segment.
 type Segment struct {
 	Order binary.ByteOrder
+	Align int64   // what notes are padded to, 4 or 8 bytes
 	Size  int64   // p_filesz
 	Notes []Entry // in file order
 	// Fill is where zero fill begins: an all-zero header ends the notes, as in
@@ -43,7 +45,24 @@ type Segment struct {
 // dumps (NT_VMCOREDD) of any size costs little. Errors of format are of type
 // [*FormatError], with offsets from the start of the segment.
 func Parse(r io.ReaderAt, size int64, order binary.ByteOrder) (*Segment, error) {
-	s := &Segment{Order: order, Size: size, Fill: size, r: r}
+	return walk(r, size, order, 4)
+}
+
+// ParseAligned is [Parse] for a segment whose program header has the given
+// p_align. Notes may be padded to 8 only if p_align is 8, and most writers of 8
+// pad to 4 all the same: so 8 is tried if 4 leads nowhere.
+func ParseAligned(r io.ReaderAt, size int64, order binary.ByteOrder, align uint64) (*Segment, error) {
+	s, err := walk(r, size, order, 4)
+	if err != nil && align == 8 {
+		if s, err8 := walk(r, size, order, 8); err8 == nil {
+			return s, nil
+		}
+	}
+	return s, err
+}
+
+func walk(r io.ReaderAt, size int64, order binary.ByteOrder, align int64) (*Segment, error) {
+	s := &Segment{Order: order, Align: align, Size: size, Fill: size, r: r}
 	for off := int64(0); off < size; {
 		e, err := s.entry(off)
 		if err != nil {
@@ -89,20 +108,22 @@ func (s *Segment) entry(off int64) (*Entry, error) {
 	if err := s.read(name, off+HeaderSize); err != nil {
 		return nil, err
 	}
-	left = max(left-pad(namesz), 0)
+	desc := roundUp(HeaderSize+namesz, s.Align)
+	left = max(s.Size-off-desc, 0)
 	if descsz > left {
 		return nil, &FormatError{off + 4, "n_descsz", hex(descsz), "at most " + hex(left) + ", the rest of the segment"}
 	}
 	e := &Entry{
 		Name:     trimName(name),
+		NameSize: namesz,
 		Type:     s.Order.Uint32(h[8:]),
 		Off:      off,
-		DescOff:  off + HeaderSize + pad(namesz),
+		DescOff:  off + desc,
 		DescSize: descsz,
 	}
 	// The last note of a segment may lack its padding.
 	e.DescOff = min(e.DescOff, s.Size)
-	e.End = min(e.DescOff+pad(descsz), s.Size)
+	e.End = min(off+roundUp(desc+descsz, s.Align), s.Size)
 	return e, nil
 }
 

@@ -18,6 +18,9 @@ func (s Splice) Empty() bool {
 	return s.Del == 0 && len(s.Ins) == 0
 }
 
+// Encode returns the note as bytes, padded as the segment's notes are.
+func (s *Segment) Encode(n Note) []byte { return n.encode(s.Order, s.Align) }
+
 // Insert returns the splice that adds a note: directly after VMCOREINFO, where
 // people look for it, or as the last note where there is none.
 func (s *Segment) Insert(n Note) Splice {
@@ -25,21 +28,21 @@ func (s *Segment) Insert(n Note) Splice {
 	if !ok || i == len(s.Notes)-1 {
 		return s.Append(n)
 	}
-	return Splice{Off: s.Notes[i].End, Ins: n.Encode(s.Order)}
+	return Splice{Off: s.Notes[i].End, Ins: s.Encode(n)}
 }
 
 // Append returns the splice that adds a note behind all others, in the place of
 // zero fill.
 func (s *Segment) Append(n Note) Splice {
 	// A last note without its padding gets it now.
-	lack := make([]byte, pad(s.Fill)-s.Fill)
-	return Splice{Off: s.Fill, Del: s.Size - s.Fill, Ins: append(lack, n.Encode(s.Order)...)}
+	lack := make([]byte, roundUp(s.Fill, s.Align)-s.Fill)
+	return Splice{Off: s.Fill, Del: s.Size - s.Fill, Ins: append(lack, s.Encode(n)...)}
 }
 
 // Replace returns the splice that puts n where note i is.
 func (s *Segment) Replace(i int, n Note) Splice {
 	sp := s.Remove(i)
-	sp.Ins = n.Encode(s.Order)
+	sp.Ins = s.Encode(n)
 	return sp
 }
 

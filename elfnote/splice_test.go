@@ -103,3 +103,52 @@ func TestNoteLimit(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(n.Desc), err)
 	}
 }
+
+// TestAlign8: in a segment whose notes are padded to 8 a new one is padded so
+// too, and its removal is exact. p_align 8 alone does not make it such a segment.
+func TestAlign8(t *testing.T) {
+	core, info, erase := Note{"CORE", 1, make([]byte, 12)}, Note{VMCoreInfo, 0, []byte("A=1\n")}, Note{"ERASEINFO", 0, []byte("erase x\n")}
+	vmcs := Note{VMCSInfo, 0, []byte("REVISION_ID=d\n")}
+	var padded []byte
+	for _, n := range []Note{core, info, erase} {
+		padded = append(padded, n.encode(le, 8)...)
+	}
+	for _, tc := range []struct {
+		name  string
+		bytes []byte
+		align uint64
+		want  int64 // 0: an error
+	}{
+		{"padded to 8", padded, 8, 8},
+		{"padded to 8, but p_align is 4", padded, 4, 0},
+		{"padded to 4, and p_align is 8", segment(le, core, info, erase), 8, 4},
+		{"padded to 4", segment(le, core, info, erase), 0, 4},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, err := ParseAligned(bytes.NewReader(tc.bytes), int64(len(tc.bytes)), le, tc.align)
+			if tc.want == 0 {
+				if err == nil {
+					t.Fatal("no error")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Align != tc.want || len(s.Notes) != 3 {
+				t.Fatalf("%d notes padded to %d, want 3 to %d", len(s.Notes), s.Align, tc.want)
+			}
+			after := apply(tc.bytes, s.Insert(vmcs))
+			s, err = ParseAligned(bytes.NewReader(after), int64(len(after)), le, tc.align)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := s.Note(2, 100); err != nil || !got.Equal(vmcs) || s.Align != tc.want {
+				t.Errorf("got %v padded to %d, %v", got, s.Align, err)
+			}
+			if back := apply(after, s.Remove(2)); !bytes.Equal(back, tc.bytes) {
+				t.Errorf("got  %x\nwant %x", back, tc.bytes)
+			}
+		})
+	}
+}

@@ -48,7 +48,7 @@ func LayoutNote(l *vmcs.Layout) elfnote.Note {
 func AddNotes(s *elfnote.Segment, notes []elfnote.Note) (elfnote.Splice, error) {
 	sp := s.Append(notes[0])
 	for _, n := range notes[1:] {
-		sp.Ins = append(sp.Ins, n.Encode(s.Order)...)
+		sp.Ins = append(sp.Ins, s.Encode(n)...)
 	}
 	ours := func(e elfnote.Entry) bool {
 		return (e.Name == NoteName || e.Name == elfnote.VMCSInfo) && e.Type == 0
@@ -73,7 +73,7 @@ func AddNotes(s *elfnote.Segment, notes []elfnote.Note) (elfnote.Splice, error) 
 			old, err := s.Note(first+i, int64(len(n.Desc)))
 			same = err == nil && old.Name == n.Name && bytes.Equal(old.Desc, n.Desc)
 		}
-		sp.Ins = append(sp.Ins, n.Encode(s.Order)...)
+		sp.Ins = append(sp.Ins, s.Encode(n)...)
 	}
 	if same {
 		return elfnote.Splice{}, nil

@@ -49,7 +49,7 @@ func OpenELF(r io.ReaderAt, size int64) (*ELF, error) {
 	if !notes.within(size) {
 		return nil, formatErr(c.progOff(c.Note), "PT_NOTE", notes.String(), "notes within the file's %#x bytes", size)
 	}
-	c.notes, err = elfnote.Parse(io.NewSectionReader(r, int64(n.Off), int64(n.Filesz)), int64(n.Filesz), c.Order)
+	c.notes, err = elfnote.ParseAligned(io.NewSectionReader(r, int64(n.Off), int64(n.Filesz)), int64(n.Filesz), c.Order, n.Align)
 	if err != nil {
 		return nil, rebase(err, int64(n.Off))
 	}

@@ -40,7 +40,7 @@ func (c *ELF) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
 	p.add(Step{Op: OpSize, Off: to + n, Why: "room at the end of the file"},
 		Step{Op: OpCopy, From: from, Off: to, Len: n, Thin: true, Why: "the first segments in the file"})
 	p.sync()
-	place := roundUp(from, 4)
+	place := roundUp(from, c.notes.Align)
 	p.add(Step{Op: OpReserve, Off: place, Len: size + sp.Grow(), Why: "the new notes' place"})
 	p.commitHere()
 	if err := c.repoint(p, room, to); err != nil {
@@ -83,7 +83,7 @@ func (c *ELF) evictable(size int64) (extent, error) {
 		return extent{}, errors.Wrap(ErrNoPlace, "no PT_LOAD stands behind the notes")
 	}
 	slices.SortFunc(segs, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
-	room := extent{segs[0].off, uint64(size) + 3} // 3 to start at a multiple of 4
+	room := extent{segs[0].off, uint64(size + c.notes.Align - 1)} // to start where notes may
 	for _, e := range segs {
 		if e.off >= room.off+room.size {
 			break

@@ -190,11 +190,13 @@ func (c *ELF) fixes(end uint64, shift, grow int64) ([]fix, error) {
 }
 
 // putNotes writes the place and the size of the notes into the program header
-// at the start of b. p_memsz goes along with p_filesz where it did before.
+// at the start of b. p_memsz grows and shrinks with p_filesz, and so stays equal
+// or greater if it was; writers that leave it 0 get 0.
 func (h *Header) putNotes(b []byte, off, size uint64) {
 	l := h.layout
-	if h.word(b, l.pMemsz) == h.word(b, l.pFilesz) {
-		h.putWord(b, l.pMemsz, size)
+	memsz, filesz := h.word(b, l.pMemsz), h.word(b, l.pFilesz)
+	if now := memsz - filesz + size; memsz >= filesz && now >= size && now <= h.maxOffset() {
+		h.putWord(b, l.pMemsz, now)
 	}
 	h.putWord(b, l.pOff, off)
 	h.putWord(b, l.pFilesz, size)

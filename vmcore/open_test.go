@@ -40,7 +40,10 @@ func TestOpenBad(t *testing.T) {
 		"bad-xnum-past-end":      "expected section header 0 within",
 		"bad-zero-fill-mid":      "an all-zero note header with more behind it",
 		"bad-load-overflow":      "", // these open
+		"bad-note-names":         "",
+		"bad-note-padding":       "",
 		"bad-paddr-overflow":     "",
+		"bad-prstatus":           "",
 		"bad-many-notes":         "",
 		"bad-note-not-first":     "",
 		"bad-notes-behind-loads": "",

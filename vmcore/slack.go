@@ -32,8 +32,8 @@ func (c *ELF) PlanSlack(sp elfnote.Splice) (*InPlace, error) {
 		return p, c.planTail(p, sp)
 	}
 	size += sp.Grow()
-	place := roundUp(end, 4)
-	zeros, err := c.slack(size+4, nil)
+	place := roundUp(end, c.notes.Align)
+	zeros, err := c.slack(size+c.notes.Align, nil)
 	if err != nil {
 		return nil, err
 	}

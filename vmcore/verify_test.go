@@ -50,6 +50,8 @@ func TestVerifyFaults(t *testing.T) {
 		"bad-note-not-first":     "expected phdr[0]: crash takes it for memory",
 		"bad-notes-behind-loads": "reach beyond 0x1000, the p_offset of phdr[1]: crash loses all notes",
 		"bad-p-align-8":          "p_align of the PT_NOTE is 8, expected 0 to 4: drgn, readelf and eu-readelf lose notes",
+		"bad-note-padding":       "the padding of the last note lacks 1 bytes at offset 0x11b7: readelf, eu-readelf and drgn lose it",
+		"notes-align-8":          "the notes are padded to 8 bytes, expected 4: crash and makedumpfile",
 		"bad-paddr-overflow":     "overflows: readers differ",
 		"bad-vmcsinfo-twice":     "a second VMCSINFO note at 0x",
 		"bad-zero-fill-tail":     "zero fill at offset 0x",

@@ -1,0 +1,71 @@
+package vmcore
+
+import (
+	"debug/elf"
+	"fmt"
+
+	"vmcsnote/elfnote"
+)
+
+// notes checks the notes themselves.
+func (v *verifier) notes() {
+	c, s := v.c, v.c.Notes()
+	if s.Fill < s.Size {
+		v.fault("readelf calls them corrupt, crash warns, libkdumpfile loses notes behind",
+			"%d bytes of zero fill at offset %#x within the notes", s.Size-s.Fill, c.NotesOff()+s.Fill)
+	}
+	if n := s.Size % s.Align; n != 0 && s.Fill == s.Size {
+		v.fault("readelf, eu-readelf and drgn lose it", "the padding of the last note lacks %d bytes at offset %#x", s.Align-n, c.NotesOff()+s.Size)
+	}
+	v.registers()
+	seen := map[string]int64{}
+	for _, e := range s.Notes {
+		off := c.NotesOff() + e.Off
+		if e.NameSize > 0 && e.NameSize == int64(len(e.Name)) {
+			v.fault("drgn does not know it by this name", "the name of the note at %#x has no NUL at its end", off)
+		}
+		if len(e.Name) > 15 {
+			v.remark("makedumpfile skips it", "the note at %#x has a name of %d bytes, expected at most 15", off, len(e.Name))
+		}
+		if e.Name != elfnote.VMCoreInfo && e.Name != elfnote.VMCSInfo {
+			continue
+		}
+		if first, ok := seen[e.Name]; ok {
+			v.fault("readers differ in which they take", "a second %s note at %#x, the first is at %#x", e.Name, off, first)
+		}
+		seen[e.Name] = off
+		if e.Type != 0 {
+			v.fault("crash takes type 1 for a CPU's registers, 0x700 for a device dump", "the %s note at %#x is of type %#x, expected 0", e.Name, off, e.Type)
+		}
+	}
+	// makedumpfile reads a header and 15 bytes of name for every note.
+	if n := len(s.Notes); n > 0 && c.NotesOff()+s.Notes[n-1].Off+elfnote.HeaderSize+15 > c.Size {
+		v.fault("makedumpfile fails to read it", "the file ends within 27 bytes of the last note's start")
+	}
+}
+
+// registers checks the notes with the CPUs' registers: each architecture's are of
+// one size.
+func (v *verifier) registers() {
+	s, first := v.c.notes, int64(0)
+	for _, e := range s.Notes {
+		if e.Name != "CORE" || elf.NType(e.Type) != elf.NT_PRSTATUS {
+			continue
+		}
+		if first == 0 {
+			first = e.DescSize
+		}
+		if e.DescSize == 0 || e.DescSize != first {
+			v.fault("crash counts it as a CPU, gdb does not",
+				"the NT_PRSTATUS note at %#x holds %d bytes, expected %s", v.c.NotesOff()+e.Off, e.DescSize, sizeOr(first))
+		}
+	}
+}
+
+// sizeOr names a size; 0 is none known.
+func sizeOr(n int64) string {
+	if n == 0 {
+		return "a CPU's registers"
+	}
+	return fmt.Sprintf("%d as in the first", n)
+}
