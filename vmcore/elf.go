@@ -47,7 +47,7 @@ func OpenELF(r io.ReaderAt, size int64) (*ELF, error) {
 		return nil, formatErr(c.progOff(c.Note), "p_filesz of the PT_NOTE", fmt.Sprintf("%#x", n.Filesz), "at most %#x", uint64(maxNotes))
 	}
 	if !notes.within(size) {
-		return nil, formatErr(c.progOff(c.Note), "PT_NOTE", notes.String(), "notes within the file's %#x bytes", size)
+		return nil, cutErr(c.progOff(c.Note), "PT_NOTE", notes.String(), "notes within the file's %#x bytes", size)
 	}
 	c.notes, err = elfnote.ParseAligned(io.NewSectionReader(r, int64(n.Off), int64(n.Filesz)), int64(n.Filesz), c.Order, n.Align)
 	if err != nil {

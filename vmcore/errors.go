@@ -62,6 +62,11 @@ func formatErr(off int64, what, found, want string, args ...any) error {
 	return &FormatError{Off: off, What: what, Found: found, Want: fmt.Sprintf(want, args...)}
 }
 
+// cutErr is formatErr for what a truncated file does not hold.
+func cutErr(off int64, what, found, want string, args ...any) error {
+	return &FormatError{Off: off, What: what, Found: found, Want: fmt.Sprintf(want, args...), Err: ErrTruncated}
+}
+
 // rebase turns an error of elfnote, counted from the notes, into one of the
 // file.
 func rebase(err error, off int64) error {

@@ -26,7 +26,8 @@ type Flat struct {
 	Size int64
 
 	view *flatView
-	end  int64 // where the end marker lies in the file
+	end  int64 // where the end marker lies in the file, or the file ends without one
+	cut  int64 // where the plain form ends by a record that the file's end cuts off
 }
 
 // The format: a header, zeros to flatHeaderSize, then records. A record is its
@@ -51,9 +52,11 @@ func isFlat(r io.ReaderAt) bool {
 // OpenFlat opens the flattened dump in the first size bytes of r: it walks the
 // records' headers once, from the first to the end marker, and opens the plain
 // form with open. It fails with a [*FormatError] where r is no flattened dump,
-// where a record is none, or where the plain form is flattened again, and with
-// [ErrTruncated] in the chain where the file ends before the end marker: no
-// reader takes such a file. What follows the end marker is not looked at.
+// where a record is none, or where the plain form is flattened again. What
+// follows the end marker is not looked at.
+//
+// A file that ends before the end marker is a truncated dump of the records
+// that it holds. makedumpfile -R, crash and libkdumpfile refuse such a file.
 //
 // It keeps 24 bytes for each run of records of the same size that follow one
 // another in the plain form, as those of an ELF core do, and else for each
@@ -69,7 +72,7 @@ func OpenFlat(r io.ReaderAt, size int64, open func(io.ReaderAt, int64) (Core, er
 	if err != nil {
 		return nil, err
 	}
-	f := &Flat{Size: size, end: w.at, view: &flatView{r: r}}
+	f := &Flat{Size: size, end: w.at, cut: w.cut, view: &flatView{r: r}}
 	v := f.view
 	if v.runs, v.shared, err = resolve(runs); err != nil {
 		return nil, err
@@ -84,9 +87,42 @@ func OpenFlat(r io.ReaderAt, size int64, open func(io.ReaderAt, int64) (Core, er
 		return nil, errors.Wrap(formatErr(0, "signature", "a flattened dump within a flattened dump", "a dump in plain form"), "in the plain form")
 	}
 	if f.Core, err = open(v, v.size); err != nil {
-		return nil, errors.Wrap(err, "in the plain form")
+		err = errors.Wrap(err, "in the plain form")
+		if f.isCut() {
+			err = &cutOff{err, cutFlat(f.end, "record", size, "a record, or the end marker")}
+		}
+		return nil, err
 	}
 	return f, nil
+}
+
+// cutOff is the error for the plain form of a dump whose file ends too early.
+type cutOff struct{ plain, cut error }
+
+func (e *cutOff) Error() string { return fmt.Sprintf("%v; %v", e.cut, e.plain) }
+func (e *cutOff) Unwrap() error { return e.cut }
+
+// isCut reports whether the file ends before its end marker.
+func (f *Flat) isCut() bool { return f.Size-f.end < flatRecordHeader || f.cut > 0 }
+
+// CutOff reports whether the file of a flattened dump ends before its end marker.
+func CutOff(c Core) bool {
+	switch c := c.(type) {
+	case *File:
+		return CutOff(c.Core)
+	case *Flat:
+		return c.isCut()
+	}
+	return false
+}
+
+// claimed implements [Core]: a file without an end marker should be longer.
+func (f *Flat) claimed() int64 {
+	end := max(f.Core.claimed(), f.cut)
+	if f.isCut() {
+		end = max(end, f.size()+1)
+	}
+	return end
 }
 
 func checkFlatHeader(r io.ReaderAt, size int64) error {
@@ -113,7 +149,7 @@ func checkFlatHeader(r io.ReaderAt, size int64) error {
 
 // cutFlat is the error for a file that ends too early.
 func cutFlat(off int64, what string, size int64, want string) error {
-	return &FormatError{Off: off, What: what, Found: fmt.Sprintf("the end of the file at %#x", size), Want: want, Err: ErrTruncated}
+	return cutErr(off, what, fmt.Sprintf("the end of the file at %#x", size), "%s", want)
 }
 
 // ReadAt reads the plain form. What no record holds reads as zeros, as in the

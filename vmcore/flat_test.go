@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/elfnote"
 	"vmcsnote/internal/sparse"
 	"vmcsnote/internal/testcores"
 )
@@ -218,8 +221,8 @@ func TestFlatHostile(t *testing.T) {
 		{"least size", raw(recordHeader(0, math.MinInt64), flatEnd), "found offset 0, size -9223372036854775808", nil},
 		{"least offset", raw(recordHeader(math.MinInt64, 1), []byte("a"), flatEnd), "found offset -9223372036854775808, size 1", nil},
 		{"end of 2^63", raw(recordHeader(math.MaxInt64, 1), []byte("a"), flatEnd), "found offset 9223372036854775807, size 1, expected an end below 1<<63", nil},
-		{"size of 2^63 - 1", raw(recordHeader(0, math.MaxInt64), []byte("a"), flatEnd), "expected 0x7fffffffffffffff bytes at 0x1010", ErrTruncated},
-		{"body beyond the file", raw(recordHeader(0, 18), []byte("a"), flatEnd), "record at offset 0x1000: found the end of the file at 0x1021, expected 0x12 bytes at 0x1010, more records, and the end marker", ErrTruncated},
+		{"size of 2^63 - 1", raw(recordHeader(0, math.MaxInt64), []byte("a"), flatEnd), "record at offset 0x1021: found the end of the file at 0x1021", ErrTruncated},
+		{"body beyond the file", raw(recordHeader(0, 18), []byte("a"), flatEnd), "record at offset 0x1021: found the end of the file at 0x1021, expected a record, or the end marker; in the plain form: ", ErrTruncated},
 		{"offset of 2^62", raw(recordHeader(1<<62, 1), []byte("a"), flatEnd), "records at offset 0x1000: found 0x4000000000000000 bytes that none of them holds", nil},
 		{"flattened twice", flatOf(record{0, flatOf()}), "in the plain form: signature at offset 0x0: found a flattened dump within a flattened dump", nil},
 		{"no dump in it", flatOf(record{0, []byte("hello")}), "in the plain form: ", ErrNotCore},
@@ -241,17 +244,78 @@ func TestFlatHostile(t *testing.T) {
 	}
 }
 
-// TestFlatTruncated: wherever it ends, a dump that ends early is one.
+// TestFlatTruncated: wherever a dump ends, what came of it opens, and counts as
+// truncated.
 func TestFlatTruncated(t *testing.T) {
-	whole := flatOf(inRecords(testcores.Bytes(t, "single-load")[:3000], 700)...)
-	for n := range whole {
-		_, err := OpenFlat(bytes.NewReader(whole[:n]), int64(n), opener())
-		if n < len(flatSignature) && !errors.Is(err, ErrNotCore) || n >= len(flatSignature) && !errors.Is(err, ErrTruncated) {
+	plain := testcores.Bytes(t, "single-load")[:3000]
+	whole := flatOf(inRecords(plain, 700)...)
+	for n := range len(whole) + 1 {
+		f, err := OpenFlat(bytes.NewReader(whole[:n]), int64(n), opener())
+		switch {
+		case n < len(flatSignature):
+			if !errors.Is(err, ErrNotCore) {
+				t.Fatalf("%d bytes of %d: %v", n, len(whole), err)
+			}
+			continue
+		case n < flatHeaderSize:
+			if !errors.Is(err, ErrTruncated) {
+				t.Fatalf("%d bytes of %d: %v", n, len(whole), err)
+			}
+			continue
+		case err != nil:
 			t.Fatalf("%d bytes of %d: %v", n, len(whole), err)
 		}
+		came := 0
+		for left := n - flatHeaderSize; left > flatRecordHeader; left -= 700 + flatRecordHeader {
+			came += min(left-flatRecordHeader, 700)
+		}
+		if came = min(came, len(plain)); !bytes.Equal(plainOf(t, f), plain[:came]) {
+			t.Fatalf("%d bytes of %d: the plain form has %#x bytes, or others", n, len(whole), f.PlainSize())
+		}
+		if Truncated(f) != (n < len(whole)) || f.isCut() != (n < len(whole)) {
+			t.Fatalf("%d bytes of %d: truncated is %v", n, len(whole), Truncated(f))
+		}
 	}
-	if _, err := OpenFlat(bytes.NewReader(whole), int64(len(whole)), opener()); err != nil {
-		t.Error(err)
+}
+
+// TestFlatCut reads a dump of which only the end marker is missing, and changes
+// it where its records have the room.
+func TestFlatCut(t *testing.T) {
+	s := kdumpSpecs["64-room"]
+	plain := s.build()
+	whole := flatOf(inRecords(plain, 5000)...)
+	f := openFlat(t, whole[:len(whole)-flatRecordHeader])
+	checkMade(t, f.Core.(*KDump), s)
+	found := f.Verify()
+	if len(found) != 1 || found[0].Remark || !strings.Contains(found[0].Text, "expected the end marker") {
+		t.Errorf("verify finds %v", found)
+	}
+	sp := f.Notes().Append(testVMCSInfo)
+	p, err := f.PlanInPlace(Slack, sp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "cut")
+	if err := os.WriteFile(path, whole[:len(whole)-flatRecordHeader], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	if err := p.run(t.Context(), fileMedium{o}, func(int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil || len(b) != len(whole)-flatRecordHeader {
+		t.Errorf("%d bytes, want %d (%v)", len(b), len(whole)-flatRecordHeader, err)
+	}
+	if g := openFlat(t, b); !bytes.Contains(notesText(t, g.Notes()), []byte(elfnote.VMCSInfo)) || !g.isCut() {
+		t.Errorf("notes %s", notesText(t, g.Notes()))
+	}
+	if _, err := f.PlanInPlace(End, sp); !errors.Is(err, ErrNoPlace) || !strings.Contains(err.Error(), "without an end marker") {
+		t.Errorf("error is %v, want ErrNoPlace", err)
 	}
 }
 

@@ -133,6 +133,9 @@ func (t *flatPlan) makeRoom() error {
 		t.planUndo()
 		return nil
 	}
+	if t.isCut() {
+		return errors.Wrapf(ErrNoPlace, "the file ends at %#x without an end marker, and no record holds %v", t.Size, gaps[0])
+	}
 	if !oneSector(t.end, flatRecordHeader) {
 		return errors.Wrapf(ErrNoPlace, "the end marker at offset %#x of the file crosses a sector", t.end)
 	}

@@ -39,9 +39,10 @@ import (
 //
 // It keeps headers, tables and notes, [maxHead] at most. Nothing is written
 // before the edit has been agreed to. A stream that ends before its end marker
-// gives [ErrTruncated]; what was written lacks the end marker, too. A dump that
-// ends before its notes are known, or of which all had to be kept for that, is
-// written in records of 64 KiB in the order of the plain form.
+// gives [ErrTruncated] and the layout; what was written is all that came, and
+// lacks the end marker, too. If a record is damaged the error is [*Broken]. A
+// dump that ends before its notes are known, or of which all had to be kept for
+// that, is written in records of 64 KiB in the order of the plain form.
 func streamFlat(ctx context.Context, w io.Writer, h *head, edit Edit) (*Layout, error) {
 	p := &flatHead{h: h}
 	plan, err := p.plan(edit)
@@ -58,10 +59,12 @@ func streamFlat(ctx context.Context, w io.Writer, h *head, edit Edit) (*Layout, 
 	}
 	s.r = bufio.NewReaderSize(io.MultiReader(h.replay(), h.r), flatBody+flatRecordHeader)
 	s.buf = make([]byte, flatRecordHeader+flatBody)
-	if err := s.run(); err != nil {
+	switch err := s.run(); {
+	case err == nil, errors.Is(err, ErrTruncated):
+		return s.l, err
+	default:
 		return nil, err
 	}
-	return s.l, nil
 }
 
 // A flatStreamPlan is how a flattened dump changes as it passes.
@@ -92,7 +95,7 @@ type flatStream struct {
 
 func (s *flatStream) run() error {
 	b := make([]byte, flatHeaderSize)
-	if err := s.read(b); err != nil {
+	if _, err := s.read(b); err != nil {
 		return err
 	}
 	if _, err := s.w.Write(b); err != nil {
@@ -103,15 +106,21 @@ func (s *flatStream) run() error {
 			return context.Cause(s.ctx)
 		}
 		at := s.in
-		if err := s.read(b[:flatRecordHeader]); err != nil {
+		if n, err := s.read(b[:flatRecordHeader]); err != nil {
+			if _, err := s.w.Write(b[:n]); err != nil {
+				return err
+			}
 			return err
 		}
 		off, size, err := parseRecord(b, at)
 		if err != nil {
-			return err
+			return &Broken{err, at, slices.Clone(b[:flatRecordHeader]), s.r}
 		}
 		if size < 0 {
-			return s.finish()
+			if err := s.finish(); err != nil {
+				return &Broken{err, s.in, nil, s.r}
+			}
+			return nil
 		}
 		if err := s.record(off, size); err != nil {
 			return err
@@ -127,14 +136,14 @@ func (s *flatStream) run() error {
 	}
 }
 
-// read fills b.
-func (s *flatStream) read(b []byte) error {
+// read fills b, and returns how many bytes of it came.
+func (s *flatStream) read(b []byte) (int, error) {
 	n, err := io.ReadFull(s.r, b)
 	s.in += int64(n)
 	if errors.Is(endOf(err), io.EOF) {
-		return cutStream(s.in)
+		err = cutStream(s.in)
 	}
-	return err
+	return n, err
 }
 
 // cutStream is the error for a stream that ends too early.
@@ -187,7 +196,7 @@ func (s *flatStream) record(off, size int64) error {
 		if p.what == isBehind {
 			n, err := s.behind(i, off, end-off)
 			if err != nil {
-				return err
+				return s.broken(err, p, off, end-off, nil)
 			}
 			off += n
 			continue
@@ -204,12 +213,12 @@ func (s *flatStream) record(off, size int64) error {
 // drop takes n bytes that belong at off and passes on none.
 func (s *flatStream) drop(off, n int64) error {
 	for n > 0 {
-		b := s.buf[:min(n, int64(len(s.buf)))]
-		if err := s.read(b); err != nil {
+		k, err := s.read(s.buf[:min(n, int64(len(s.buf)))])
+		s.kept.put(off, s.buf[:k])
+		if err != nil {
 			return err
 		}
-		s.kept.put(off, b)
-		off, n = off+int64(len(b)), n-int64(len(b))
+		off, n = off+int64(k), n-int64(k)
 	}
 	return nil
 }
@@ -220,21 +229,38 @@ func (s *flatStream) pass(p span, off, n int64) error {
 		return s.copy(p, off, n)
 	}
 	for n > 0 {
-		b := s.buf[:min(n, int64(len(s.buf)))]
-		if err := s.read(b); err != nil {
-			return err
-		}
+		k, cut := s.read(s.buf[:min(n, int64(len(s.buf)))])
+		b := s.buf[:k]
 		mend := s.mendTable
 		if p.what == isDescs {
 			mend = s.mendDescs
 		}
 		if err := mend(p, off, b); err != nil {
-			return err
+			return s.broken(err, p, off, n, b)
 		}
-		off, n = off+int64(len(b)), n-int64(len(b))
+		if cut != nil {
+			return cut
+		}
+		off, n = off+int64(k), n-int64(k)
 	}
 	return nil
 }
+
+// broken turns an error about n bytes at off, within p, of which b have been
+// taken from the stream, into one by which they and the rest can be passed on.
+// An error of the stream itself, or of the one written to, stays as it is.
+func (s *flatStream) broken(err error, p span, off, n int64, b []byte) error {
+	var plan *planError
+	if !errors.As(err, &plan) {
+		return err
+	}
+	h := make([]byte, flatRecordHeader, flatRecordHeader+len(b))
+	putRecordHeader(h, p.dst+off-p.src, n)
+	return &Broken{plan.error, s.in - int64(len(b)), append(h, b...), s.r}
+}
+
+// A planError says that the records do not come as the plan has it.
+type planError struct{ error }
 
 // copy passes on n bytes at off as one record, as they are.
 func (s *flatStream) copy(p span, off, n int64) error {
@@ -242,20 +268,19 @@ func (s *flatStream) copy(p span, off, n int64) error {
 	s.top = max(s.top, p.dst+off-p.src+n)
 	for h := flatRecordHeader; n > 0; h = 0 {
 		b := s.buf[h:]
-		b = b[:min(n, int64(len(b)))]
-		before := s.in
-		err := s.read(b)
-		if _, err := s.w.Write(s.buf[:h+int(s.in-before)]); err != nil {
-			return err
-		}
-		if err != nil {
+		k, cut := s.read(b[:min(n, int64(len(b)))])
+		b = b[:k]
+		if _, err := s.w.Write(s.buf[:h+k]); err != nil {
 			return err
 		}
 		s.kept.put(off, b)
 		if p.what == isBitmap {
 			if err := s.count(p, off, b); err != nil {
-				return err
+				return &Broken{err, s.in, nil, s.r}
 			}
+		}
+		if cut != nil {
+			return cut
 		}
 		if s.ctx.Err() != nil {
 			return context.Cause(s.ctx)

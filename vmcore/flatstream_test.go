@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -36,8 +37,8 @@ func recordsOf(flat []byte) (records []record) {
 
 // complete reports whether a flattened dump has its end marker.
 func complete(flat []byte) bool {
-	_, err := OpenFlat(bytes.NewReader(flat), int64(len(flat)), opener())
-	return err == nil
+	f, err := OpenFlat(bytes.NewReader(flat), int64(len(flat)), opener())
+	return err == nil && !f.isCut()
 }
 
 // edits are what the tests do to the notes.
@@ -327,10 +328,15 @@ func TestStreamFlatShuffled(t *testing.T) {
 }
 
 // TestStreamFlatTruncated: wherever the stream ends, the error says where, and
-// what was written has no end marker.
+// what was written has all that came, and no end marker.
 func TestStreamFlatTruncated(t *testing.T) {
 	for _, name := range flatDumps[1:] {
 		flat := testcores.Bytes(t, name)
+		all, err := streamed(t, flat, testVMCSInfo, "inject")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := openFlat(t, all).view
 		at := flatHeaderSize
 		for _, r := range recordsOf(flat) {
 			for _, cut := range []int{at - 1, at, at + 1, at + flatRecordHeader, at + flatRecordHeader + len(r.body)/2} {
@@ -338,8 +344,28 @@ func TestStreamFlatTruncated(t *testing.T) {
 				if want := "the stream ends at " + fmt.Sprintf("%#x", cut); !errors.Is(err, ErrTruncated) || !strings.Contains(err.Error(), want+",") {
 					t.Fatalf("%s: got %v, want %q", name, err, want)
 				}
-				if complete(got) {
-					t.Fatalf("%s: an end marker after %#x bytes", name, cut)
+				var unwritten *Unwritten
+				if errors.As(err, &unwritten) {
+					if len(got) > 0 {
+						t.Fatalf("%s: %d bytes were written", name, len(got))
+					}
+					continue
+				}
+				f, err := OpenFlat(bytes.NewReader(got), int64(len(got)), opener())
+				if err != nil || !f.isCut() {
+					t.Fatalf("%s: %v, or an end marker after %#x bytes", name, err, cut)
+				}
+				// A table entry that is cut in two is none.
+				if lost := cut - len(got); lost > 200 {
+					t.Fatalf("%s: %d bytes of %#x are missing", name, lost, cut)
+				}
+				for _, r := range f.view.runs {
+					a, b := make([]byte, r.end()-r.off), make([]byte, r.end()-r.off)
+					f.view.ReadAt(a, r.off)
+					want.ReadAt(b, r.off)
+					if !bytes.Equal(a, b) {
+						t.Fatalf("%s, cut at %#x: other bytes at %#x", name, cut, r.off)
+					}
 				}
 			}
 			at += flatRecordHeader + len(r.body)
@@ -411,5 +437,46 @@ func TestStreamFlatErrors(t *testing.T) {
 		if _, err := streamFlat(t.Context(), &out, &head{r: bytes.NewReader(flatOf(records...))}, edit); err == nil || !strings.Contains(err.Error(), "in the plain form: ") || out.Len() > 0 {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestStreamFlatBroken: from a damaged record on a stream can be passed on as it
+// came, and nothing that came before is lost.
+func TestStreamFlatBroken(t *testing.T) {
+	flat := testcores.Bytes(t, "flat/cloud-c1.flat-zlib")
+	records := recordsOf(flat)
+	all, err := streamed(t, flat, testVMCSInfo, "inject")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := int64(flatHeaderSize)
+	for i, r := range records {
+		size := int64(flatRecordHeader + len(r.body))
+		for _, bad := range [][]byte{recordHeader(r.off, 0), recordHeader(-5, 1), recordHeader(math.MaxInt64, 2)} {
+			b := bytes.Clone(flat)
+			copy(b[at:], bad)
+			got, err := streamed(t, b, testVMCSInfo, "inject")
+			var unwritten *Unwritten
+			var broken *Broken
+			switch {
+			case errors.As(err, &unwritten):
+				if len(got) > 0 {
+					t.Fatalf("record %d: %d bytes were written", i, len(got))
+				}
+				continue
+			case !errors.As(err, &broken) || broken.At != at:
+				t.Fatalf("record %d at %#x: error is %v, want Broken there", i, at, err)
+			case !bytes.HasPrefix(all, got):
+				t.Fatalf("record %d: what was written is not the beginning of the copy", i)
+			}
+			var rest bytes.Buffer
+			if err := broken.PassOn(t.Context(), &rest); err != nil || !bytes.Equal(rest.Bytes(), b[at:]) {
+				t.Fatalf("record %d: %d bytes were passed on, want %d (%v)", i, rest.Len(), len(b)-int(at), err)
+			}
+		}
+		at += size
+	}
+	if at != int64(len(flat)-flatRecordHeader) || at < 600_000 {
+		t.Errorf("only %#x bytes were tried", at)
 	}
 }

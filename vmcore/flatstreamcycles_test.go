@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pkg/errors"
+
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
 )
@@ -52,7 +54,8 @@ func TestStreamFlatCycles(t *testing.T) {
 }
 
 // TestStreamFlatCyclesWrong: page data that do not begin where descriptors end
-// are an error, and the copy has no end marker.
+// are an error, and the copy has no end marker. The rest can be passed on, so that
+// all of the dump is there.
 func TestStreamFlatCyclesWrong(t *testing.T) {
 	plain := rearranged(t, testcores.Bytes(t, "flat/cloud-c1.flat-zlib"))
 	for _, tc := range []struct {
@@ -73,7 +76,37 @@ func TestStreamFlatCyclesWrong(t *testing.T) {
 		if complete(got) {
 			t.Errorf("%s: it has an end marker", tc.name)
 		}
+		var broken *Broken
+		if !errors.As(err, &broken) {
+			t.Fatalf("%s: error is %v, want Broken", tc.name, err)
+		}
+		var rest bytes.Buffer
+		if err := broken.PassOn(t.Context(), &rest); err != nil {
+			t.Fatal(err)
+		}
+		came := 0
+		for _, r := range records {
+			came += len(r.body)
+		}
+		held := 0
+		all := openFlatCut(t, append(got, rest.Bytes()...))
+		for _, r := range all.view.runs {
+			held += int(r.end() - r.off)
+		}
+		if held < came {
+			t.Errorf("%s: %d bytes in records, %d came", tc.name, held, came)
+		}
 	}
+}
+
+// openFlatCut opens a flattened dump, whatever its plain form.
+func openFlatCut(t testing.TB, b []byte) *Flat {
+	t.Helper()
+	f, err := OpenFlat(bytes.NewReader(b), int64(len(b)), opener())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 // TestStreamFlatBlankTable: zeros come for the program headers before anything

@@ -93,6 +93,7 @@ func (p *flatHead) plan(edit Edit) (*flatStreamPlan, error) {
 // cut says why the stream cannot be read on.
 func (p *flatHead) cut(err error) error {
 	if errors.Is(err, io.EOF) {
+		p.h.cut = true
 		return cutStream(p.h.size)
 	}
 	return err

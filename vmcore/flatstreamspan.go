@@ -139,7 +139,7 @@ func (s *flatStream) behind(i int, off, n int64) (int64, error) {
 		s.bits.descs += n
 		return n, s.pass(table, off, n)
 	case came%descSize != 0 || came < s.bits.descs:
-		return 0, formatErr(off, "page data", "its first record there", "a whole number of page descriptors before it: use a file")
+		return 0, &planError{formatErr(off, "page data", "its first record there", "a whole number of page descriptors before it: use a file")}
 	default:
 		table.end, s.bits.descs = off, came
 	}
@@ -205,7 +205,7 @@ func (d descStream) add(at, i int64, b []byte) ([]byte, error) {
 	e := d[at]
 	if e == nil {
 		if len(d) == maxCutDescs {
-			return nil, errors.Errorf("more than %d page descriptors in parts: use a file", maxCutDescs)
+			return nil, &planError{errors.Errorf("more than %d page descriptors in parts: use a file", maxCutDescs)}
 		}
 		e = &cutDesc{}
 		d[at] = e

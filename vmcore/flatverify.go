@@ -33,6 +33,12 @@ func (f *Flat) verifyRecords() []Finding {
 			Readers: "all readers take them for zeros",
 		})
 	}
+	if f.isCut() {
+		found = append(found, Finding{
+			Text:    fmt.Sprintf("the file ends at %#x, expected the end marker: the dump is not complete", f.Size),
+			Readers: "makedumpfile -R, crash and libkdumpfile refuse it",
+		})
+	}
 	if rest := f.trailing(); rest > 0 {
 		found = append(found, Finding{
 			Remark:  true,

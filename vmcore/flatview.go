@@ -59,6 +59,7 @@ func (v *flatView) checkHoles(size int64) error {
 type flatWalk struct {
 	r        io.ReaderAt
 	size, at int64
+	cut      int64 // where the plain form ends by a record that the file's end cuts off
 
 	window  [4096]byte // of the file, from start on: small records share one read
 	start   int64
@@ -66,10 +67,14 @@ type flatWalk struct {
 }
 
 // walk returns all records as runs, in the order of the file. at is then where
-// the end marker lies.
+// the end marker lies, or where the file ends without one.
 func (w *flatWalk) walk() ([]run, error) {
 	var runs []run
 	for {
+		if w.size-w.at < flatRecordHeader {
+			w.at = w.size
+			return runs, nil
+		}
 		off, size, err := w.header()
 		switch {
 		case err != nil:
@@ -84,7 +89,8 @@ func (w *flatWalk) walk() ([]run, error) {
 		case off > math.MaxInt64-size:
 			return nil, w.badRecord(off, size, "an end below 1<<63")
 		case size > w.size-body:
-			return nil, cutFlat(w.at, "record", w.size, fmt.Sprintf("%#x bytes at %#x, more records, and the end marker", size, body))
+			w.cut = off + size
+			size = w.size - body
 		}
 		if runs = appendRecord(runs, off, body, size); len(runs) > maxRuns {
 			return nil, errors.Wrapf(errTooManyRuns, "record at offset %#x", w.at)
@@ -99,9 +105,6 @@ func (w *flatWalk) badRecord(off, size int64, want string) error {
 
 // header reads the header of the record at at.
 func (w *flatWalk) header() (off, size int64, err error) {
-	if w.size-w.at < flatRecordHeader {
-		return 0, 0, cutFlat(w.at, "record", w.size, "a record, or the end marker")
-	}
 	if in := w.at - w.start; in+flatRecordHeader > w.windowN {
 		w.start = w.at
 		w.windowN = min(w.size-w.at, int64(len(w.window)))

@@ -130,7 +130,7 @@ func readHeader(r io.ReaderAt, size int64) (*Header, error) {
 		return nil, notCore(b)
 	}
 	if uint64(len(b)) < layout32.ehsize {
-		return nil, formatErr(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", layout32.ehsize)
+		return nil, cutErr(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", layout32.ehsize)
 	}
 	h := &Header{Class: elf.Class(b[elf.EI_CLASS])}
 	switch h.Class {
@@ -142,7 +142,7 @@ func readHeader(r io.ReaderAt, size int64) (*Header, error) {
 		return nil, formatErr(elf.EI_CLASS, "EI_CLASS", h.Class.String(), "ELFCLASS64 or ELFCLASS32")
 	}
 	if uint64(len(b)) < h.layout.ehsize {
-		return nil, formatErr(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", h.layout.ehsize)
+		return nil, cutErr(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", h.layout.ehsize)
 	}
 	switch d := elf.Data(b[elf.EI_DATA]); d {
 	case elf.ELFDATA2LSB:
@@ -191,7 +191,7 @@ func (h *Header) readCounts(r io.ReaderAt, size int64) error {
 	zero := extent{h.Shoff, l.shentsize}
 	if h.Shoff == 0 || !zero.within(size) {
 		if h.Phnum == pnXnum {
-			return formatErr(int64(l.eShoff), "e_shoff", fmt.Sprintf("%#x", h.Shoff),
+			return cutErr(int64(l.eShoff), "e_shoff", fmt.Sprintf("%#x", h.Shoff),
 				"section header 0 within the file's %#x bytes, since e_phnum is PN_XNUM", size)
 		}
 		return nil

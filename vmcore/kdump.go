@@ -51,7 +51,7 @@ func OpenKDump(r io.ReaderAt, size int64) (*KDump, error) {
 		return nil, formatErr(c.subOff()+c.abi.note+8, "size_note", fmt.Sprintf("%#x", c.note.size), "at most %#x", uint64(maxNotes))
 	}
 	if !c.note.within(size) {
-		return nil, formatErr(c.subOff()+c.abi.note, "offset_note", c.note.String(), "notes within the file's %#x bytes", size)
+		return nil, cutErr(c.subOff()+c.abi.note, "offset_note", c.note.String(), "notes within the file's %#x bytes", size)
 	}
 	off, n := int64(c.note.off), int64(c.note.size)
 	if c.notes, err = elfnote.Parse(io.NewSectionReader(r, off, n), n, c.Order); err != nil {

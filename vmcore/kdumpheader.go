@@ -145,7 +145,7 @@ func readKDumpHeader(r io.ReaderAt, size int64) (*KDumpHeader, error) {
 	case !bytes.HasPrefix(b, []byte(kdumpSignature)):
 		return nil, &FormatError{0, "signature", fmt.Sprintf("%q", b[:min(len(b), 8)]), fmt.Sprintf("%q", kdumpSignature), ErrNotCore}
 	case len(b) < kdumpHeaderSize:
-		return nil, formatErr(0, "header", fmt.Sprintf("the end of the file at %#x", n), "%#x bytes", kdumpHeaderSize)
+		return nil, cutErr(0, "header", fmt.Sprintf("the end of the file at %#x", n), "%#x bytes", kdumpHeaderSize)
 	}
 	var bad error
 	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
@@ -190,7 +190,7 @@ func (h *KDumpHeader) readSub(r io.ReaderAt, size int64) error {
 	b := make([]byte, kdump64.subSize)
 	if n, err := r.ReadAt(b, h.subOff()); n < len(b) {
 		if errors.Is(err, io.EOF) {
-			return formatErr(h.subOff(), "sub header", fmt.Sprintf("the end of the file at %#x", h.subOff()+int64(n)), "%#x bytes", len(b))
+			return cutErr(h.subOff(), "sub header", fmt.Sprintf("the end of the file at %#x", h.subOff()+int64(n)), "%#x bytes", len(b))
 		}
 		return errors.Wrap(err, "sub header")
 	}

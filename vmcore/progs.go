@@ -33,7 +33,7 @@ func (c *ELF) readProgs() error {
 	}
 	table := extent{c.Phoff, c.Phnum * c.Phentsize}
 	if !table.within(c.Size) {
-		return formatErr(int64(l.ePhoff), "program header table", table.String(), "a table within the file's %#x bytes", c.Size)
+		return cutErr(int64(l.ePhoff), "program header table", table.String(), "a table within the file's %#x bytes", c.Size)
 	}
 	c.Note = -1
 	c.Progs = make([]elf.ProgHeader, 0, min(c.Phnum, progsAtOnce))

@@ -35,8 +35,8 @@ type Edit func(Core) (elfnote.Splice, error)
 // to: an error until then is an [*Unwritten], which has all that was read.
 // A stream that ends before the memory that its headers promise gives
 // [ErrTruncated], and the layout; what was written by then is the truncated core
-// with its notes changed. With all other errors the layout is nil, as it is for
-// a flattened dump that ends early: without its end marker no reader takes it.
+// with its notes changed. With all other errors the layout is nil. Of a
+// flattened dump that cannot be changed to its end the error is [*Broken].
 func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, error) {
 	h := &head{r: r}
 	if isFlat(h) {
@@ -217,6 +217,7 @@ type head struct {
 	chunks [][]byte // of headChunk bytes each but the last
 	size   int64
 	err    error // why no more can be had
+	cut    bool  // it ended before headers and notes did
 }
 
 const headChunk = 64 << 10
@@ -253,9 +254,10 @@ func (h *head) more() {
 // the stream does, if that has ended.
 func (h *head) explain(err error) error {
 	if errors.Is(h.err, io.EOF) {
-		if _, err := Open(h, h.size); err != nil {
-			return err
+		if _, now := Open(h, h.size); now != nil {
+			err = now
 		}
+		h.cut = errors.Is(err, ErrTruncated)
 	}
 	return err
 }
@@ -270,9 +272,10 @@ func (h *head) replay() io.Reader {
 	return io.MultiReader(rs...)
 }
 
-// StreamTo is [Stream] to the file out, under the rules of [File.CopyTo]. What
-// came of a stream that ended early is kept, being a truncated core that can be
-// read, and ErrTruncated returned.
+// StreamTo is [Stream] to the file out, under the rules of [File.CopyTo]. The
+// stream may be all that there is of the dump: the file keeps what came of one
+// that ended early, or that could not be changed to its end, and the error says
+// so. A stream that ended within its headers or notes is kept as it came.
 func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt Options) (*Layout, error) {
 	o, err := atomicfile.Create(out, opt.output(0o600, nil))
 	if err != nil {
@@ -280,14 +283,29 @@ func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt Optio
 	}
 	defer o.Discard()
 	l, err := Stream(ctx, o.File, r, edit)
-	if l == nil {
+	what := "what came"
+	var whole *Unwritten
+	var broken *Broken
+	switch {
+	case l != nil:
+	case errors.As(err, &whole) && whole.h.cut:
+		what = "what came, as it came"
+		if err := whole.PassOn(ctx, o.File); err != nil {
+			return nil, err
+		}
+	case errors.As(err, &broken):
+		what = fmt.Sprintf("all that came, as it came from %#x on", broken.At)
+		if err := broken.PassOn(ctx, o.File); err != nil {
+			return nil, err
+		}
+	default:
 		return nil, err
 	}
 	if err2 := o.Finish(); err2 != nil {
 		return nil, err2
 	}
 	if err != nil {
-		err = fmt.Errorf("%w; %s holds what came", err, out)
+		err = fmt.Errorf("%w; %s holds %s", err, out, what)
 	}
 	return l, err
 }

@@ -26,3 +26,32 @@ func (u *Unwritten) PassOn(ctx context.Context, w io.Writer) error {
 	}
 	return err
 }
+
+// Broken is the error of a flattened stream that could not be changed to its
+// end: a record is damaged, or they do not come as was taken on trust. What came
+// before has been written, changed.
+type Broken struct {
+	error
+	// At is the offset in the stream of the first byte that PassOn writes.
+	At int64
+
+	rest []byte // to be written first
+	r    io.Reader
+}
+
+// Unwrap returns the cause for errors.Is and errors.As.
+func (b *Broken) Unwrap() error { return b.error }
+
+// PassOn writes the rest of the stream to w as it came, to its end. It can be
+// called once.
+func (b *Broken) PassOn(ctx context.Context, w io.Writer) error {
+	if _, err := w.Write(b.rest); err != nil {
+		return err
+	}
+	s := &streamer{ctx: ctx, w: w, r: b.r, buf: make([]byte, bufSize)}
+	err := s.copy(endless)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}

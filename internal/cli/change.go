@@ -279,6 +279,13 @@ func (f *changeFlags) stream(ctx context.Context, e *env, _ string, decide chang
 		r.why = "passed on as it came, without the note"
 		return whole.PassOn(ctx, e.stdout)
 	}
+	var broken *vmcore.Broken
+	if f.passOn && errors.As(err, &broken) {
+		if err := broken.PassOn(ctx, e.stdout); err != nil {
+			return err
+		}
+		return fmt.Errorf("%w; standard output holds all that came, as it came from %#x on", err, broken.At)
+	}
 	if err == nil {
 		r.report(d, l)
 	}

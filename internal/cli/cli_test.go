@@ -322,11 +322,18 @@ func refused(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Logf("%s%s", stdout, stderr)
 		checkStatus(ts, err, 1)
 		checkMessages(ts, stderr.String(), true)
-		if !regexp.MustCompile(`(?m)^vmcsnote: error: ` + c.pattern).MatchString(stderr.String()) {
+		said, kept := strings.CutSuffix(strings.SplitN(stderr.String(), "\n", 2)[0], "; out holds what came, as it came") // of a stream that was cut
+		if !regexp.MustCompile(`(?m)^vmcsnote: error: ` + c.pattern).MatchString(said) {
 			ts.Fatalf("no match for %q", c.pattern)
 		}
 		if stdout.Len() > 0 {
 			ts.Fatalf("something was written to standard output")
+		}
+		if kept {
+			if ts.ReadFile("out") != ts.ReadFile("vmcore") {
+				ts.Fatalf("out is not what came")
+			}
+			ts.Check(os.Remove(ts.MkAbs("out")))
 		}
 		was.check(ts)
 	}

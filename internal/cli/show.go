@@ -23,7 +23,8 @@ import (
 type showReport struct {
 	File     string        `json:"file"`
 	Format   string        `json:"format"`
-	Piece    []pfnReport   `json:"piece,omitempty"` // of a split dump: one range
+	Cut      bool          `json:"cut_off,omitempty"` // a flattened dump without its end marker
+	Piece    []pfnReport   `json:"piece,omitempty"`   // of a split dump: one range
 	Notes    []noteReport  `json:"notes"`
 	VMCSInfo *layoutReport `json:"vmcsinfo,omitempty"`
 	Record   *recordReport `json:"record,omitempty"`
@@ -153,6 +154,9 @@ func show(path string) (*showReport, error) {
 	}
 	if r.Incomplete {
 		r.remark += ", INCOMPLETE: makedumpfile could not finish it"
+	}
+	if r.Cut = vmcore.CutOff(c.Core); r.Cut {
+		r.remark += ", cut off before its end marker"
 	}
 	for _, n := range c.Notes().Notes {
 		r.Notes = append(r.Notes, noteReport{n.Name, n.Type, n.DescSize, fmt.Sprintf("%#x", c.NotesOff()+n.Off)})
