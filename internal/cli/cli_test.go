@@ -74,7 +74,11 @@ func TestScripts(t *testing.T) {
 		Condition:          condition,
 		Setup: func(env *testscript.Env) error {
 			env.Values[tbKey{}] = env.T()
-			env.Vars = append(env.Vars, fastExit)
+			dir, err := testcores.Dir()
+			if err != nil {
+				return err
+			}
+			env.Vars = append(env.Vars, fastExit, "README="+filepath.Join(dir, "..", "..", "README.md"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
