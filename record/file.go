@@ -8,11 +8,12 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/atomicfile"
+	"vmcsnote/internal/inputfile"
 )
 
 // ReadFile reads the record in the file path. A missing file is os.ErrNotExist.
 func ReadFile(path string) (Record, error) {
-	f, err := os.Open(path)
+	f, err := inputfile.Open(path)
 	if err != nil {
 		return Record{}, err
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/pkg/errors"
 	"golang.org/x/sys/unix"
+
+	"vmcsnote/internal/inputfile"
 )
 
 // A File is a core on disk.
@@ -39,6 +41,8 @@ func openFile(path string, flag, lock int) (*File, error) {
 	case err != nil:
 	case info.IsDir():
 		err = syscall.EISDIR
+	case inputfile.Check(path, info) != nil:
+		err = inputfile.ErrFIFO
 	case flag == os.O_RDWR && !info.Mode().IsRegular():
 		err = errors.New("only a regular file can be changed in place")
 	}

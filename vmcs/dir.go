@@ -79,6 +79,11 @@ type dirFile struct {
 
 // readValue reads a number as it stands in a file.
 func readValue(fsys fs.FS, name string) (string, error) {
+	if info, err := fs.Stat(fsys, name); err != nil {
+		return "", err
+	} else if info.Mode()&fs.ModeNamedPipe != 0 { // to open it would wait for a writer
+		return "", errors.Wrapf(ErrLayout, "%s: a FIFO, expected a number", name)
+	}
 	f, err := fsys.Open(name)
 	if err != nil {
 		return "", err

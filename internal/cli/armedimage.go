@@ -2,11 +2,11 @@ package cli
 
 import (
 	"io"
-	"os"
 	"path"
 	"strings"
 
 	"vmcsnote/internal/initramfs"
+	"vmcsnote/internal/inputfile"
 	"vmcsnote/record"
 )
 
@@ -21,7 +21,7 @@ const maxNames = 1000
 
 // readImage looks into the initramfs in the file path.
 func readImage(path string) (*image, error) {
-	f, err := os.Open(path)
+	f, err := inputfile.Open(path)
 	if err != nil {
 		return nil, err
 	}

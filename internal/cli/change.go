@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/inputfile"
 	"vmcsnote/vmcore"
 )
 
@@ -67,7 +68,7 @@ func (f *changeFlags) check(e *env, paths []string) error {
 	case f.format == "plain" && (f.output == "" || path == "-"):
 		return usagef("--format plain needs a file, and -o")
 	}
-	if out, ok := e.stdout.(*os.File); ok && f.output == "-" && isTerminal(out) {
+	if _, ok := e.stdout.(*screen); ok && f.output == "-" {
 		return usagef("-o -: standard output is a terminal")
 	}
 	switch vmcore.Placement(f.placement) {
@@ -94,7 +95,7 @@ type changeReport struct {
 	Growth    int64            `json:"growth,omitempty"` // by how many bytes a file changed in place is larger
 	Changed   bool             `json:"changed"`
 	DryRun    []string         `json:"dry_run,omitempty"`
-	Error     string           `json:"error,omitempty"` // of one of several files
+	Error     string           `json:"error,omitempty"`
 
 	why string
 }
@@ -121,7 +122,7 @@ func (f *changeFlags) change(ctx context.Context, e *env, paths []string, decide
 		}
 		return r, err
 	})
-	if !f.json || err != nil && len(paths) == 1 {
+	if !f.json || reports == nil {
 		return err
 	}
 	if jerr := e.json(document(reports)); jerr != nil {
@@ -145,6 +146,10 @@ func (f *changeFlags) one(ctx context.Context, e *env, path string, decide chang
 	err := do(ctx, e, path, decide, r)
 	if err == nil {
 		e.progressDone()
+	}
+	var perr *fs.PathError
+	if errors.Is(err, inputfile.ErrFIFO) && errors.As(err, &perr) && perr.Path == path {
+		return withHint{err, "give - to read a stream, and -o"}
 	}
 	return err
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -55,7 +57,11 @@ type env struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
-	cmd   command      // what was asked for
+	cmd      command      // what was asked for
+	asJSON   bool         // with --json: a failure is a document, too
+	file     string       // the one file given, else ""
+	answered *atomic.Bool // a document has been printed
+
 	held  *atomic.Bool // a file is being changed: a signal must wait
 	doing string       // whose progress stands in the last line said
 }
@@ -82,7 +88,12 @@ func find(name string) (command, bool) {
 func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, held: new(atomic.Bool)}
+	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, answered: new(atomic.Bool), held: new(atomic.Bool)}
+	if isTerminal(os.Stdout) {
+		s := &screen{w: os.Stdout}
+		defer s.end()
+		e.stdout = s
+	}
 	run, args, err := e.parse(args)
 	if err == nil {
 		done := make(chan error, 1)
@@ -91,6 +102,9 @@ func Main(args []string) int {
 	}
 	if err != nil {
 		e.fail(err)
+		if e.asJSON {
+			e.failJSON(err)
+		}
 	}
 	return status(err)
 }
@@ -137,7 +151,12 @@ func (e *env) parse(args []string) (runner, []string, error) {
 		return nil, nil, err
 	}
 	fs, run := e.cmd.flags()
-	switch err := fs.Parse(args[1:]); {
+	err = fs.Parse(args[1:])
+	e.asJSON = wantsJSON(fs, args[1:], err != nil)
+	if what, _, _ := strings.Cut(e.cmd.args, "."); fs.NArg() == 1 && (what == "VMCORE" || what == "FILE") {
+		e.file = fs.Arg(0)
+	}
+	switch {
 	case errors.Is(err, pflag.ErrHelp):
 		return showHelp, []string{word}, nil
 	case err != nil:
@@ -150,6 +169,19 @@ func (e *env) parse(args []string) (runner, []string, error) {
 		}
 	})
 	return run, fs.Args(), err
+}
+
+// wantsJSON reports whether standard output is for one JSON document. After wrong
+// flags only some have been parsed: the words decide.
+func wantsJSON(fs *pflag.FlagSet, args []string, wrong bool) bool {
+	if wrong {
+		return fs.Lookup("json") != nil && slices.Contains(args, "--json") && !slices.Contains(args, "-")
+	}
+	given := func(flag, value string) bool {
+		f := fs.Lookup(flag)
+		return f != nil && f.Changed && (value == "" || f.Value.String() == value)
+	}
+	return given("json", "true") && !given("output", "-") && !given("svg", "-") && !given("note", "")
 }
 
 // commandNamed returns the command that word names.

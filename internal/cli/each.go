@@ -44,7 +44,7 @@ func each[T any](e *env, paths []string, jobs int, do func(e *env, path string) 
 			slots <- struct{}{}
 			defer func() { <-slots; close(all[i].done) }()
 			o := &all[i]
-			own := &env{stdin: e.stdin, stdout: &o.stdout, stderr: &o.stderr, cmd: e.cmd, held: e.held}
+			own := &env{stdin: e.stdin, stdout: &o.stdout, stderr: &o.stderr, cmd: e.cmd, answered: e.answered, held: e.held}
 			if o.result, o.err = do(own, paths[i]); o.err != nil {
 				own.fail(o.err)
 			}

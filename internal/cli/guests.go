@@ -202,11 +202,11 @@ func (n noVMCS) Unwrap() error { return errNoNote }
 
 // Hint says where the layout could come from.
 func (n noVMCS) Hint() string {
-	where := "take it with --layout from any file of a host with the same processor and microcode\n"
+	cure := "give --layout with any file of a host with the same processor and microcode that has VMCSINFO\n"
 	if len(n.found.Strangers) == 0 {
-		where = "if guests ran on this host, " + where
+		cure = "if guests ran on this host, " + cure
 	}
-	return "no VMCSINFO tells the layout of VMCSs: " + where + addHost
+	return cure + addHost
 }
 
 // errNone says that there is no machine to read, and how hard that was looked for.

@@ -81,7 +81,7 @@ func (s *jsonStream) item(v any) {
 }
 
 func (s *jsonStream) value(v any) {
-	b, err := json.Marshal(v)
+	b, err := encodeJSON(v)
 	if err != nil {
 		if s.err == nil {
 			s.err = err

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/inputfile"
 	"vmcsnote/record"
 	"vmcsnote/sysfs"
 	"vmcsnote/vmcore"
@@ -21,7 +21,8 @@ import (
 // Everything that is said to a person is said here. The rules: results go to
 // standard output, all else to standard error; lower case, no full stop;
 // "vmcsnote: error: …", then "vmcsnote: hint: …" with the cure, where one is
-// known. What comes out of a dump is printed with control characters escaped.
+// known. What a terminal would obey is escaped: in all messages, in names out of
+// a dump everywhere, and in everything if standard output is a terminal.
 
 // say tells a person something that is no result.
 func (e *env) say(format string, args ...any) {
@@ -29,7 +30,7 @@ func (e *env) say(format string, args ...any) {
 		fmt.Fprintln(e.stderr)
 		e.doing = ""
 	}
-	fmt.Fprintf(e.stderr, "vmcsnote: "+format+"\n", args...)
+	io.WriteString(e.stderr, "vmcsnote: "+visible(fmt.Sprintf(format, args...), "")+"\n")
 }
 
 // fail tells a person what went wrong, and the cure.
@@ -90,6 +91,8 @@ func hint(err error) string {
 		return "--force replaces it\nname a file that is not there yet"
 	case errors.Is(err, vmcore.ErrBlockDevice):
 		return "--force writes to it"
+	case errors.Is(err, inputfile.ErrFIFO):
+		return "write what comes out of it to a file first"
 	case errors.Is(err, vmcore.ErrSameFile):
 		return "leave -o out to change the core in place"
 	case errors.Is(err, vmcore.ErrReadOnly):
@@ -159,13 +162,6 @@ func (e *env) recorded(path, where string, r record.Record, desc int) {
 	}
 }
 
-// json prints one document.
-func (e *env) json(v any) error {
-	enc := json.NewEncoder(e.stdout)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
-}
-
 // name prints a name out of a dump.
 func name(s string) string { return printable(s, "") }
 
@@ -189,6 +185,7 @@ func (e *env) progress(what string) func(done, total int64) {
 	if !ok || !isTerminal(f) {
 		return nil
 	}
+	what = visible(what, "")
 	last := int64(-1)
 	return func(done, total int64) {
 		if pct := done * 100 / max(total, 1); pct != last && total > 64<<20 {

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/inputfile"
 	"vmcsnote/record"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
@@ -30,7 +30,7 @@ type showReport struct {
 	Record   *recordReport `json:"record,omitempty"`
 	// Incomplete: makedumpfile marked the dump as unfinished.
 	Incomplete bool   `json:"incomplete,omitempty"`
-	Error      string `json:"error,omitempty"` // of one of several files
+	Error      string `json:"error,omitempty"`
 
 	remark string       // on the dump, for people
 	raw    []byte       // VMCSINFO's descriptor
@@ -120,7 +120,7 @@ to it) and a record are shown likewise.`,
 					}
 					return r, e.show(r)
 				})
-				if *asJSON && (err == nil || len(args) > 1) {
+				if *asJSON && reports != nil {
 					if err := e.json(document(reports)); err != nil {
 						return err
 					}
@@ -258,7 +258,7 @@ func describeLayout(l *vmcs.Layout) *layoutReport {
 
 // beginning returns the first bytes of a file: enough to tell what it is.
 func beginning(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := inputfile.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -9,11 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/pkg/errors"
 	"github.com/spf13/pflag"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/inputfile"
 	"vmcsnote/record"
 	"vmcsnote/sysfs"
 	"vmcsnote/vmcore"
@@ -334,14 +336,22 @@ func orUnknown(s string) string {
 	return s
 }
 
-// readBounded reads a file of at most limit bytes.
+// readBounded reads a file of at most limit bytes. It may be a FIFO that has a
+// writer, as a shell's <(command) is, but it does not wait for one.
 func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := inputfile.Open(path)
+	fifo := err
+	if errors.Is(err, inputfile.ErrFIFO) {
+		f, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && len(b) == 0 && fifo != nil {
+		return nil, errors.Wrap(fifo, "nobody writes to it")
+	}
 	if err == nil && int64(len(b)) > limit {
 		err = errors.Wrapf(elfnote.ErrBlob, "%s: more than %d bytes", path, limit)
 	}

@@ -73,7 +73,7 @@ the capture kernel finds them. The exit status is 0 if the machine is armed, and
 					}
 					return v, nil
 				})
-				if *asJSON {
+				if *asJSON && verdicts != nil {
 					if err := e.json(verdicts); err != nil {
 						return err
 					}
