@@ -2,7 +2,6 @@ package vmcore
 
 import (
 	"context"
-	"fmt"
 	"runtime"
 	"sync"
 
@@ -28,7 +27,7 @@ func (c *KDump) Verify() []Finding {
 
 // VerifyDeep is Verify, and inflates every page. It stops early for ctx.
 func (c *KDump) VerifyDeep(ctx context.Context) []Finding {
-	v := &kdumpVerifier{c: c, found: c.Verify()}
+	v := &kdumpVerifier{c: c, findings: findings{found: c.Verify()}}
 	runs := make(chan Range)
 	var wait sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
@@ -54,16 +53,8 @@ type kdumpVerifier struct {
 	c *KDump
 
 	sync.Mutex // of what follows
-	found      []Finding
-	badPages   int
-}
-
-func (v *kdumpVerifier) fault(readers, format string, args ...any) {
-	v.found = append(v.found, Finding{Text: fmt.Sprintf(format, args...), Readers: readers})
-}
-
-func (v *kdumpVerifier) remark(readers, format string, args ...any) {
-	v.found = append(v.found, Finding{Remark: true, Text: fmt.Sprintf(format, args...), Readers: readers})
+	findings
+	badPages int
 }
 
 // page is fault for one of many pages.

@@ -1,8 +1,10 @@
 package vmcore
 
 import (
+	"cmp"
 	"debug/elf"
 	"iter"
+	"math"
 	"slices"
 
 	"github.com/pkg/errors"
@@ -19,28 +21,33 @@ type physRun struct {
 // mapping of a page; the first to give a byte is taken for it.
 type physMap struct {
 	runs []physRun
+	// once is the memory of the runs, but for bytes of the file that are in
+	// another run too. Who goes through all memory goes through this: 65,533
+	// PT_LOADs of the same 256 MiB would be 16 TiB.
+	once []Range
+	// filed is the memory of which PT_LOADs claim bytes in the file, known that
+	// which they claim at all.
+	filed, known []Range
 }
 
 // mapPhys makes the map out of the PT_LOADs, cut at the end of the file.
 func (c *ELF) mapPhys() *physMap {
 	loads := make([]physRun, 0, len(c.Progs))
+	var filed, known []Range
 	for _, p := range c.Progs {
+		if p.Type != elf.PT_LOAD {
+			continue
+		}
+		filed = append(filed, Range{p.Paddr, p.Filesz})
+		known = append(known, Range{p.Paddr, p.Memsz})
 		size := extent{p.Off, p.Filesz}.clip(c.Size)
-		if p.Type != elf.PT_LOAD || size == 0 || p.Paddr+size < p.Paddr {
+		if size == 0 || p.Paddr+size < p.Paddr {
 			continue
 		}
 		loads = append(loads, physRun{p.Paddr, size, int64(p.Off)})
 	}
-	slices.SortStableFunc(loads, func(a, b physRun) int {
-		switch {
-		case a.addr < b.addr:
-			return -1
-		case a.addr > b.addr:
-			return 1
-		}
-		return 0
-	})
-	m := &physMap{runs: loads[:0]}
+	slices.SortStableFunc(loads, func(a, b physRun) int { return cmp.Compare(a.addr, b.addr) })
+	m := &physMap{runs: loads[:0], filed: union(filed), known: union(known)}
 	var covered uint64 // everything below is mapped, or will never be
 	for _, l := range loads {
 		if l.addr+l.size <= covered {
@@ -52,20 +59,56 @@ func (c *ELF) mapPhys() *physMap {
 		covered = l.addr + l.size
 		m.runs = append(m.runs, l)
 	}
+	m.once = onceOnly(m.runs)
 	return m
+}
+
+// onceOnly returns the memory of the runs without what lies in the same bytes of
+// the file as memory that is in it already.
+func onceOnly(runs []physRun) []Range {
+	byOff := slices.Clone(runs)
+	slices.SortStableFunc(byOff, func(a, b physRun) int { return cmp.Compare(a.off, b.off) })
+	once := make([]Range, 0, len(runs))
+	var covered int64 // all bytes of the file below are in it, or in no run
+	for _, r := range byOff {
+		skip := max(covered-r.off, 0)
+		if uint64(skip) >= r.size {
+			continue
+		}
+		once = append(once, Range{r.addr + uint64(skip), r.size - uint64(skip)})
+		covered = r.off + int64(r.size)
+	}
+	return union(once)
+}
+
+// union sorts ranges, and joins those that overlap or touch. It cuts a range
+// where addresses end.
+func union(rs []Range) []Range {
+	slices.SortFunc(rs, func(a, b Range) int { return cmp.Compare(a.Addr, b.Addr) })
+	out := rs[:0]
+	for _, r := range rs {
+		r.Size = min(r.Size, math.MaxUint64-r.Addr)
+		if r.Size == 0 {
+			continue
+		}
+		if n := len(out); n > 0 && r.Addr-out[n-1].Addr <= out[n-1].Size {
+			out[n-1].Size = max(out[n-1].Size, r.Addr-out[n-1].Addr+r.Size)
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// contains reports whether addr is in one of the ranges, which are sorted.
+func contains(rs []Range, addr uint64) bool {
+	i, found := slices.BinarySearchFunc(rs, addr, func(r Range, a uint64) int { return cmp.Compare(r.Addr, a) })
+	return found || i > 0 && addr-rs[i-1].Addr < rs[i-1].Size
 }
 
 // find returns the run that holds addr.
 func (m *physMap) find(addr uint64) (physRun, bool) {
-	i, found := slices.BinarySearchFunc(m.runs, addr, func(r physRun, a uint64) int {
-		switch {
-		case r.addr < a:
-			return -1
-		case r.addr > a:
-			return 1
-		}
-		return 0
-	})
+	i, found := slices.BinarySearchFunc(m.runs, addr, func(r physRun, a uint64) int { return cmp.Compare(r.addr, a) })
 	if found {
 		return m.runs[i], true
 	}
@@ -82,7 +125,7 @@ func (c *ELF) ReadPhys(p []byte, addr uint64) (n int, err error) {
 		at := addr + uint64(n)
 		r, ok := m.find(at)
 		if !ok || at < addr {
-			return n, errors.Wrapf(c.whyNot(at), "physical address %#x", at)
+			return n, errors.Wrapf(m.whyNot(at), "physical address %#x", at)
 		}
 		skip := at - r.addr
 		part := p[n:]
@@ -98,39 +141,17 @@ func (c *ELF) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	return n, nil
 }
 
-// PhysRuns implements [Memory].
-func (c *ELF) PhysRuns() iter.Seq[Range] {
-	return func(yield func(Range) bool) {
-		var run Range
-		for _, r := range c.phys().runs {
-			if run.Size > 0 && run.Addr+run.Size == r.addr {
-				run.Size += r.size
-				continue
-			}
-			if run.Size > 0 && !yield(run) {
-				return
-			}
-			run = Range{r.addr, r.size}
-		}
-		if run.Size > 0 {
-			yield(run)
-		}
-	}
-}
+// PhysRuns implements [Memory]. Of memory that shares bytes of the file it
+// yields that at one address; ReadPhys reads it at all.
+func (c *ELF) PhysRuns() iter.Seq[Range] { return slices.Values(c.phys().once) }
 
 // whyNot says why the dump has no byte for a physical address.
-func (c *ELF) whyNot(addr uint64) error {
-	why := ErrNoMemory
-	for _, p := range c.Progs {
-		if p.Type != elf.PT_LOAD || addr < p.Paddr {
-			continue
-		}
-		switch d := addr - p.Paddr; {
-		case d < p.Filesz:
-			return ErrTruncated
-		case d < p.Memsz:
-			why = ErrExcluded
-		}
+func (m *physMap) whyNot(addr uint64) error {
+	switch {
+	case contains(m.filed, addr):
+		return ErrTruncated
+	case contains(m.known, addr):
+		return ErrExcluded
 	}
-	return why
+	return ErrNoMemory
 }

@@ -2,7 +2,6 @@ package vmcore
 
 import (
 	"debug/elf"
-	"fmt"
 	"math"
 )
 
@@ -27,21 +26,14 @@ func (c *ELF) Verify() []Finding {
 	v.headers()
 	v.place()
 	v.segments()
+	v.shared()
 	v.notes()
 	return v.found
 }
 
 type verifier struct {
-	c     *ELF
-	found []Finding
-}
-
-func (v *verifier) fault(readers, format string, args ...any) {
-	v.found = append(v.found, Finding{Text: fmt.Sprintf(format, args...), Readers: readers})
-}
-
-func (v *verifier) remark(readers, format string, args ...any) {
-	v.found = append(v.found, Finding{Remark: true, Text: fmt.Sprintf(format, args...), Readers: readers})
+	findings
+	c *ELF
 }
 
 // file checks that the dump is complete.
@@ -147,6 +139,22 @@ func (v *verifier) place() {
 		v.fault("crash and makedumpfile read them padded to 4, and lose VMCOREINFO", "the notes are padded to 8 bytes, expected 4")
 	case a > 4:
 		v.fault("drgn, readelf and eu-readelf lose notes", "p_align of the PT_NOTE is %d, expected 0 to 4", a)
+	}
+}
+
+// shared checks that no byte of the file is memory at two addresses. Several
+// PT_LOADs for the same memory, as QEMU's -p writes, are none of that.
+func (v *verifier) shared() {
+	m := v.c.phys()
+	var all, once uint64
+	for _, r := range m.runs {
+		all += r.size
+	}
+	for _, r := range m.once {
+		once += r.Size
+	}
+	if all > once {
+		v.fault("makedumpfile and crash read it at each of them", "%#x bytes of memory share bytes of the file with memory at other addresses", all-once)
 	}
 }
 

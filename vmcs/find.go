@@ -160,10 +160,17 @@ func Find(ctx context.Context, r Reader, ranges Ranges, s Search) (*Result, erro
 		return nil, errors.Wrap(scan.err, "search for VMCSs")
 	}
 	res := &Result{Pages: scan.pages, Matched: f.matched.Load(), Lost: scan.lost, ReadError: scan.err, Strangers: f.strangers.ids}
-	for _, p := range f.plans {
-		p.tables = hostTables{r: r, memMap: newMemMap(s.VMCOREINFO), complete: !s.Partial && !s.Nested && scan.lost == 0}
-	}
+	f.giveTables(scan.lost)
 	return res, f.choose(ctx, res)
+}
+
+// giveTables gives each plan the host's page tables to check pages by. It parses
+// VMCOREINFO once: the text may have a MiB, and there are many layouts.
+func (f *finder) giveTables(lost uint64) {
+	tables := hostTables{r: f.r, memMap: newMemMap(f.VMCOREINFO), complete: !f.Partial && !f.Nested && lost == 0}
+	for _, p := range f.plans {
+		p.tables = tables
+	}
 }
 
 // A finder holds what is common to the workers.

@@ -51,7 +51,10 @@ func newMemMap(vmcoreinfo string) *memMap {
 	for line := range strings.Lines(vmcoreinfo) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		for _, k := range keys {
-			if n, err := strconv.ParseUint(value, k.base, 64); name == k.name && err == nil && n <= k.max {
+			if name != k.name {
+				continue
+			}
+			if n, err := strconv.ParseUint(value, k.base, 64); err == nil && n <= k.max {
 				*k.to = n
 				found++
 			}

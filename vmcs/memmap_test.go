@@ -180,3 +180,26 @@ func FuzzMemMap(f *testing.F) {
 		}
 	})
 }
+
+// TestMemMapOnce: VMCOREINFO may have a MiB, and there may be thousands of
+// layouts: it is parsed once, and lines that do not matter cost nothing.
+func TestMemMapOnce(t *testing.T) {
+	text := strings.Repeat("x=\n", 300_000) + endedInfo
+	if n := testing.AllocsPerRun(1, func() {
+		if newMemMap(text) == nil {
+			t.Error("not parsed")
+		}
+	}); n > 10 {
+		t.Errorf("%v allocations", n)
+	}
+	f := newFinder(nil, Search{VMCOREINFO: text})
+	f.giveTables(0)
+	if len(f.plans) < 2 {
+		t.Fatalf("%d layouts", len(f.plans))
+	}
+	for _, p := range f.plans {
+		if p.tables.memMap == nil || p.tables.memMap != f.plans[0].tables.memMap {
+			t.Fatal("parsed once more")
+		}
+	}
+}
