@@ -296,3 +296,38 @@ func TestKDumpManyRuns(t *testing.T) {
 		})
 	}
 }
+
+// TestKDumpLive reads a live system's dump: the memory had more pages to dump
+// when they were written than when they were counted, so that page data, that of
+// the pages of zeros first, begins before the descriptors end.
+func TestKDumpLive(t *testing.T) {
+	const more = 2 // descriptors where the page of zeros is
+	spec := kdumpSpec{edit: func(b []byte, h *KDumpHeader) {
+		at := h.descOff() + int64(len(kdumpPages)-more)*descSize
+		for _, i := range []int64{0, 3, 5} {
+			d := b[h.descOff()+i*descSize:]
+			h.Order.PutUint64(d, uint64(at))
+			h.Order.PutUint32(d[8:], uint32(h.BlockSize))
+			h.Order.PutUint32(d[12:], pageRaw)
+		}
+	}}
+	b := spec.build()
+	c := openKDump(t, b)
+	found := c.VerifyDeep(t.Context())
+	if len(found) != 1 || !found[0].Remark || !strings.Contains(found[0].Text, "page data begins at") {
+		t.Errorf("verify finds %v", found)
+	}
+	page := make([]byte, 4096)
+	for i, pfn := range kdumpPages {
+		want := kdumpPage(pfn, 4096)
+		if i == 0 || i == 3 || i == 5 {
+			want = b[c.index().data:][:4096]
+		}
+		if n, err := c.ReadPhys(page, pfn*4096); n != 4096 || err != nil || !bytes.Equal(page, want) {
+			t.Errorf("PFN %#x: %d bytes, %v, or others than in the file", pfn, n, err)
+		}
+	}
+	if hits, err := SearchNote(t.Context(), c, elfnote.VMCSInfo, 0, binary.LittleEndian, func(elfnote.Note) bool { return true }); len(hits) > 0 || err != nil {
+		t.Errorf("found %v, %v", hits, err)
+	}
+}

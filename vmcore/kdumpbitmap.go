@@ -24,6 +24,10 @@ type bitmapIndex struct {
 	before []uint64
 	// first is how many of them lie before StartPFN: other files have those.
 	first uint64
+	// data is where page data begins: behind the descriptors. Of a live system
+	// makedumpfile counts the pages first; if there are more when it writes
+	// them, the last descriptors lie where the first page data was written.
+	data uint64
 	// err is why the index ends before the bitmap does.
 	err error
 }
@@ -52,6 +56,13 @@ func (c *KDump) indexBitmap() *bitmapIndex {
 	}
 	if pfn <= c.StartPFN {
 		x.first = n
+	}
+	x.data = uint64(c.descOff()) + x.pages()*descSize
+	var b [descSize]byte
+	if n, _ := c.r.ReadAt(b[:], c.descOff()); n == len(b) {
+		if off := c.desc(b[:]).data.off; off >= uint64(c.descOff()+descSize) {
+			x.data = min(x.data, off)
+		}
 	}
 	return x
 }

@@ -178,7 +178,7 @@ func (r *pageReader) descriptor(n uint64) (pageDesc, int64, error) {
 // checkDesc makes sure that the descriptor at off leads to page data.
 func (c *KDump) checkDesc(d pageDesc, off int64) error {
 	x := c.index()
-	data := uint64(c.descOff()) + x.pages()*descSize
+	data := x.data
 	switch _, ok := d.data.end(); {
 	case d.data.off == 0:
 		return errors.Wrapf(ErrTruncated, "page descriptor at %#x was never written", off)
@@ -188,7 +188,7 @@ func (c *KDump) checkDesc(d pageDesc, off int64) error {
 	case !ok:
 		return formatErr(off, "offset of page data", d.data.String(), "an end below 2^63")
 	case d.data.off < data && x.err == nil || d.data.off < uint64(c.descOff()):
-		return formatErr(off, "offset of page data", d.data.String(), "data behind the descriptors, which end at %#x", data)
+		return formatErr(off, "offset of page data", d.data.String(), "data from %#x on, behind the descriptors", data)
 	case d.data.overlaps(c.note):
 		return formatErr(off, "offset of page data", d.data.String(), "data apart from the notes (%v)", c.note)
 	case !d.data.within(c.Size):

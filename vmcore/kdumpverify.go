@@ -155,6 +155,9 @@ func (v *kdumpVerifier) descriptors() {
 	if held, all := c.held(x), x.pages(); held < all {
 		v.fault("they fail to read these pages", "the file ends at %#x, within the page descriptors: %d of %d are there", c.Size, held, all)
 	}
+	if end := uint64(c.descOff()) + x.pages()*descSize; x.data < end {
+		v.remark("they show descriptors as the contents of pages whose data lies there", "page data begins at %#x, the page descriptors end at %#x: makedumpfile found more pages to write than it had counted, as on a live system", x.data, end)
+	}
 	r := c.pages.get(c)
 	defer c.pages.put(r)
 	for n := range c.held(x) {
