@@ -272,13 +272,13 @@ func copyLayout(c *atomicfile.Copier, l *Layout) error {
 // WriteLayout writes a copy of the core to w, which may be a pipe: of a
 // flattened dump a flattened one, unless the options want the plain form.
 func (o *File) WriteLayout(ctx context.Context, w io.Writer, l *Layout, opt Options) error {
-	r := &countReader{io.NewSectionReader(o.plain(), 0, o.size()), opt.counter(o.size())}
 	if o.flat() && !opt.Plain {
-		if err := FlattenTo(ctx, w, r, l); err != nil {
+		if err := o.writeFlat(ctx, w, l, opt); err != nil {
 			return err
 		}
 		return o.unchanged()
 	}
+	r := &countReader{io.NewSectionReader(o.plain(), 0, o.size()), opt.counter(o.size())}
 	s := &streamer{ctx: ctx, w: w, r: r, buf: make([]byte, bufSize)}
 	err := s.run(l)
 	if err == nil && s.in < o.size() {

@@ -27,6 +27,7 @@ type Layout struct {
 	// Size is that of the copy, in bytes.
 	Size int64
 
+	splice elfnote.Splice // of a flattened dump: what is done to the notes
 	pieces []piece
 	end    int64 // where the original ends, by tables that have passed in a stream
 }
