@@ -67,7 +67,7 @@ func memoryDigest(m vmcore.Memory, d *digest) {
 	h := sha256.New()
 	buf := make([]byte, 64<<10)
 	left := uint64(maxMemory)
-	for _, r := range m.PhysRanges() {
+	for r := range m.PhysRuns() {
 		fmt.Fprintf(h, "%x %x\n", r.Addr, r.Size)
 		for off := uint64(0); off < r.Size && left > 0; {
 			p := buf[:min(uint64(len(buf)), r.Size-off, left)]
