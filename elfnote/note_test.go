@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	hexbytes "encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -116,6 +117,40 @@ func TestParse(t *testing.T) {
 			}
 			if strings.Join(got, " ") != strings.Join(tc.notes, " ") || s.Fill != tc.fill {
 				t.Errorf("got %v, fill at %d; want %v, fill at %d", got, s.Fill, tc.notes, tc.fill)
+			}
+		})
+	}
+}
+
+// TestGaps: the notes behind zeros are read, if there are any.
+func TestGaps(t *testing.T) {
+	core, info := Note{"CORE", 1, make([]byte, 40)}.Encode(le), Note{VMCoreInfo, 0, []byte("A=1\n")}.Encode(le)
+	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	for _, tc := range []struct {
+		name  string
+		bytes []byte
+		gaps  []Gap // nil: an error
+		notes int
+	}{
+		{"one CPU's note is missing", join(core, make([]byte, len(core)), info), []Gap{{int64(len(core)), int64(len(core))}}, 2},
+		{"the first is", join(make([]byte, 100), info), []Gap{{0, 100}}, 1},
+		{"two gaps, and zero fill", join(make([]byte, 12), core, make([]byte, 2000), info, make([]byte, 40)),
+			[]Gap{{0, 12}, {12 + int64(len(core)), 2000}}, 2},
+		{"no note behind", join(core, make([]byte, 12), []byte("\xff\xff\xff\xff")), nil, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, err := ParseAligned(bytes.NewReader(tc.bytes), int64(len(tc.bytes)), le, 0)
+			if tc.gaps == nil {
+				if err == nil || !strings.Contains(err.Error(), "an all-zero note header with more behind it") {
+					t.Fatalf("error is %v", err)
+				}
+				return
+			}
+			if err != nil || len(s.Notes) != tc.notes || !slices.Equal(s.Gaps, tc.gaps) {
+				t.Fatalf("got %+v, %v", s, err)
+			}
+			if _, err := parse(tc.bytes, le); err == nil {
+				t.Error("Parse reads on")
 			}
 		})
 	}

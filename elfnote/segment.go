@@ -36,8 +36,16 @@ type Segment struct {
 	// be: readers take the zeros for notes (readelf), warn of every 12 bytes
 	// (crash), or lose what stands behind them (libkdumpfile).
 	Fill int64
+	// Gaps are zeros between notes: the place of a CPU's note that was never
+	// written. Only [ParseAligned] reads on after one.
+	Gaps []Gap
 
 	r io.ReaderAt
+}
+
+// A Gap is zeros between two notes.
+type Gap struct {
+	Off, Size int64 // bytes, Off from the start of the segment
 }
 
 // Parse walks the segment that the first size bytes of r are. It reads note
@@ -45,32 +53,53 @@ type Segment struct {
 // dumps (NT_VMCOREDD) of any size costs little. Errors of format are of type
 // [*FormatError], with offsets from the start of the segment.
 func Parse(r io.ReaderAt, size int64, order binary.ByteOrder) (*Segment, error) {
-	return walk(r, size, order, 4)
+	return walk(r, size, order, 4, false)
 }
 
 // ParseAligned is [Parse] for a segment whose program header has the given
 // p_align. Notes may be padded to 8 only if p_align is 8, and most writers of 8
-// pad to 4 all the same: so 8 is tried if 4 leads nowhere.
+// pad to 4 all the same: so 8 is tried if 4 leads nowhere. Where zeros have notes
+// behind them it reads on, and tells of the [Gap].
 func ParseAligned(r io.ReaderAt, size int64, order binary.ByteOrder, align uint64) (*Segment, error) {
-	s, err := walk(r, size, order, 4)
+	s, err := walk(r, size, order, 4, true)
 	if err != nil && align == 8 {
-		if s, err8 := walk(r, size, order, 8); err8 == nil {
+		if s, err8 := walk(r, size, order, 8, true); err8 == nil {
 			return s, nil
 		}
 	}
 	return s, err
 }
 
-func walk(r io.ReaderAt, size int64, order binary.ByteOrder, align int64) (*Segment, error) {
+func walk(r io.ReaderAt, size int64, order binary.ByteOrder, align int64, gaps bool) (*Segment, error) {
 	s := &Segment{Order: order, Align: align, Size: size, Fill: size, r: r}
+	var gap error // of the first gap
 	for off := int64(0); off < size; {
 		e, err := s.entry(off)
-		if err != nil {
+		switch {
+		case err != nil && gap != nil:
+			return nil, gap // no note stands behind it
+		case err != nil:
 			return nil, err
 		}
 		if e == nil {
-			s.Fill = off
-			return s, s.checkFill()
+			end, err := s.nonZero(off)
+			if err != nil {
+				return nil, err
+			}
+			if end == size {
+				s.Fill = off
+				return s, nil
+			}
+			if gap == nil {
+				gap = &FormatError{off, "notes", "an all-zero note header with more behind it", "a note, or zeros to the end of the segment"}
+			}
+			if !gaps {
+				return nil, gap
+			}
+			end &^= align - 1
+			s.Gaps = append(s.Gaps, Gap{off, end - off})
+			off = end
+			continue
 		}
 		if len(s.Notes) == MaxNotes {
 			return nil, &FormatError{off, "number of notes", "another note", "at most 65536 notes"}
@@ -127,21 +156,26 @@ func (s *Segment) entry(off int64) (*Entry, error) {
 	return e, nil
 }
 
-// checkFill makes sure that nothing but zeros follows Fill: a note behind it
-// would be there for some readers and not for others.
-func (s *Segment) checkFill() error {
-	buf := make([]byte, min(s.Size-s.Fill, 64<<10))
-	for off := s.Fill; off < s.Size; {
+// nonZero returns the offset of the first byte from off on that is not zero, or
+// the segment's size.
+func (s *Segment) nonZero(off int64) (int64, error) {
+	buf := make([]byte, min(s.Size-off, 512))
+	for off < s.Size {
 		b := buf[:min(int64(len(buf)), s.Size-off)]
 		if err := s.read(b, off); err != nil {
-			return err
+			return 0, err
 		}
-		if !allZero(b) {
-			return &FormatError{s.Fill, "notes", "an all-zero note header with more behind it", "a note, or zeros to the end of the segment"}
+		for i, c := range b {
+			if c != 0 {
+				return off + int64(i), nil
+			}
 		}
 		off += int64(len(b))
+		if len(buf) < 64<<10 { // gaps may be many and short, or long
+			buf = make([]byte, 2*len(buf))
+		}
 	}
-	return nil
+	return s.Size, nil
 }
 
 // Find returns the index of the first note of that name and type.

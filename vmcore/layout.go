@@ -71,7 +71,7 @@ func (p piece) size() int64 {
 // writes nothing. It fails with a [*FormatError] where tables and notes share
 // bytes, or where offsets leave what the class can express.
 func (c *ELF) PlanCopy(sp elfnote.Splice) (*Layout, error) {
-	if err := c.checkDisjoint(); err != nil {
+	if err := c.checkChange(); err != nil {
 		return nil, err
 	}
 	notes := c.notesExtent()

@@ -33,6 +33,15 @@ func (c *ELF) headers() []extent {
 	return []extent{{0, c.layout.ehsize}, {c.Phoff, c.Phnum * c.Phentsize}}
 }
 
+// checkChange makes sure that the notes can be changed at all. Between zeros no
+// two readers see the same notes, so there is no right place for one more.
+func (c *ELF) checkChange() error {
+	if g := c.notes.Gaps; len(g) > 0 {
+		return formatErr(c.NotesOff()+g[0].Off, "notes", "an all-zero note header with more behind it", "a note, or zeros to the end of the segment")
+	}
+	return c.checkDisjoint()
+}
+
 // checkDisjoint makes sure that a change to the notes or to a table changes
 // nothing else: each has its bytes for itself, and every segment's bytes are
 // known. PT_LOADs may share theirs.

@@ -128,7 +128,7 @@ func (c *ELF) checkSwitch() error {
 	if first/sectorSize != last/sectorSize {
 		return errors.Wrapf(ErrNoPlace, "PT_NOTE's header at %#x crosses a sector", c.progOff(c.Note))
 	}
-	return c.checkDisjoint()
+	return c.checkChange()
 }
 
 // switchTo returns PT_NOTE's program header for notes of size bytes at off.

@@ -54,6 +54,7 @@ func TestVerifyFaults(t *testing.T) {
 		"notes-align-8":          "the notes are padded to 8 bytes, expected 4: crash and makedumpfile",
 		"bad-paddr-overflow":     "overflows: readers differ",
 		"bad-vmcsinfo-twice":     "a second VMCSINFO note at 0x",
+		"bad-zero-fill-mid":      "64 zero bytes at offset 0x284 stand between notes: crash, eu-readelf and drgn",
 		"bad-zero-fill-tail":     "zero fill at offset 0x",
 		"deb-t1.head":            "it is truncated: crash and makedumpfile refuse",
 		"truncated-memory":       "it is truncated: crash and makedumpfile refuse",

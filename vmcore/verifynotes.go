@@ -17,6 +17,9 @@ func (v *verifier) notes() {
 	if n := s.Size % s.Align; n != 0 && s.Fill == s.Size {
 		v.fault("readelf, eu-readelf and drgn lose it", "the padding of the last note lacks %d bytes at offset %#x", s.Align-n, c.NotesOff()+s.Size)
 	}
+	for _, g := range s.Gaps {
+		v.fault("crash, eu-readelf and drgn lose the notes behind", "%d zero bytes at offset %#x stand between notes", g.Size, c.NotesOff()+g.Off)
+	}
 	v.registers()
 	seen := map[string]int64{}
 	for _, e := range s.Notes {
