@@ -74,6 +74,14 @@ func commands() []command {
 	}
 }
 
+// names lists the commands' names.
+func names() (all []string) {
+	for _, c := range commands() {
+		all = append(all, c.name)
+	}
+	return all
+}
+
 func find(name string) (command, bool) {
 	for _, c := range commands() {
 		if c.name == name {
@@ -145,6 +153,9 @@ func (e *env) parse(args []string) (runner, []string, error) {
 		word = "help"
 	case "-V", "--version":
 		word = "version"
+	}
+	if word == completeWord {
+		return completeLine, args[1:], nil
 	}
 	var err error
 	if e.cmd, err = commandNamed(word); err != nil {
