@@ -332,3 +332,28 @@ func TestFlatChanged(t *testing.T) {
 		t.Errorf("while it is read: %v", err)
 	}
 }
+
+// TestFlatHugeRecord: one record of a sparse file counts as many, and is refused
+// before it does.
+func TestFlatHugeRecord(t *testing.T) {
+	b := append(flatHeader(), recordHeader(0, 1<<62)...)
+	before := allocated()
+	_, err := OpenFlat(sparseFile(b), 1<<62+1<<20, opener())
+	if err == nil || !strings.Contains(err.Error(), "record at offset 0x1000: more than") {
+		t.Errorf("error is %v", err)
+	}
+	if n := allocated() - before; n > 1<<20 {
+		t.Errorf("%d bytes allocated", n)
+	}
+}
+
+// A sparseFile has zeros after its bytes, without end.
+type sparseFile []byte
+
+func (f sparseFile) ReadAt(p []byte, off int64) (int, error) {
+	clear(p)
+	if off < int64(len(f)) {
+		copy(p, f[off:])
+	}
+	return len(p), nil
+}

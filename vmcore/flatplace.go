@@ -35,6 +35,9 @@ func (f *Flat) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
 	if err := t.checkShared(); err != nil {
 		return nil, err
 	}
+	if err := t.checkParts(); err != nil {
+		return nil, err
+	}
 	if err := t.makeRoom(); err != nil {
 		return nil, err
 	}
@@ -70,6 +73,31 @@ func (t *flatPlan) checkShared() error {
 		if i := slices.IndexFunc(t.view.shared, e.overlaps); i >= 0 {
 			return errors.Wrapf(ErrNoPlace, "more than one record holds the %v of the plain form, and crash may read either", t.view.shared[i])
 		}
+	}
+	return nil
+}
+
+// maxParts bounds the steps of a plan: one for each record that it reads or
+// writes. Records of makedumpfile have up to 64 KiB, and the first segment of an
+// ELF core some 50 MB.
+const maxParts = 4096
+
+// checkParts makes sure that what the plan reads and writes does not lie in too
+// many records: someone may have cut memory into records of a byte.
+func (t *flatPlan) checkParts() error {
+	n := 0
+	count := func(int64, int64, int64) { n++ }
+	for _, s := range t.plain.Steps {
+		switch s.Op {
+		case OpCopy:
+			t.each(s.From, s.Len, count)
+			t.each(s.Off, s.Len, count)
+		case OpWrite, OpZero:
+			t.each(s.Off, s.Len, count)
+		}
+	}
+	if n > maxParts {
+		return errors.Wrapf(ErrNoPlace, "what has to move lies in %d records, expected at most %d", n, maxParts)
 	}
 	return nil
 }

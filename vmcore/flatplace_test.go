@@ -281,3 +281,31 @@ func TestFlatRefuses(t *testing.T) {
 		})
 	}
 }
+
+// TestFlatPlanParts: memory in records of a byte makes no plan of as many steps.
+func TestFlatPlanParts(t *testing.T) {
+	plain := testcores.Bytes(t, "kernel-full")
+	c, err := OpenELF(bytes.NewReader(plain), int64(len(plain)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := int(c.NotesOff() + c.Notes().Size)
+	for _, tc := range []struct {
+		size int
+		want string
+	}{{512, ""}, {1, "what has to move lies in "}} {
+		records := []record{{0, plain[:at]}}
+		for _, r := range inRecords(plain[at:], tc.size) {
+			records = append(records, record{int64(at) + r.off, r.body})
+		}
+		f := openFlat(t, flatOf(records...))
+		before := allocated()
+		_, err := f.PlanInPlace(Evict, f.Notes().Insert(testNote(t, "kernel-full")))
+		if tc.want == "" && err != nil || tc.want != "" && (!errors.Is(err, ErrNoPlace) || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("records of %d bytes: error is %v, want %q", tc.size, err, tc.want)
+		}
+		if n := allocated() - before; n > 2<<20 {
+			t.Errorf("records of %d bytes: %d bytes allocated", tc.size, n)
+		}
+	}
+}

@@ -50,7 +50,7 @@ func streamFlat(ctx context.Context, w io.Writer, h *head, edit Edit) (*Layout, 
 		return nil, &Unwritten{err, h}
 	}
 	if p.whole {
-		return plan.l, FlattenTo(ctx, w, io.NewSectionReader(p, 0, p.size()), plan.l)
+		return plan.l, FlattenTo(ctx, w, io.NewSectionReader(p, 0, p.top), plan.l)
 	}
 	s := &flatStream{flatStreamPlan: *plan, ctx: ctx, w: w}
 	s.spans, s.fresh = spansOf(plan.c, plan.l)

@@ -480,3 +480,26 @@ func TestStreamFlatBroken(t *testing.T) {
 		t.Errorf("only %#x bytes were tried", at)
 	}
 }
+
+// TestStreamFlatManyRecords: a head of small records that do not follow one
+// another is not sorted for each record.
+func TestStreamFlatManyRecords(t *testing.T) {
+	s := kdumpSpec{subBlocks: 50}
+	n := elfnote.Note{Name: elfnote.VMCSInfo, Desc: bytes.Repeat([]byte{1}, 150_000)}
+	plain := s.build()
+	c := openKDump(t, plain)
+	notes := c.NotesOff() + c.Notes().Size
+	records := []record{{0, plain[:notes]}}
+	for off := notes; off < c.bitmapOff(); off += 8 { // each with 4 bytes that no record has
+		records = append(records, record{off, plain[off : off+4]})
+	}
+	records = append(records, record{c.bitmapOff(), plain[c.bitmapOff():]})
+	before := allocated()
+	got, err := streamed(t, flatOf(records...), n, "inject")
+	if err != nil || !bytes.Equal(rearranged(t, got), copyOf(t, plain, n, "inject")) {
+		t.Errorf("not what -o gives (%v)", err)
+	}
+	if got := allocated() - before; got > 64<<20 {
+		t.Errorf("%d bytes allocated for %d records", got, len(records))
+	}
+}

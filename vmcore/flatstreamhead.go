@@ -25,6 +25,7 @@ type flatHead struct {
 	at    int64 // of the next record in the stream
 	runs  []run // the records so far, in their order
 	count int
+	top   int64     // where the plain form ends so far
 	view  *flatView // of them; nil if another one has come
 	whole bool      // all records, and the end marker, have come
 	loose bool      // bytes before others that have come are zeros; read on for those behind
@@ -122,6 +123,7 @@ func (p *flatHead) more() error {
 	}
 	p.at = body + size
 	p.count++
+	p.top = max(p.top, off+size)
 	p.view = nil
 	return nil
 }
@@ -141,18 +143,9 @@ func (p *flatHead) plain() (*flatView, error) {
 	return p.view, nil
 }
 
-// size returns the size of the plain form so far.
-func (p *flatHead) size() int64 {
-	v, err := p.plain()
-	if err != nil {
-		return 0
-	}
-	return v.size
-}
-
 // ReadAt reads the plain form.
 func (p *flatHead) ReadAt(b []byte, off int64) (int, error) {
-	for p.loose && !p.whole && p.size()-off < int64(len(b)) {
+	for p.loose && !p.whole && p.top-off < int64(len(b)) {
 		if err := p.more(); err != nil {
 			return 0, err
 		}

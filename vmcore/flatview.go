@@ -86,6 +86,8 @@ func (w *flatWalk) walk() ([]run, error) {
 		switch {
 		case off < 0 || size <= 0:
 			return nil, w.badRecord(off, size, "an offset of 0 or more and a size of 1 or more, or -1 for both")
+		case size > maxRuns*maxChunk && size <= w.size-w.at: // of a sparse file
+			return nil, errors.Wrapf(errTooManyRuns, "record at offset %#x", w.at)
 		case off > math.MaxInt64-size:
 			return nil, w.badRecord(off, size, "an end below 1<<63")
 		case size > w.size-body:
