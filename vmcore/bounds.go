@@ -5,11 +5,14 @@ import (
 	"math"
 )
 
-// pageSize is the granule in which data shifts within a file, so that what was
+// pageSize is the least by which data shifts within a file, so that what was
 // page-aligned in it stays so: crash tells kdump from netdump cores by that,
-// and file systems share or punch only whole blocks. It is the file's page, not
-// the crashed machine's, so it does not depend on either.
+// and file systems share or punch only whole blocks.
 const pageSize = 4096
+
+// maxGranule bounds the pages of a machine that is believed to have larger ones
+// than that. The largest that Linux has anywhere is 256 KiB (Hexagon: 1 MiB).
+const maxGranule = 2 << 20
 
 // sectorSize is what a disk writes whole or not at all.
 const sectorSize = 512

@@ -112,6 +112,9 @@ func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (*Plan, error) {
 	order := []Placement{Slack, End, Clone, Evict, Copy}
 	if layout.Shift < 0 {
 		order = []Placement{Clone, Copy, Slack, End}
+		if _, ok := o.Core.(*ELF); ok { // what comes out is the same
+			order = []Placement{End, Clone, Copy, Slack}
+		}
 	}
 	readOnly := o.writable()
 	var refused refusals

@@ -18,18 +18,15 @@ func Virtual(c Core) (Memory, bool) {
 	case *Flat:
 		return Virtual(c.Core)
 	case *ELF:
+		if !c.unplaced() {
+			return nil, false
+		}
 		v := &ELF{Header: c.Header, Progs: slices.Clone(c.Progs), Size: c.Size, r: c.r}
 		v.phys = sync.OnceValue(v.mapPhys)
-		some := false
 		for i := range v.Progs {
-			p := &v.Progs[i]
-			if p.Type == elf.PT_LOAD && p.Paddr != 0 {
-				return nil, false
-			}
-			some = some || p.Vaddr != 0
-			p.Paddr = p.Vaddr
+			v.Progs[i].Paddr = v.Progs[i].Vaddr
 		}
-		return v, some
+		return v, true
 	}
 	return nil, false
 }

@@ -133,16 +133,18 @@ func (c *ELF) claimed() int64 {
 	claim(extent{c.Shoff, c.Shnum * c.Shentsize})
 	sections, _ := c.sections() // those that cannot be read claim nothing
 	for _, s := range sections {
-		claim(s)
+		claim(s.extent)
 	}
 	return end
 }
 
-// PlanInPlace implements [Core]: by Slack and Evict.
+// PlanInPlace implements [Core]: by Slack, End and Evict.
 func (c *ELF) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
 	switch pl {
 	case Slack:
 		return c.PlanSlack(sp)
+	case End:
+		return c.PlanEnd(sp)
 	case Evict:
 		return c.PlanEvict(sp)
 	}

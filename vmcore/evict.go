@@ -21,7 +21,16 @@ const maxHeaderRoom = 256 << 20
 // size of the dump. It fails with an error that wraps [ErrNoPlace] where that
 // cannot be done safely, or where crash could not read the result.
 func (c *ELF) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
+	if c.unplaced() {
+		// eu-stack finds modules where segments that follow one another in
+		// memory follow one another in the file.
+		return nil, errors.Wrap(ErrNoPlace, "a process's core, whose segments must keep their order")
+	}
 	if err := c.checkSwitch(); err != nil {
+		return nil, err
+	}
+	page, err := c.granule()
+	if err != nil {
 		return nil, err
 	}
 	notes := c.notesExtent()
@@ -32,7 +41,7 @@ func (c *ELF) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
 	}
 	from, n := int64(room.off), int64(room.size)
 	// As before within its page: mmap users and crash look at the alignment.
-	to := roundUp(c.Size-from%pageSize, pageSize) + from%pageSize
+	to := roundUp(c.Size-from%page, page) + from%page
 	if uint64(to+n) > c.maxOffset() {
 		return nil, errors.Wrapf(ErrNoPlace, "offset %#x is beyond what %v can have", to+n, c.Class)
 	}
@@ -109,7 +118,11 @@ func (c *ELF) checkEviction(room extent) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range append(sections, append(c.headers(), table)...) {
+	own := append(c.headers(), table)
+	for _, s := range sections {
+		own = append(own, s.extent)
+	}
+	for _, e := range own {
 		if _, ok := e.end(); !ok || e.overlaps(room) {
 			return errors.Wrapf(ErrNoPlace, "a section or table (%v) stands where the notes would go", e)
 		}

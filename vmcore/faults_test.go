@@ -37,6 +37,7 @@ type journal struct {
 	size  int64
 	edits []edit
 	fail  int // fails once, at the edit of that number; 0 for never
+	short int // bytes that are written all the same when it fails
 }
 
 func (j *journal) now() *version { return &version{j.base, j.size, j.edits} }
@@ -44,6 +45,10 @@ func (j *journal) now() *version { return &version{j.base, j.size, j.edits} }
 func (j *journal) add(e edit) error {
 	if j.fail > 0 && len(j.edits) == j.fail-1 {
 		j.fail = 0
+		if e.size < 0 && len(e.data) > 0 {
+			e.data = e.data[:min(j.short, len(e.data))]
+			j.edits = append(j.edits, e)
+		}
 		return io.ErrShortWrite
 	}
 	j.edits = append(j.edits, e)
@@ -206,8 +211,9 @@ func planChanges(t *testing.T) map[string]*change {
 		"deb-t4-smp4.thin", "deb-t1.thin", "deb-t1.elf31", "kernel-slack", "kernel-full", "tight-small-loads", "tight-filtered",
 		"overlap", "eraseinfo", "vmcoredd", "elf32-lsb", "elf64-msb", "no-vmcoreinfo", "bad-zero-fill-tail", "vmcsinfo",
 		"unused-phdrs", "unused-odd",
+		"gcore", "kernel-64k", "process-alpha",
 	} {
-		for what, plan := range map[string]func(*ELF, elfnote.Splice) (*InPlace, error){"slack": (*ELF).PlanSlack, "evict": (*ELF).PlanEvict} {
+		for what, plan := range map[string]func(*ELF, elfnote.Splice) (*InPlace, error){"slack": (*ELF).PlanSlack, "end": (*ELF).PlanEnd, "evict": (*ELF).PlanEvict} {
 			for how, splice := range map[string]func(*elfnote.Segment, elfnote.Note) (elfnote.Splice, bool){
 				"inject": func(s *elfnote.Segment, n elfnote.Note) (elfnote.Splice, bool) {
 					_, there := s.Find(n.Name, 0)
@@ -351,7 +357,7 @@ func TestWriteFails(t *testing.T) {
 			t.Parallel()
 			commit, tidy := c.editsBefore(t, c.plan.commit), c.editsBefore(t, c.plan.tidy)
 			for i := range len(c.journal(t)) {
-				j := &journal{base: c.base, size: c.size, fail: i + 1}
+				j := &journal{base: c.base, size: c.size, fail: i + 1, short: []int{0, 2, 31}[i%3]}
 				err := c.plan.run(t.Context(), j, func(int64) {})
 				if done := c.plan.tidy > 0 && i >= tidy; (err == nil) != done {
 					t.Fatalf("edit %d failed, but the error is %v", i, err)

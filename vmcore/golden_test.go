@@ -159,7 +159,7 @@ func TestGoldenCopy(t *testing.T) {
 // the golden file, and takes the note out again.
 func TestGoldenInPlace(t *testing.T) {
 	for _, name := range goldenCores(t) {
-		for _, pl := range []Placement{Slack, Evict, Copy} {
+		for _, pl := range []Placement{Slack, End, Evict, Copy} {
 			t.Run(name+"/"+string(pl), func(t *testing.T) {
 				t.Parallel()
 				path := testcores.Open(t, name)
@@ -183,7 +183,11 @@ func TestGoldenInPlace(t *testing.T) {
 					t.Fatal(err)
 				}
 				f.Close()
-				testcores.Golden(t, path, name+"."+string(pl)) // for Copy what -o gives
+				if pl == End { // what a copy gives
+					testcores.Golden(t, path, name+".copy")
+				} else {
+					testcores.Golden(t, path, name+"."+string(pl)) // for Copy what -o gives
+				}
 				f = mustOpen(t, path, OpenFileRW)
 				checkNote(t, elfOf(f), n)
 				if err := summarize(t, elfOf(f), n.Name).diff(before); err != nil {

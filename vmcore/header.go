@@ -185,29 +185,27 @@ func (h *Header) readCounts(r io.ReaderAt, size int64) error {
 	if h.Phentsize < l.phentsize || h.Phentsize > maxEntry {
 		return formatErr(int64(l.ePhentsize), "e_phentsize", fmt.Sprint(h.Phentsize), "%d to %d", l.phentsize, maxEntry)
 	}
-	if h.Phnum != pnXnum && (h.Shnum > 0 || h.Shoff == 0) {
+	if h.Phnum != pnXnum {
+		// Without e_shnum, e_shoff leads nowhere or to 65,280 section headers and
+		// more. No dump has these, and a stream could not look; so neither does
+		// a file, and both give the same copy.
 		return h.checkShentsize()
 	}
 	zero := extent{h.Shoff, l.shentsize}
 	if h.Shoff == 0 || !zero.within(size) {
-		if h.Phnum == pnXnum {
-			return cutErr(int64(l.eShoff), "e_shoff", fmt.Sprintf("%#x", h.Shoff),
-				"section header 0 within the file's %#x bytes, since e_phnum is PN_XNUM", size)
-		}
-		return nil
+		return cutErr(int64(l.eShoff), "e_shoff", fmt.Sprintf("%#x", h.Shoff),
+			"section header 0 within the file's %#x bytes, since e_phnum is PN_XNUM", size)
 	}
 	b := make([]byte, l.shentsize)
 	if n, err := r.ReadAt(b, int64(zero.off)); n < len(b) {
 		return errors.Wrap(noEOF(err), "section header 0")
 	}
-	if h.Phnum == pnXnum {
-		// Fewer than 65,535 would be odd, but is what it says.
-		h.Phnum = uint64(h.Order.Uint32(b[l.shInfo:]))
-		h.Shnum = max(h.Shnum, 1)
-	}
+	// Fewer than 65,535 would be odd, but is what it says.
+	h.Phnum = uint64(h.Order.Uint32(b[l.shInfo:]))
 	if n := h.word(b, l.shSize); h.Shnum == 0 && n >= uint64(elf.SHN_LORESERVE) {
 		h.Shnum = n
 	}
+	h.Shnum = max(h.Shnum, 1)
 	return h.checkShentsize()
 }
 

@@ -209,7 +209,11 @@ func (h *KDumpHeader) readSub(r io.ReaderAt, size int64) error {
 		h.note = h.extent(b[a.note:])
 	}
 	if h.Version >= 5 {
-		h.erase = h.extent(b[a.erase:])
+		// A piece of a split dump may say how large its eraseinfo was to be, and
+		// have none: the header at offset 0 is no eraseinfo.
+		if e := h.extent(b[a.erase:]); e.off != 0 {
+			h.erase = e
+		}
 	}
 	if h.Version >= 6 {
 		h.StartPFN, h.EndPFN = h.Order.Uint64(b[a.startPFN64:]), h.Order.Uint64(b[a.startPFN64+8:])

@@ -147,17 +147,20 @@ func (s kdumpSpec) build() []byte {
 
 // kdumpSpecs are sound dumps of all kinds, of which each is some KB.
 var kdumpSpecs = map[string]kdumpSpec{
-	"64":                 {},
-	"64-room":            {subBlocks: 3},
-	"64-be":              {order: binary.BigEndian, subBlocks: 3},
-	"64k-pages":          {blockSize: 64 << 10},
-	"32-packed":          {abi: kdump32packed},
-	"32-padded":          {abi: kdump32padded},
-	"32-padded-be":       {abi: kdump32padded, order: binary.BigEndian, subBlocks: 2},
-	"version-4":          {version: 4, maxMapnr: 40001},
-	"version-5-erase":    {version: 5, erase: "erase x\n"},
-	"erase":              {erase: "erase jiffies\n", there: []uint64{3, 5000}},
-	"split":              {split: [2]uint64{65, 32769}, subBlocks: 2},
+	"64":              {},
+	"64-room":         {subBlocks: 3},
+	"64-be":           {order: binary.BigEndian, subBlocks: 3},
+	"64k-pages":       {blockSize: 64 << 10},
+	"32-packed":       {abi: kdump32packed},
+	"32-padded":       {abi: kdump32padded},
+	"32-padded-be":    {abi: kdump32padded, order: binary.BigEndian, subBlocks: 2},
+	"version-4":       {version: 4, maxMapnr: 40001},
+	"version-5-erase": {version: 5, erase: "erase x\n"},
+	"erase":           {erase: "erase jiffies\n", there: []uint64{3, 5000}},
+	"split":           {split: [2]uint64{65, 32769}, subBlocks: 2},
+	"erase-nowhere": {split: [2]uint64{2, 3}, edit: func(b []byte, h *KDumpHeader) {
+		h.putExtent(b[h.subOff()+h.abi.erase:], extent{0, 0x42c0})
+	}},
 	"no-notes":           {noNotes: true},
 	"no-vmcoreinfo":      {noInfo: true},
 	"vmcsinfo":           {notes: []elfnote.Note{testVMCSInfo, {Name: "OTHER", Desc: []byte("x")}}, subBlocks: 3},

@@ -17,9 +17,10 @@ import (
 //
 // The notes stay where they are and grow into the zero bytes behind them. If
 // there are too few, everything behind the notes shifts by as few whole pages
-// as will do. Where notes shrink and thereby leave a page or more of zeros that
-// such a shift must have brought in (no writer known leaves as much), it
-// shifts back: removing a note undoes injecting it, byte for byte.
+// as will do, see [ELF.granule]. Where notes shrink and thereby leave a page or
+// more of zeros, such a shift must have brought them in, since no writer leaves
+// a whole page of its own machine: all that shifts back, and removing a note
+// undoes injecting it, byte for byte.
 type Layout struct {
 	// Shift is by how many bytes what stands behind the notes moves: whole
 	// pages, less than 0 towards the front.
@@ -88,7 +89,7 @@ func (c *ELF) PlanCopy(sp elfnote.Splice) (*Layout, error) {
 	if c.Size != endless {
 		l.Size = max(c.Size+shift, newEnd)
 	}
-	fixes, err := c.fixes(uint64(end), shift, sp.Grow())
+	fixes, err := c.fixes(sp, shift)
 	if err != nil {
 		return nil, err
 	}
@@ -105,18 +106,39 @@ func (c *ELF) PlanCopy(sp elfnote.Splice) (*Layout, error) {
 
 // shift returns by how much what stands behind the notes must move.
 func (c *ELF) shift(grow int64) (int64, error) {
-	limit := max(grow, pageSize)
-	zeros, err := c.slack(limit, nil)
+	page, err := c.granule()
+	if err != nil {
+		return 0, err
+	}
+	late := c.sectionsBehind()
+	switch {
+	case late && grow > 0:
+		return roundUp(grow, page), nil
+	case late && grow < 0 && c.Size == endless:
+		return 0, formatErr(int64(c.layout.eShoff), "e_shoff", fmt.Sprintf("%#x", c.Shoff),
+			"section headers before the notes: those of a stream tell too late what lies behind the notes; use a file")
+	}
+	zeros, err := c.slack(max(grow, 2*page), nil)
 	if err != nil {
 		return 0, err
 	}
 	switch {
 	case grow > zeros:
-		return roundUp(grow-zeros, pageSize), nil
-	case grow < 0 && zeros < pageSize:
-		return -((zeros - grow) &^ (pageSize - 1)), nil
+		return roundUp(grow-zeros, page), nil
+	case grow < 0 && late:
+		return -min((zeros-grow)&^(page-1), roundUp(-grow, page)), nil
+	case grow < 0 && zeros < page:
+		return -((zeros - grow) &^ (page - 1)), nil
 	}
 	return 0, nil
+}
+
+// sectionsBehind reports whether section headers stand behind the notes: a
+// stream cannot tell then whether the zeros behind the notes are a section's.
+// So that a file gives the same copy, its notes never grow into such zeros
+// either. Section header 0, which PN_XNUM needs, is of no section.
+func (c *ELF) sectionsBehind() bool {
+	return c.Shnum > 1 && c.Shoff >= uint64(c.NotesOff())
 }
 
 // checkRoom makes sure that what moves has an offset afterwards. With ELF32 a
@@ -147,10 +169,11 @@ type fix struct {
 	mend  func([]byte)
 }
 
-// fixes returns the tables to be mended when everything from offset end on
-// moves by shift and the notes grow by grow, in file order.
-func (c *ELF) fixes(end uint64, shift, grow int64) ([]fix, error) {
-	l := c.layout
+// fixes returns the tables to be mended when the splice is applied to the notes
+// and everything behind them moves by shift, in file order.
+func (c *ELF) fixes(sp elfnote.Splice, shift int64) ([]fix, error) {
+	l, notes, grow := c.layout, c.notesExtent(), sp.Grow()
+	end := notes.off + notes.size
 	moved := func(off uint64) uint64 {
 		if off < end || off > c.maxOffset()-uint64(max(shift, 0)) {
 			return off // no place in the file: all ones, or a lie
@@ -168,23 +191,35 @@ func (c *ELF) fixes(end uint64, shift, grow int64) ([]fix, error) {
 		}
 	}
 	note := fix{extent{uint64(c.progOff(c.Note)), c.Phentsize}, int64(c.Phentsize), mendProg}
-	if shift == 0 {
-		return []fix{note}, nil
-	}
 	table, err := c.sectionTable()
 	if err != nil {
 		return nil, err
 	}
-	f := []fix{
-		{extent{0, l.ehsize}, int64(l.ehsize), func(b []byte) {
-			c.putWord(b, l.ePhoff, moved(c.word(b, l.ePhoff)))
-			c.putWord(b, l.eShoff, moved(c.word(b, l.eShoff)))
-		}},
-		{extent{c.Phoff, c.Phnum * c.Phentsize}, int64(c.Phentsize), mendProg},
-		{table, int64(c.Shentsize), func(b []byte) {
-			h := c.sectionHeader(b)
-			h.putWord(b, l.shOffset, moved(h.word(b, l.shOffset)))
-		}},
+	// gdb writes a section for the notes, note0, and eu-readelf goes by it.
+	mendSection := func(b []byte) {
+		h := c.sectionHeader(b)
+		e := extent{h.word(b, l.shOffset), h.word(b, l.shSize)}
+		note := elf.SectionType(h.Order.Uint32(b[shType:])) == elf.SHT_NOTE && e.off >= notes.off && e.within(int64(end))
+		switch splice := notes.off + uint64(sp.Off); {
+		case note && (e == notes || e.off < splice && e.off+e.size > splice):
+			h.putWord(b, l.shSize, e.size+uint64(grow))
+		case note && e.off >= splice+uint64(sp.Del):
+			h.putWord(b, l.shOffset, e.off+uint64(grow)) // of a later note
+		default:
+			h.putWord(b, l.shOffset, moved(e.off))
+		}
+	}
+	sections := fix{table, int64(c.Shentsize), mendSection}
+	f := []fix{note, sections}
+	if shift != 0 {
+		f = []fix{
+			{extent{0, l.ehsize}, int64(l.ehsize), func(b []byte) {
+				c.putWord(b, l.ePhoff, moved(c.word(b, l.ePhoff)))
+				c.putWord(b, l.eShoff, moved(c.word(b, l.eShoff)))
+			}},
+			{extent{c.Phoff, c.Phnum * c.Phentsize}, int64(c.Phentsize), mendProg},
+			sections,
+		}
 	}
 	slices.SortFunc(f, func(a, b fix) int { return cmp.Compare(a.off, b.off) })
 	return f, nil

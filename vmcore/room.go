@@ -19,7 +19,10 @@ func (c *ELF) used() ([]extent, error) {
 		return nil, err
 	}
 	u := make([]extent, 0, len(c.Progs)+len(sections)+3)
-	u = append(append(append(u, c.headers()...), table), sections...)
+	u = append(append(u, c.headers()...), table)
+	for _, s := range sections {
+		u = append(u, s.extent)
+	}
 	for i, p := range c.Progs {
 		if i != c.Note && p.Filesz > 0 {
 			u = append(u, extent{p.Off, p.Filesz})

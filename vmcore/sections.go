@@ -48,16 +48,22 @@ func (c *ELF) sectionTable() (extent, error) {
 	return t, nil
 }
 
+// A section is where a section's bytes lie.
+type section struct {
+	extent
+	typ elf.SectionType
+}
+
 // sections returns where each section's bytes lie; sections without any are left
 // out.
-func (c *ELF) sections() ([]extent, error) {
-	var s []extent
+func (c *ELF) sections() ([]section, error) {
+	var s []section
 	err := c.eachSection(func(b []byte) {
 		h := c.sectionHeader(b)
 		typ := elf.SectionType(h.Order.Uint32(b[shType:]))
 		e := extent{h.word(b, c.layout.shOffset), h.word(b, c.layout.shSize)}
 		if typ != elf.SHT_NULL && typ != elf.SHT_NOBITS && e.size > 0 {
-			s = append(s, e)
+			s = append(s, section{e, typ})
 		}
 	})
 	return s, err

@@ -128,6 +128,15 @@ func (c *ELF) checkSwitch() error {
 	if first/sectorSize != last/sectorSize {
 		return errors.Wrapf(ErrNoPlace, "PT_NOTE's header at %#x crosses a sector", c.progOff(c.Note))
 	}
+	sections, err := c.sections()
+	if err != nil {
+		return err
+	}
+	for _, s := range sections {
+		if s.overlaps(c.notesExtent()) {
+			return errors.Wrapf(ErrNoPlace, "a section (%v) holds notes: its header would have to change in the same write", s.extent)
+		}
+	}
 	return c.checkChange()
 }
 

@@ -51,13 +51,13 @@ func (s Step) String() string {
 
 // An InPlace is a planned change of a core where it lies.
 type InPlace struct {
-	Placement Placement // Slack or Evict
+	Placement Placement // Slack, End or Evict
 	Steps     []Step
 
 	commit int          // index of the first step that changes what something refers to
 	ready  func() error // if not nil, the last check before that step
 	undo   []Step       // what takes back the steps before it
-	tidy   int          // index of the first step that only frees bytes; 0 for none
+	tidy   int          // index of the first step after the new core is on disk for good; 0 for none
 }
 
 // String lists the steps, a line each.
@@ -108,9 +108,9 @@ func (p *InPlace) run(ctx context.Context, m medium, progress func(int64)) error
 	}
 	ctx = context.WithoutCancel(ctx)
 	for i, s := range p.Steps[p.commit:] {
-		err := s.do(ctx, m, progress)
+		err := s.doOrNot(ctx, m, progress)
 		if err != nil && p.tidy > 0 && p.commit+i >= p.tidy {
-			return nil // the new core is on disk; bytes that nothing refers to do no harm
+			return nil // bytes that nothing refers to do no harm
 		}
 		if err != nil {
 			return errors.Wrapf(err, "the core is whole and holds its old or its new notes, but was not finished: %v", s)
@@ -142,6 +142,27 @@ func (p *InPlace) takeBack(m medium, err error) error {
 		if err2 := u.do(context.Background(), m, func(int64) {}); err2 != nil {
 			return errors.Wrapf(err, "the core is whole, but bytes that nothing refers to could not be taken back (%v)", err2)
 		}
+	}
+	return err
+}
+
+// doOrNot is do, but takes back what a write that failed has written: a core
+// refers to something by those bytes.
+func (s Step) doOrNot(ctx context.Context, m medium, progress func(int64)) error {
+	if s.Op != OpWrite {
+		return s.do(ctx, m, progress)
+	}
+	old := make([]byte, len(s.Data))
+	n, err := m.ReadAt(old, s.Off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	err = s.do(ctx, m, progress)
+	if err == nil {
+		return nil
+	}
+	if _, err2 := m.WriteAt(old[:n], s.Off); err2 != nil {
+		return errors.Wrapf(err, "part of it may be written, and could not be taken back (%v)", err2)
 	}
 	return err
 }

@@ -20,11 +20,18 @@ type Finding struct {
 // crash 8.0, makedumpfile 1.7, libkdumpfile 0.5.1, drgn 0.0.22, readelf 2.40 and
 // eu-readelf 0.188. A sound core by the kernel, by makedumpfile or by QEMU gives
 // remarks at most.
+//
+// A process's core is read by other programs: what gdb 13, eu-stack 0.188 and
+// readelf need of it was measured, too. crash and the like are not asked.
 func (c *ELF) Verify() []Finding {
-	v := &verifier{c: c}
+	v := &verifier{c: c, process: c.process()}
 	v.file()
-	v.headers()
-	v.place()
+	if v.process {
+		v.processHeaders()
+	} else {
+		v.headers()
+		v.place()
+	}
 	v.segments()
 	v.shared()
 	v.notes()
@@ -33,20 +40,33 @@ func (c *ELF) Verify() []Finding {
 
 type verifier struct {
 	findings
-	c *ELF
+	c       *ELF
+	process bool
+}
+
+// by returns who chokes on something: on a machine's core, or on a process's.
+func (v *verifier) by(machine, process string) string {
+	if v.process {
+		return process
+	}
+	return machine
 }
 
 // file checks that the dump is complete.
 func (v *verifier) file() {
 	c := v.c
 	if end := c.claimed(); end > c.Size {
-		v.fault("crash and makedumpfile refuse or lose memory, libkdumpfile reads zeros",
+		v.fault(v.by("crash and makedumpfile refuse or lose memory, libkdumpfile reads zeros", "gdb warns and lacks memory, eu-stack may lack frames"),
 			"the file ends at %#x, expected %#x by its headers: it is truncated", c.Size, end)
 	}
-	if c.Incomplete() {
+	if c.Incomplete() && !v.process {
 		v.fault("crash warns; memory is missing", "e_flags says that makedumpfile could not finish the dump (DUMP_ELF_INCOMPLETE)")
 	}
 	table := extent{c.Shoff, c.Shnum * c.Shentsize}
+	if c.Shoff != 0 && c.Shnum == 0 {
+		v.fault("Go's debug/elf fails, readelf warns", "e_shoff is %#x and e_shnum 0, expected both or none", c.Shoff)
+		return
+	}
 	if c.Shoff != 0 && !table.within(c.Size) {
 		v.fault("readelf and Go's debug/elf fail", "section header table (%v) reaches beyond the file's %#x bytes", table, c.Size)
 		return
@@ -69,13 +89,42 @@ func (v *verifier) file() {
 		if !s.within(c.Size) {
 			v.fault("readelf and Go's debug/elf fail", "a section (%v) reaches beyond the file's %#x bytes", s, c.Size)
 		} else if s.overlaps(c.notesExtent()) {
-			v.fault("readers see one as the other", "a section (%v) shares bytes with the notes (%v)", s, c.notesExtent())
+			v.sharing(s)
 		}
 	}
 	if err := c.checkEnds(); err != nil {
 		v.fault("no reader finds that memory", "%v", err)
 	} else if err := c.checkDisjoint(); err != nil {
 		v.fault("readers see one as the other", "%v", err)
+	}
+}
+
+// sharing checks a section that shares bytes with the notes: one for the notes,
+// as gdb writes, must be of all of them.
+func (v *verifier) sharing(s section) {
+	notes := v.c.notesExtent()
+	switch {
+	case s.extent == notes:
+	case s.typ == elf.SHT_NOTE && s.off == notes.off:
+		v.fault("eu-readelf goes by the section, gdb and readelf by the PT_NOTE", "the notes' section has %#x bytes, expected %#x as the PT_NOTE", s.size, notes.size)
+	case s.typ == elf.SHT_NOTE && s.off > notes.off && s.off+s.size <= notes.off+notes.size:
+	default:
+		v.fault("readers see one as the other", "a section (%v) shares bytes with the notes (%v)", s.extent, notes)
+	}
+}
+
+// processHeaders is headers and place for a process's core: gdb and eu-stack
+// find everything wherever it lies.
+func (v *verifier) processHeaders() {
+	c := v.c
+	if c.Phentsize != c.layout.phentsize {
+		v.fault("gdb and readelf refuse it", "e_phentsize is %d, expected %d", c.Phentsize, c.layout.phentsize)
+	}
+	if c.Phnum >= pnXnum {
+		v.remark("Go's debug/elf sees 65535", "%d program headers, by PN_XNUM", c.Phnum)
+	}
+	if a := c.Progs[c.Note].Align; a > 4 && c.notes.Align != 8 {
+		v.fault("gdb, eu-stack and readelf lose notes", "p_align of the PT_NOTE is %d, expected 0 to 4", a)
 	}
 }
 

@@ -26,6 +26,10 @@ func TestVerifySound(t *testing.T) {
 		"vmcsinfo":               nil,
 		"overlap":                nil,
 		"sections-swapped":       {"the byte order of section headers (1)", "e_phoff is 0xc0"},
+		"kernel-64k":             nil,
+		"gcore":                  nil,
+		"gcore-notes-first":      nil,
+		"process-alpha":          nil,
 	} {
 		t.Run(name, func(t *testing.T) {
 			found := openImage(t, name).Verify()
@@ -72,6 +76,25 @@ func TestVerifyFaults(t *testing.T) {
 			}
 			if len(got) != 1 || !strings.Contains(got[0], want) {
 				t.Errorf("faults are %q, want one with %q", got, want)
+			}
+		})
+	}
+}
+
+// TestVerifyProcess: of a process's core verify tells what gdb, eu-stack and
+// readelf choke on, and nothing of crash.
+func TestVerifyProcess(t *testing.T) {
+	for name, tt := range map[string]struct{ text, want, readers string }{
+		"p_align 8":        {"elf\nnotes p_align=8\nnote name=CORE type=3 desc=zero:136\nload p_vaddr=0x1000 p_paddr=0 size=0x1000", "p_align of the PT_NOTE is 8", "gdb"},
+		"another size":     {"elf\nnotes at=0x100\nnote name=CORE type=3 desc=zero:136\nload p_vaddr=0x1000 p_paddr=0 size=0x1000\nsection name=note0 at=0x100 sh_type=SHT_NOTE sh_size=0x20", "the notes' section has 0x20 bytes", "eu-readelf"},
+		"another place":    {"elf\nnotes at=0x100\nnote name=CORE type=3 desc=zero:136\nload p_vaddr=0x1000 p_paddr=0 size=0x1000\nsection name=x at=0x104 sh_type=SHT_PROGBITS sh_size=0x20", "shares bytes with the notes", "readers see"},
+		"cut":              {"elf\nnotes\nnote name=CORE type=3 desc=zero:136\nload p_vaddr=0x1000 p_paddr=0 size=0x1000\ntruncate size=0x300", "it is truncated", "eu-stack"},
+		"type of the note": {"elf\nnotes\nnote name=VMCSINFO type=1 desc=zero:136\nload p_vaddr=0x1000 p_paddr=0 size=0x1000", "is of type 0x1, expected 0", "gdb"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			found := openText(t, tt.text).Verify()
+			if len(found) != 1 || found[0].Remark || !strings.Contains(found[0].Text, tt.want) || !strings.Contains(found[0].Readers, tt.readers) {
+				t.Errorf("findings are %+v, want one fault with %q of %q", found, tt.want, tt.readers)
 			}
 		})
 	}

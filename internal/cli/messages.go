@@ -143,7 +143,7 @@ func (e *env) changed(r changeReport) {
 	how := map[vmcore.Placement]string{
 		vmcore.Slack: "within the room after the notes",
 		vmcore.Clone: "a clone with all memory shifted by whole pages took the file's place",
-		vmcore.End:   "the notes moved to the end of the file",
+		vmcore.End:   "at the end of the file",
 		vmcore.Evict: "the first segments moved to the end of the file",
 		vmcore.Copy:  "all memory shifted by whole pages",
 	}[r.Placement]

@@ -17,8 +17,9 @@ func removeCommand() command {
 		short: "take the note out again",
 		long: `Takes the VMCSINFO note out of a dump. A core whose memory had to shift to
 make room for it shifts back: after inject and remove the file is the original
-byte for byte, unless it had more than a page of zeros behind its notes, or its
-first segments had moved to the end of the file: they stay there.
+byte for byte. Exceptions: what moved to the end of the file stays there (evict,
+and end of a kdump-compressed dump), and of a flattened dump only the plain form
+is the original. Notes and memory are always the same.
 A core without the note is left as it is; of several the last one is taken out.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			noteName := fs.String("name", elfnote.VMCSInfo, "`NAME` of the note")

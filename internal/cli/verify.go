@@ -34,8 +34,9 @@ func verifyCommand() command {
 		args:  "VMCORE...",
 		short: "check that a core is whole, and that its readers will read it",
 		long: `Checks what crash, makedumpfile, libkdumpfile, drgn, readelf and eu-readelf need
-of a core, and says which would choke on what. A fault makes the exit status 1;
-a remark, on what a sound core of its writer's always has, does not.
+of a core, and says which would choke on what; of a process's core, what gdb,
+eu-stack and readelf need. A fault makes the exit status 1; a remark, on what a
+sound core of its writer's always has, does not.
 
 With --armed it checks this machine instead of a core: whether kdump is loaded,
 the note published and recorded, and the program, the record and the hook where

@@ -1,0 +1,48 @@
+package vmcore
+
+import (
+	"bytes"
+	"debug/elf"
+	"strconv"
+
+	"vmcsnote/elfnote"
+)
+
+// maxVMCoreInfo bounds how much of a VMCOREINFO is looked at. The kernel's has
+// at most a page.
+const maxVMCoreInfo = 1 << 20
+
+// granule returns what offsets move by multiples of: the page of the machine
+// that wrote the core, by p_align of its PT_LOADs (the kernel's core files) or
+// by VMCOREINFO (/proc/vmcore has p_align 0), and at least pageSize. Whoever
+// maps the file finds p_offset congruent to p_vaddr as before. And since no
+// writer leaves a whole page of its machine behind the notes, a removal can tell
+// the zeros that an injection has brought in.
+func (c *ELF) granule() (int64, error) {
+	page := uint64(pageSize)
+	larger := func(n uint64) {
+		if n&(n-1) == 0 && n <= maxGranule {
+			page = max(page, n)
+		}
+	}
+	for _, p := range c.Progs {
+		if p.Type == elf.PT_LOAD {
+			larger(p.Align)
+		}
+	}
+	i, ok := c.notes.Find(elfnote.VMCoreInfo, 0)
+	if !ok || c.notes.Notes[i].DescSize > maxVMCoreInfo {
+		return int64(page), nil
+	}
+	info, err := c.notes.Note(i, maxVMCoreInfo)
+	if err != nil {
+		return 0, rebase(err, c.NotesOff())
+	}
+	if _, rest, ok := bytes.Cut(append([]byte{'\n'}, info.Desc...), []byte("\nPAGESIZE=")); ok {
+		line, _, _ := bytes.Cut(rest, []byte{'\n'})
+		if n, err := strconv.ParseUint(string(line), 10, 32); err == nil {
+			larger(n)
+		}
+	}
+	return int64(page), nil
+}

@@ -1,0 +1,190 @@
+package vmcore
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/internal/coretext"
+)
+
+// openText opens the core that text describes.
+func openText(t testing.TB, text string) *ELF {
+	t.Helper()
+	b, err := coretext.Build([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := OpenELF(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestProcess(t *testing.T) {
+	loads := "\nload p_vaddr=0x400000 p_paddr=0 size=0x1000\n"
+	for name, tt := range map[string]struct {
+		text string
+		want bool
+	}{
+		"a process":                     {"elf\nnotes\nnote name=CORE type=NT_PRSTATUS desc=zero:336" + loads, true},
+		"a machine":                     {"elf\nnotes\nnote name=CORE type=NT_PRSTATUS desc=zero:336" + loads + "load p_vaddr=0x500000 p_paddr=0x5000 size=0x1000\n", false},
+		"no address":                    {"elf\nnotes\nnote name=CORE type=NT_PRSTATUS desc=zero:336\nload p_vaddr=0 p_paddr=0 size=0x1000\n", false},
+		"one PT_LOAD at 0, of a kernel": {"elf\nnotes\nnote name=VMCOREINFO desc=\"PAGESIZE=4096\\n\"" + loads, false},
+		"by QEMU":                       {"elf\nnotes\nnote name=QEMU desc=zero:440" + loads, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := openText(t, tt.text).process(); got != tt.want {
+				t.Errorf("process is %v", got)
+			}
+		})
+	}
+}
+
+// TestGranule: offsets shift by whole pages of the machine.
+func TestGranule(t *testing.T) {
+	load := "\nload p_vaddr=0x400000 p_paddr=0x400000 size=0x1000"
+	info := "elf\nnotes\nnote name=VMCOREINFO desc=\"OSRELEASE=6\\nPAGESIZE=65536\\n\""
+	for name, tt := range map[string]struct {
+		text string
+		want int64
+	}{
+		"nothing said":         {"elf\nnotes\nnote name=CORE desc=zero:4" + load, 4096},
+		"p_align":              {"elf\nnotes\nnote name=CORE desc=zero:4" + load + " p_align=0x2000", 8192},
+		"VMCOREINFO":           {info + load, 65536},
+		"VMCOREINFO less":      {info + load + " p_align=0x20000", 0x20000},
+		"p_align of the notes": {"elf\nnotes p_align=0x4000\nnote name=CORE desc=zero:4" + load, 4096},
+		"no power of 2":        {"elf\nnotes\nnote name=CORE desc=zero:4" + load + " p_align=0x3000", 4096},
+		"absurd":               {"elf\nnotes\nnote name=CORE desc=zero:4" + load + " p_align=0x40000000", 4096},
+		"absurd PAGESIZE":      {strings.Replace(info, "65536", "99999999999", 1) + load, 4096},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, err := openText(t, tt.text).granule(); err != nil || got != tt.want {
+				t.Errorf("granule %#x, %v; want %#x", got, err, tt.want)
+			}
+		})
+	}
+}
+
+// TestSectionHeaders: cores whose e_shoff leads nowhere, or whose sections lie
+// where the notes grow, are changed the same in place, by -o and in a stream,
+// and a removal gives the original back.
+func TestSectionHeaders(t *testing.T) {
+	notes := "\nnotes at=0x1000\nnote name=CORE type=NT_PRSTATUS desc=zero:336\n" +
+		"load at=0x2000 p_vaddr=0x400000 p_paddr=0x400000 size=0x3000\nload at=0x5000 p_vaddr=0x600000 p_paddr=0x600000 size=0x3000\n"
+	for name, text := range map[string]string{
+		"e_shoff at the end of the file": "elf e_shoff=0x8000" + notes,
+		"e_shoff behind the end":         "elf e_shoff=0x100000" + notes,
+		"e_shoff in memory":              "elf e_shoff=0x2800" + notes,
+		"e_shoff in the room":            "elf e_shoff=0x1800" + notes,
+		"section of zeros in the room":   "elf shdrs=0x9000" + notes + "section name=x at=0x1164 sh_type=SHT_PROGBITS bytes=zero:64\nsection name=.shstrtab at=0x8800",
+		"section farther in the room":    "elf shdrs=0x9000" + notes + "section name=x at=0x1f00 sh_type=SHT_PROGBITS bytes=zero:64\nsection name=.shstrtab at=0x8800",
+		"section into memory":            "elf shdrs=0x9000" + notes + "section name=x at=0x1f00 sh_type=SHT_PROGBITS sh_size=0x1000\nsection name=.shstrtab at=0x8800",
+		"section headers before":         "elf shdrs=0x100" + notes + "section name=x at=0x1180 sh_type=SHT_PROGBITS bytes=zero:64\nsection name=.shstrtab at=0x8800",
+		"section of the first note":      "elf shdrs=0x9000" + notes + "section name=x at=0x1000 sh_type=SHT_NOTE sh_size=0x164\nsection name=.shstrtab at=0x8800",
+	} {
+		for size, n := range map[string]elfnote.Note{"small": {Name: elfnote.VMCSInfo, Desc: make([]byte, 100)}, "large": {Name: elfnote.VMCSInfo, Desc: make([]byte, 5000)}} {
+			t.Run(name+"/"+size, func(t *testing.T) {
+				b, err := coretext.Build([]byte(text))
+				if err != nil {
+					t.Fatal(err)
+				}
+				insert := func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(n), nil }
+				remove := func(c Core) (elfnote.Splice, error) {
+					i, ok := c.Notes().Find(n.Name, 0)
+					if !ok {
+						t.Fatal("the note is not there")
+					}
+					return c.Notes().Remove(i), nil
+				}
+				copied := copyBytes(t, b, insert)
+				if got := streamBytes(t, b, insert); !bytes.Equal(got, copied) {
+					t.Error("a stream gives another copy than a file")
+				}
+				if got := copyBytes(t, copied, remove); !bytes.Equal(got, b) {
+					t.Error("-o: not the original again")
+				}
+				if got := streamBytes(t, copied, remove); got != nil && !bytes.Equal(got, b) {
+					t.Error("stream: not the original again")
+				}
+				path := filepath.Join(t.TempDir(), "core")
+				if err := os.WriteFile(path, b, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				way := inPlace(t, path, insert)
+				inPlace(t, path, remove)
+				if got, err := os.ReadFile(path); err != nil || way != Evict && !bytes.Equal(got, b) {
+					t.Errorf("%s: not the original again, %v", way, err)
+				}
+			})
+		}
+	}
+}
+
+// copyBytes is -o, for a core in memory.
+func copyBytes(t *testing.T, b []byte, edit Edit) []byte {
+	t.Helper()
+	c, err := Open(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sp, err := edit(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := c.PlanCopy(sp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	s := &streamer{ctx: t.Context(), w: &out, r: bytes.NewReader(b), buf: make([]byte, bufSize)}
+	if err := s.run(l); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// streamBytes is -o - -; nil where the stream is refused before anything was
+// written.
+func streamBytes(t *testing.T, b []byte, edit Edit) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	_, err := Stream(t.Context(), &out, struct{ io.Reader }{bytes.NewReader(b)}, edit)
+	var refused *Unwritten
+	if errors.As(err, &refused) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// inPlace changes a core in place, the cheapest way, and returns which it was.
+func inPlace(t *testing.T, path string, edit Edit) Placement {
+	t.Helper()
+	f, err := OpenFileRW(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	sp, err := edit(f.Core)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := f.Plan(sp, sp, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Do(t.Context(), Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return p.Placement
+}

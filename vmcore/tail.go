@@ -1,0 +1,145 @@
+package vmcore
+
+import (
+	"bytes"
+	"context"
+	"io"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+)
+
+// maxTail bounds what PlanEnd holds in memory and writes twice.
+const maxTail = 32 << 20
+
+// PlanEnd plans to apply the splice to notes that stand behind all memory, as in
+// a process's core by gdb: nothing follows them but section headers and their
+// names. What comes out is what a copy gives. All from the notes on is written
+// behind the end of the file first. One write within the file's first sector,
+// of e_shoff and PT_NOTE's program header, switches to it. Then it is written
+// where a copy has it, another such write switches there, and the rest is cut
+// off.
+// It fails with an error that wraps [ErrNoPlace] where that cannot be done.
+func (c *ELF) PlanEnd(sp elfnote.Splice) (*InPlace, error) {
+	if err := c.checkTail(); err != nil {
+		return nil, err
+	}
+	l, err := c.PlanCopy(sp)
+	if err != nil {
+		return nil, err
+	}
+	start, end := c.NotesOff(), c.NotesOff()+c.notes.Size
+	if max(c.Size, l.Size)-start > maxTail {
+		return nil, errors.Wrapf(ErrNoPlace, "%#x bytes would have to be written anew", max(c.Size, l.Size)-start)
+	}
+	away := roundUp(max(c.Size, l.Size)-start, pageSize) // what lies that far off stays as before within its page
+	tail, err := c.tail(l)
+	if err != nil {
+		return nil, err
+	}
+	if uint64(start+away)+uint64(len(tail)) > c.maxOffset() {
+		return nil, errors.Wrapf(ErrNoPlace, "offset %#x is beyond what %v can have", start+away, c.Class)
+	}
+	shoff := c.Shoff
+	if shoff >= uint64(end) {
+		shoff += uint64(l.Shift)
+	}
+	here, err := c.tailSwitch(shoff, start, c.notes.Size+sp.Grow())
+	if err != nil {
+		return nil, err
+	}
+	far := bytes.Clone(tail)
+	farOff := shoff
+	if c.Shnum > 0 {
+		farOff += uint64(away)
+		table := far[shoff-uint64(start):]
+		for range c.Shnum {
+			h := c.sectionHeader(table)
+			if off := h.word(table, c.layout.shOffset); off >= uint64(start) && off < uint64(start)+uint64(len(tail)) {
+				h.putWord(table, c.layout.shOffset, off+uint64(away))
+			}
+			table = table[c.Shentsize:]
+		}
+	}
+	there, err := c.tailSwitch(farOff, start+away, c.notes.Size+sp.Grow())
+	if err != nil {
+		return nil, err
+	}
+	at := int64(c.layout.eShoff)
+
+	p := &InPlace{Placement: End, undo: []Step{{Op: OpSize, Off: c.Size}}}
+	p.write(start+away, far, "the new notes, and the section headers behind them")
+	p.sync()
+	p.commitHere()
+	p.write(at, there, "e_shoff and PT_NOTE point to them")
+	p.sync()
+	p.tidy = len(p.Steps)
+	p.write(start, tail, "the same where the old notes were")
+	p.sync()
+	p.write(at, here, "e_shoff and PT_NOTE point there")
+	p.sync()
+	p.add(Step{Op: OpSize, Off: start + int64(len(tail)), Why: "the others' place is free"})
+	p.sync()
+	return p, nil
+}
+
+// checkTail makes sure that memory lies before the notes and section headers
+// behind them, and that one sector holds all that says where both are.
+func (c *ELF) checkTail() error {
+	if err := c.checkChange(); err != nil {
+		return err
+	}
+	note, start := c.progOff(c.Note), uint64(c.NotesOff())
+	switch {
+	case note+int64(c.layout.phentsize) > sectorSize || note < int64(c.layout.eShoff):
+		return errors.Wrapf(ErrNoPlace, "PT_NOTE's header at %#x is not in the file's first sector", note)
+	case c.Shnum > 0 && c.Shoff < start:
+		return errors.Wrap(ErrNoPlace, "the section headers stand before the notes")
+	case c.Phoff > start:
+		return errors.Wrap(ErrNoPlace, "the program headers stand behind the notes")
+	case c.claimed() > c.Size:
+		return errors.Wrap(ErrNoPlace, "the file is truncated")
+	}
+	for i, p := range c.Progs {
+		if end, ok := (extent{p.Off, p.Filesz}).end(); i != c.Note && hasPlace(p) && (!ok || end > start) {
+			return errors.Wrapf(ErrNoPlace, "phdr[%d] stands behind the notes", i)
+		}
+	}
+	return nil
+}
+
+// tail returns the copy's bytes from the notes on.
+func (c *ELF) tail(l *Layout) ([]byte, error) {
+	start := c.NotesOff()
+	part := &Layout{}
+	for p := range l.all() {
+		if p.n > 0 {
+			skip := min(max(start-p.src, 0), p.n)
+			p.src, p.n = p.src+skip, p.n-skip
+		}
+		if p.size() > 0 {
+			part.pieces = append(part.pieces, p)
+		}
+	}
+	var b bytes.Buffer
+	r := io.NewSectionReader(c.r, start, c.Size-start)
+	s := &streamer{ctx: context.Background(), w: &b, r: r, in: start, buf: make([]byte, bufSize)}
+	err := s.run(part)
+	if err == nil && int64(b.Len()) != l.Size-start {
+		err = ErrChanged
+	}
+	return b.Bytes(), err
+}
+
+// tailSwitch returns the file's bytes from e_shoff to the end of PT_NOTE's
+// program header, with section headers at shoff and notes of size bytes at off.
+func (c *ELF) tailSwitch(shoff uint64, off, size int64) ([]byte, error) {
+	b := make([]byte, c.progOff(c.Note)+int64(c.layout.phentsize))
+	if err := c.read(b, 0); err != nil {
+		return nil, err
+	}
+	c.putWord(b, c.layout.eShoff, shoff)
+	c.putNotes(b[c.progOff(c.Note):], uint64(off), uint64(size))
+	return b[c.layout.eShoff:], nil
+}
