@@ -106,16 +106,7 @@ func (c *ELF) size() int64 { return c.Size }
 
 // Incomplete implements [Core].
 func (c *ELF) Incomplete() bool {
-	return c.Flags&incomplete != 0 && !ofProcess(c.notes)
-}
-
-// ofProcess reports whether the notes are those of a process's core: the kernel
-// and gcore write NT_PRPSINFO into each. /proc/kcore has one too, and with it
-// what makedumpfile -E makes of /proc/kcore, but these have VMCOREINFO.
-func ofProcess(s *elfnote.Segment) bool {
-	_, process := s.Find("CORE", uint32(elf.NT_PRPSINFO))
-	_, kernel := s.Find(elfnote.VMCoreInfo, 0)
-	return process && !kernel
+	return c.Flags&incomplete != 0 && !c.process()
 }
 
 // claimed returns the end of the last segment in the file, by the headers, or

@@ -72,17 +72,17 @@ func TestIncomplete(t *testing.T) {
 	const core, process = "note name=CORE type=NT_PRSTATUS desc=zero:336\n", "note name=CORE type=NT_PRPSINFO desc=zero:136\n"
 	const info = "note name=VMCOREINFO desc=\"OSRELEASE=6.1.0\"\n"
 	for _, tc := range []struct {
-		name, flags, notes string
-		want               bool
+		name, flags, notes, paddr string
+		want                      bool
 	}{
-		{"makedumpfile -E", "e_flags=1", core + info, true},
-		{"makedumpfile -E of a kernel without VMCOREINFO", "e_flags=1", core, true},
-		{"makedumpfile -E of /proc/kcore", "e_flags=1", core + process + info, true},
-		{"a finished dump", "e_flags=0", core + info, false},
-		{"a RISC-V process, EF_RISCV_RVC", "e_machine=EM_RISCV e_flags=5", core + process, false},
+		{"makedumpfile -E", "e_flags=1", core + info, "0x1000", true},
+		{"makedumpfile -E of a kernel without VMCOREINFO", "e_flags=1", core, "0x1000", true},
+		{"makedumpfile -E of /proc/kcore", "e_flags=1", core + process + info, "0x1000", true},
+		{"a finished dump", "e_flags=0", core + info, "0x1000", false},
+		{"a RISC-V process, EF_RISCV_RVC", "e_machine=EM_RISCV e_flags=5", core + process, "0", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b, err := coretext.Build([]byte("elf " + tc.flags + "\nnotes\n" + tc.notes + "load size=64 p_paddr=0x1000\n"))
+			b, err := coretext.Build([]byte("elf " + tc.flags + "\nnotes\n" + tc.notes + "load size=64 p_vaddr=0x1000 p_paddr=" + tc.paddr + "\n"))
 			if err != nil {
 				t.Fatal(err)
 			}
