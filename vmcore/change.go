@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"sync"
 
 	"github.com/pkg/errors"
 
@@ -121,6 +122,7 @@ func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (*Plan, error) {
 	if readOnly != nil {
 		refused.readOnly = []error{readOnly}
 	}
+	unread := sync.OnceValue(o.unread)
 	for _, pl := range order {
 		if opt.Placement != "" && opt.Placement != pl {
 			continue
@@ -137,6 +139,9 @@ func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (*Plan, error) {
 			p.InPlace, err = o.PlanInPlace(pl, sp)
 		default:
 			p.Layout, err = layout, o.replaceable(pl)
+		}
+		if err == nil && p.InPlace != nil {
+			err = unread()
 		}
 		if err == nil {
 			return p, nil
@@ -178,7 +183,12 @@ func (p *Plan) Do(ctx context.Context, opt Options) error {
 	}
 	size := sizeAfter(p.file.info.Size(), p.InPlace.Steps[:p.InPlace.commit])
 	p.InPlace.ready = func() error { return p.file.sizeIs(size) }
-	return p.InPlace.run(ctx, fileMedium{p.file.f}, opt.counter(total))
+	l, err := takeLease(p.file.f) // somebody may have opened it since
+	if err != nil {
+		return err
+	}
+	defer l.release()
+	return p.InPlace.run(ctx, fileMedium{p.file.f, l}, opt.counter(total))
 }
 
 // replace writes the layout to a new file beside the core, gives it the core's

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -14,15 +15,22 @@ import (
 )
 
 // A fileMedium is a file that a plan in place is carried out on.
-type fileMedium struct{ *os.File }
+type fileMedium struct {
+	*os.File
+	lease *lease // or nil
+}
 
 func (m fileMedium) copyWithin(ctx context.Context, s Step, progress func(int64)) error {
 	c := atomicfile.Copier{Ctx: ctx, Dst: m.File, Src: m.File, NoHoles: !s.Thin, Durable: true, Progress: progress}
 	return noEOF(c.CopyRange(s.Off, s.From, s.Len))
 }
 
-// zero punches a hole where it can, and writes zeros where not.
+// zero punches a hole where it can, and writes zeros where not. It does neither
+// once somebody may read the file, who would get those zeros for memory.
 func (m fileMedium) zero(off, n int64) error {
+	if m.lease.broken() {
+		return errors.New("somebody reads the file meanwhile")
+	}
 	err := unix.Fallocate(int(m.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
 	if err == nil {
 		return nil
@@ -47,6 +55,10 @@ func (m fileMedium) reserve(off, n int64) error {
 	}
 	return nil
 }
+
+// ofContents are extended attributes that hold a hash or a signature of what is
+// in the file, or of this file alone, and do not fit another one.
+var ofContents = []string{"security.ima", "security.evm"}
 
 // copyMeta gives dst the owner, mode, extended attributes (ACLs and SELinux
 // label among them) and times of src.
@@ -78,6 +90,9 @@ func copyXattrs(dst, src *os.File) error {
 	}
 	value := make([]byte, 64<<10) // XATTR_SIZE_MAX
 	for _, name := range splitNames(names[:n]) {
+		if slices.Contains(ofContents, name) {
+			continue
+		}
 		n, err := unix.Fgetxattr(int(src.Fd()), name, value)
 		if err != nil {
 			return errors.Wrap(err, name)

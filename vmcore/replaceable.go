@@ -21,11 +21,24 @@ func (o *File) stillWritten() error {
 	if o.claimed() <= o.size() {
 		return nil
 	}
-	if _, err := unix.FcntlInt(o.f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		return errors.Wrapf(ErrNoPlace, "the file is not complete, and somebody may still be writing it (%v)", err)
+	l, err := takeLease(o.f)
+	if err == nil && l == nil {
+		err = errors.Wrap(ErrNoPlace, "the kernel does not tell who has it open")
 	}
-	_, err := unix.FcntlInt(o.f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
-	return errors.Wrap(err, "lease")
+	if err != nil {
+		return errors.Wrap(err, "the file is not complete, and somebody may still be writing it")
+	}
+	return l.release()
+}
+
+// unread reports, as an error that wraps [ErrNoPlace], that somebody has the
+// file open whom a change in place would harm.
+func (o *File) unread() error {
+	l, err := takeLease(o.f)
+	if err != nil {
+		return err
+	}
+	return l.release()
 }
 
 // replaceable reports, as an error that wraps [ErrNoPlace], why a new file
