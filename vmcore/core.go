@@ -112,6 +112,20 @@ func isKDump(r io.ReaderAt) bool {
 	return n == len(b) && (string(b) == kdumpSignature || string(b) == diskdumpSignature)
 }
 
+// VerifyHead is Verify without what takes reading the whole dump: the page
+// descriptors of a compressed one, and the records of a flattened one.
+func VerifyHead(c Core) []Finding {
+	switch c := c.(type) {
+	case *File:
+		return VerifyHead(c.Core)
+	case *Flat:
+		return VerifyHead(c.Core)
+	case *KDump:
+		return c.verifyHead().found
+	}
+	return c.Verify()
+}
+
 // VerifyDeep is Verify, and inflates every page of a compressed dump. It stops
 // early for ctx.
 func VerifyDeep(ctx context.Context, c Core) []Finding {

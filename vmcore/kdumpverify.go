@@ -17,12 +17,18 @@ const deepPages = 1024
 // Verify implements [Core]. What readers need of a kdump-compressed dump was
 // read in the sources of crash 8.0, makedumpfile 1.7 and libkdumpfile 0.5.
 func (c *KDump) Verify() []Finding {
+	v := c.verifyHead()
+	v.descriptors()
+	return v.found
+}
+
+// verifyHead checks all but the page descriptors.
+func (c *KDump) verifyHead() *kdumpVerifier {
 	v := &kdumpVerifier{c: c}
 	v.header()
 	v.place()
 	v.notes()
-	v.descriptors()
-	return v.found
+	return v
 }
 
 // VerifyDeep is Verify, and inflates every page. It stops early for ctx.

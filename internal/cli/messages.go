@@ -226,13 +226,10 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// faults warns of what an ELF core's readers will choke on, note or no note.
-// Of a compressed dump that would take reading every descriptor.
+// faults warns of what a dump's readers will choke on, note or no note, as far
+// as that can be told without reading all of it.
 func (e *env) faults(c vmcore.Core) {
-	if _, ok := c.(*vmcore.ELF); !ok {
-		return
-	}
-	for _, f := range c.Verify() {
+	for _, f := range vmcore.VerifyHead(c) {
 		if !f.Remark {
 			e.say("warning: %s: %s", f.Text, f.Readers)
 		}

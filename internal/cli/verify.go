@@ -94,11 +94,11 @@ func verifyFile(ctx context.Context, path string, deep bool) verdict {
 	}
 	defer c.Close()
 	v.Format = c.Format()
-	found := c.Verify()
+	verify := c.Verify
 	if deep {
-		found = vmcore.VerifyDeep(ctx, c)
+		verify = func() []vmcore.Finding { return vmcore.VerifyDeep(ctx, c) }
 	}
-	for _, f := range found {
+	for _, f := range verify() {
 		v.Findings = append(v.Findings, finding{!f.Remark, f.Text, f.Readers})
 		v.OK = v.OK && f.Remark
 	}

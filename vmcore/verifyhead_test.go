@@ -1,0 +1,39 @@
+package vmcore
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/internal/testcores"
+)
+
+// TestVerifyHead: it finds what Verify finds, but for pages and records, and
+// reads no more than headers and notes.
+func TestVerifyHead(t *testing.T) {
+	twice := kdumpSpec{notes: []elfnote.Note{testVMCSInfo, testVMCSInfo}, subBlocks: 3}.build()
+	flat := flatOf(inRecords(twice, 4096)...)
+	for name, b := range map[string][]byte{
+		"kdump":     twice,
+		"flattened": flat,
+		"ELF":       testcores.Bytes(t, "bad-vmcsinfo-twice"),
+	} {
+		c, err := Open(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := VerifyHead(c)
+		if len(found) != 1 || !slices.Contains(c.Verify(), found[0]) {
+			t.Errorf("%s: findings are %v, all are %v", name, found, c.Verify())
+		}
+	}
+	lost := kdumpSpec{cut: 8192}.build()
+	c, err := Open(bytes.NewReader(lost), int64(len(lost)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all, head := c.Verify(), VerifyHead(c); len(all) == 0 || len(head) > 0 {
+		t.Errorf("pages behind the end: all findings are %v, those of the head %v", all, head)
+	}
+}
