@@ -52,6 +52,8 @@ func New(path string, mode fs.FileMode) (*File, error) {
 		dir.Close()
 		return nil, err
 	}
+	n.lock()
+	n.removeLeftovers()
 	return n, nil
 }
 
