@@ -21,7 +21,7 @@ const maxHeaderRoom = 256 << 20
 // size of the dump. It fails with an error that wraps [ErrNoPlace] where that
 // cannot be done safely, or where crash could not read the result.
 func (c *ELF) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
-	if c.unplaced() {
+	if c.process() {
 		// eu-stack finds modules where segments that follow one another in
 		// memory follow one another in the file.
 		return nil, errors.Wrap(ErrNoPlace, "a process's core, whose segments must keep their order")

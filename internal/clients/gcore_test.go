@@ -113,6 +113,12 @@ func TestGcore(t *testing.T) {
 	if _, err := f.CopyTo(t.Context(), noted, sp, vmcore.Options{}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := exec.LookPath("eu-stack"); err == nil {
+		before, _ := run(t, "eu-stack", "--core", core)
+		if after, _ := run(t, "eu-stack", "--core", noted); after != strings.ReplaceAll(before, core, noted) {
+			t.Errorf("eu-stack reads\n%s, and with the notes\n%s", before, after)
+		}
+	}
 	var seen []string
 	for _, path := range []string{core, noted} {
 		text, err := run(t, "gdb", "-q", "-nx", "-batch", "-ex", "info threads", "-ex", "info registers", "-ex", fmt.Sprintf("x/8xg %#x", hva), "-c", path)
@@ -123,6 +129,33 @@ func TestGcore(t *testing.T) {
 	}
 	if seen[0] != seen[1] {
 		t.Errorf("gdb reads\n%s, and with the notes\n%s", seen[0], seen[1])
+	}
+
+	// In place, too: the notes grow at the end of the file.
+	f.Close()
+	rw, err := vmcore.OpenFileRW(core)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rw.Close()
+	plan, err := rw.Plan(sp, sp, vmcore.Options{Placement: vmcore.End})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := plan.Do(t.Context(), vmcore.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	rw.Close()
+	inPlace, err := vmcore.OpenFile(core)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inPlace.Close()
+	for _, f := range inPlace.Verify() {
+		t.Errorf("verify: %s: %s", f.Text, f.Readers)
+	}
+	if text, err := run(t, "gdb", "-q", "-nx", "-batch", "-ex", "info threads", "-ex", "info registers", "-ex", fmt.Sprintf("x/8xg %#x", hva), "-c", core); err != nil || text != seen[0] {
+		t.Errorf("gdb reads\n%s, and with the notes in place\n%s", seen[0], text)
 	}
 
 	g, err := vmcore.OpenFile(noted)
