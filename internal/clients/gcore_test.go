@@ -131,33 +131,6 @@ func TestGcore(t *testing.T) {
 		t.Errorf("gdb reads\n%s, and with the notes\n%s", seen[0], seen[1])
 	}
 
-	// In place, too: the notes grow at the end of the file.
-	f.Close()
-	rw, err := vmcore.OpenFileRW(core)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rw.Close()
-	plan, err := rw.Plan(sp, sp, vmcore.Options{Placement: vmcore.End})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := plan.Do(t.Context(), vmcore.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	rw.Close()
-	inPlace, err := vmcore.OpenFile(core)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer inPlace.Close()
-	for _, f := range inPlace.Verify() {
-		t.Errorf("verify: %s: %s", f.Text, f.Readers)
-	}
-	if text, err := run(t, "gdb", "-q", "-nx", "-batch", "-ex", "info threads", "-ex", "info registers", "-ex", fmt.Sprintf("x/8xg %#x", hva), "-c", core); err != nil || text != seen[0] {
-		t.Errorf("gdb reads\n%s, and with the notes in place\n%s", seen[0], text)
-	}
-
 	g, err := vmcore.OpenFile(noted)
 	if err != nil {
 		t.Fatal(err)
@@ -183,5 +156,32 @@ func TestGcore(t *testing.T) {
 	}
 	if text, err := run(t, "gdb", "-q", "-nx", "-batch", "-ex", "print/x $rip", "-c", extracted); err != nil || !strings.Contains(text, "= 0x1234") {
 		t.Error(text, err)
+	}
+
+	// In place, too: the notes grow at the end of the file.
+	f.Close()
+	rw, err := vmcore.OpenFileRW(core)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rw.Close()
+	plan, err := rw.Plan(sp, sp, vmcore.Options{Placement: vmcore.End})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := plan.Do(t.Context(), vmcore.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	rw.Close()
+	inPlace, err := vmcore.OpenFile(core)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inPlace.Close()
+	for _, f := range inPlace.Verify() {
+		t.Errorf("verify: %s: %s", f.Text, f.Readers)
+	}
+	if text, err := run(t, "gdb", "-q", "-nx", "-batch", "-ex", "info threads", "-ex", "info registers", "-ex", fmt.Sprintf("x/8xg %#x", hva), "-c", core); err != nil || text != seen[0] {
+		t.Errorf("gdb reads\n%s, and with the notes in place\n%s", seen[0], text)
 	}
 }
