@@ -180,6 +180,7 @@ func TestKDumpVerify(t *testing.T) {
 	}{
 		{"incomplete", kdumpSpec{status: statusIncomplete}, "could not finish"},
 		{"vmemmap", kdumpSpec{status: statusExcludedVmemmap}, "makedumpfile -e"},
+		{"pages of QEMU for arm64, and a kernel of smaller ones", kdumpSpec{blockSize: 64 << 10, kernelPage: 4096}, "block_size at offset 0x1ac is 0x10000, expected 0x1000"},
 		{"split", kdumpSpec{split: [2]uint64{64, 32769}}, "PFNs 0x40 to 0x8000"},
 		{"version 3", kdumpSpec{version: 3}, "header_version is 3"},
 		{"zero fill", kdumpSpec{fill: 20}, "20 bytes of zero fill"},

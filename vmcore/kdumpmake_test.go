@@ -2,6 +2,7 @@ package vmcore
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -14,23 +15,24 @@ import (
 // A kdumpSpec describes a kdump-compressed dump to be made for a test. Zero
 // fields stand for a usual one: 64-bit, little-endian, version 6.
 type kdumpSpec struct {
-	abi       *kdumpABI
-	order     binary.ByteOrder
-	version   int
-	blockSize int
-	subBlocks int // 0: as few as will do
-	maxMapnr  uint64
-	there     []uint64 // PFNs that there are, beside those in the dump
-	pages     []uint64 // PFNs in the dump; nil for some of all kinds
-	split     [2]uint64
-	noNotes   bool
-	noInfo    bool // no VMCOREINFO among the notes
-	notes     []elfnote.Note
-	fill      int // bytes of zero fill within the notes
-	erase     string
-	status    uint32
-	cut       int // bytes off the end
-	edit      func(b []byte, h *KDumpHeader)
+	abi        *kdumpABI
+	order      binary.ByteOrder
+	version    int
+	blockSize  int
+	kernelPage int // PAGESIZE in VMCOREINFO; 0 for blockSize
+	subBlocks  int // 0: as few as will do
+	maxMapnr   uint64
+	there      []uint64 // PFNs that there are, beside those in the dump
+	pages      []uint64 // PFNs in the dump; nil for some of all kinds
+	split      [2]uint64
+	noNotes    bool
+	noInfo     bool // no VMCOREINFO among the notes
+	notes      []elfnote.Note
+	fill       int // bytes of zero fill within the notes
+	erase      string
+	status     uint32
+	cut        int // bytes off the end
+	edit       func(b []byte, h *KDumpHeader)
 }
 
 // kdumpPages are PFNs at the edges of words and of chunks of the bitmap.
@@ -71,7 +73,7 @@ func (s kdumpSpec) build() []byte {
 	if s.version >= notesVersion && !s.noNotes {
 		notes = elfnote.Note{Name: "CORE", Type: 1, Desc: bytes.Repeat([]byte{1}, 336)}.Encode(s.order)
 		if !s.noInfo {
-			info := elfnote.Note{Name: elfnote.VMCoreInfo, Desc: []byte("OSRELEASE=6.1.0\nPAGESIZE=4096\n")}
+			info := elfnote.Note{Name: elfnote.VMCoreInfo, Desc: fmt.Appendf(nil, "OSRELEASE=6.1.0\nPAGESIZE=%d\n", cmp.Or(s.kernelPage, s.blockSize))}
 			infoAt, infoSize = len(notes)+24, len(info.Desc)
 			notes = append(notes, info.Encode(s.order)...)
 		}

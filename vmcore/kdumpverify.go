@@ -3,6 +3,8 @@ package vmcore
 import (
 	"context"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 
 	"vmcsnote/elfnote"
@@ -94,9 +96,27 @@ func (v *kdumpVerifier) header() {
 	if c.Version < notesVersion {
 		v.remark("registers are missing", "header_version is %d: dumps have notes since %d", c.Version, notesVersion)
 	}
+	if size, ok := c.kernelPage(); ok && size != c.BlockSize {
+		v.fault("makedumpfile reads other memory than it asks for, and fails", "block_size at offset %#x is %#x, expected %#x, the kernel's page size (PAGESIZE in VMCOREINFO): QEMU writes 64 KiB for every arm64 machine", c.abi.status+4, c.BlockSize, size)
+	}
 	if c.descOff() > c.Size {
 		v.fault("all refuse it", "the file ends at %#x, its bitmaps at %#x: it is truncated", c.Size, c.descOff())
 	}
+}
+
+// kernelPage returns the size of the kernel's pages, by VMCOREINFO.
+func (c *KDump) kernelPage() (int64, bool) {
+	info, err := c.vmcoreinfo()
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(info)) {
+		if s, ok := strings.CutPrefix(line, "PAGESIZE="); ok {
+			size, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
+			return size, err == nil && size > 0
+		}
+	}
+	return 0, false
 }
 
 // place checks where notes, VMCOREINFO and eraseinfo lie.
