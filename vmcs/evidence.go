@@ -84,7 +84,15 @@ func (j *judge) frame(t *hostTables, cr3 uint64, levels int) {
 	if t.memMap == nil {
 		return
 	}
-	use := t.memMap.use(t, cr3, j.Addr, levels)
+	// The kernel's own page tables cannot be forged as what HOST_CR3 leads to
+	// can; some dumps lack them.
+	use := useUnknown
+	if t.owners != nil {
+		use = t.owners.use(j.Addr)
+	}
+	if use == useUnknown {
+		use = t.memMap.use(t, cr3, j.Addr, levels)
+	}
 	j.inUse = j.inUse && (use == useKernel || use == useUnknown)
 	c := Check{Name: "struct page of the VMCS", Value: uint64(use), Want: "a page in use", Weight: 4, Fails: Stale}
 	if use != useUnknown {

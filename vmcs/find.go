@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"math"
 	"slices"
 	"sync/atomic"
 
@@ -19,6 +18,10 @@ type Search struct {
 	// fits no page. If its revision identifier is 0 (unknown), every page is
 	// weighed by it.
 	Note *Layout
+	// Found are the layouts of notes found in the dump's memory, of which any
+	// program may be the author: they are tried beside the built-in ones. With
+	// Note there are none.
+	Found []FoundNote
 	// Nested is for a guest's memory: the VMCSs in it are those of a
 	// hypervisor that runs there, and may have any built-in layout besides
 	// Note, the host's, which some hypervisors pass on.
@@ -36,6 +39,12 @@ type Search struct {
 	// Progress, if not nil, is told of every further so many bytes looked at.
 	// It is called from one goroutine, and should be quick.
 	Progress func(bytes uint64)
+}
+
+// A FoundNote is a note found in memory.
+type FoundNote struct {
+	Layout *Layout
+	Owner  Owner // of the memory it is in
 }
 
 const (
@@ -86,22 +95,18 @@ type Candidate struct {
 	rooted bool // HOST_CR3 leads to page tables
 }
 
-// A Trial is what came of a layout.
+// A Trial is the result of trying one layout.
 type Trial struct {
 	Layout *Layout
+	// From is the layout as the search was given it, or a built-in one.
+	From *Layout
 	// Matched pages began with its revision identifier; Live and Stale are
 	// how many VMCSs it made of them, with Score points for the live ones.
 	Matched, Live, Stale, Score int
 
 	rooted int // points for those whose HOST_CR3 leads to page tables
-}
-
-// rank orders layouts. VMCSs that a guest keeps for guests of its own may be more
-// than the host's, and score as much by themselves, but in the host's memory
-// their HOST_CR3 leads nowhere. Of nothing but stale VMCSs, a layout that finds
-// them goes before one that does not.
-func (t Trial) rank() int64 {
-	return int64(t.rooted)<<32 | int64(t.Score)<<1 | int64(min(t.Stale, 1))
+	trust  trust
+	short  bool // another explains far more
 }
 
 // A Result is what Find found.
@@ -130,21 +135,10 @@ type Result struct {
 	Strangers []Stranger
 }
 
-// Ambiguous gives the layouts that fit the pages as well as the one taken.
-func (r *Result) Ambiguous() (others []*Layout) {
-	for _, t := range r.Trials[min(1, len(r.Trials)):] {
-		if r.Layout != nil && r.Layout.Form == FormBuiltin && t.Live > 0 && t.rank() >= r.Trials[0].rank() {
-			others = append(others, t.Layout)
-		}
-	}
-	return others
-}
-
 // Find looks for VMCSs in all memory of the ranges, which it reads once, several
 // workers at a time. A page that begins with a revision identifier is weighed
 // by every layout for it; the note's layout is taken if any page passes by it,
-// else the layout that scores most over all pages, those first whose HOST_CR3
-// leads to page tables.
+// otherwise the one that explains the pages and is trusted most (trust.go).
 //
 // Where there are no VMCSs the result has none, without an error. An error is
 // for a context that ends, and for memory of which no page could be read.
@@ -152,6 +146,7 @@ func (r *Result) Ambiguous() (others []*Layout) {
 // holds.
 func Find(ctx context.Context, r Reader, ranges Ranges, s Search) (*Result, error) {
 	f := newFinder(r, s)
+	f.giveTables()
 	scan := scan{r: r, look: f.look}
 	if err := scan.run(ctx, ranges, s.Progress); err != nil {
 		return nil, errors.Wrap(err, "search for VMCSs")
@@ -160,16 +155,26 @@ func Find(ctx context.Context, r Reader, ranges Ranges, s Search) (*Result, erro
 		return nil, errors.Wrap(scan.err, "search for VMCSs")
 	}
 	res := &Result{Pages: scan.pages, Matched: f.matched.Load(), Lost: scan.lost, ReadError: scan.err, Strangers: f.strangers.ids}
-	f.giveTables(scan.lost)
+	for _, p := range f.plans {
+		p.tables.complete = !s.Partial && !s.Nested && scan.lost == 0
+	}
 	return res, f.choose(ctx, res)
 }
 
 // giveTables gives each plan the host's page tables to check pages by. It parses
 // VMCOREINFO once: the text may have a MiB, and there are many layouts.
-func (f *finder) giveTables(lost uint64) {
-	tables := hostTables{r: f.r, memMap: newMemMap(f.VMCOREINFO), complete: !f.Partial && !f.Nested && lost == 0}
+func (f *finder) giveTables() {
+	memMap, owners := newMemMap(f.VMCOREINFO), NewOwners(f.r, f.VMCOREINFO)
 	for _, p := range f.plans {
-		p.tables = tables
+		p.tables = hostTables{r: f.r, memMap: memMap}
+		if owners != nil {
+			own := *owners // plans are weighed at the same time
+			p.tables.owners = &own
+			// Its tables have the direct map, whatever HOST_CR3 leads to.
+			p.tables.directMap(owners.root, owners.root, owners.levels)
+		}
+		page := make([]byte, PageSize)
+		p.good.weigh = func(addr uint64) int { return f.rate(p, addr, page) }
 	}
 }
 
@@ -186,7 +191,9 @@ type finder struct {
 
 // A plan is a layout to try, and the pages that look good by it.
 type plan struct {
-	layout  *Layout
+	layout  *Layout // a copy of from
+	from    *Layout
+	trust   trust
 	any     bool // every revision identifier
 	matched atomic.Int64
 	good    shortlist
@@ -197,17 +204,30 @@ func newFinder(r Reader, s Search) *finder {
 	f := &finder{Search: s, r: r, byID: make(map[uint32][]*plan)}
 	f.rejected.max = maxRejected
 	var layouts []*Layout
+	var trusts []trust
+	add := func(t trust, ls ...*Layout) {
+		for _, l := range ls {
+			layouts, trusts = append(layouts, l), append(trusts, t)
+		}
+	}
 	if s.Note != nil {
-		layouts = append(layouts, s.Note)
+		add(trustNote, s.Note)
+	}
+	for _, n := range s.Found {
+		t := trustFound
+		if n.Owner == OwnerKernel {
+			t = trustKernel
+		}
+		add(t, n.Layout)
 	}
 	switch {
 	case s.Note == nil || s.Nested:
-		layouts = append(layouts, Builtin()...)
+		add(trustBuiltin, Builtin()...)
 	case s.Note.RevisionID != 0:
-		layouts = append(layouts, BuiltinFor(s.Note.RevisionID)...)
+		add(trustBuiltin, BuiltinFor(s.Note.RevisionID)...)
 	}
-	for _, l := range layouts {
-		p := &plan{layout: l.clone(), any: l.RevisionID == 0}
+	for i, l := range layouts {
+		p := &plan{layout: l.clone(), from: l, any: l.RevisionID == 0, trust: trusts[i]}
 		p.good.max = MaxVMCSs
 		f.plans = append(f.plans, p)
 		f.byID[l.RevisionID] = append(f.byID[l.RevisionID], p)
@@ -250,35 +270,27 @@ func (f *finder) look(addr uint64, page []byte) {
 
 // choose weighs the good pages with all that they lead to, and takes a layout.
 func (f *finder) choose(ctx context.Context, res *Result) error {
-	var best *plan
-	var bestRank int64
-	for i, p := range f.plans {
+	for _, p := range f.plans {
 		p.settleRights(f.r)
 		t, err := f.try(ctx, p, nil)
 		if err != nil {
 			return err
 		}
-		if t.Matched == 0 {
-			continue
+		if t.Matched > 0 {
+			res.Trials = append(res.Trials, t)
 		}
-		rank := t.rank()
-		if i == 0 && f.Note != nil && rank > 0 {
-			rank = math.MaxInt64
-		}
-		if rank > bestRank {
-			best, bestRank = p, rank
-		}
-		res.add(t)
 	}
-	if best != nil {
+	settleTrust(res.Trials)
+	slices.SortStableFunc(res.Trials, Trial.before)
+	var best *plan
+	if len(res.Trials) > 0 && res.Trials[0].rank() > 0 {
+		best = f.plans[slices.IndexFunc(f.plans, func(p *plan) bool { return p.layout == res.Trials[0].Layout })]
 		taken, err := f.try(ctx, best, res)
 		if err != nil {
 			return err
 		}
-		res.Layout, res.Dropped = best.layout, best.good.dropped
-		i := slices.IndexFunc(res.Trials, func(t Trial) bool { return t.Layout == best.layout })
-		copy(res.Trials[1:], res.Trials[:i])
-		res.Trials[0] = taken
+		taken.trust, taken.short = res.Trials[0].trust, res.Trials[0].short
+		res.Trials[0], res.Layout, res.Dropped = taken, best.layout, best.good.dropped
 	}
 	if f.Explain {
 		f.explain(res, best)
@@ -288,21 +300,12 @@ func (f *finder) choose(ctx context.Context, res *Result) error {
 	return nil
 }
 
-// add takes a trial, behind those that fit as well or better.
-func (r *Result) add(t Trial) {
-	i := len(r.Trials)
-	for i > 0 && r.Trials[i-1].rank() < t.rank() {
-		i--
-	}
-	r.Trials = slices.Insert(r.Trials, i, t)
-}
-
 func byAddr(a, b *Candidate) int { return cmp.Compare(a.Addr, b.Addr) }
 
 // try weighs p's good pages, and keeps them in res if that is not nil. The
 // second time it knows which page tables the dump holds at all.
 func (f *finder) try(ctx context.Context, p *plan, res *Result) (Trial, error) {
-	t := Trial{Layout: p.layout, Matched: int(p.matched.Load())}
+	t := Trial{Layout: p.layout, From: p.from, Matched: int(p.matched.Load()), trust: p.trust}
 	var shadows []uint64
 	page := make([]byte, PageSize)
 	for i, addr := range p.good.addrs() {
@@ -340,6 +343,17 @@ func (f *finder) try(ctx context.Context, p *plan, res *Result) (Trial, error) {
 		f.shadows(res, p.layout, shadows)
 	}
 	return t, nil
+}
+
+// rate is the score of the page at addr by all it leads to, by which a list too
+// long is cut: a stale or rejected page comes after all live ones.
+func (f *finder) rate(p *plan, addr uint64, page []byte) int {
+	const step = 1 << 16
+	c, err := f.weigh(p, addr, page, false)
+	if err != nil {
+		return -2 * step
+	}
+	return c.Score - step*int(Live-max(c.Verdict, Shadow))
 }
 
 // weigh reads the page at addr to page, and weighs it with all it leads to.

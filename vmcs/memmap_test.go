@@ -193,7 +193,7 @@ func TestMemMapOnce(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 	f := newFinder(nil, Search{VMCOREINFO: text})
-	f.giveTables(0)
+	f.giveTables()
 	if len(f.plans) < 2 {
 		t.Fatalf("%d layouts", len(f.plans))
 	}

@@ -22,11 +22,12 @@ const (
 type hostTables struct {
 	r      Reader
 	budget int      // tables and entries that this search may still read
-	misses int      // searches that found nothing
+	vain   int      // tables and entries read by searches that found nothing
 	bases  []uint64 // where direct maps were found to begin
 	page   []byte   // for root
 
 	memMap   *memMap // nil where it is not known
+	owners   *Owners // nil where VMCOREINFO does not tell
 	complete bool    // what the dump does not hold was free memory
 	seen     seenSet
 }
@@ -48,9 +49,12 @@ const (
 	// searchBudget is enough for 8 TiB mapped in pieces of 1 GiB, each with a
 	// table and an entry to read.
 	searchBudget = 1 << 14
-	// maxSearches is how many searches there are at most: a host has one direct
-	// map, and a dump without page tables shows none.
-	maxSearches = 4
+	// vainBudget is enough for all searches that find nothing: a dump without
+	// page tables shows no direct map. Pages that only look like VMCSs may lead
+	// to tables without one, and must not use it up at once.
+	vainBudget = 1 << 20
+	// maxBases is how many direct maps are kept: a host has one.
+	maxBases = 4
 )
 
 func (t *hostTables) read(b []byte, addr uint64) bool {
@@ -105,13 +109,13 @@ func (t *hostTables) directMap(cr3, addr uint64, levels int) (uint64, bool) {
 			return base, true
 		}
 	}
-	if t.misses+len(t.bases) >= maxSearches {
+	if t.vain >= vainBudget || len(t.bases) >= maxBases {
 		return 0, false
 	}
 	t.budget = searchBudget
 	linear, ok := t.search(cr3, addr, levels, levels, 0)
 	if !ok {
-		t.misses++
+		t.vain += searchBudget - t.budget
 		return 0, false
 	}
 	if base := linear - addr; !slices.Contains(t.bases, base) {

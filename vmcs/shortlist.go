@@ -8,9 +8,15 @@ import (
 // A shortlist keeps the best pages of any number, whatever their order.
 type shortlist struct {
 	max int // pages kept
+	// weigh, if not nil, returns the score of a page with all that it leads to.
+	// Only where pages must be dropped are they weighed: anybody can fill pages
+	// that are as good by themselves as a VMCS, but not those that the host's
+	// kernel keeps.
+	weigh func(addr uint64) int
 
 	mu      sync.Mutex
 	keys    []uint64 // score, the best first, above page number
+	weighed int      // of keys, the first
 	dropped int
 }
 
@@ -30,8 +36,16 @@ func (s *shortlist) add(addr uint64, score int) {
 }
 
 func (s *shortlist) cut() {
+	n := len(s.keys) - s.max
+	if n > 0 && s.weigh != nil {
+		for i := s.weighed; i < len(s.keys); i++ {
+			pfn := s.keys[i] & (1<<pfnBits - 1)
+			s.keys[i] = uint64(topScore-s.weigh(pfn*PageSize))<<pfnBits | pfn
+		}
+		s.weighed = s.max
+	}
 	slices.Sort(s.keys)
-	if n := len(s.keys) - s.max; n > 0 {
+	if n > 0 {
 		s.dropped += n
 		s.keys = s.keys[:s.max]
 	}

@@ -306,3 +306,49 @@ func TestBallot(t *testing.T) {
 		t.Error("no votes")
 	}
 }
+
+// TestDecoys is on a host whose memory somebody has filled with copies of a
+// VMCS, more than a result has: they push no real one out.
+func TestDecoys(t *testing.T) {
+	const table = 0x7fff_f000 // that maps nothing of the kernel's
+	note := loadNote(t, "vmx/deb27-package-kdump")
+	for name, decoy := range map[string]func(v *VMCS, i int){
+		"copies to the byte":                  func(*VMCS, int) {},
+		"HOST_CR3 leads nowhere":              func(v *VMCS, i int) { v.set("HOST_CR3", 0x7f00_0000_0000+uint64(i)*PageSize) },
+		"HOST_CR3 leads to a made-up process": func(v *VMCS, i int) { v.set("HOST_CR3", table) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := loadMemory(t, "vmx/guests-ended/mini.elf.zst")
+			m[table] = make([]byte, PageSize)
+			put(m[table], 8, 0x7fff_e067)
+			mapMore(m, (&VMCS{Page: m[0x1e647000], Layout: note}).get("HOST_CR3"))
+			for i := range 2*MaxVMCSs + 1 {
+				v := VMCS{Page: slices.Clone(m[0x1e647000]), Layout: note}
+				decoy(&v, i)
+				m[uint64(i)*PageSize+512<<20] = v.Page
+			}
+			res := find(t, m, Search{Note: note, VMCOREINFO: endedInfo})
+			for addr, verdict := range endedVerdicts {
+				if verdict == Live && !slices.ContainsFunc(res.VMCSs, func(c *Candidate) bool { return c.Addr == addr }) {
+					t.Errorf("%#x is not found", addr)
+				}
+			}
+			if res.Dropped < MaxVMCSs {
+				t.Errorf("%d dropped", res.Dropped)
+			}
+		})
+	}
+}
+
+// mapMore lets the direct map of the kernel whose page tables are at cr3 have the
+// 512 MiB after the dump's own.
+func mapMore(m memory, cr3 uint64) {
+	base := uint64(0xffff_8880_0000_0000)
+	table := cr3 & entryAddr
+	for _, shift := range []int{39, 30} {
+		table = binary.LittleEndian.Uint64(m[table][base>>shift&(entries-1)*8:]) & entryAddr
+	}
+	for i := uint64(256); i < entries; i++ {
+		put(m[table][8*i:], 8, i<<21|entryLarge|0x63)
+	}
+}

@@ -1,0 +1,78 @@
+package vmcs
+
+import (
+	"strconv"
+	"strings"
+)
+
+// An Owner is who uses a page of a Linux host's memory.
+type Owner uint8
+
+const (
+	OwnerUnknown Owner = iota // the dump does not tell
+	OwnerNone                 // nobody: the page is free
+	OwnerUser                 // a process or a file, and with them every guest
+	OwnerKernel
+)
+
+var ownerNames = [...]string{"unknown", "nobody", "a process or a file", "the kernel"}
+
+// String names the owner.
+func (o Owner) String() string { return ownerNames[o] }
+
+// Owners tells who uses the pages of a Linux host, by the kernel's own page
+// tables and its list of pages. It is not safe for concurrent use.
+type Owners struct {
+	tables hostTables
+	root   uint64
+	levels int
+}
+
+// kernelMap is where x86-64 Linux maps its image, and phys_base is relative to.
+const kernelMap = linuxText
+
+// NewOwners takes the memory and VMCOREINFO of a dump. It is nil where that does
+// not tell: in other kernels than x86-64's, and before 4.16 (phys_base).
+func NewOwners(r Reader, vmcoreinfo string) *Owners {
+	m := newMemMap(vmcoreinfo)
+	table, err := strconv.ParseUint(infoValue(vmcoreinfo, "SYMBOL(swapper_pg_dir)"), 16, 64)
+	base, err2 := strconv.ParseInt(infoValue(vmcoreinfo, "NUMBER(phys_base)"), 10, 64)
+	if m == nil || err != nil || err2 != nil || table < kernelMap {
+		return nil
+	}
+	o := &Owners{tables: hostTables{r: r, memMap: m}, root: table - kernelMap + uint64(base), levels: 4}
+	if l5, _ := strconv.ParseUint(infoValue(vmcoreinfo, "NUMBER(pgtable_l5_enabled)"), 10, 64); l5 != 0 {
+		o.levels = 5
+	}
+	return o
+}
+
+// Of returns who uses the page at a physical address. A nil o does not know.
+func (o *Owners) Of(addr uint64) Owner {
+	if o == nil {
+		return OwnerUnknown
+	}
+	switch o.use(addr &^ (PageSize - 1)) {
+	case useFree:
+		return OwnerNone
+	case useUser:
+		return OwnerUser
+	case useKernel:
+		return OwnerKernel
+	}
+	return OwnerUnknown
+}
+
+func (o *Owners) use(addr uint64) pageUse {
+	return o.tables.memMap.use(&o.tables, o.root, addr, o.levels)
+}
+
+// infoValue returns the value of a line KEY=VALUE of VMCOREINFO, or "".
+func infoValue(text, key string) string {
+	for line := range strings.Lines(text) {
+		if v, ok := strings.CutPrefix(line, key+"="); ok {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}

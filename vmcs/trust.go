@@ -1,0 +1,135 @@
+package vmcs
+
+import (
+	"cmp"
+	"slices"
+)
+
+// A trust says where a layout comes from. Several may explain the pages as
+// well: what the checks do not cover, such as GUEST_RIP, a forged note can have
+// anywhere. Then the more trusted one is taken.
+type trust uint8
+
+const (
+	// trustRefuted: a note found in memory that may be a process's, and that has
+	// fields elsewhere than a built-in layout which explains the pages as well.
+	trustRefuted trust = iota
+	// trustBuiltin: published, for the processor it was taken from.
+	trustBuiltin
+	// trustFound: a note found in memory that may be a process's. It is of this
+	// very processor, if it is genuine.
+	trustFound
+	// trustKernel: a note found in the kernel's memory.
+	trustKernel
+	// trustNote: the dump's own note, or what the caller chose.
+	trustNote
+)
+
+// rank orders layouts by how well they explain the pages. VMCSs that a guest
+// keeps for guests of its own may be more than the host's, and score as much by
+// themselves, but in the host's memory their HOST_CR3 leads nowhere. Of nothing
+// but stale VMCSs, a layout that finds them goes before one that does not.
+func (t Trial) rank() int64 {
+	return int64(t.rooted)<<32 | int64(t.Score)<<1 | int64(min(t.Stale, 1))
+}
+
+// before orders trials, the one to take first.
+func (t Trial) before(u Trial) int {
+	explains := func(t Trial) int {
+		switch {
+		case t.rank() == 0:
+			return 0
+		case t.trust == trustNote:
+			return 3
+		case t.short:
+			return 1
+		}
+		return 2
+	}
+	return cmp.Or(cmp.Compare(explains(u), explains(t)), cmp.Compare(u.trust, t.trust), cmp.Compare(u.rank(), t.rank()))
+}
+
+// settleTrust marks the trials that fall short: others explain more than twice
+// as many VMCSs, or VMCSs whose HOST_CR3 leads to page tables where theirs does
+// not. Then it refutes the notes found that contradict a built-in layout which
+// does not fall short.
+func settleTrust(trials []Trial) {
+	rooted, live := false, 0
+	for _, t := range trials {
+		rooted = rooted || t.rooted > 0
+	}
+	for _, t := range trials {
+		if t.rooted > 0 == rooted {
+			live = max(live, t.Live)
+		}
+	}
+	for i, t := range trials {
+		trials[i].short = t.rooted > 0 != rooted || 2*t.Live < live
+	}
+	for i, t := range trials {
+		if t.trust != trustFound {
+			continue
+		}
+		for _, b := range trials {
+			if b.trust == trustBuiltin && !b.short && b.Live >= t.Live && b.Live > 0 && len(t.Layout.conflicts(b.Layout)) > 0 {
+				trials[i].trust = trustRefuted
+			}
+		}
+	}
+}
+
+// Ambiguous returns the layouts that explain the pages as well as the one taken
+// and are trusted as much, but have fields elsewhere.
+func (r *Result) Ambiguous() (others []*Layout) {
+	if r.Layout == nil || r.Trials[0].trust == trustNote {
+		return nil
+	}
+	for _, t := range r.Trials[1:] {
+		if t.Live > 0 && t.trust == r.Trials[0].trust && t.rank() >= r.Trials[0].rank() &&
+			(t.trust == trustBuiltin || len(t.Layout.conflicts(r.Layout)) > 0) {
+			others = append(others, t.From)
+		}
+	}
+	return others
+}
+
+// A Dispute is a layout that explains the VMCSs too, but has fields elsewhere
+// than the one taken.
+type Dispute struct {
+	Layout *Layout
+	Live   int      // VMCSs that it explains
+	Fields []string // that lie elsewhere
+}
+
+// Disputes returns the layouts that contradict the one taken, though they
+// explain at least half as many VMCSs: of a note and a built-in layout one is
+// wrong. What [Result.Ambiguous] returns is not among them.
+func (r *Result) Disputes() (ds []Dispute) {
+	if r.Layout == nil {
+		return nil
+	}
+	ambiguous := r.Ambiguous()
+	for _, t := range r.Trials[1:] {
+		if t.short || t.Live == 0 || t.trust == trustBuiltin && r.Trials[0].trust == trustBuiltin || slices.Contains(ambiguous, t.From) {
+			continue
+		}
+		if fields := t.Layout.conflicts(r.Layout); len(fields) > 0 {
+			ds = append(ds, Dispute{t.From, t.Live, fields})
+		}
+	}
+	return ds
+}
+
+// conflicts names the fields that two layouts have in different places. What a
+// built-in layout marks as doubtful does not count.
+func (l *Layout) conflicts(o *Layout) (names []string) {
+	for _, e := range l.Entries {
+		if !e.Known || e.Encoding.High() || e.Flags != "" && !e.Encoding.rights() {
+			continue
+		}
+		if p := o.find(e.Encoding); p != nil && p.Offset != e.Offset && (p.Flags == "" || e.Encoding.rights()) {
+			names = append(names, e.Name)
+		}
+	}
+	return names
+}
