@@ -2,7 +2,6 @@ package vmcore
 
 import (
 	"bytes"
-	"encoding/binary"
 	"io"
 	"math"
 	"strings"
@@ -177,7 +176,7 @@ func TestKDumpBlob(t *testing.T) {
 	for _, name := range kdumpFiles {
 		c := openKDump(t, kdumpFile(t, name))
 		var hits []Hit
-		hits, err := SearchNote(t.Context(), c, elfnote.VMCSInfo, 0, c.Order, func(n elfnote.Note) bool { return bytes.HasPrefix(n.Desc, []byte("REVISION_ID=")) })
+		hits, _, err := SearchNote(t.Context(), c, vmcsInfo(func(n elfnote.Note) bool { return bytes.HasPrefix(n.Desc, []byte("REVISION_ID=")) }))
 		if err != nil || len(hits) != 1 || !hits[0].Note.Equal(testNote(t, name)) {
 			t.Errorf("%s: %d notes found, %v", name, len(hits), err)
 		}
@@ -289,7 +288,7 @@ func TestKDumpManyRuns(t *testing.T) {
 		"flattened": openFlat(t, flatOf(record{0, b})),
 	} {
 		t.Run(name, func(t *testing.T) {
-			hits, err := SearchNote(t.Context(), c, elfnote.VMCSInfo, 0, binary.LittleEndian, func(elfnote.Note) bool { return true })
+			hits, _, err := SearchNote(t.Context(), c, vmcsInfo(func(elfnote.Note) bool { return true }))
 			if len(hits) > 0 || err != nil {
 				t.Errorf("found %v, %v", hits, err)
 			}
@@ -327,7 +326,7 @@ func TestKDumpLive(t *testing.T) {
 			t.Errorf("PFN %#x: %d bytes, %v, or others than in the file", pfn, n, err)
 		}
 	}
-	if hits, err := SearchNote(t.Context(), c, elfnote.VMCSInfo, 0, binary.LittleEndian, func(elfnote.Note) bool { return true }); len(hits) > 0 || err != nil {
+	if hits, _, err := SearchNote(t.Context(), c, vmcsInfo(func(elfnote.Note) bool { return true })); len(hits) > 0 || err != nil {
 		t.Errorf("found %v, %v", hits, err)
 	}
 }

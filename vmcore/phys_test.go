@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"iter"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pkg/errors"
@@ -129,6 +131,11 @@ func TestPhysRuns(t *testing.T) {
 	}
 }
 
+// vmcsInfo is a search for VMCSINFO.
+func vmcsInfo(intact func(elfnote.Note) bool) NoteSearch {
+	return NoteSearch{Name: elfnote.VMCSInfo, Order: binary.LittleEndian, Intact: intact}
+}
+
 func TestSearchNote(t *testing.T) {
 	all := func(elfnote.Note) bool { return true }
 	for _, tc := range []struct {
@@ -136,7 +143,7 @@ func TestSearchNote(t *testing.T) {
 		addr uint64
 	}{{"deb-t1.thin", 0x1ef68000}, {"deb-t1.elf31", 0x1ef68000}, {"deb-d1.qemu-elf-p.thin", 0x2a46000}, {"deb-t1.head", 0}} {
 		t.Run(tc.core, func(t *testing.T) {
-			hits, err := SearchNote(t.Context(), openImage(t, tc.core), elfnote.VMCSInfo, 0, binary.LittleEndian, all)
+			hits, _, err := SearchNote(t.Context(), openImage(t, tc.core), vmcsInfo(all))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -184,6 +191,8 @@ func TestSearchNoteDecoys(t *testing.T) {
 	}
 	long := bytes.Clone(enc)
 	binary.LittleEndian.PutUint32(long[4:], 1<<20+1)
+	outer := bytes.Clone(enc[:24])
+	binary.LittleEndian.PutUint32(outer[4:], 100)
 	typed := bytes.Clone(enc)
 	typed[8] = 1
 	other := elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=e\nFIELD(GUEST_RIP)=08\n")}.Encode(binary.LittleEndian)
@@ -197,6 +206,8 @@ func TestSearchNoteDecoys(t *testing.T) {
 		{"header across two chunks", mem{0: at(3<<20, 1<<20-16, enc)}, []uint64{1<<20 - 16}},
 		{"note across two chunks", mem{0: at(3<<20, 1<<20-40, enc)}, []uint64{1<<20 - 40}},
 		{"twice the same", mem{0x1000: at(4096, 0, enc), 0x9000: at(4096, 8, enc)}, []uint64{0x1000}},
+		{"a page's start preferred", mem{0x1000: at(4096, 8, enc), 0x9000: at(4096, 0, enc)}, []uint64{0x9000}},
+		{"a header inside of a note", mem{0x1000: at(4096, 0, slices.Concat(outer, []byte("REVISION_ID=d\nxx"), enc))}, []uint64{0x1028}},
 		{"two that differ", mem{0x1000: at(4096, 0, enc), 0x9000: at(4096, 8, other)}, []uint64{0x1000, 0x9008}},
 		{"not aligned", mem{0x1000: at(4096, 2, enc)}, nil},
 		{"n_descsz absurd", mem{0x1000: at(4096, 0, long)}, nil},
@@ -207,8 +218,7 @@ func TestSearchNoteDecoys(t *testing.T) {
 		{"not intact", mem{0x1000: at(4096, 0, elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("junk")}.Encode(binary.LittleEndian))}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			hits, err := SearchNote(context.Background(), tc.m, elfnote.VMCSInfo, 0, binary.LittleEndian,
-				func(n elfnote.Note) bool { return bytes.HasPrefix(n.Desc, []byte("REVISION_ID=")) })
+			hits, _, err := SearchNote(context.Background(), tc.m, vmcsInfo(func(n elfnote.Note) bool { return bytes.HasPrefix(n.Desc, []byte("REVISION_ID=")) }))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -221,4 +231,40 @@ func TestSearchNoteDecoys(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Memory full of headers, or of notes that differ, hides no note: one that is at
+// the start of a page is found, and one of trusted memory is kept.
+func TestSearchNoteFull(t *testing.T) {
+	var decoys []byte
+	for i := range 3 * maxHits {
+		n := elfnote.Note{Name: elfnote.VMCSInfo, Desc: fmt.Appendf(nil, "REVISION_ID=%x\nFIELD(GUEST_RIP)=08\n", i+1)}
+		decoys = append(decoys, n.Encode(binary.LittleEndian)...)
+	}
+	head := bytes.Clone(decoys[:24])
+	binary.LittleEndian.PutUint32(head[4:], elfnote.MaxBlob)
+	heads := bytes.Repeat(head, (maxLooks+1000)*24/len(head))
+	genuine := make([]byte, 4096)
+	copy(genuine, elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=abc\nFIELD(GUEST_RIP)=08\n")}.Encode(binary.LittleEndian))
+	m := &countedMem{mem: mem{1 << 12: decoys, 1 << 20: heads, 1 << 30: genuine}}
+	s := vmcsInfo(func(n elfnote.Note) bool { return bytes.HasPrefix(n.Desc, []byte("REVISION_ID=")) })
+	s.Trust = func(addr uint64) int { return int(addr >> 30) }
+	hits, more, err := SearchNote(t.Context(), m, s)
+	if err != nil || len(hits) != maxHits || hits[0].Addr != 1<<30 || hits[0].Trust != 1 || more < maxHits {
+		t.Errorf("%d hits, %d more, %v", len(hits), more, err)
+	}
+	if size := int64(len(decoys) + len(heads)); m.read.Load() > 20*size {
+		t.Errorf("%d bytes read of %d", m.read.Load(), size)
+	}
+}
+
+// countedMem counts the bytes read.
+type countedMem struct {
+	mem
+	read atomic.Int64
+}
+
+func (m *countedMem) ReadPhys(p []byte, addr uint64) (int, error) {
+	m.read.Add(int64(len(p)))
+	return m.mem.ReadPhys(p, addr)
 }

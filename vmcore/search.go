@@ -22,28 +22,55 @@ const (
 	searchChunk = 1 << 20
 	// maxWorkers bounds the workers, and with them the memory for their chunks.
 	maxWorkers = 8
-	// maxLooks bounds how many headers are followed to a whole note, which memory
-	// may be made full of.
-	maxLooks = 4096
+	// maxLooks bounds the headers inside of pages that are followed to a whole
+	// note: any program can fill its memory with headers. Those at the start of
+	// a page, where a kernel's buffer begins, are all followed.
+	maxLooks = 1 << 16
 	// maxHits bounds the notes that are kept of memory full of different ones.
 	maxHits = 16
+	// notePage is the smallest page a kernel has.
+	notePage = 4096
 )
 
 // A Hit is a note found in memory.
 type Hit struct {
 	Addr uint64 // physical address of the note's header
 	Note elfnote.Note
+	// Trust is what [NoteSearch.Trust] says of the address.
+	Trust int
 }
 
-// SearchNote looks through memory for whole notes of that name and type, in the
-// byte order given. A note counts where intact says so; what merely looks like
-// one, in a program's text or in a freed page, is common. Equal notes count
-// once, at their lowest address; the hits are sorted by it, and at most 16.
-// Several workers read at a time.
-func SearchNote(ctx context.Context, m Memory, name string, typ uint32, order binary.ByteOrder, intact func(elfnote.Note) bool) ([]Hit, error) {
+// A NoteSearch says which notes to look for in memory.
+type NoteSearch struct {
+	Name  string
+	Type  uint32
+	Order binary.ByteOrder
+	// Intact says whether a note counts: what merely looks like one, in a
+	// program's text or in a freed page, is common.
+	Intact func(elfnote.Note) bool
+	// Trust, if not nil, says how far the memory at an address is to be
+	// trusted, more if it is higher. It is called for one note at a time.
+	Trust func(addr uint64) int
+}
+
+// before reports whether a is to be preferred to b: by trust, then if it is at
+// the start of a page, then by the lower address.
+func (a Hit) before(b Hit) int {
+	inside := func(h Hit) int { return min(int(h.Addr%notePage), 1) }
+	return cmp.Or(cmp.Compare(b.Trust, a.Trust), cmp.Compare(inside(a), inside(b)), cmp.Compare(a.Addr, b.Addr))
+}
+
+// SearchNote looks through memory for whole notes. Equal notes count once, at
+// the address preferred: the most trusted, then the start of a page, then the
+// lowest. The hits are in that order; of more than 16 the first are kept, and
+// more is how many were not. Several workers read at a time.
+//
+// Its time is bounded by the size of memory: a note with the header of another
+// inside is none, so no byte is in two notes.
+func SearchNote(ctx context.Context, m Memory, n NoteSearch) (hits []Hit, more int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := searcher{m: m, head: elfnote.Note{Name: name, Type: typ}, order: order, intact: intact}
+	s := searcher{NoteSearch: n, m: m, head: elfnote.Note{Name: n.Name, Type: n.Type}.Encode(n.Order)}
 	chunks := make(chan Range)
 	var wg sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), maxWorkers) {
@@ -56,17 +83,17 @@ func SearchNote(ctx context.Context, m Memory, name string, typ uint32, order bi
 			}
 		})
 	}
-	err := eachChunk(ctx, m.PhysRuns(), chunks)
+	err = eachChunk(ctx, m.PhysRuns(), chunks)
 	close(chunks)
 	wg.Wait()
 	if err == nil {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		return nil, errors.Wrap(err, "search")
+		return nil, 0, errors.Wrap(err, "search")
 	}
-	slices.SortFunc(s.hits, func(a, b Hit) int { return cmp.Compare(a.Addr, b.Addr) })
-	return s.hits, nil
+	s.cut()
+	return s.hits, s.more, nil
 }
 
 // eachChunk hands out the ranges in chunks that end at multiples of their size.
@@ -86,14 +113,14 @@ func eachChunk(ctx context.Context, ranges iter.Seq[Range], chunks chan<- Range)
 }
 
 type searcher struct {
-	m      Memory
-	head   elfnote.Note // name and type
-	order  binary.ByteOrder
-	intact func(elfnote.Note) bool
+	NoteSearch
+	m    Memory
+	head []byte // of a note with an empty descriptor
 
 	looks atomic.Int64
 	mu    sync.Mutex
 	hits  []Hit
+	more  int
 }
 
 // chunk looks for notes that begin in the memory at addr, which it reads to b.
@@ -103,8 +130,7 @@ func (s *searcher) chunk(ctx context.Context, b []byte, addr uint64) error {
 		return err
 	}
 	b = b[:n]
-	head := s.head.Encode(s.order)
-	name := head[elfnote.HeaderSize:]
+	head, name := s.head, s.head[elfnote.HeaderSize:]
 	for off := 0; ; off++ {
 		i := bytes.Index(b[off:], name)
 		if i < 0 {
@@ -118,9 +144,6 @@ func (s *searcher) chunk(ctx context.Context, b []byte, addr uint64) error {
 			s.look(addr + uint64(off) - elfnote.HeaderSize)
 		}
 	}
-	if s.looks.Load() > maxLooks {
-		return errors.Errorf("more than %d headers of %s notes", maxLooks, s.head.Name)
-	}
 	// A header that reaches into the next chunk: whatever begins like one.
 	for off := max(0, len(b)-len(head)+1); off < len(b); off++ {
 		if tail := b[off:]; bytes.Equal(tail[:min(4, len(tail))], head[:min(4, len(tail))]) {
@@ -132,35 +155,63 @@ func (s *searcher) chunk(ctx context.Context, b []byte, addr uint64) error {
 
 // look takes the note at addr, if it is one.
 func (s *searcher) look(addr uint64) {
-	head := s.head.Encode(s.order)
-	b := make([]byte, len(head))
+	b := make([]byte, len(s.head))
 	if n, _ := s.m.ReadPhys(b, addr); addr%4 != 0 || n < len(b) {
 		return
 	}
-	size := s.order.Uint32(b[4:])
-	copy(head[4:], b[4:8])
-	if size == 0 || size > elfnote.MaxBlob || !bytes.Equal(b, head) {
+	size := s.Order.Uint32(b[4:])
+	if size == 0 || size > elfnote.MaxBlob || !bytes.Equal(b[:4], s.head[:4]) || !bytes.Equal(b[8:], s.head[8:]) {
 		return
 	}
-	if s.looks.Add(1) > maxLooks {
+	if addr%notePage != 0 && s.looks.Add(1) > maxLooks {
 		return
 	}
-	n := elfnote.Note{Name: s.head.Name, Type: s.head.Type, Desc: make([]byte, size)}
-	if k, _ := s.m.ReadPhys(n.Desc, addr+uint64(len(head))); k < len(n.Desc) || !s.intact(n) {
-		return
+	desc, ok := s.desc(addr+uint64(len(b)), int(size))
+	if n := (elfnote.Note{Name: s.Name, Type: s.Type, Desc: desc}); ok && s.Intact(n) {
+		s.add(Hit{Addr: addr, Note: n})
 	}
-	s.add(Hit{addr, n})
 }
 
-// add keeps a hit, of equal ones the one at the lowest address.
+// desc reads a descriptor. It is false where memory ends, and where the header
+// of another such note is inside. It reads twice as much as before each time, so
+// that headers in a row cost no more than they are long.
+func (s *searcher) desc(addr uint64, size int) ([]byte, bool) {
+	var desc []byte
+	for len(desc) < size {
+		seen := len(desc)
+		b := make([]byte, min(size-seen, max(seen, 64)))
+		if n, _ := s.m.ReadPhys(b, addr+uint64(seen)); n < len(b) {
+			return nil, false
+		}
+		desc = append(desc, b...)
+		if bytes.Contains(desc[max(0, seen-len(s.head)):], s.head[elfnote.HeaderSize:]) {
+			return nil, false
+		}
+	}
+	return desc, true
+}
+
+// add keeps a hit, of equal ones the preferred one.
 func (s *searcher) add(h Hit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.IndexFunc(s.hits, func(k Hit) bool { return k.Note.Equal(h.Note) })
-	switch {
-	case i >= 0:
-		s.hits[i].Addr = min(s.hits[i].Addr, h.Addr)
-	case len(s.hits) < maxHits:
+	if s.Trust != nil {
+		h.Trust = s.Trust(h.Addr)
+	}
+	if i := slices.IndexFunc(s.hits, func(k Hit) bool { return k.Note.Equal(h.Note) }); i < 0 {
 		s.hits = append(s.hits, h)
+	} else if h.before(s.hits[i]) < 0 {
+		s.hits[i] = h
+	}
+	if len(s.hits) >= 2*maxHits {
+		s.cut()
+	}
+}
+
+// cut sorts the hits, and keeps the preferred ones.
+func (s *searcher) cut() {
+	slices.SortFunc(s.hits, Hit.before)
+	if n := len(s.hits) - maxHits; n > 0 {
+		s.hits, s.more = s.hits[:maxHits], s.more+n
 	}
 }

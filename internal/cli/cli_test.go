@@ -51,6 +51,8 @@ func TestMain(m *testing.M) {
 //	                          vmcsnote ARGS, with the first N bytes of FILE on a standard input that then stalls and a
 //	                          standard output that nobody reads, must end at SIGNAL as untouched 1
 //	host NAME FILE            makes FILE that dump of a KVM host, of testdata/cores/vmx or testdata/cores/linux-guest
+//	forge FILE ADDR TEXT [NAME]
+//	                          writes a VMCSINFO note with that file's text to that dump's memory
 //	setvmcs FILE VPID NAME=VALUE...  sets fields of the VMCS with that VPID in the dump
 //	nonote FILE [ID]          takes VMCSINFO out of that dump's memory, and gives the VMCSs another revision identifier
 //	nest FILE                 gives guest 1 of the host hsw-default a guest of its own
@@ -88,6 +90,7 @@ func TestScripts(t *testing.T) {
 			"enospc":    enospc,
 			"fields":    fields,
 			"flatten":   flatten,
+			"forge":     forge,
 			"host":      host,
 			"initrd":    initrd,
 			"interrupt": interrupt,

@@ -136,7 +136,7 @@ func (f *guestsFlags) find(ctx context.Context, e *env, c vmcore.Core) (*host, e
 	}
 	var err error
 	h.found, err = vmcs.Find(ctx, c, physRanges(c), vmcs.Search{
-		Note: h.asked, Explain: f.explain,
+		Note: h.asked, Found: foundNotes(h.candidates), Explain: f.explain,
 		Partial: h.shortfall.Partial(), VMCOREINFO: vmCoreInfo(c),
 		Progress: portion(e.progress("looking for guests"), c),
 	})
@@ -144,12 +144,13 @@ func (f *guestsFlags) find(ctx context.Context, e *env, c vmcore.Core) (*host, e
 		return nil, err
 	}
 	e.progressOver()
-	if h.found.Layout == nil && h.asked == nil {
+	h.settleLayout()
+	if h.found.Layout == nil && h.asked == nil && (len(h.candidates) == 0 || len(h.found.Strangers) > 0) {
 		return nil, noVMCS{h.found}
 	}
 	h.machines = machines(h.found.VMCSs)
 	for _, m := range h.machines {
-		if err := f.findNested(ctx, h, m); err != nil {
+		if err := f.findNested(ctx, e, h, m); err != nil {
 			return nil, err
 		}
 	}
@@ -158,7 +159,7 @@ func (f *guestsFlags) find(ctx context.Context, e *env, c vmcore.Core) (*host, e
 
 // findNested looks for the guests of a guest. That takes reading all its memory,
 // so it is done for those that have switched VMX on, and with --nested for all.
-func (f *guestsFlags) findNested(ctx context.Context, h *host, m *machine) error {
+func (f *guestsFlags) findNested(ctx context.Context, e *env, h *host, m *machine) error {
 	if m.EPTP == 0 || !f.nested && !m.Hypervisor() {
 		return nil
 	}
@@ -167,11 +168,15 @@ func (f *guestsFlags) findNested(ctx context.Context, h *host, m *machine) error
 	if err != nil {
 		return nil // it is said where the memory is asked for
 	}
-	res, err := vmcs.Find(ctx, mem, mem.Ranges(), vmcs.Search{Note: h.found.Layout, Nested: true, Explain: f.explain})
+	res, err := vmcs.Find(ctx, mem, mem.Once(physRanges(h)), vmcs.Search{
+		Note: h.found.Layout, Nested: true, Explain: f.explain,
+		Progress: portion(e.progress("looking for guests in guest "+m.id()), h.Core),
+	})
 	if err != nil {
 		// Not a page of it could be read: that there was nothing to find in is said.
 		return ctx.Err()
 	}
+	e.progressOver()
 	m.found = res
 	m.nested = machines(res.VMCSs)
 	for _, n := range m.nested {

@@ -20,7 +20,9 @@ func (e *env) reportGuests(paths []string, h *host) error {
 		if h.shortfall.Partial() || h.shortfall.Split {
 			s.field("shortfall", reportShortfall(h.shortfall))
 		}
-		s.field("layout", reportLayout(h.found, h.layoutText()))
+		layout := h.reportLayout(h.found, h.layoutText())
+		layout.Warnings = append(layout.Warnings, h.doubts...)
+		s.field("layout", layout)
 		s.list("guests", func() {
 			for _, m := range h.machines {
 				s.machine(h, m)
@@ -66,7 +68,7 @@ func (s *jsonStream) machine(h *host, m *machine) {
 		if len(m.nested) == 0 {
 			return
 		}
-		s.field("nested_layout", reportLayout(m.found, usedText(m.found.Layout)))
+		s.field("nested_layout", h.reportLayout(m.found, usedText(m.found.Layout)))
 		s.list("nested", func() {
 			for _, n := range m.nested {
 				s.machine(h, n)
@@ -86,7 +88,7 @@ func reportSearch(found *vmcs.Result) searchReport {
 	return r
 }
 
-func reportLayout(found *vmcs.Result, from string) usedLayout {
+func (h *host) reportLayout(found *vmcs.Result, from string) usedLayout {
 	u := usedLayout{From: from}
 	for _, t := range found.Trials {
 		u.Trials = append(u.Trials, trialReport{t.Layout.Name, hex(uint64(t.Layout.RevisionID)), t.Matched, t.Live, t.Stale, t.Score})
@@ -97,7 +99,7 @@ func reportLayout(found *vmcs.Result, from string) usedLayout {
 	}
 	u.Name, u.Form, u.RevisionID, u.AccessRights = l.Name, l.Form.String(), hex(uint64(l.RevisionID)), l.AccessRights.String()
 	u.Warnings = append(append(u.Warnings, l.Warnings...), l.Caveats...)
-	u.Ambiguous = ambiguous(found)
+	u.Ambiguous = h.ambiguous(found)
 	return u
 }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"os"
 	"strings"
@@ -14,9 +15,9 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// findLayout says which layout to look for VMCSs with: the one asked for, else
-// the core's note, else a note in the core's memory. Where there is none it stays
-// nil: those built in are tried then.
+// findLayout says which layout to look for VMCSs with: the one asked for, or the
+// core's note. Without either, the notes in the core's memory are tried, and the
+// layouts built in.
 func (f *guestsFlags) findLayout(ctx context.Context, e *env, h *host) error {
 	if f.layout != "" {
 		l, raw, err := loadLayout(f.layout)
@@ -33,14 +34,9 @@ func (f *guestsFlags) findLayout(ctx context.Context, e *env, h *host) error {
 	n, ok := readVMCSInfo(h.Core)
 	from := "the VMCSINFO note"
 	if !ok {
-		s, err := (&finder{&sourceFlags{name: elfnote.VMCSInfo, memory: "vmcore"}, e, h.Core, true}).fromSearch(ctx)
-		switch {
-		case errors.Is(err, errNoNote):
-			return nil
-		case err != nil:
-			return withHint{err, "add the right one with vmcsnote inject --pair, or give --layout\nadd the right one to the host's dump with vmcsnote inject --pair"}
-		}
-		n, from = s.note, "a VMCSINFO note in "+s.where
+		var err error
+		h.candidates, err = (&finder{&sourceFlags{name: elfnote.VMCSInfo}, e, h.Core, true}).candidates(ctx)
+		return err
 	}
 	l, err := vmcs.ParseNote(n.Desc)
 	if err != nil {
@@ -105,10 +101,32 @@ func physRanges(c vmcore.Core) iter.Seq2[uint64, uint64] {
 	}
 }
 
+// settleLayout says where the layout taken comes from, if it is a candidate's,
+// and what speaks against it.
+func (h *host) settleLayout() {
+	res := h.found
+	if len(res.Trials) > 0 && res.Layout != nil {
+		if c, ok := candidateOf(h.candidates, res.Trials[0].From); ok {
+			h.asked, h.note = c.layout, c.Note
+			h.layoutFrom = fmt.Sprintf("a VMCSINFO note in the core's memory at %#x", c.Addr)
+		}
+	}
+	for _, d := range res.Disputes() {
+		h.doubts = append(h.doubts, disputeText(d, layoutLabel(res.Trials[0].From, h.candidates), h.candidates))
+	}
+	for _, c := range h.candidates {
+		if c.layout != h.asked && explained(res, c.layout) == 0 {
+			h.doubts = append(h.doubts, fmt.Sprintf("the VMCSINFO note in the core's memory at %#x, revision identifier %#x, explains no VMCS: not used", c.Addr, c.layout.RevisionID))
+		}
+	}
+}
+
 // ambiguous names the layouts that fit as well as the one taken.
-func ambiguous(found *vmcs.Result) (names []string) {
+func (h *host) ambiguous(found *vmcs.Result) (names []string) {
 	for _, l := range found.Ambiguous() {
-		if l.Name != found.Layout.Name {
+		if c, ok := candidateOf(h.candidates, l); ok {
+			names = append(names, fmt.Sprintf("of a VMCSINFO note in the core's memory at %#x", c.Addr))
+		} else if l.Name != found.Layout.Name {
 			names = append(names, l.Name)
 		}
 	}

@@ -21,6 +21,8 @@ type host struct {
 	note       elfnote.Note // VMCSINFO, where the layout is from one
 	asked      *vmcs.Layout // the layout looked for; nil where all were tried
 	layoutFrom string       // where that comes from, for people
+	candidates []foundNote  // VMCSINFO notes in its memory, where it has none of its own
+	doubts     []string     // what speaks against the layout taken, for people
 	found      *vmcs.Result
 	machines   []*machine
 	shortfall  vmcore.Shortfall // memory that should be in the dump, but is not

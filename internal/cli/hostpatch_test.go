@@ -10,6 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"vmcsnote/elfnote"
 	"vmcsnote/vmcore"
 )
 
@@ -63,4 +64,17 @@ func setvmcs(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("no VMCS with VPID %s", args[1])
+}
+
+// forge writes a note, VMCSINFO unless it is named, with the contents of a file
+// as its descriptor, to an address.
+func forge(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 3, 4)
+	addr, err := strconv.ParseUint(args[1], 0, 64)
+	ts.Check(err)
+	n := elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte(ts.ReadFile(args[2]))}
+	if len(args) == 4 {
+		n.Name = args[3]
+	}
+	patchMemory(ts, ts.MkAbs(args[0]), addr, n.Encode(binary.LittleEndian))
 }

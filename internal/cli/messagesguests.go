@@ -16,8 +16,11 @@ import (
 func (e *env) guests(path string, f *guestsFlags, h *host) error {
 	w := bufio.NewWriter(e.stdout)
 	fmt.Fprintf(w, "%s: by %s\n", path, h.layoutText())
-	for _, o := range ambiguous(h.found) {
+	for _, o := range h.ambiguous(h.found) {
 		fmt.Fprintf(w, "the layout %s fits as well: what is said of guests may be wrong\n", o)
+	}
+	for _, d := range h.doubts {
+		fmt.Fprintf(w, "warning: %s\n", d)
 	}
 	if f.verbose && h.found.Layout != nil {
 		for i, text := range h.found.Layout.Warnings {
@@ -47,6 +50,8 @@ func (e *env) guests(path string, f *guestsFlags, h *host) error {
 func (h *host) layoutText() string {
 	l := h.found.Layout
 	switch {
+	case l == nil && h.asked == nil:
+		return "a VMCSINFO note in the core's memory, and the layouts built in"
 	case l == nil:
 		return fmt.Sprintf("%s, revision identifier %#x", h.layoutFrom, h.asked.RevisionID)
 	case h.asked != nil && l.Name == h.asked.Name:
@@ -93,7 +98,7 @@ func (h *host) printRest(w io.Writer) {
 		switch {
 		case len(m.nested) > 0:
 			fmt.Fprintf(w, "guest %s is a hypervisor; its guests are listed by %s\n", m.id(), usedText(m.found.Layout))
-			for _, o := range ambiguous(m.found) {
+			for _, o := range h.ambiguous(m.found) {
 				fmt.Fprintf(w, "the layout %s fits as well: what is said of guest %s's guests may be wrong\n", o, m.id())
 			}
 		case m.Hypervisor() && m.found == nil:

@@ -19,7 +19,6 @@ import (
 	"vmcsnote/record"
 	"vmcsnote/sysfs"
 	"vmcsnote/vmcore"
-	"vmcsnote/vmcs"
 )
 
 // defaultRecord is where record puts what inject looks for.
@@ -122,7 +121,7 @@ func (f *finder) find(ctx context.Context) (source, error) {
 	}
 	for _, try := range []func(context.Context) (source, error){f.defaultRecord, f.fromSysfs, f.searchAtDesk} {
 		s, err := try(ctx)
-		if !errors.Is(err, errNoNote) {
+		if !errors.Is(err, errNoNote) || errors.As(err, new(refuted)) {
 			return s, err
 		}
 	}
@@ -277,36 +276,32 @@ func (f *finder) fromSearch(ctx context.Context) (source, error) {
 		}
 		return source{}, errNoNote
 	}
-	intact := func(n elfnote.Note) bool {
-		_, err := vmcs.ParseNote(n.Desc)
-		return err == nil || n.Name != elfnote.VMCSInfo
-	}
-	hits, err := vmcore.SearchNote(ctx, f.core, f.name, f.typ, f.order(), intact)
-	switch {
-	case err != nil:
+	cs, err := f.candidates(ctx)
+	if err != nil {
 		return source{}, err
-	case len(hits) == 0:
+	}
+	if len(cs) == 0 {
 		err := errors.Wrapf(errNoNote, "no intact %s note in the core's memory", f.name)
 		if f.name != elfnote.VMCSInfo {
 			return source{}, withHint{err, "give --blob or --pair"}
 		}
 		return source{}, err
-	case len(hits) > 1:
-		return source{}, withHint{errors.Errorf("%d different %s notes in the core's memory, at %#x and %#x for two",
-			len(hits), f.name, hits[0].Addr, hits[1].Addr), "take one of them with --pair"}
 	}
-	return source{kind: "search", where: fmt.Sprintf("the core's memory at %#x", hits[0].Addr), note: hits[0].Note, core: true}, nil
+	c, err := f.pickNote(ctx, cs)
+	if err != nil {
+		return source{}, err
+	}
+	return source{kind: "search", where: fmt.Sprintf("the core's memory at %#x", c.Addr), note: c.Note, core: true}, nil
 }
 
 // osRelease returns the OSRELEASE of the core's VMCOREINFO, or "".
 func osRelease(c vmcore.Core) string {
-	for line := range strings.Lines(vmCoreInfo(c)) {
-		if rel, ok := strings.CutPrefix(line, "OSRELEASE="); ok {
-			return strings.TrimSuffix(rel, "\n")
-		}
-	}
-	return ""
+	return infoLine(vmCoreInfo(c), "OSRELEASE")
 }
+
+// maxVMCoreInfo bounds VMCOREINFO in bytes: the kernel has one page for it, of
+// 64 KiB at most (VMCOREINFO_BYTES).
+const maxVMCoreInfo = 64 << 10
 
 // vmCoreInfo returns the text of the core's VMCOREINFO, or "".
 func vmCoreInfo(c vmcore.Core) string {
@@ -314,7 +309,7 @@ func vmCoreInfo(c vmcore.Core) string {
 	if !ok {
 		return ""
 	}
-	n, err := c.Notes().Note(i, 1<<20)
+	n, err := c.Notes().Note(i, maxVMCoreInfo)
 	if err != nil {
 		return ""
 	}
