@@ -46,6 +46,9 @@ func (s *sample) add(m Mapping) {
 			continue
 		}
 		if _, ok := s.addr[pfn]; ok {
+			if m.Size > pageSize {
+				return // a large page in two places: noise, of which there can be 256 TiB
+			}
 			continue
 		}
 		s.addr[pfn] = m.Addr + (pfn-first)*pageSize
