@@ -131,6 +131,15 @@ func TestMatchProcess(t *testing.T) {
 	}
 	for i, m := range ms {
 		whole := processCore(t, core, m, nil)
+		cr3, _ := m.CPUs[0].Field("HOST_CR3")
+		cr4, _ := m.CPUs[0].Field("HOST_CR4")
+		proc := NewProcess(core, cr3, cr4)
+		// gdb leaves out what is unchanged in its file, and the kernel shared
+		// memory, by coredump_filter.
+		filtered := processCore(t, core, m, func(hva uint64) bool {
+			page, _ := proc.Translate(hva)
+			return page.Entry&pteWrite == 0 || inSlot(slots[i], hva)
+		})
 		bare := processCore(t, core, m, func(hva uint64) bool { return inSlot(slots[i], hva) })
 		for _, tt := range []struct {
 			name string
@@ -141,6 +150,8 @@ func TestMatchProcess(t *testing.T) {
 			{"host's dump without processes", filter(core, ms), whole},
 			{"QEMU's core without the guest's memory", core, bare},
 			{"neither", filter(core, ms), bare},
+			{"QEMU's core without files", core, filtered},
+			{"neither, without files", filter(core, ms), filtered},
 		} {
 			virt, ok := vmcore.Virtual(tt.core)
 			if !ok {
@@ -151,6 +162,9 @@ func TestMatchProcess(t *testing.T) {
 				match := other.MatchProcess(tt.host, virt, threads, slots[j])
 				if got := match.Belongs(); got != (i == j) {
 					t.Errorf("%s: core of machine %d, and machine %d: %v, %+v", tt.name, i, j, got, match)
+				}
+				if got := match.LacksGuest(); i == j && got != (tt.core != whole) {
+					t.Errorf("%s: core of machine %d lacks its memory: %v, %+v", tt.name, i, got, match)
 				}
 			}
 			if th, ok := ThreadOf(&m.CPUs[0].VMCS, threads); !ok || th.PID != 1000 {
@@ -321,6 +335,28 @@ func TestLayoutNote(t *testing.T) {
 			if g, ok := got.Lookup(e.Name); !e.Encoding.High() && (!ok || g.Offset != e.Offset || g.Width != e.Width || g.Encoding != e.Encoding) {
 				t.Errorf("layout %d: %+v, want %+v", i, g, e)
 			}
+		}
+	}
+}
+
+func TestBelongs(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		match Match
+		want  bool
+	}{
+		{"gdb's gcore of QEMU with a third of its pages", Match{CPUs: 2, Threads: 2, Pages: 3000, Covered: 1000, Compared: 900, Same: 880}, true},
+		{"written after the crash", Match{CPUs: 2, Threads: 2, Pages: 3000, Covered: 3000, Compared: 900, Same: 300}, true},
+		{"the same addresses, another process", Match{CPUs: 2, Threads: 2, Pages: 3000, Covered: 3000, Compared: 900, Same: 50}, false},
+		{"nothing at its addresses", Match{CPUs: 2, Threads: 2, Pages: 3000}, false},
+		{"one thread of two", Match{CPUs: 2, Threads: 1, Pages: 3000, Covered: 1000}, false},
+		{"no threads, equal memory", Match{CPUs: 2, Pages: 3000, Covered: 2900, Compared: 900, Same: 880}, true},
+		{"no threads, the same library", Match{CPUs: 2, Pages: 3000, Covered: 100, Compared: 90, Same: 90}, false},
+		{"no threads, few pages", Match{CPUs: 2, Pages: 3000, Covered: 3000, Compared: 7, Same: 7}, false},
+		{"nothing", Match{}, false},
+	} {
+		if got := tt.match.Belongs(); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
 		}
 	}
 }

@@ -9,45 +9,52 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// A Match is what speaks for it that a process's core is of the process that
-// runs a machine.
+// A Match is the evidence that a core belongs to the process running a machine.
 type Match struct {
 	// CPUs of the machine were compared; Threads of them have the HOST_FS_BASE
 	// of one of the core's threads. The C library's thread control block is
 	// there, at an address that is random and the thread's own.
 	CPUs, Threads int
-	// Pages that HOST_CR3 maps for the process were looked up in the core;
-	// Covered are in one of its PT_LOADs. Address spaces are random as well.
+	// Pages that HOST_CR3 maps for the process to write to were looked up in the
+	// core; Covered are in one of its PT_LOADs. Read-only pages do not count:
+	// gdb and the kernel leave out what is unchanged in its file.
 	Pages, Covered uint64
 	// Compared pages, not zero, were in both; Same are equal. Some differ if the
 	// core was not written at the moment of the crash.
 	Compared, Same uint64
+	// GuestPages of the machine's memory that the process has were looked up in
+	// the core; GuestCovered are in it. Identity does not depend on them.
+	GuestPages, GuestCovered uint64
 }
 
-// Belongs reports whether the core is the machine's process's beyond doubt.
-// Where the host's dump leaves out the memory of processes, as makedumpfile -d
-// 31 does, page tables and threads must do.
+// Belongs reports whether the core is the machine's process's beyond doubt: all
+// vCPUs ran on threads of it, and memory does not contradict; or, without the
+// threads, memory is equal. How much of the process's memory the core has is for
+// coredump_filter, and no evidence.
 func (m Match) Belongs() bool {
-	if m.Pages == 0 || m.Covered < m.Pages-m.Pages/20 {
-		return false
+	if m.CPUs > 0 && m.Threads == m.CPUs {
+		return (m.Covered > 0 || m.Pages == 0) && (m.Compared < minCompared || m.Same > m.Compared/10)
 	}
-	if m.Compared >= minCompared && m.Same >= m.Compared-m.Compared/10 {
-		return true
-	}
-	return m.CPUs > 0 && m.Threads == m.CPUs && (m.Compared < minCompared || m.Same > m.Compared/10)
+	return m.Compared >= minCompared && m.Same >= m.Compared-m.Compared/10 && m.Covered >= m.Pages/2
 }
+
+// LacksGuest reports whether the core has next to nothing of the machine's
+// memory, though the process had it.
+func (m Match) LacksGuest() bool { return m.GuestPages > 0 && m.GuestCovered <= m.GuestPages/20 }
 
 const (
 	// matchPages bounds the pages that are looked up, and compared.
 	matchPages = 1 << 14
 	// minCompared is how many pages compared tell something.
 	minCompared = 8
+	// largeProbes is how many pages of a large page are looked up.
+	largeProbes = 8
 )
 
 // MatchProcess compares a process's core, its memory by virtual address and its
 // threads, with the process that runs the machine in the host's dump. The
-// machine's memory, in the slots, is left aside: QEMU can be told to have it
-// left out of its cores (-machine dump-guest-core=off).
+// machine's memory, in the slots, is looked up but not compared: QEMU can be told
+// to have it left out of its cores (-machine dump-guest-core=off).
 func (m *Machine) MatchProcess(host Reader, core vmcore.Memory, threads []Thread, slots []Slot) Match {
 	var match Match
 	for _, c := range m.CPUs {
@@ -62,33 +69,58 @@ func (m *Machine) MatchProcess(host Reader, core vmcore.Memory, threads []Thread
 		return match
 	}
 	cr4, _ := m.CPUs[0].Field("HOST_CR4")
-	p := NewProcess(host, cr3, cr4)
-	var a, b [pageSize]byte
-	for page, err := range p.Mappings() {
-		if err != nil || inSlot(slots, page.Addr) {
+	looked := uint64(0)
+	for page, err := range NewProcess(host, cr3, cr4).Mappings() {
+		if err != nil {
 			continue
 		}
-		if match.Pages == matchPages {
-			break
-		}
-		match.Pages++
-		n, err := core.ReadPhys(a[:], page.Addr)
-		if errors.Is(err, vmcore.ErrNoMemory) {
-			continue
-		}
-		match.Covered++
-		if n < pageSize || a == [pageSize]byte{} {
-			continue
-		}
-		if n, _ := host.ReadPhys(b[:], page.Phys); n < pageSize {
-			continue
-		}
-		match.Compared++
-		if a == b {
-			match.Same++
+		for off := uint64(0); off < page.Size; off += max(pageSize, page.Size/largeProbes) {
+			guest := inSlot(slots, page.Addr+off)
+			switch {
+			case guest && match.GuestPages < matchPages:
+				match.guestPage(core, page.Addr+off)
+			case !guest && looked < matchPages:
+				looked++
+				match.page(host, core, page, off)
+			}
 		}
 	}
 	return match
+}
+
+// guestPage looks up a page of the machine's memory.
+func (m *Match) guestPage(core vmcore.Memory, hva uint64) {
+	var b [1]byte
+	m.GuestPages++
+	if n, _ := core.ReadPhys(b[:], hva); n == len(b) {
+		m.GuestCovered++
+	}
+}
+
+// page compares a page of the process's own.
+func (m *Match) page(host Reader, core vmcore.Memory, page Mapping, off uint64) {
+	var a, b [pageSize]byte
+	written := page.Entry&pteWrite != 0
+	if written {
+		m.Pages++
+	}
+	n, err := core.ReadPhys(a[:], page.Addr+off)
+	if errors.Is(err, vmcore.ErrNoMemory) && n == 0 {
+		return
+	}
+	if written {
+		m.Covered++
+	}
+	if n < pageSize || a == [pageSize]byte{} {
+		return
+	}
+	if n, _ := host.ReadPhys(b[:], page.Phys+off); n < pageSize {
+		return
+	}
+	m.Compared++
+	if a == b {
+		m.Same++
+	}
 }
 
 // inSlot reports whether an address of the process is the guest's memory.

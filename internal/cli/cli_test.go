@@ -59,7 +59,9 @@ func TestMain(m *testing.M) {
 //	kdump CORE FILE [filtered]
 //	                          makes FILE a kdump-compressed dump of the core's memory, without that of processes
 //	flatten DUMP FILE         makes FILE the flattened form of a dump
-//	process HOST N FILE       makes FILE a core of the process that ran guest N
+//	process HOST N FILE [lean|bare]
+//	                          makes FILE a core of the process that ran guest N; lean: without pages of files, bare: without
+//	                          the guest's memory, too
 //	fields FILE NAME          compares guests --json with the host's check.json, all fields of all VMCSs
 //	everyname FILE            asks guests --field for every name that guests -v and --json print of that dump
 //	truth FILE NAME           compares its registers with the Linux guest's truth.txt

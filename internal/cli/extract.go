@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"os"
-	"slices"
 
 	"github.com/pkg/errors"
 	"github.com/spf13/pflag"
@@ -114,12 +113,19 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu,
 		if len(mem.Slots()) == 0 {
 			return errNoSlots
 		}
+		if p.match(h, m).LacksGuest() {
+			return withHint{errors.Errorf("%s has none of the guest's memory", p.path), dumpItAll}
+		}
 		x.Mem = guest.NewProcessMemory(p.memory, mem.Slots())
 	}
 	for _, v := range m.vcpus {
 		x.VCPUs = append(x.VCPUs, v.regs)
 	}
-	return writeGuest(ctx, e, x, out, force)
+	cure := takeQEMUCore
+	if p != nil {
+		cure = dumpItAll
+	}
+	return writeGuest(ctx, e, x, out, force, cure)
 }
 
 // choose says which machine is meant: the one that --guest names, the one that
@@ -173,7 +179,7 @@ func (f *guestsFlags) fromNotes(ctx context.Context, e *env, qemu, out string, f
 		return errNoSlots
 	}
 	x.Mem = guest.NewProcessMemory(p.memory, slots)
-	return writeGuest(ctx, e, x, out, force)
+	return writeGuest(ctx, e, x, out, force, dumpItAll)
 }
 
 // addThem is the cure for a process's core without the notes.
@@ -182,7 +188,8 @@ const addThem = "vmcsnote inject --vmcs-from HOST_VMCORE adds them, or give the 
 // errNoSlots: without them nothing tells where in the process the guest's memory is.
 var errNoSlots = errors.New("the host's dump does not tell where in the process the guest's memory is")
 
-func writeGuest(ctx context.Context, e *env, x guest.Extraction, out string, force bool) error {
+// writeGuest writes the guest; cure is the hint if none of its memory is there.
+func writeGuest(ctx context.Context, e *env, x guest.Extraction, out string, force bool, cure string) error {
 	x.Overwrite, x.Progress = force, e.progress(out)
 	s, err := x.Write(ctx, out)
 	if err == nil {
@@ -192,13 +199,21 @@ func writeGuest(ctx context.Context, e *env, x guest.Extraction, out string, for
 		e.extracted(out, s, err == nil)
 	}
 	if errors.Is(err, vmcore.ErrNoMemory) {
-		return withHint{err, takeQEMUCore}
+		return withHint{err, cure}
 	}
 	return err
 }
 
 // takeQEMUCore is the cure for a host's dump that was filtered.
 const takeQEMUCore = "--qemu-core takes the memory from a core of the process that ran the guest: makedumpfile leaves it out of the host's"
+
+// dumpFilter is the cure for a process's core without the guest's memory: the
+// kernel and gdb leave out shared memory of files and huge pages (their default
+// filter is 0x33), and what QEMU has marked by dump-guest-core=off.
+const (
+	dumpFilter = "write 0x7f to /proc/PID/coredump_filter before gcore or the crash, and run QEMU without -machine dump-guest-core=off"
+	dumpItAll  = dumpFilter + "; if the host's dump has the memory, leave out --qemu-core\n" + dumpFilter
+)
 
 // A process is the core of a process that may have run a virtual machine.
 type process struct {
@@ -245,12 +260,19 @@ func (p *process) machine(h *host) (*machine, error) {
 	if len(h.machines) == 0 {
 		return nil, errNone(h)
 	}
-	i := slices.IndexFunc(h.machines, func(m *machine) bool { return p.match(h, m).Belongs() })
-	if i < 0 {
+	var best *machine
+	var most uint64
+	for _, m := range h.machines {
+		// Without address-space randomization several may look alike.
+		if match := p.match(h, m); match.Belongs() && (best == nil || match.Same > most) {
+			best, most = m, match.Same
+		}
+	}
+	if best == nil {
 		return nil, withHint{errors.Errorf("%s is no core of a process that runs one of the %s", p.path, plural(len(h.machines), "virtual machine")),
 			"it must be of the same boot of the host, and of the same process"}
 	}
-	return h.machines[i], nil
+	return best, nil
 }
 
 // processNotes gives VMCSINFO and the vCPUs' notes of the machine that the
@@ -278,6 +300,10 @@ func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *
 		return nil, err
 	}
 	e.say("virtual machine %s ran in that process, %s", m.id(), plural(len(m.vcpus), "vCPU"))
+	if p.match(h, m).LacksGuest() {
+		e.say("warning: %s has none of the guest's memory", p.path)
+		e.hint(dumpItAll)
+	}
 	var slots []guest.Slot
 	mem, err := m.open(h)
 	if err == nil {

@@ -146,15 +146,25 @@ func nest(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // process makes the core that gcore would have written of the process that ran
-// a machine, out of the host's dump.
+// a machine, out of the host's dump: with "lean" without pages that nobody has
+// written to, with "bare" without the guest's memory as well.
 func process(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg, args, 3, 3)
+	usage(ts, neg, args, 3, 4)
 	n, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	c, err := vmcore.OpenFile(ts.MkAbs(args[0]))
 	ts.Check(err)
 	defer c.Close()
 	m := hostMachines(ts, c)[n]
+	leave := func(guest.Mapping) bool { return false }
+	if len(args) == 4 {
+		mem, err := m.Memory(c)
+		ts.Check(err)
+		leave = func(page guest.Mapping) bool {
+			const writable = 1 << 1
+			return page.Entry&writable == 0 || args[3] == "bare" && slices.ContainsFunc(mem.Slots(), func(s guest.Slot) bool { return page.Addr-s.HVA < s.Size })
+		}
+	}
 	var notes, memory []byte
 	threads := make(map[uint64]bool)
 	for _, v := range m.CPUs {
@@ -169,7 +179,7 @@ func process(ts *testscript.TestScript, neg bool, args []string) {
 	cr4, _ := m.CPUs[0].Field("HOST_CR4")
 	loads := []elf.Prog64{{Type: uint32(elf.PT_NOTE), Filesz: uint64(len(notes))}}
 	for page, err := range guest.NewProcess(c, cr3, cr4).Mappings() {
-		if err != nil {
+		if err != nil || leave(page) {
 			continue
 		}
 		b := make([]byte, page.Size)
