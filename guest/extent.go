@@ -2,6 +2,7 @@ package guest
 
 import (
 	"math/bits"
+	"slices"
 
 	"github.com/pkg/errors"
 )
@@ -43,7 +44,69 @@ func extend(runs []run, proc *Process) []Slot {
 	for _, r := range reach {
 		slots = append(slots, Slot{r.lo, r.lo + r.delta, r.hi - r.lo, r.pages})
 	}
-	return slots
+	return fillLow(slots, proc)
+}
+
+const (
+	vgaStart, vgaEnd = 0xa0000, 0xc0000
+	// ramEnd is below where any VMM has its devices, and RAM from 0 on ends.
+	ramEnd = 3 << 30
+)
+
+// fillLow gives the RAM from 0 on what EPT no longer maps of it. KVM drops EPT
+// entries when a slot is removed, and those that come back may be of the
+// firmware and of memory above: what the guest had below is in the process alone.
+// The RAM is the lowest slot aligned to 2 MiB in both address spaces. It begins
+// at 0 if the process has pages where it would have the first MiB, and none
+// right before.
+func fillLow(slots []Slot, proc *Process) []Slot {
+	i := slices.IndexFunc(slots, func(s Slot) bool { return (s.HVA-s.GPA)%maxUnit == 0 && s.HVA > s.GPA })
+	if i < 0 || slots[i].GPA == 0 || slots[i].GPA >= ramEnd {
+		return slots
+	}
+	ram := slots[i]
+	delta := ram.HVA - ram.GPA
+	if _, err := proc.Translate(delta - 1); !errors.Is(err, ErrNotMapped) || !proc.any(delta, 1<<20) {
+		return slots
+	}
+	filled := slices.Clone(slots[i:])
+	var low []Slot
+	add := func(lo, hi uint64) {
+		for _, s := range slots { // no byte of the process is in two slots
+			if s.HVA < hi+delta && lo+delta < s.HVA+s.Size {
+				return
+			}
+		}
+		if lo < hi && proc.any(lo+delta, hi-lo) {
+			low = append(low, Slot{GPA: lo, HVA: lo + delta, Size: hi - lo})
+		}
+	}
+	at := uint64(0)
+	for _, s := range append(slices.Clone(slots[:i]), Slot{GPA: ram.GPA}) {
+		add(min(at, vgaStart), min(s.GPA, vgaStart))
+		add(max(at, vgaEnd), max(s.GPA, vgaEnd))
+		if s.Size > 0 {
+			low = append(low, s)
+			at = s.GPA + s.Size
+		}
+	}
+	if n := len(low); n > 0 && low[n-1].GPA+low[n-1].Size == ram.GPA && low[n-1].HVA+low[n-1].Size == ram.HVA {
+		filled[0] = Slot{low[n-1].GPA, low[n-1].HVA, low[n-1].Size + ram.Size, low[n-1].Pages + ram.Pages}
+		low = low[:n-1]
+	}
+	return append(low, filled...)
+}
+
+// any reports whether the process has a page, swapped out or not, from hva on.
+func (p *Process) any(hva, size uint64) bool {
+	for done := uint64(0); done < size; {
+		m, err := p.Translate(hva + done)
+		if err == nil || errors.Is(err, ErrSwapped) {
+			return true
+		}
+		done += m.Size - (hva + done - m.Addr)
+	}
+	return false
 }
 
 // reachOf gives the i-th run with as much around it as its slot may have.

@@ -41,6 +41,19 @@ func (m *Memory) Tally() (t Tally) {
 	return t
 }
 
+// Empty reports whether EPT has no entry at all, so that nothing tells where the
+// guest's memory is. KVM drops all of EPT when a memory slot is removed, and fills
+// it again as the guest runs.
+func (m *Memory) Empty() bool {
+	if m.ept == nil || len(m.slots) > 0 {
+		return false
+	}
+	for range m.ept.Mappings() {
+		return false
+	}
+	return true
+}
+
 // Ranges gives address and size in bytes of the guest-physical memory that EPT
 // or the process map, by rising address, neither overlapping nor touching. All
 // are multiples of 4 KiB. Some of it may not be in the dump: ReadPhys tells.

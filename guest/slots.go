@@ -8,7 +8,8 @@ type Slot struct {
 	GPA, HVA uint64 // of the first byte
 	Size     uint64 // bytes
 	// Pages are the 4 KiB pages that EPT maps to where the process has them:
-	// what the slot was inferred from, and verified by.
+	// what the slot was inferred from, and verified by. 0 for RAM from 0 on that
+	// goes by the memory above it.
 	Pages uint64
 }
 

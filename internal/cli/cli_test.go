@@ -53,6 +53,7 @@ func TestMain(m *testing.M) {
 //	host NAME FILE            makes FILE that dump of a KVM host, of testdata/cores/vmx or testdata/cores/linux-guest
 //	forge FILE ADDR TEXT [NAME]
 //	                          writes a VMCSINFO note with that file's text to that dump's memory
+//	zeros FILE ADDR           clears a page of that dump's memory
 //	setvmcs FILE VPID NAME=VALUE...  sets fields of the VMCS with that VPID in the dump
 //	nonote FILE [ID]          takes VMCSINFO out of that dump's memory, and gives the VMCSs another revision identifier
 //	nest FILE                 gives guest 1 of the host hsw-default a guest of its own
@@ -110,6 +111,7 @@ func TestScripts(t *testing.T) {
 			"same":      same,
 			"truth":     truth,
 			"untouched": untouched,
+			"zeros":     zeros,
 		},
 	})
 }

@@ -108,6 +108,9 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu,
 	if err != nil {
 		return err
 	}
+	if mem.Empty() {
+		return withHint{errors.New("none of the guest's memory: " + emptyEPT), "vmcsnote guests -v prints its registers"}
+	}
 	x := guest.Extraction{Mem: mem}
 	if p != nil {
 		if len(mem.Slots()) == 0 {

@@ -78,3 +78,11 @@ func forge(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	patchMemory(ts, ts.MkAbs(args[0]), addr, n.Encode(binary.LittleEndian))
 }
+
+// zeros clears the page at an address.
+func zeros(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 2, 2)
+	addr, err := strconv.ParseUint(args[1], 0, 64)
+	ts.Check(err)
+	patchMemory(ts, ts.MkAbs(args[0]), addr, make([]byte, 4096))
+}

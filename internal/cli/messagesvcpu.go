@@ -35,12 +35,17 @@ func (m *machine) printAll(w io.Writer, h *host) {
 	}
 }
 
+// emptyEPT tells that nothing says where the guest's memory is.
+const emptyEPT = "EPT has no entry: KVM dropped all of it, as when a memory slot is removed, and no vCPU has run since"
+
 // printMemory prints where the guest's memory is, and how much of it there is.
 func printMemory(w io.Writer, mem *guest.Memory) {
 	for _, s := range mem.Slots() {
 		fmt.Fprintf(w, "  memory: %#x to %#x, in the process at %#x, by %s\n", s.GPA, s.GPA+s.Size-1, s.HVA, plural(int(s.Pages), "page"))
 	}
-	if len(mem.Slots()) == 0 {
+	if mem.Empty() {
+		fmt.Fprintf(w, "  memory: %s\n", emptyEPT)
+	} else if len(mem.Slots()) == 0 {
 		fmt.Fprintln(w, "  memory: what EPT maps alone, since the dump does not tell where it is in the process")
 	}
 	t := mem.Tally()
