@@ -57,6 +57,15 @@ type Summary struct {
 	// it was found.
 	Info    InfoState
 	Release string
+	// Infos are the different notes found, by rising address.
+	Infos []InfoNote
+}
+
+// An InfoNote is a VMCOREINFO note in the guest's memory.
+type InfoNote struct {
+	Addr uint64 // guest-physical
+	Note elfnote.Note
+	Runs bool // the running kernel may be the one it describes
 }
 
 // A Loss is memory that could not be read for one reason.
@@ -102,6 +111,7 @@ func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 		NotesSize: maxInfoNote,
 		Notes: func() []elfnote.Note {
 			info, ok := finder.pick(s.VCPUs)
+			s.Infos = finder.found
 			if s.Info = finder.state; ok {
 				s.Release = release(info)
 				aliases = pageTables(info)

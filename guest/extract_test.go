@@ -235,6 +235,9 @@ func TestExtractInfo(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if want := tt.name == "two that could be" || strings.HasPrefix(tt.name, "one of another"); len(s.Infos) > 1 != want {
+				t.Errorf("%d notes found", len(s.Infos))
+			}
 			if s.Info != tt.state {
 				t.Errorf("%v, want %v", s.Info, tt.state)
 			}
@@ -258,6 +261,7 @@ func TestExtractInfoByPageTables(t *testing.T) {
 	r := newRAM()
 	root := r.table()
 	r.place(root, 4, uts, 1, 0x7000|link)
+	r.place(root, 4, 0xffffffff82000000, 2, 0x3000000|link|pteLarge)
 	copy(r.page(0x7000)[4+2*65:], "6.1.0-56-amd64")
 	cpu := &Registers{CR0: Register{0x80050033, FromVMCS}, CR4: Register{0x170ef0, FromVMCS}, CR3: Register{root | 6, FromVMCS}, LongMode: true}
 	f := infoFinder{mem: r}
@@ -269,6 +273,8 @@ func TestExtractInfoByPageTables(t *testing.T) {
 		{"another release's", "OSRELEASE=6.1.0-56-amd6\nSYMBOL(init_uts_ns)=ffffffff82bfb000\nOFFSET(uts_namespace.name)=4\n", false},
 		{"one that was elsewhere", "OSRELEASE=6.1.0-56-amd64\nSYMBOL(init_uts_ns)=ffffffff82bfb010\nOFFSET(uts_namespace.name)=4\n", false},
 		{"one without page tables, which may be", "OSRELEASE=6.1.0-56-amd64\nSYMBOL(init_uts_ns)=ffffffff83bfb000\nOFFSET(uts_namespace.name)=4\n", true},
+		{"where its text is", "OSRELEASE=6.1.0-56-amd64\nSYMBOL(_stext)=ffffffff82000000\nNUMBER(phys_base)=16777216\n", true},
+		{"of an earlier boot, in another place", "OSRELEASE=6.1.0-56-amd64\nSYMBOL(_stext)=ffffffff82000000\nNUMBER(phys_base)=33554432\n", false},
 		{"one that does not say where", "OSRELEASE=6.1.0-56-amd64\n", true},
 	} {
 		if got := f.runs(elfnote.Note{Desc: []byte(tt.text)}, []*Registers{cpu}); got != tt.runs {

@@ -3,6 +3,7 @@ package guest
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -51,6 +52,7 @@ type infoFinder struct {
 	mem   Reader
 	at    []uint64
 	state InfoState
+	found []InfoNote // that differ
 }
 
 // see looks at whole pages.
@@ -69,14 +71,16 @@ func (f *infoFinder) pick(vcpus []*Registers) (elfnote.Note, bool) {
 	f.state = InfoNone
 	for _, addr := range f.at {
 		n, ok := f.read(addr)
+		if !ok || slices.ContainsFunc(f.found, func(i InfoNote) bool { return i.Note.Equal(n) }) {
+			continue
+		}
+		runs := f.runs(n, vcpus)
+		f.found = append(f.found, InfoNote{addr, n, runs})
 		switch {
-		case !ok:
-		case !f.runs(n, vcpus):
-			if f.state == InfoNone {
-				f.state = InfoForeign
-			}
-		case len(good) == 0 || !good[0].Equal(n):
+		case runs:
 			good = append(good, n)
+		case f.state == InfoNone:
+			f.state = InfoForeign
 		}
 	}
 	switch len(good) {
@@ -125,6 +129,14 @@ func (f *infoFinder) runs(n elfnote.Note, vcpus []*Registers) bool {
 	for _, r := range vcpus {
 		got := make([]byte, utsFieldSize)
 		v := Virtual{Paging: r.paging(), Mem: f.mem}
+		// Two boots of one kernel differ in where its text is, in virtual or in
+		// physical memory (KERNELOFFSET, phys_base).
+		base, err := strconv.ParseInt(infoLine(n, "NUMBER(phys_base)"), 10, 64)
+		if e, err2 := v.Paging.Translate(f.mem, stext); ok3 && err == nil && err2 == nil && r.CR3.Known() {
+			if e.Phys+stext-e.Addr != stext-startKernelMap+uint64(base) {
+				return false
+			}
+		}
 		if read, _ := v.ReadPhys(got, uts+name+utsReleaseOff); ok1 && ok2 && r.CR3.Known() && read == len(got) {
 			got, _, _ := strings.Cut(string(got), "\x00")
 			return got == release(n)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/pkg/errors"
@@ -51,6 +52,16 @@ func (e *env) extracted(out string, s *guest.Summary, written bool) {
 
 // vmcoreinfo tells what became of the guest's VMCOREINFO.
 func (e *env) vmcoreinfo(s *guest.Summary) {
+	for _, i := range s.Infos {
+		if len(s.Infos) == 1 {
+			break
+		}
+		text := fmt.Sprintf("VMCOREINFO in its memory at %#x, %d bytes: %s", i.Addr, len(i.Note.Desc), infoText(string(i.Note.Desc)))
+		if !i.Runs {
+			text += "; not of the kernel that runs"
+		}
+		e.say("%s", text)
+	}
 	switch s.Info {
 	case guest.InfoFound:
 		e.say("its VMCOREINFO is in it: Linux %s", name(s.Release))
