@@ -235,7 +235,7 @@ func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt Op
 	if err != nil {
 		return nil, err
 	}
-	w, err := atomicfile.Create(out, opt.output(o.info.Mode(), o.info))
+	w, err := atomicfile.Create(out, opt.output(o.input().Mode(), o.input()))
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,10 @@ func DirectMaps(c Core) []uint64 {
 		return DirectMaps(c.Core)
 	case *Flat:
 		return DirectMaps(c.Core)
+	case *Image:
+		if e, ok := c.Memory.(*ELF); ok {
+			return DirectMaps(e)
+		}
 	case *ELF:
 		size := make(map[uint64]uint64)
 		var bases []uint64

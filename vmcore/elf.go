@@ -59,16 +59,29 @@ func OpenELF(r io.ReaderAt, size int64) (*ELF, error) {
 // openHeaders is Open without the notes: what a stream has to go by before
 // they have arrived.
 func openHeaders(r io.ReaderAt, size int64) (*ELF, error) {
+	c, err := openTable(r, size)
+	if err == nil && c.Note < 0 {
+		found := fmt.Sprintf("%d without a PT_NOTE", c.Phnum)
+		err = &FormatError{int64(c.Phoff), "program headers", found, "one PT_NOTE", ErrNoPTNote}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// ErrNoPTNote: an ELF core has no PT_NOTE. [OpenMemory] opens it.
+var ErrNoPTNote = errors.New("no PT_NOTE")
+
+// openTable reads the headers, whether there is a PT_NOTE or not.
+func openTable(r io.ReaderAt, size int64) (*ELF, error) {
 	h, err := readHeader(r, size)
 	if err != nil {
 		return nil, err
 	}
 	c := &ELF{Header: *h, Size: size, r: r}
 	c.phys = sync.OnceValue(c.mapPhys)
-	if err := c.readProgs(); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return c, c.readProgs()
 }
 
 // read fills b from file offset off. The file's end is [ErrChanged]: whoever

@@ -19,12 +19,39 @@ type File struct {
 	f    *os.File
 	path string      // with symbolic links resolved
 	info fs.FileInfo // as it was when opened
+
+	packed fs.FileInfo // the file that f was unpacked from, or nil
 }
 
 // OpenFile opens a core for reading. The lock it takes lets others read, but
 // keeps another vmcsnote from changing the core meanwhile.
 func OpenFile(path string) (*File, error) {
-	return openFile(path, os.O_RDONLY, syscall.LOCK_SH)
+	return openFile(path, os.O_RDONLY, syscall.LOCK_SH, Open)
+}
+
+// OpenFileAs opens a file for reading, in a form that open tells: [Open],
+// [OpenMemory] or [OpenRaw].
+func OpenFileAs(path string, open func(io.ReaderAt, int64) (Core, error)) (*File, error) {
+	return openFile(path, os.O_RDONLY, syscall.LOCK_SH, open)
+}
+
+// OpenUnpacked opens what the compressed dump at path was unpacked to, a file
+// that needs no name, and takes possession of it.
+func OpenUnpacked(f *os.File, path string, open func(io.ReaderAt, int64) (Core, error)) (*File, error) {
+	o := &File{f: f, path: path}
+	info, err := f.Stat()
+	if err == nil {
+		o.info = info
+		o.Core, err = open(f, info.Size())
+	}
+	if err == nil {
+		o.packed, err = os.Stat(path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return o, nil
 }
 
 // OpenFileRW opens a core for changing it in place: only a regular file that
@@ -32,10 +59,10 @@ func OpenFile(path string) (*File, error) {
 // it, as mode 0400 says of what cp makes of /proc/vmcore, a new file can take its
 // place nevertheless: see [File.Plan].
 func OpenFileRW(path string) (*File, error) {
-	return openFile(path, os.O_RDWR, syscall.LOCK_EX)
+	return openFile(path, os.O_RDWR, syscall.LOCK_EX, Open)
 }
 
-func openFile(path string, flag, lock int) (*File, error) {
+func openFile(path string, flag, lock int, open func(io.ReaderAt, int64) (Core, error)) (*File, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
@@ -65,14 +92,14 @@ func openFile(path string, flag, lock int) (*File, error) {
 		f.Close()
 		return nil, err
 	}
-	if err := o.open(lock); err != nil {
+	if err := o.open(lock, open); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return o, nil
 }
 
-func (o *File) open(lock int) error {
+func (o *File) open(lock int, open func(io.ReaderAt, int64) (Core, error)) error {
 	switch err := syscall.Flock(int(o.f.Fd()), lock|syscall.LOCK_NB); err {
 	case nil:
 	case syscall.EWOULDBLOCK:
@@ -96,8 +123,16 @@ func (o *File) open(lock int) error {
 			return errors.Wrapf(err, "%v has no size", o.info.Mode())
 		}
 	}
-	o.Core, err = Open(o.f, size)
+	o.Core, err = open(o.f, size)
 	return err
+}
+
+// input is the file that a copy must not be written over, and has the mode of.
+func (o *File) input() fs.FileInfo {
+	if o.packed != nil {
+		return o.packed
+	}
+	return o.info
 }
 
 // plain is the dump in plain form, whose offsets are those of the Core: the

@@ -127,7 +127,7 @@ func readHeader(r io.ReaderAt, size int64) (*Header, error) {
 	}
 	b = b[:n]
 	if !bytes.HasPrefix(b, []byte(elf.ELFMAG)) {
-		return nil, notCore(b)
+		return nil, notCore(r, b)
 	}
 	if uint64(len(b)) < layout32.ehsize {
 		return nil, cutErr(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", layout32.ehsize)
@@ -155,7 +155,7 @@ func readHeader(r io.ReaderAt, size int64) (*Header, error) {
 	// e_type and e_machine lie at the same place in both classes.
 	eType := elf.Type(h.Order.Uint16(b[unsafe.Offsetof(elf.Header64{}.Type):]))
 	if eType != elf.ET_CORE {
-		return nil, &FormatError{int64(unsafe.Offsetof(elf.Header64{}.Type)), "e_type", eType.String(), "ET_CORE", ErrNotCore}
+		return nil, &FormatError{int64(unsafe.Offsetof(elf.Header64{}.Type)), "e_type", eType.String(), "ET_CORE", NotCoreError{KindExecutable}}
 	}
 	l := h.layout
 	h.Machine = elf.Machine(h.Order.Uint16(b[unsafe.Offsetof(elf.Header64{}.Machine):]))
@@ -220,11 +220,4 @@ func (h *Header) checkShentsize() error {
 	return nil
 }
 
-// notCore says how a file begins that is no dump.
-func notCore(b []byte) error {
-	found := "an empty file"
-	if len(b) > 0 {
-		found = fmt.Sprintf("% x", b[:min(len(b), 8)])
-	}
-	return &FormatError{0, "file", found, "an ELF core, or a kdump-compressed or flattened dump", ErrNotCore}
-}
+func hexBytes(b []byte) string { return fmt.Sprintf("% x", b) }

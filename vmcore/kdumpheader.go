@@ -141,7 +141,7 @@ func readKDumpHeader(r io.ReaderAt, size int64) (*KDumpHeader, error) {
 	b = b[:n]
 	switch {
 	case bytes.HasPrefix(b, []byte(diskdumpSignature)):
-		return nil, &FormatError{0, "signature", diskdumpSignature, kdumpSignature + "(diskdump's own dumps are not supported)", ErrNotCore}
+		return nil, &FormatError{0, "signature", string(KindDiskdump), kdumpSignature + "(diskdump's own dumps are not supported)", NotCoreError{KindDiskdump}}
 	case !bytes.HasPrefix(b, []byte(kdumpSignature)):
 		return nil, &FormatError{0, "signature", fmt.Sprintf("%q", b[:min(len(b), 8)]), fmt.Sprintf("%q", kdumpSignature), ErrNotCore}
 	case len(b) < kdumpHeaderSize:

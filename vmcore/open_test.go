@@ -76,7 +76,8 @@ func TestOpenBad(t *testing.T) {
 func TestOpenNotELF(t *testing.T) {
 	for _, tc := range []struct{ name, bytes, want string }{
 		{"empty", "", "found an empty file, expected an ELF core, or a kdump-compressed or flattened dump"},
-		{"text", "hello, world", "found 68 65 6c 6c 6f 2c 20 77"},
+		{"unknown", "\x01hello, world", "found 01 68 65 6c 6c 6f 2c 20"},
+		{"text", "hello, world", "found a text, such as a kernel log, expected an ELF core"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := OpenELF(strings.NewReader(tc.bytes), int64(len(tc.bytes)))

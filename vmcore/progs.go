@@ -20,13 +20,18 @@ const maxUnused = 1 << 17
 // Growing to as many in steps takes twice that.
 const progsAtOnce = 75_000
 
-// readProgs reads the program header table, and finds the one PT_NOTE.
+// readProgs reads the program header table, and finds the one PT_NOTE, if there
+// is one.
 // It reads in pieces, so that memory grows with what the file holds, not with
 // what the header claims.
 func (c *ELF) readProgs() error {
 	l := c.layout
 	if c.Phnum == 0 {
-		return formatErr(int64(l.ePhnum), "e_phnum", "0", "a PT_NOTE and PT_LOADs")
+		err := &FormatError{int64(l.ePhnum), "e_phnum", "0", "a PT_NOTE and PT_LOADs", ErrNotCore}
+		if c.Shnum > 0 { // xl dump-core writes sections alone
+			err.Err = NotCoreError{KindXenCore}
+		}
+		return err
 	}
 	if c.Phnum > maxProgs {
 		return formatErr(int64(l.ePhnum), "number of program headers", fmt.Sprint(c.Phnum), "at most %d", maxProgs)
@@ -50,9 +55,6 @@ func (c *ELF) readProgs() error {
 			}
 			n++
 		}
-	}
-	if c.Note < 0 {
-		return formatErr(int64(c.Phoff), "program headers", fmt.Sprintf("%d without a PT_NOTE", c.Phnum), "one PT_NOTE")
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ type Edit func(Core) (elfnote.Splice, error)
 // with its notes changed. With all other errors the layout is nil. Of a
 // flattened dump that cannot be changed to its end the error is [*Broken].
 func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, error) {
-	h := &head{r: r}
+	h := headOf(r)
 	if isFlat(h) {
 		return streamFlat(ctx, w, h, edit)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/internal/unpack"
 	"vmcsnote/record"
 )
 
@@ -41,12 +42,12 @@ func (a *armoury) capture() {
 		return
 	}
 	im, err := readImage(path)
-	var missing errNoProgram
+	var missing unpack.NoProgram
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		a.unknown(what, err.Error(), asRoot)
 	case errors.As(err, &missing):
-		a.unknown(what, "cannot look inside "+path+": "+missing.Error(), "install "+missing.program)
+		a.unknown(what, "cannot look inside "+path+": "+missing.Error(), "install "+missing.Package())
 	case err != nil:
 		a.no(what, named(path, err).Error(), rebuild)
 	default:

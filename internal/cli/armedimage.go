@@ -27,7 +27,7 @@ func readImage(path string) (*image, error) {
 	}
 	defer f.Close()
 	im := &image{map[string]uint32{}, map[string]string{}}
-	return im, initramfs.Walk(f, unpack, im.visit)
+	return im, initramfs.Walk(f, unpackImage, im.visit)
 }
 
 // visit keeps what matters of a file. dracut packs nearly all of the files for
@@ -36,12 +36,12 @@ func readImage(path string) (*image, error) {
 func (im *image) visit(f initramfs.File) error {
 	switch f.Name {
 	case "squash-root.img", "squashfs-root.img", "squash/root.img", "erofs-root.img":
-		r, err := unpack(path.Base(f.Name), f.Contents)
+		r, err := unpackImage(path.Base(f.Name), f.Contents)
 		if err != nil {
 			return err
 		}
 		defer r.Close()
-		return initramfs.Walk(r, unpack, im.visit)
+		return initramfs.Walk(r, unpackImage, im.visit)
 	case defaultRecord[1:], kdumpConf:
 		b, err := io.ReadAll(io.LimitReader(f.Contents, record.MaxSize+1))
 		im.contents[f.Name] = string(b)

@@ -230,7 +230,7 @@ func (f *changeFlags) inPlace(ctx context.Context, e *env, path string, decide c
 }
 
 func (f *changeFlags) copy(ctx context.Context, e *env, path string, decide changer, r *changeReport) error {
-	c, err := vmcore.OpenFile(path)
+	c, err := e.open(ctx, path, vmcore.Open, true)
 	if err != nil {
 		return err
 	}
@@ -271,12 +271,19 @@ func (f *changeFlags) stream(ctx context.Context, e *env, _ string, decide chang
 		d, err = decide(ctx, e, c, false, r)
 		return d.splice, err
 	}
+	in, err := f.unpackStream(e)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
 	var l *vmcore.Layout
-	var err error
 	if f.output == "-" {
-		l, err = vmcore.Stream(ctx, e.stdout, e.stdin, edit)
+		l, err = vmcore.Stream(ctx, e.stdout, in.Reader, edit)
 	} else {
-		l, err = vmcore.StreamTo(ctx, f.output, e.stdin, edit, f.options(e, f.output))
+		l, err = vmcore.StreamTo(ctx, f.output, in.Reader, edit, f.options(e, f.output))
+	}
+	if damage := in.sound(); damage != nil && (err == nil || errors.Is(err, vmcore.ErrTruncated)) {
+		err = damage
 	}
 	var whole *vmcore.Unwritten
 	if f.passOn && errors.As(err, &whole) {

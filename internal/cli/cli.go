@@ -62,6 +62,8 @@ type env struct {
 	file     string       // the one file given, else ""
 	answered *atomic.Bool // a document has been printed
 
+	packed bool // compressed files are not unpacked
+
 	held  *atomic.Bool // a file is being changed: a signal must wait
 	doing string       // whose progress stands in the last line said
 }

@@ -55,6 +55,7 @@ func TestMain(m *testing.M) {
 //	                          writes a VMCSINFO note with that file's text to that dump's memory
 //	zeros FILE ADDR           clears a page of that dump's memory
 //	setvmcs FILE VPID NAME=VALUE...  sets fields of the VMCS with that VPID in the dump
+//	image FORM DUMP FILE      makes FILE an image of the dump's memory: lime, avml or raw; or bare, a core without its PT_NOTE
 //	nonote FILE [ID]          takes VMCSINFO out of that dump's memory, and gives the VMCSs another revision identifier
 //	nest FILE                 gives guest 1 of the host hsw-default a guest of its own
 //	kdump CORE FILE [filtered]
@@ -95,6 +96,7 @@ func TestScripts(t *testing.T) {
 			"flatten":   flatten,
 			"forge":     forge,
 			"host":      host,
+			"image":     image,
 			"initrd":    initrd,
 			"interrupt": interrupt,
 			"kdump":     kdump,

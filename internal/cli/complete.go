@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -218,6 +219,7 @@ func layoutWords() (all []candidate) {
 // noteNames returns the names of the notes in the dumps given already, or those
 // that dumps have as a rule. A dump that takes long to open is not waited for.
 func noteNames(paths []string) []candidate {
+	quiet := &env{stderr: io.Discard, packed: true}
 	found := make(chan []candidate, 1)
 	go func() {
 		var all []candidate
@@ -225,7 +227,7 @@ func noteNames(paths []string) []candidate {
 			if home, ok := strings.CutPrefix(path, "~/"); ok {
 				path = os.Getenv("HOME") + "/" + home
 			}
-			r, err := show(path)
+			r, err := quiet.look(context.Background(), path)
 			if err != nil {
 				continue
 			}

@@ -76,7 +76,7 @@ func notOver(out string, dumps []string) error {
 
 // extract writes a guest of the host's dump at paths.
 func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu, out string, force bool) error {
-	c, err := openDump(paths)
+	c, err := e.openDump(ctx, paths, f.form())
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu,
 	}
 	var p *process
 	if qemu != "" {
-		if p, err = openProcess(qemu); err != nil {
+		if p, err = e.openProcess(ctx, qemu); err != nil {
 			return err
 		}
 		defer p.Close()
@@ -152,7 +152,7 @@ func (f *guestsFlags) choose(h *host, p *process) (*machine, error) {
 
 // fromNotes writes the guest of a process's core by the core's own notes.
 func (f *guestsFlags) fromNotes(ctx context.Context, e *env, qemu, out string, force bool) error {
-	p, err := openProcess(qemu)
+	p, err := e.openProcess(ctx, qemu)
 	if err != nil {
 		return err
 	}
@@ -226,8 +226,8 @@ type process struct {
 	threads []guest.Thread
 }
 
-func openProcess(path string) (*process, error) {
-	c, err := vmcore.OpenFile(path)
+func (e *env) openProcess(ctx context.Context, path string) (*process, error) {
+	c, err := e.open(ctx, path, vmcore.Open, false)
 	if err != nil {
 		return nil, errors.Wrap(err, path)
 	}
@@ -281,7 +281,7 @@ func (p *process) machine(h *host) (*machine, error) {
 // processNotes gives VMCSINFO and the vCPUs' notes of the machine that the
 // process ran.
 func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *process) ([]elfnote.Note, error) {
-	c, err := vmcore.OpenFile(path)
+	c, err := e.open(ctx, path, vmcore.OpenMemory, false)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 // guestsFlags say what guests is to find, and of what to tell.
 type guestsFlags struct {
 	layout  string
+	raw     bool
 	guest   string // "" for all
 	vcpu    string // "" for all
 	fields  []string
@@ -42,6 +43,9 @@ prints memory of a guest, by guest-physical (gpa) or guest-virtual address (gva)
 
 A dump that makedumpfile --split wrote is given by all its pieces.
 
+VMCORE may also be an image of LiME or AVML, an ELF core without notes or, with
+--raw, raw memory.
+
 The exit status is 3 where no VMCS is found and there is no note, either.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			var f guestsFlags
@@ -70,7 +74,16 @@ The exit status is 3 where no VMCS is found and there is no note, either.`,
 func (f *guestsFlags) addLayout(fs *pflag.FlagSet) {
 	fs.StringVar(&f.guest, "guest", "", "only the virtual machine `N`, as the list numbers them; N.M is one that runs in N")
 	fs.StringVar(&f.layout, "layout", "", "take the layout from `WHAT`: a blob, a record, another core, a directory of the kernel patches' version 3, or a name out of vmcsnote layouts")
+	fs.BoolVar(&f.raw, "raw", false, "VMCORE is raw physical memory, from address 0 on")
 	fs.BoolVar(&f.nested, "nested", false, "look for VMCSs in every guest's memory, not only in that of guests that are hypervisors")
+}
+
+// form is how the dump is opened.
+func (f *guestsFlags) form() form {
+	if f.raw {
+		return rawForm
+	}
+	return vmcore.OpenMemory
 }
 
 func (f *guestsFlags) check() error {
@@ -101,7 +114,7 @@ func (f *guestsFlags) check() error {
 
 // run does it all for one dump.
 func (f *guestsFlags) run(ctx context.Context, e *env, paths []string) error {
-	c, err := openDump(paths)
+	c, err := e.openDump(ctx, paths, f.form())
 	if err != nil {
 		return err
 	}

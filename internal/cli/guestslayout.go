@@ -20,7 +20,7 @@ import (
 // layouts built in.
 func (f *guestsFlags) findLayout(ctx context.Context, e *env, h *host) error {
 	if f.layout != "" {
-		l, raw, err := loadLayout(f.layout)
+		l, raw, err := e.loadLayout(ctx, f.layout)
 		if err != nil {
 			return errors.Wrap(err, "--layout")
 		}
@@ -65,7 +65,7 @@ func (h *host) vmcsInfo() (elfnote.Note, error) {
 
 // loadLayout reads a layout from a file, a directory, or takes a built-in one; raw
 // is VMCSINFO's descriptor, where it is from one.
-func loadLayout(what string) (l *vmcs.Layout, raw []byte, err error) {
+func (e *env) loadLayout(ctx context.Context, what string) (l *vmcs.Layout, raw []byte, err error) {
 	info, err := os.Stat(what)
 	if err != nil {
 		for _, l := range vmcs.Builtin() {
@@ -79,7 +79,7 @@ func loadLayout(what string) (l *vmcs.Layout, raw []byte, err error) {
 		l, err := vmcs.ParseDir(os.DirFS(what))
 		return l, nil, err
 	}
-	r, err := show(what)
+	r, err := e.look(ctx, what)
 	if err != nil {
 		return nil, nil, errors.Wrap(err, what)
 	}

@@ -45,7 +45,7 @@ addresses in it.`,
 			submit := fs.Bool("submit", false, "print what to send in to have a processor's layout built in; the argument is a FILE")
 			fs.StringVar(&s.dir, "dir", "", "with --submit, take the layout from `DIR`, where later kernel patches have a file for each field")
 			fs.StringVar(&s.root, "root", "/", "with --submit, look for /sys, /proc, /dev and /etc below `DIR`")
-			return func(_ context.Context, e *env, args []string) error {
+			return func(ctx context.Context, e *env, args []string) error {
 				switch {
 				case len(args) > 1:
 					return usagef("one layout at a time, not %d", len(args))
@@ -54,7 +54,7 @@ addresses in it.`,
 				case *submit && (*asJSON || m.given()):
 					return usagef("--submit prints a table, and nothing else")
 				case *submit:
-					return s.submit(e, args)
+					return s.submit(ctx, e, args)
 				}
 				layouts, err := chosen(args)
 				switch {
@@ -141,7 +141,7 @@ func (e *env) listLayouts(layouts []*vmcs.Layout) error {
 type submission struct{ dir, root string }
 
 // submit prints the table of the layout in the file named, or of this machine.
-func (s submission) submit(e *env, args []string) error {
+func (s submission) submit(ctx context.Context, e *env, args []string) error {
 	var l *vmcs.Layout
 	var err error
 	var cpu processor
@@ -149,7 +149,7 @@ func (s submission) submit(e *env, args []string) error {
 	case len(args) > 0 && s.dir != "":
 		return usagef("--dir or a FILE, not both")
 	case len(args) > 0:
-		l, err = layoutOf(args[0])
+		l, err = e.layoutOf(ctx, args[0])
 	case s.dir != "":
 		l, err = vmcs.ParseDir(os.DirFS(s.dir))
 		cpu = s.processor()

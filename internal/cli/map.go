@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -39,8 +40,8 @@ func (f *mapFlags) draw(e *env, l *vmcs.Layout, title string) error {
 }
 
 // layoutOf gives the layout in the VMCSINFO note of a core, a blob or a record.
-func layoutOf(path string) (*vmcs.Layout, error) {
-	r, err := show(path)
+func (e *env) layoutOf(ctx context.Context, path string) (*vmcs.Layout, error) {
+	r, err := e.look(ctx, path)
 	switch {
 	case err != nil:
 		return nil, err

@@ -13,6 +13,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/inputfile"
+	"vmcsnote/internal/unpack"
 	"vmcsnote/record"
 	"vmcsnote/sysfs"
 	"vmcsnote/vmcore"
@@ -75,6 +76,8 @@ const publishIt = "no released kernel publishes VMCSINFO by itself: modprobe vmc
 // hint returns the cure for an error, or "": see hints.go.
 func hint(err error) string {
 	var own hinted
+	var kind vmcore.NotCoreError
+	var missing unpack.NoProgram
 	switch {
 	case errors.As(err, &own) && own.Hint() != "":
 		return own.Hint()
@@ -83,8 +86,15 @@ func hint(err error) string {
 			"give --layout with a file of a host with the same processor and microcode\n" + publishIt
 	case errors.Is(err, elfnote.ErrBlob):
 		return "a blob, and the memory that a pair leads to, is one complete VMCSINFO note, or the text that begins with REVISION_ID="
+	case errors.As(err, &kind) && kindHints[kind.Kind] != "":
+		return kindHints[kind.Kind]
+	case errors.Is(err, vmcore.ErrNoPTNote):
+		return fewNotes
+	case errors.As(err, &missing):
+		return "install the package " + missing.Package()
 	case errors.Is(err, vmcore.ErrNotCore):
-		return "vmcsnote takes what the kernel (/proc/vmcore), makedumpfile and QEMU's dump-guest-memory write"
+		return "vmcsnote takes what the kernel (/proc/vmcore), makedumpfile and QEMU's dump-guest-memory write, and raw memory with --raw\n" +
+			"vmcsnote takes what the kernel (/proc/vmcore), makedumpfile and QEMU's dump-guest-memory write"
 	case errors.Is(err, vmcore.ErrBusy):
 		return "wait until it has ended"
 	case errors.Is(err, vmcore.ErrExists):

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"slices"
 
 	"github.com/pkg/errors"
@@ -15,12 +16,12 @@ type dump struct {
 	files []*vmcore.File
 }
 
-// openDump opens a dump for reading.
-func openDump(paths []string) (*dump, error) {
+// openDump opens a dump for reading its memory.
+func (e *env) openDump(ctx context.Context, paths []string, as form) (*dump, error) {
 	d := &dump{paths: paths}
 	var cores []vmcore.Core
 	for _, path := range paths {
-		c, err := vmcore.OpenFile(path)
+		c, err := e.open(ctx, path, as, false)
 		if err != nil {
 			d.Close()
 			return nil, named(path, err)

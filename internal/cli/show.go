@@ -96,21 +96,21 @@ to it) and a record are shown likewise.`,
 					if err != nil {
 						return err
 					}
-					return named(path, showNote(e.stdout, path, *noteName))
+					return named(path, e.showNote(ctx, path, *noteName))
 				}
 				if m.given() {
 					path, err := oneArg(args, "FILE")
 					if err != nil {
 						return err
 					}
-					l, err := layoutOf(path)
+					l, err := e.layoutOf(ctx, path)
 					if err != nil {
 						return named(path, err)
 					}
 					return m.draw(e, l, path)
 				}
 				reports, err := each(e, args, *jobs, func(e *env, path string) (*showReport, error) {
-					r, err := show(path)
+					r, err := e.look(ctx, path)
 					if err != nil {
 						err = named(path, err)
 						return &showReport{File: path, Notes: []noteReport{}, Error: err.Error()}, err
@@ -131,8 +131,8 @@ to it) and a record are shown likewise.`,
 	}
 }
 
-// show looks at a file, whatever it is.
-func show(path string) (*showReport, error) {
+// look looks at a file, whatever it is.
+func (e *env) look(ctx context.Context, path string) (*showReport, error) {
 	b, err := beginning(path)
 	if err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ func show(path string) (*showReport, error) {
 	case looksLikeNote(b):
 		return showBlob(path)
 	}
-	c, err := vmcore.OpenFile(path)
+	c, err := e.open(ctx, path, vmcore.Open, false)
 	if err != nil {
 		return nil, err
 	}
@@ -168,22 +168,22 @@ func show(path string) (*showReport, error) {
 }
 
 // showNote prints one note's descriptor as it is, however large.
-func showNote(w io.Writer, path, name string) error {
+func (e *env) showNote(ctx context.Context, path, name string) error {
 	b, err := beginning(path)
 	if err != nil {
 		return err
 	}
 	if record.Looks(b) || looksLikeNote(b) {
-		r, err := show(path)
+		r, err := e.look(ctx, path)
 		if err == nil && (name != elfnote.VMCSInfo || len(r.Notes) == 0) {
 			err = errors.Errorf("no note is named %q", name)
 		}
 		if err == nil {
-			_, err = w.Write(r.raw)
+			_, err = e.stdout.Write(r.raw)
 		}
 		return err
 	}
-	c, err := vmcore.OpenFile(path)
+	c, err := e.open(ctx, path, vmcore.Open, false)
 	if err != nil {
 		return err
 	}
@@ -192,7 +192,7 @@ func showNote(w io.Writer, path, name string) error {
 	if len(is) == 0 {
 		return errors.Errorf("no note is named %q", name)
 	}
-	_, err = io.Copy(w, c.Notes().Desc(is[0]))
+	_, err = io.Copy(e.stdout, c.Notes().Desc(is[0]))
 	return err
 }
 

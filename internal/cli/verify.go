@@ -63,7 +63,7 @@ the capture kernel finds them. The exit status is 0 if the machine is armed, and
 					return usagef("VMCORE is missing")
 				}
 				verdicts, err := each(e, args, *jobs, func(e *env, path string) (verdict, error) {
-					v := verifyFile(ctx, path, *deep)
+					v := e.verifyFile(ctx, path, *deep)
 					if !*asJSON {
 						if err := e.verdict(v); err != nil {
 							return v, err
@@ -85,9 +85,9 @@ the capture kernel finds them. The exit status is 0 if the machine is armed, and
 	}
 }
 
-func verifyFile(ctx context.Context, path string, deep bool) verdict {
+func (e *env) verifyFile(ctx context.Context, path string, deep bool) verdict {
 	v := verdict{File: path, OK: true, Findings: []finding{}}
-	c, err := vmcore.OpenFile(path)
+	c, err := e.open(ctx, path, vmcore.Open, true)
 	if err != nil {
 		v.OK, v.Error = false, named(path, err).Error()
 		return v
