@@ -1,0 +1,103 @@
+package linux
+
+import (
+	"fmt"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/internal/x86"
+)
+
+// Memory is physical memory.
+type Memory interface {
+	// ReadPhys fills p with the memory at the physical address addr. It returns
+	// fewer bytes than len(p) only with an error.
+	ReadPhys(p []byte, addr uint64) (n int, err error)
+}
+
+var (
+	// ErrNoSymbol means that kallsyms has no symbol of this name.
+	ErrNoSymbol = errors.New("no such symbol")
+	// ErrNoKallsyms means that the kernel's symbols were not found.
+	ErrNoKallsyms = errors.New("no kallsyms found")
+	// ErrNoBTF means that the kernel, or a module, has no BTF.
+	ErrNoBTF = errors.New("no BTF")
+	// ErrLoop means that a list or a tree leads back into itself.
+	ErrLoop = errors.New("leads back into itself")
+	// ErrTooMany means that a list or a tree has more entries than are read.
+	ErrTooMany = errors.New("too many entries")
+	// ErrCorrupt means that something in the kernel cannot be what it should.
+	ErrCorrupt = errors.New("corrupt")
+)
+
+// A Kernel is a Linux kernel in memory. It is not safe for concurrent use.
+type Kernel struct {
+	mem  Memory
+	info info
+
+	physBase uint64 // what to add to an address in the image, less imageStart
+	offset   uint64 // KASLR: how far the image was moved
+	levels   int    // of page tables
+	tables   *x86.Tables
+	cache    pageCache
+
+	symbols lazy[*kallsyms]
+	types   lazy[*types]
+	modules lazy[[]*Module]
+	tasks   lazy[*taskFields]
+	split   lazy[map[uint64]btfModule]
+}
+
+// imageStart is __START_KERNEL_map: the kernel's image and the modules lie
+// above.
+const imageStart = 0xffffffff_80000000
+
+// maxImage is KERNEL_IMAGE_SIZE with KASLR: modules begin after it.
+const maxImage = 1 << 30
+
+// Open takes the memory of a kernel and the text of its VMCOREINFO. It fails if
+// VMCOREINFO lacks what leads to memory, and reads nothing yet.
+func Open(mem Memory, vmcoreinfo string) (*Kernel, error) {
+	k := &Kernel{mem: mem, info: parseInfo(vmcoreinfo)}
+	pgd, ok := k.info.symbol("swapper_pg_dir")
+	if !ok || pgd < imageStart {
+		return nil, errors.New("VMCOREINFO has no usable SYMBOL(swapper_pg_dir)")
+	}
+	if k.physBase, ok = k.info.number("phys_base"); !ok {
+		return nil, errors.New("VMCOREINFO has no NUMBER(phys_base)")
+	}
+	k.offset, _ = k.info.hex("KERNELOFFSET")
+	k.levels = 4
+	if l5, _ := k.info.number("pgtable_l5_enabled"); l5 != 0 {
+		k.levels = 5
+	}
+	k.tables = x86.NewTables(mem, x86.Pages(k.levels), k.imagePhys(pgd))
+	return k, nil
+}
+
+// Release returns the kernel's version as uname -r prints it, or "".
+func (k *Kernel) Release() string { return k.info["OSRELEASE"] }
+
+// BuildID returns the kernel's build ID in hexadecimal digits, or "" before
+// Linux 5.9.
+func (k *Kernel) BuildID() string { return k.info["BUILD-ID"] }
+
+// lazy is a value that is made when it is first asked for. An error stays.
+type lazy[T any] struct {
+	done  bool
+	value T
+	err   error
+}
+
+func (l *lazy[T]) get(make func() (T, error)) (T, error) {
+	if !l.done {
+		l.value, l.err = make()
+		l.done = true
+	}
+	return l.value, l.err
+}
+
+// corrupt returns an error that wraps [ErrCorrupt].
+func corrupt(format string, args ...any) error {
+	return errors.WithMessage(ErrCorrupt, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,151 @@
+package linux
+
+import (
+	"iter"
+
+	"github.com/pkg/errors"
+)
+
+// An entry of an XArray (include/linux/xarray.h) is a pointer; a value, with bit 0
+// set; or internal, with bits 1:0 equal to 2: a small one is a sibling or a
+// placeholder, any other leads to a node. Before 4.20 (radix trees) bit 0 marked
+// a node, and bit 1 a value.
+const (
+	xaValue    = 1
+	xaInternal = 2
+	xaMaxSmall = 4096 // no node is below
+)
+
+// An Entry is what an XArray has at an index.
+type Entry struct {
+	Index uint64
+	// Value is a pointer, or a value with bit 0 set (xa_mk_value).
+	Value uint64
+}
+
+// XArray returns the entries of an XArray (struct xarray) at addr, in order of
+// their index; IDR and radix trees are XArrays since Linux 4.20, and so are their
+// roots. With an error the value is the address of the node that could not be
+// read; the rest goes on, but for [ErrTooMany].
+func (k *Kernel) XArray(addr uint64) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		w, err := k.newXAWalk()
+		var head uint64
+		if err == nil {
+			head, err = k.Value(addr, w.head)
+		}
+		if err != nil {
+			yield(Entry{Value: addr}, err)
+			return
+		}
+		w.yield = yield
+		w.entry(head, 0, 64)
+	}
+}
+
+// IDR returns the entries of an IDR (struct idr) at addr, as [Kernel.XArray]
+// does. The index of an entry is its ID.
+func (k *Kernel) IDR(addr uint64) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		var f struct {
+			Tree Field `btf:"idr_rt"`
+			Base Field `btf:"idr_base,optional"` // since 4.16
+		}
+		s, err := k.Struct("idr")
+		if err == nil {
+			err = s.Bind(&f)
+		}
+		var base uint64
+		if err == nil && f.Base.Valid() {
+			base, err = k.Value(addr, f.Base)
+		}
+		if err != nil {
+			yield(Entry{Value: addr}, err)
+			return
+		}
+		for e, err := range k.XArray(addr + f.Tree.Offset()) {
+			if err == nil {
+				e.Index += base
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+type xaWalk struct {
+	k      *Kernel
+	yield  func(Entry, error) bool
+	head   Field
+	node   uint64 // what bits 1:0 of an entry are that leads to a node
+	count  int    // of nodes and entries
+	fields struct {
+		Shift Field `btf:"shift"`
+		Slots Field `btf:"slots"`
+	}
+}
+
+func (k *Kernel) newXAWalk() (*xaWalk, error) {
+	w := &xaWalk{k: k, node: xaInternal}
+	root, node, path := "xarray", "xa_node", "xa_head"
+	s, err := k.Struct(root)
+	var none *TypeError
+	if errors.As(err, &none) {
+		root, node, path, w.node = "radix_tree_root", "radix_tree_node", "rnode", 1
+		s, err = k.Struct(root)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if w.head, err = s.Field(path); err != nil {
+		return nil, err
+	}
+	if s, err = k.Struct(node); err != nil {
+		return nil, err
+	}
+	if err := s.Bind(&w.fields); err != nil {
+		return nil, err
+	}
+	if n := w.fields.Slots.Count; n != 16 && n != 64 {
+		return nil, corrupt("struct %s has %d slots", node, n)
+	}
+	return w, nil
+}
+
+// entry walks an entry that begins at index. Each node has a lower shift than
+// the one that leads to it, so that the walk ends. It returns false at the end
+// of the walk.
+func (w *xaWalk) entry(entry, index uint64, above int) bool {
+	if entry == 0 {
+		return true
+	}
+	if w.count++; w.count > maxEntries {
+		w.yield(Entry{index, entry}, errors.WithMessage(ErrTooMany, "XArray"))
+		return false
+	}
+	switch {
+	case entry&3 != w.node:
+		return w.yield(Entry{index, entry}, nil)
+	case entry < xaMaxSmall: // a sibling, a retry or a reserved entry
+		return true
+	}
+	node := entry - w.node
+	shift, err := w.k.Value(node, w.fields.Shift)
+	if err == nil && int(shift) >= above {
+		err = corrupt("XArray node at %#x has the shift %d below one of %d", node, shift, above)
+	}
+	var slots []uint64
+	if err == nil {
+		slots, err = w.k.Elements(node, w.fields.Slots)
+	}
+	if err != nil {
+		return w.yield(Entry{index, node}, err)
+	}
+	for i, e := range slots {
+		if !w.entry(e, index+uint64(i)<<shift, int(shift)) {
+			return false
+		}
+	}
+	return true
+}
