@@ -27,14 +27,25 @@ type kallsyms struct {
 	names   []byte
 	token   [tokens][]byte
 	offsets []byte // 4 bytes for each symbol, in order of address
+	place   uint64 // address of offsets
 	base    uint64 // kallsyms_relative_base
-	// perCPU means that offsets that are not negative are absolute addresses of
-	// per-CPU variables (CONFIG_KALLSYMS_ABSOLUTE_PERCPU, until 6.14).
-	perCPU bool
+	form    offsetForm
 
 	start []uint32 // of each name, in names
 	hash  []uint32 // of each name without its type
 }
+
+// offsetForm is what an offset means.
+type offsetForm int
+
+const (
+	fromBase  offsetForm = iota // added to the base, unsigned (6.15 on)
+	fromPlace                   // added to the offset's own address, signed (7.x)
+	// A negative offset is one's complement of the distance from the base; any
+	// other is the absolute address of a per-CPU variable
+	// (CONFIG_KALLSYMS_ABSOLUTE_PERCPU, until 6.14).
+	absolutePerCPU
+)
 
 // kallsymsPlace is where kallsyms' tables lie, as virtual addresses.
 type kallsymsPlace struct {
@@ -83,7 +94,7 @@ func (k *Kernel) readKallsyms(p kallsymsPlace) (*kallsyms, error) {
 	if p.num == 0 || p.num > maxSymbols {
 		return nil, corrupt("kallsyms has %d symbols", p.num)
 	}
-	s := &kallsyms{offsets: make([]byte, 4*p.num)}
+	s := &kallsyms{offsets: make([]byte, 4*p.num), place: p.offsets}
 	if _, err := k.Read(s.offsets, p.offsets); err != nil {
 		return nil, errors.WithMessage(err, "kallsyms_offsets")
 	}
@@ -214,7 +225,7 @@ func (s *kallsyms) calibrate(k *Kernel) error {
 		if !ok {
 			continue
 		}
-		for _, s.perCPU = range []bool{false, true} {
+		for s.form = range absolutePerCPU + 1 {
 			if s.addr(i) == want {
 				return nil
 			}
@@ -228,7 +239,9 @@ func (s *kallsyms) calibrate(k *Kernel) error {
 func (s *kallsyms) addr(i int) uint64 {
 	off := int32(binary.LittleEndian.Uint32(s.offsets[4*i:]))
 	switch {
-	case !s.perCPU:
+	case s.form == fromPlace:
+		return s.place + uint64(4*i) + uint64(int64(off))
+	case s.form == fromBase:
 		return s.base + uint64(uint32(off))
 	case off < 0:
 		return s.base - 1 - uint64(int64(off))

@@ -3,16 +3,17 @@ package linux
 import (
 	"bytes"
 	"encoding/binary"
-
-	"github.com/pkg/errors"
 )
 
 // Before Linux 6.0 VMCOREINFO does not name kallsyms' tables. They are found in
 // the image as vmlinux-to-elf does. scripts/kallsyms.c writes them in this order,
-// each aligned to 8 bytes:
+// each aligned to 8 bytes, or 4:
 //
-//	until 6.3    offsets, relative_base, num_syms, names, markers, token_table, token_index
-//	since 6.4    num_syms, names, markers, token_table, token_index, offsets, relative_base
+//	until 6.0   offsets, relative_base, num_syms, names, markers, token_table, token_index
+//	since 6.4   num_syms, names, markers, token_table, token_index, offsets, relative_base
+//
+// In between another table lies before token_table. These kernels, and those
+// after 6.4, need no search but in tests. 7.x has no relative_base.
 //
 // The token table has each character that names use, so "0" to "9" in a row;
 // the token index agrees with it entry by entry; markers is the offset of each
@@ -57,7 +58,7 @@ func (k *Kernel) findKallsyms() (kallsymsPlace, error) {
 			rest = rest[i+1:]
 		}
 	}
-	return kallsymsPlace{}, errors.WithMessage(ErrNoKallsyms, "VMCOREINFO does not name them, nor are they in the kernel's image")
+	return kallsymsPlace{}, ErrNoKallsyms
 }
 
 // readPages reads what can be read, page by page if need be; other pages are
@@ -93,11 +94,11 @@ func (k *Kernel) kallsymsAround(digit uint64) (p kallsymsPlace, ok bool) {
 	}
 	p.tokenTable = digit - uint64(at-table)
 	p.tokenIndex = digit + uint64(index-at)
-	if p.names, p.num, ok = k.findNames(p.tokenTable); !ok {
+	var numSyms uint64
+	if p.names, numSyms, p.num, ok = k.findNames(p.tokenTable); !ok {
 		return p, false
 	}
 	size := (4*p.num + 7) &^ 7
-	numSyms := p.names - 8
 	// Offsets are before or after the rest; what they lead to decides.
 	for _, offsets := range []uint64{numSyms - 8 - size, p.tokenIndex + 2*tokens} {
 		p.offsets, p.relativeBase = offsets, offsets+size
@@ -142,11 +143,10 @@ func agree(table, index []byte) bool {
 
 // findNames finds the names, which end before the markers that end before the
 // token table.
-func (k *Kernel) findNames(tokenTable uint64) (names, num uint64, ok bool) {
+func (k *Kernel) findNames(tokenTable uint64) (names, numSyms, num uint64, ok bool) {
 	// Markers rise from 0 and are 4 bytes each since Linux 4.20.
-	b := make([]byte, 4*maxSymbols/markerEvery+maxRun)
-	k.readPages(b[:len(b)&^(pageSize-1)], tokenTable-uint64(len(b)&^(pageSize-1)))
-	b = b[:len(b)&^(pageSize-1)]
+	b := make([]byte, 4*maxSymbols/markerEvery+pageSize)
+	k.readPages(b, tokenTable-uint64(len(b)))
 	marker := func(off int) uint32 { return binary.LittleEndian.Uint32(b[off:]) }
 	end := len(b)
 	for end > len(b)-maxRun && marker(end-4) == 0 { // alignment
@@ -157,7 +157,7 @@ func (k *Kernel) findNames(tokenTable uint64) (names, num uint64, ok bool) {
 		first -= 4
 	}
 	if first <= 0 || marker(first) != 0 || first == end-4 {
-		return 0, 0, false
+		return 0, 0, 0, false
 	}
 	markers := make([]uint32, (end-first)/4)
 	for i := range markers {
@@ -168,25 +168,28 @@ func (k *Kernel) findNames(tokenTable uint64) (names, num uint64, ok bool) {
 
 // namesBefore finds names that markers belong to, and which end at end. The
 // number of symbols is stored before them.
-func (k *Kernel) namesBefore(end uint64, markers []uint32) (names, num uint64, ok bool) {
+func (k *Kernel) namesBefore(end uint64, markers []uint32) (names, numSyms, num uint64, ok bool) {
 	last := markers[len(markers)-1]
 	if last > maxNames {
-		return 0, 0, false
+		return 0, 0, 0, false
 	}
 	// After the last marker there are 1 to 256 names more.
-	b := make([]byte, int(last)+markerEvery*(2+maxName)+maxRun)
+	b := make([]byte, (int(last)+markerEvery*(2+maxName)+maxRun)&^(pageSize-1)+pageSize)
 	start := end - uint64(len(b))
-	k.readPages(b[:len(b)&^(pageSize-1)], end-uint64(len(b)&^(pageSize-1)))
-	b = b[:len(b)&^(pageSize-1)]
-	start = end - uint64(len(b))
+	k.readPages(b, start)
 	s := &kallsyms{names: b}
-	for at := (len(b) - int(last)) &^ 7; at >= 8; at -= 8 {
-		num := uint64(binary.LittleEndian.Uint32(b[at-8:]))
-		if (num+markerEvery-1)/markerEvery == uint64(len(markers)) && s.marked(at, num, markers) {
-			return start + uint64(at), num, true
+	for at := (len(b) - int(last)) &^ 3; at >= 4; at -= 4 {
+		num := uint64(binary.LittleEndian.Uint32(b[at-4:]))
+		if (num+markerEvery-1)/markerEvery != uint64(len(markers)) {
+			continue
+		}
+		for _, names := range []int{at, at + 4} {
+			if s.marked(names, num, markers) {
+				return start + uint64(names), start + uint64(at-4), num, true
+			}
 		}
 	}
-	return 0, 0, false
+	return 0, 0, 0, false
 }
 
 // marked reports whether the names from at on are num and are where markers say.
