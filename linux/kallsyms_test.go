@@ -1,0 +1,135 @@
+package linux
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/pkg/errors"
+)
+
+// manySymbols adds symbols with names of all lengths and returns a long one.
+func manySymbols(f *fake, n int) (long string) {
+	for i := range n {
+		f.symbols[fmt.Sprintf("tok200_symbol_%d", i)] = fakeImage + 0x100000 + 16*uint64(i)
+	}
+	long = "long" + strings.Repeat("_x", 150)
+	f.symbols[long] = fakeImage + 0x90000
+	return long
+}
+
+func TestSymbols(t *testing.T) {
+	tests := []struct {
+		name string
+		form offsetForm
+		old  bool // neither in VMCOREINFO nor in today's order
+		n    int
+	}{
+		{name: "absolute per-CPU addresses, named by VMCOREINFO, as in 6.1", form: absolutePerCPU, n: 700},
+		{name: "unsigned offsets, as in 6.16", form: fromBase, n: 700},
+		{name: "relative to their place, as in 7.3", form: fromPlace, n: 700},
+		{name: "searched for, as in 5.10", form: absolutePerCPU, old: true, n: 700},
+		{name: "searched for, few symbols", form: absolutePerCPU, old: true, n: 300},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFake()
+			long := manySymbols(f, test.n)
+			if test.form == absolutePerCPU {
+				f.symbols["per_cpu"] = 0x1fbc0
+			}
+			f.kallsyms(test.form, test.old)
+			k := f.reopen(t)
+			for name, want := range f.symbols {
+				if got, err := k.Symbol(name); got != want || err != nil {
+					t.Fatalf("%s is at %#x (%v), want %#x", name, got, err, want)
+				}
+			}
+			for _, want := range []Symbol{
+				{Name: "tok200_symbol_17", Addr: fakeImage + 0x100110},
+				{Name: "tok200_symbol_17", Addr: fakeImage + 0x100110, Offset: 15},
+				{Name: long, Addr: fakeImage + 0x90000, Offset: 0x6ffff},
+			} {
+				if got, err := k.SymbolAt(want.Addr + want.Offset); got != want || err != nil {
+					t.Errorf("%v (%v), want %v", got, err, want)
+				}
+			}
+			if _, err := k.Symbol("no_such"); !errors.Is(err, ErrNoSymbol) {
+				t.Errorf("error is %v", err)
+			}
+		})
+	}
+}
+
+func TestSymbolsMissing(t *testing.T) {
+	tests := []struct {
+		name string
+		make func(*fake)
+		err  error
+	}{
+		{"no tables", func(f *fake) {}, ErrNoKallsyms},
+		{"digits that are no token table", func(f *fake) { f.image("", digits) }, ErrNoKallsyms},
+		{"more symbols than there can be", func(f *fake) {
+			f.kallsyms(fromBase, false)
+			f.put(infoSymbol(f, "kallsyms_num_syms"), le32(1<<31))
+		}, ErrCorrupt},
+		{"names that end early", func(f *fake) {
+			f.kallsyms(fromBase, false)
+			f.put(infoSymbol(f, "kallsyms_num_syms"), le32(maxSymbols))
+		}, nil},
+		{"a token beyond the table", func(f *fake) {
+			f.kallsyms(fromBase, false)
+			f.put(infoSymbol(f, "kallsyms_token_index"), []byte{0xff, 0xff})
+		}, nil},
+		{"an address that VMCOREINFO contradicts", func(f *fake) {
+			f.kallsyms(fromBase, false)
+			f.symbols["_stext"] += 16
+		}, ErrCorrupt},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFake()
+			test.make(f)
+			_, err := f.reopen(t).Symbol("_stext")
+			if err == nil || test.err != nil && !errors.Is(err, test.err) {
+				t.Errorf("error is %v, want %v", err, test.err)
+			}
+		})
+	}
+}
+
+// infoSymbol returns what VMCOREINFO states.
+func infoSymbol(f *fake, name string) uint64 {
+	addr, _ := parseInfo(strings.Join(f.info, "\n")).symbol(name)
+	return addr
+}
+
+func TestOpen(t *testing.T) {
+	for _, test := range []struct{ name, info, want string }{
+		{"nothing", "", "swapper_pg_dir"},
+		{"a user address", "SYMBOL(swapper_pg_dir)=1000\nNUMBER(phys_base)=0\n", "swapper_pg_dir"},
+		{"no phys_base", "SYMBOL(swapper_pg_dir)=ffffffff82000000\n", "phys_base"},
+		{"no number", "SYMBOL(swapper_pg_dir)=ffffffff82000000\nNUMBER(phys_base)=x\n", "phys_base"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if _, err := Open(newFake(), test.info); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error is %v, want one about %s", err, test.want)
+			}
+		})
+	}
+}
+
+// FuzzKallsyms changes bytes of the tables and of what is around.
+func FuzzKallsyms(f *testing.F) {
+	f.Add(uint32(0), []byte{0xff}, false)
+	f.Add(uint32(0x2008), []byte{0xff, 0xff, 0xff, 0x7f}, true)
+	f.Fuzz(func(t *testing.T, at uint32, b []byte, old bool) {
+		k := newFake()
+		manySymbols(k, 600)
+		k.kallsyms(absolutePerCPU, old)
+		k.put(fakeImage+0x2000+uint64(at%(64<<10)), b[:min(len(b), 4096)])
+		linux := k.reopen(t)
+		linux.Symbol("tok200_symbol_17")
+		linux.SymbolAt(fakeImage + 0x100110)
+	})
+}
