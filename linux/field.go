@@ -141,7 +141,7 @@ func (s *Struct) field(path string) (Field, error) {
 			if err != nil {
 				return f, err
 			}
-			if n >= count {
+			if n >= count && count != 0 { // 0: as many as were allocated
 				return f, errors.Errorf("%s: %s has %d elements", path, name, count)
 			}
 			f.offset += n * size
@@ -155,7 +155,7 @@ func (s *Struct) field(path string) (Field, error) {
 			rest = rest[2:]
 			f.hops = append(f.hops, f.offset)
 			f.offset = 0
-			if f.typ, err = s.types.strip(typeID(f.typ.sizeOrType)); err != nil {
+			if f.typ, err = s.types.target(f.typ); err != nil {
 				return f, err
 			}
 		default:
@@ -163,6 +163,19 @@ func (s *Struct) field(path string) (Field, error) {
 		}
 	}
 	return f, f.finish(id)
+}
+
+// target returns the type that a pointer leads to. Where that is only declared,
+// it is the struct of that name: vmlinux declares what a module defines, as
+// struct kvm_lapic.
+func (t *types) target(ptr btfType) (btfType, error) {
+	typ, err := t.strip(typeID(ptr.sizeOrType))
+	if err == nil && typ.kind == kindFwd {
+		if full, err := t.named(t.str(typ.name)); err == nil {
+			return full, nil
+		}
+	}
+	return typ, err
 }
 
 // finish fills in what the field's type states.
@@ -236,17 +249,17 @@ func (t *types) is(off uint32, name string) bool {
 func (f Field) Elem() (*Struct, bool) {
 	typ := f.typ
 	for range maxChain {
-		var id typeID
+		var err error
 		switch typ.kind {
 		case kindPtr:
-			id = typeID(typ.sizeOrType)
+			typ, err = f.types.target(typ)
 		case kindArray:
-			id, _ = typ.array()
+			elem, _ := typ.array()
+			typ, err = f.types.strip(elem)
 		default:
 			return &Struct{f.types.str(typ.name), f.types, typ}, typ.kind == kindStruct || typ.kind == kindUnion
 		}
-		var err error
-		if typ, err = f.types.strip(id); err != nil {
+		if err != nil {
 			break
 		}
 	}

@@ -20,6 +20,7 @@ import (
 //		unsigned flag:1, :3, wide:9; int neg:5;  // 96
 //		void *nothing;                           // 104
 //		struct missing *gone;                    // 112
+//		u64_t rest[];                            // 120
 //	};
 func shapes(b *btfMaker) {
 	i32, u32, char := b.int("int", 4, true), b.int("unsigned int", 4, false), b.int("char", 1, true)
@@ -33,6 +34,7 @@ func shapes(b *btfMaker) {
 		b.str("many"), b.array(inner, 3), 8 * 40, b.str("name"), b.array(char, 8), 8 * 88,
 		b.str("flag"), u32, 1<<24 | 8*96, b.str("wide"), u32, 9<<24 | (8*96 + 4), b.str("neg"), i32, 5<<24 | (8*96 + 13),
 		b.str("nothing"), b.ptr(0), 8 * 104, b.str("gone"), b.ptr(gone), 8 * 112,
+		b.str("rest"), b.array(u64, 0), 8 * 120,
 	}
 	b.add("outer", kindStruct, len(members)/3, true, 120, members...)
 	loop := b.n + 1
@@ -50,7 +52,7 @@ func shapes(b *btfMaker) {
 // outer adds an object of that type and returns its address.
 func outer(f *fake) uint64 {
 	in := f.alloc(16, 8, 77)
-	at := f.alloc(120, 0, 42, 24, 5, 32, in, 80, 9)
+	at := f.alloc(144, 0, 42, 24, 5, 32, in, 80, 9, 136, 1234)
 	f.put(at+8, append(le32(0xffffffff), le32(3)...))
 	f.put(at+88, []byte("ab\x00junk"))
 	f.put(at+96, le32(1|0x155<<4|0x1e<<13))
@@ -77,6 +79,7 @@ func TestField(t *testing.T) {
 		{"flag", 1, 96},
 		{"wide", 0x155, 96},
 		{"neg", 1<<64 - 2, 97},
+		{"rest[2]", 1234, 136},
 	}
 	s, err := k.Struct("outer")
 	if err != nil || s.Size() != 120 {
@@ -178,6 +181,7 @@ func TestSplitBTF(t *testing.T) {
 	shapes(base)
 	split := newBTF(base)
 	split.structure("mine", 40, m{"id", 1, 0}, m{"inner", 5, 8}, m{"own", split.ptr(base.n + 1), 32})
+	split.structure("missing", 8, m{"found", 1, 4}) // the kernel only declares it
 	kernel, err := parseBTF(base.bytes(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +198,16 @@ func TestSplitBTF(t *testing.T) {
 	if _, err := kernel.structure("mine"); err == nil {
 		t.Error("the kernel has a module's type")
 	}
-	s, _ := module.structure("mine")
+	s, _ := module.structure("outer")
+	if f, err := s.Field("gone->found"); err != nil || f.Offset() != 4 {
+		t.Errorf("a struct that the module defines: %v", err)
+	}
+	if f, err := s.Field("gone"); err == nil {
+		if e, ok := f.Elem(); !ok || e.Name != "missing" || e.Size() != 8 {
+			t.Errorf("a struct that the module defines: %v", e)
+		}
+	}
+	s, _ = module.structure("mine")
 	if f, err := s.Field("own->own"); err == nil {
 		t.Errorf("a pointer to a pointer was followed: %+v", f)
 	}

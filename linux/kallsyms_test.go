@@ -2,6 +2,8 @@ package linux
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -121,13 +123,25 @@ func TestOpen(t *testing.T) {
 
 // FuzzKallsyms changes bytes of the tables and of what is around.
 func FuzzKallsyms(f *testing.F) {
+	var kernels [2]*fake
+	for i := range kernels {
+		kernels[i] = newFake()
+		manySymbols(kernels[i], 300)
+		kernels[i].kallsyms(absolutePerCPU, i == 1)
+	}
 	f.Add(uint32(0), []byte{0xff}, false)
-	f.Add(uint32(0x2008), []byte{0xff, 0xff, 0xff, 0x7f}, true)
+	f.Add(uint32(8), []byte{0xff, 0xff, 0xff, 0x7f}, true)
 	f.Fuzz(func(t *testing.T, at uint32, b []byte, old bool) {
-		k := newFake()
-		manySymbols(k, 600)
-		k.kallsyms(absolutePerCPU, old)
-		k.put(fakeImage+0x2000+uint64(at%(64<<10)), b[:min(len(b), 4096)])
+		k := *kernels[0]
+		if old {
+			k = *kernels[1]
+		}
+		k.pages = maps.Clone(k.pages)
+		for addr, page := range k.pages {
+			k.pages[addr] = slices.Clone(page)
+		}
+		tables := uint64(fakeImage + 0x2000)
+		k.put(tables+uint64(at)%(k.next-tables), b[:min(len(b), 4096)])
 		linux := k.reopen(t)
 		linux.Symbol("tok200_symbol_17")
 		linux.SymbolAt(fakeImage + 0x100110)
