@@ -16,15 +16,14 @@ type Task struct {
 }
 
 type taskFields struct {
-	PID    Field `btf:"pid"`
-	TGID   Field `btf:"tgid"`
-	Comm   Field `btf:"comm"`
-	MM     Field `btf:"mm"`
-	CPU    Field `btf:"cpu|thread_info.cpu|wake_cpu"` // 5.16 moved cpu
-	Tasks  Field `btf:"tasks"`
-	Leader Field `btf:"group_leader"`
-	Head   Field `btf:"signal->thread_head"`
-	Node   Field `btf:"thread_node"`
+	PID   Field `btf:"pid"`
+	TGID  Field `btf:"tgid"`
+	Comm  Field `btf:"comm"`
+	MM    Field `btf:"mm"`
+	CPU   Field `btf:"thread_info.cpu|cpu"` // moved in 5.16
+	Tasks Field `btf:"tasks"`
+	Head  Field `btf:"signal->thread_head"`
+	Node  Field `btf:"thread_node"`
 
 	Unified Field `btf:"cgroups->dfl_cgrp->kn,optional"`
 	Subsys  Field `btf:"cgroups->subsys,optional"`

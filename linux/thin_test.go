@@ -1,0 +1,146 @@
+package linux_test
+
+import (
+	"debug/elf"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"vmcsnote/internal/sparse"
+	"vmcsnote/linux"
+)
+
+var (
+	thinHost = flag.String("thin", "", "make testdata/cores/linux-host/NAME of this dump, by -name")
+	thinName = flag.String("name", "", "see -thin")
+)
+
+// What the pruned BTF and kallsyms of a thinned dump keep.
+var (
+	keepStructs = strings.Fields(`task_struct mm_struct cgroup_subsys_state kernfs_node module mod_kallsyms btf_module btf css_set
+		cgroup signal_struct pid xarray xa_node idr rb_node rb_root rb_root_cached list_head kvm kvm_vcpu kvm_memslots
+		kvm_memory_slot kvm_mmu kvm_lapic kvm_run kvm_svm vcpu_svm vmcb kvm_vmcb_info kvm_vmx vcpu_vmx loaded_vmcs vmcs vmcs12
+		kvm_x86_ops`)
+	keepSymbols = strings.Fields("linux_banner init_task modules btf_modules init_uts_ns init_pid_ns")
+)
+
+// TestThin makes a golden dump out of a host's: the pages that report reads and,
+// in place of the whole of BTF and kallsyms, what it needs of them.
+func TestThin(t *testing.T) {
+	if *thinHost == "" {
+		t.Skip("without -thin")
+	}
+	src, err := os.Open(*thinHost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	st, err := src.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, info, err := openDump(src, st.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := &recorder{mem: mem, pages: map[uint64]bool{}}
+	k, err := linux.Open(rec, info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var full, thin strings.Builder
+	if err := report(&full, k); err != nil {
+		t.Fatal(err)
+	}
+	patches, err := k.Prune(keepStructs, keepSymbols)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	in, err := elf.Open(*thinHost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.Create(filepath.Join(t.TempDir(), "thin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Truncate(st.Size())
+	copyAt := func(off int64, n int64) {
+		if _, err := io.Copy(io.NewOffsetWriter(out, off), io.NewSectionReader(src, off, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	offset := func(phys uint64) int64 {
+		for _, p := range in.Progs {
+			if p.Type == elf.PT_LOAD && phys >= p.Paddr && phys-p.Paddr < p.Filesz {
+				return int64(p.Off + phys - p.Paddr)
+			}
+		}
+		t.Fatalf("no memory at %#x", phys)
+		return 0
+	}
+	first := st.Size()
+	for _, p := range in.Progs {
+		if p.Type == elf.PT_LOAD {
+			first = min(first, int64(p.Off))
+		}
+	}
+	copyAt(0, first)
+	for page := range rec.pages {
+		copyAt(offset(page), 4096)
+	}
+	for _, p := range patches {
+		for len(p.Data) > 0 {
+			phys, size, err := k.Phys(p.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := min(uint64(len(p.Data)), 4096-phys%4096, size)
+			if _, err := out.WriteAt(p.Data[:n], offset(phys)); err != nil {
+				t.Fatal(err)
+			}
+			p.Addr += n
+			p.Data = p.Data[n:]
+		}
+	}
+	if err := out.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if mem, info, err = openDump(out, st.Size()); err != nil {
+		t.Fatal(err)
+	}
+	if k, err = linux.Open(mem, info); err != nil {
+		t.Fatal(err)
+	}
+	if err := report(&thin, k); err != nil || thin.String() != full.String() {
+		t.Fatalf("the thinned dump tells less: %v\n%s", err, thin.String())
+	}
+	to := filepath.Join("../testdata/cores/linux-host", *thinName+".sparse.gz")
+	packed, err := os.Create(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sparse.Pack(packed, out); err != nil {
+		t.Fatal(err)
+	}
+	st, _ = packed.Stat()
+	t.Logf("%d pages, %d bytes", len(rec.pages), st.Size())
+}
+
+// A recorder remembers the pages that were read.
+type recorder struct {
+	mem   linux.Memory
+	pages map[uint64]bool
+}
+
+func (r *recorder) ReadPhys(p []byte, addr uint64) (int, error) {
+	n, err := r.mem.ReadPhys(p, addr)
+	for at := addr &^ 4095; at < addr+uint64(n); at += 4096 {
+		r.pages[at] = true
+	}
+	return n, err
+}
