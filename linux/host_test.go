@@ -47,7 +47,7 @@ func openHost(name string) (*linux.Kernel, error) {
 	return linux.Open(mem, info)
 }
 
-var hosts = []string{"amd-6.1", "amd-6.12"}
+var hosts = []string{"amd-6.1", "amd-6.12", "amd-7.3"}
 
 // Dumps of real hosts: what is printed of them was compared with what the hosts
 // themselves printed before (testdata/cores/linux-host/README.md).
@@ -83,6 +83,8 @@ func TestHosts(t *testing.T) {
 type machineFields struct {
 	List     linux.Field `btf:"vm_list"`
 	MM       linux.Field `btf:"mm"`
+	PID      linux.Field `btf:"userspace_pid"`
+	Online   linux.Field `btf:"online_vcpus.counter"`
 	VCPUs    linux.Field `btf:"vcpu_array"`
 	Memslots linux.Field `btf:"memslots"`
 }
@@ -94,6 +96,15 @@ type vcpuFields struct {
 	Regs   linux.Field `btf:"arch.regs"`
 	CR4    linux.Field `btf:"arch.cr4"`
 	Root   linux.Field `btf:"arch.mmu->root.hpa|arch.mmu->root_hpa"`
+	// What package kvm reads besides.
+	Mode      linux.Field `btf:"mode"`
+	Preempted linux.Field `btf:"preempted"`
+	Blocking  linux.Field `btf:"stat.generic.blocking"`
+	MPState   linux.Field `btf:"arch.mp_state"`
+	Running   linux.Field `btf:"wants_to_run,optional"`
+	Exit      linux.Field `btf:"run->exit_reason"`
+	RIP       linux.Field `btf:"arch.rip|arch.regs[16]"`
+	HostRoot  linux.Field `btf:"arch.root_mmu.root.hpa"`
 }
 
 type vmcbFields struct {
@@ -102,6 +113,8 @@ type vmcbFields struct {
 	RIP      linux.Field `btf:"vmcb->save.rip"`
 	RSP      linux.Field `btf:"vmcb->save.rsp"`
 	CR3      linux.Field `btf:"vmcb->save.cr3"`
+	Current  linux.Field `btf:"current_vmcb->pa"`
+	VMCB01   linux.Field `btf:"vmcb01.pa"`
 }
 
 type slotFields struct {
@@ -211,6 +224,7 @@ func machines(b *strings.Builder, k *linux.Kernel) error {
 		owner, _, err := k.Owner(mm)
 		r.check(err)
 		task(&r, b, owner, mm)
+		fmt.Fprintf(b, "  %d vCPUs, by pid %d\n", r.value(machine, m.Online), r.value(machine, m.PID))
 		spaces, err := k.Elements(machine, m.Memslots)
 		r.check(err)
 		for space, slots := range spaces {
@@ -236,6 +250,10 @@ func machines(b *strings.Builder, k *linux.Kernel) error {
 			r.check(err)
 			fmt.Fprintf(b, "  vCPU %d: thread %d on CPU %d, NPT at %#x, CR4 %#x, registers %x\n", r.value(e.Value, v.ID),
 				r.value(e.Value, v.Thread), r.value(e.Value, v.CPU), r.value(e.Value, v.Root), r.value(e.Value, v.CR4), regs)
+			fmt.Fprintf(b, "    mode %d, MP state %d, preempted %d, blocking %d, last exit %d, RIP %#x, own NPT at %#x\n",
+				r.value(e.Value, v.Mode), r.value(e.Value, v.MPState), r.value(e.Value, v.Preempted), r.value(e.Value, v.Blocking),
+				r.value(e.Value, v.Exit), r.value(e.Value, v.RIP), r.value(e.Value, v.HostRoot))
+			fmt.Fprintf(b, "    VMCB at %#x, own at %#x\n", r.value(e.Value, c.Current), r.value(e.Value, c.VMCB01))
 			fmt.Fprintf(b, "    VMCB: exit %#x, RIP %#x, RSP %#x, CR3 %#x, NPT %#x\n", r.value(e.Value, c.ExitCode),
 				r.value(e.Value, c.RIP), r.value(e.Value, c.RSP), r.value(e.Value, c.CR3), r.value(e.Value, c.NestedC3))
 		}

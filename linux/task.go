@@ -21,6 +21,7 @@ type taskFields struct {
 	Comm  Field `btf:"comm"`
 	MM    Field `btf:"mm"`
 	CPU   Field `btf:"thread_info.cpu|cpu"` // moved in 5.16
+	OnCPU Field `btf:"on_cpu,optional"`     // with CONFIG_SMP
 	Tasks Field `btf:"tasks"`
 	Head  Field `btf:"signal->thread_head"`
 	Node  Field `btf:"thread_node"`
@@ -135,6 +136,16 @@ func (t Task) TGID() (int, error) {
 func (t Task) CPU() (int, error) {
 	n, err := t.number(func(f *taskFields) Field { return f.CPU })
 	return int(int32(n)), err
+}
+
+// OnCPU reports whether the thread was running.
+func (t Task) OnCPU() (bool, error) {
+	f, err := t.k.taskFields()
+	if err != nil || !f.OnCPU.Valid() {
+		return false, err
+	}
+	n, err := t.k.Value(t.Addr, f.OnCPU)
+	return n != 0, err
 }
 
 // MM returns the address of the process's mm_struct, 0 for a kernel thread.

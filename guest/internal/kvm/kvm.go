@@ -1,0 +1,140 @@
+// Package kvm reads KVM's own structures in a Linux kernel: its virtual
+// machines, their virtual CPUs, memory slots and registers. Package linux finds
+// the structures; package kvm knows what they mean.
+//
+// It serves kernels whose BTF has KVM's types: since Linux 5.11, and kernels in
+// which KVM is built in. Before 5.11 modules have no BTF, but vmlinux's often
+// has struct kvm and struct kvm_vcpu; then all is read but what kvm_intel and
+// kvm_amd keep for themselves.
+package kvm
+
+import (
+	"iter"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/linux"
+)
+
+var (
+	// ErrNoKVM means that KVM is not loaded.
+	ErrNoKVM = errors.New("KVM is not loaded")
+	// ErrNoTypes means that the kernel has no BTF that describes KVM.
+	ErrNoTypes = errors.New("no BTF of KVM")
+)
+
+// A KVM is the hypervisor in a kernel.
+type KVM struct {
+	k      *linux.Kernel
+	list   uint64 // vm_list
+	kvm    scope
+	fields fields
+	// budget is the number of machines, vCPUs, slots and threads that may still
+	// be read: lists that share their entries multiply.
+	budget int
+
+	// Intel and AMD report which of kvm_intel and kvm_amd runs the machines, and
+	// has BTF.
+	Intel, AMD bool
+}
+
+// A scope is what knows symbols and types: a module, or the kernel if KVM is
+// built in.
+type scope interface {
+	Symbol(name string) (uint64, error)
+	Struct(name string) (*linux.Struct, error)
+}
+
+// Open finds KVM in a kernel. The error wraps [ErrNoKVM], [ErrNoTypes], or is
+// what package linux could not read.
+func Open(k *linux.Kernel) (*KVM, error) {
+	v := &KVM{k: k, budget: maxObjects}
+	var err error
+	if v.kvm, err = find(k, "kvm"); err != nil {
+		return nil, err
+	}
+	if v.list, err = v.kvm.Symbol("vm_list"); errors.Is(err, linux.ErrNoSymbol) {
+		return nil, ErrNoKVM
+	} else if err != nil {
+		return nil, err
+	}
+	if err := v.fields.resolve(v.kvm); err != nil {
+		return nil, noTypes(err)
+	}
+	if v.Intel, err = vendor(k, "kvm_intel", "vcpu_vmx", &v.fields.vmx); err != nil {
+		return nil, err
+	}
+	v.AMD, err = vendor(k, "kvm_amd", "vcpu_svm", &v.fields.svm)
+	return v, err
+}
+
+// maxObjects is enough for 10,000 machines of 16 vCPUs.
+const maxObjects = 1 << 20
+
+// spend takes one object off the budget.
+func (v *KVM) spend() error {
+	if v.budget == 0 {
+		return errors.WithMessage(linux.ErrTooMany, "machines, vCPUs, memory slots and threads")
+	}
+	v.budget--
+	return nil
+}
+
+// find returns the module of a name, or the kernel if there is none.
+func find(k *linux.Kernel, name string) (scope, error) {
+	m, err := k.Module(name)
+	if m != nil {
+		return m, nil
+	}
+	return k, err
+}
+
+// vendor binds the fields of a vendor's struct of a vCPU. It reports whether the
+// vendor's module is there and has BTF.
+func vendor(k *linux.Kernel, module, name string, fields any) (bool, error) {
+	m, err := find(k, module)
+	if err != nil {
+		return false, err
+	}
+	if m == scope(k) {
+		// Built in: both are, and one has set kvm_x86_ops up. Which one cannot be
+		// told by types.
+		return false, nil
+	}
+	s, err := m.Struct(name)
+	if err != nil {
+		if errors.Is(noTypes(err), ErrNoTypes) {
+			return false, nil
+		}
+		return false, err
+	}
+	return true, s.Bind(fields)
+}
+
+// noTypes turns the error of a missing type into one that wraps [ErrNoTypes].
+func noTypes(err error) error {
+	var none *linux.TypeError
+	if errors.Is(err, linux.ErrNoBTF) || errors.As(err, &none) {
+		return errors.WithMessage(ErrNoTypes, err.Error())
+	}
+	return err
+}
+
+// Machines returns all virtual machines, the newest first, as KVM has them.
+func (v *KVM) Machines() iter.Seq2[*Machine, error] {
+	return func(yield func(*Machine, error) bool) {
+		for addr, err := range v.k.List(v.list, v.fields.machine.List) {
+			m := &Machine{v: v, Addr: addr}
+			if err == nil {
+				err = m.read()
+			}
+			spent := v.spend()
+			if spent != nil {
+				err = spent
+			}
+			if !yield(m, err) || spent != nil {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package kvm
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/internal/testcores"
+	"vmcsnote/linux"
+	"vmcsnote/vmcore"
+)
+
+// openHost opens one of testdata/cores/linux-host.
+func openHost(t testing.TB, name string) *linux.Kernel {
+	t.Helper()
+	image := testcores.Image(t, "linux-host/"+name)
+	core, err := vmcore.Open(image, image.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, _ := core.Notes().Find(elfnote.VMCoreInfo, 0)
+	note, err := core.Notes().Note(i, 1<<16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := linux.Open(core, string(note.Desc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// What the hosts printed before they were dumped: testdata/cores/linux-host/README.md.
+func TestMachines(t *testing.T) {
+	type vcpu struct {
+		thread int
+		comm   string
+		state  State
+	}
+	type machine struct {
+		pid   int
+		ram   uint64 // above 1 MiB
+		vcpus []vcpu
+	}
+	tests := []struct {
+		name     string
+		machines []machine
+		rip, rsp uint64 // of the first machine, which is paused, by QEMU's "info registers"
+	}{
+		{"amd-6.1", []machine{
+			{248, 79 << 20, []vcpu{{257, "CPU 0/KVM", InVMM}}},
+			{101, 95 << 20, []vcpu{{108, "CPU 0/KVM", Halted}, {110, "CPU 1/KVM", InVMM}}},
+		}, 0xffffffffa02c2277, 0xffffd0df00013ab0},
+		{"amd-6.12", []machine{
+			{209, 79 << 20, []vcpu{{213, "CPU 0/KVM", InVMM}}},
+			{156, 95 << 20, []vcpu{{164, "CPU 0/KVM", InGuest}, {165, "CPU 1/KVM", Halted}}},
+		}, 0xffffffff8d65f7c0, 0xffffcc7a405e3870},
+		{"amd-7.3", []machine{
+			{366, 79 << 20, []vcpu{{380, "CPU 0/KVM", InHost}}},
+			{115, 95 << 20, []vcpu{{123, "CPU 0/KVM", Preempted}, {124, "CPU 1/KVM", Halted}}},
+		}, 0, 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			v, err := Open(openHost(t, test.name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !v.AMD || v.Intel {
+				t.Errorf("Intel is %v, AMD is %v", v.Intel, v.AMD)
+			}
+			var got []machine
+			for m, err := range v.Machines() {
+				if err != nil {
+					t.Fatal(err)
+				}
+				g := machine{pid: m.PID}
+				slots, err := m.Slots()
+				if err != nil || len(slots) != 12 {
+					t.Errorf("%d slots (%v)", len(slots), err)
+				}
+				for _, s := range slots {
+					if s.Space == 0 && s.GPA == 1<<20 {
+						g.ram = s.Size
+					}
+				}
+				process, ok, err := m.Process()
+				if pid, _ := process.TGID(); !ok || err != nil || pid != m.PID {
+					t.Errorf("the process is %d (%v), want %d", pid, err, m.PID)
+				}
+				for c, err := range m.VCPUs() {
+					if err != nil {
+						t.Fatal(err)
+					}
+					if c.ID != len(g.vcpus) || c.Task == nil || c.SVM == nil || c.VMX != nil || c.Nested {
+						t.Fatalf("vCPU %+v", c)
+					}
+					if c.SVM.VMCB != c.SVM.VMCB01 || c.SVM.VMCB%4096 != 0 || c.Root != c.HostRoot || c.Root%4096 != 0 {
+						t.Errorf("vCPU %d: VMCB %+v, root %#x", c.ID, c.SVM, c.Root)
+					}
+					comm, _ := c.Task.Comm()
+					g.vcpus = append(g.vcpus, vcpu{c.Thread, comm, c.State})
+					if len(got) == 0 && test.rip != 0 && (c.Regs.RIP != test.rip || c.Regs.GPR[4] != test.rsp) {
+						t.Errorf("RIP %#x, RSP %#x, want %#x, %#x", c.Regs.RIP, c.Regs.GPR[4], test.rip, test.rsp)
+					}
+				}
+				got = append(got, g)
+			}
+			if fmt.Sprint(got) != fmt.Sprint(test.machines) {
+				t.Errorf("%v, want %v", got, test.machines)
+			}
+		})
+	}
+}
+
+func TestBudget(t *testing.T) {
+	v, err := Open(openHost(t, "amd-6.12"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The first machine, its 6 slots of the first space, then no more.
+	v.budget = 7
+	var last error
+	n := 0
+	for m, err := range v.Machines() {
+		if n++; err != nil {
+			last = err
+			continue
+		}
+		if slots, err := m.Slots(); len(slots) != 6 || !errors.Is(err, linux.ErrTooMany) {
+			t.Errorf("%d slots (%v)", len(slots), err)
+		}
+		for _, err := range m.VCPUs() {
+			if !errors.Is(err, linux.ErrTooMany) {
+				t.Errorf("a vCPU: %v", err)
+			}
+		}
+	}
+	if n != 2 || !errors.Is(last, linux.ErrTooMany) {
+		t.Errorf("%d machines, error is %v", n, last)
+	}
+}
+
+func TestState(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		c    circumstances
+		want State
+	}{
+		{"in guest mode", circumstances{mode: 1, running: true}, InGuest},
+		{"kicked", circumstances{mode: 2, running: true}, InGuest},
+		{"never started", circumstances{mpState: 1, asleep: true}, Waiting},
+		{"after INIT", circumstances{mpState: 2, asleep: true}, Waiting},
+		{"HLT", circumstances{mpState: 3, blocking: true, asleep: true}, Halted},
+		{"HLT before 5.15", circumstances{mpState: 3, asleep: true}, Halted},
+		{"preempted", circumstances{preempted: true, asleep: true}, Preempted},
+		{"paused", circumstances{asleep: true, outside: true}, InVMM},
+		{"paused before 6.10", circumstances{asleep: true}, InVMM},
+		{"an exit being handled", circumstances{running: true}, InHost},
+		{"a device being emulated", circumstances{running: true, outside: true}, InVMM},
+		{"the thread is not known", circumstances{}, InHost},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := test.c.state(); got != test.want {
+				t.Errorf("%s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestOpenWithout(t *testing.T) {
+	_, err := find(openHost(t, "amd-6.1"), "no_such_module")
+	if err != nil {
+		t.Error(err)
+	}
+	if err := noTypes(errors.Wrap(&linux.TypeError{Type: "kvm"}, "x")); !errors.Is(err, ErrNoTypes) {
+		t.Error(err)
+	}
+	if err := noTypes(linux.ErrNoBTF); !errors.Is(err, ErrNoTypes) {
+		t.Error(err)
+	}
+}
