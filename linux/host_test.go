@@ -279,7 +279,11 @@ func task(r *reader, b *strings.Builder, t linux.Task, mm uint64) {
 		r.check(err)
 		comm, err := thread.Comm()
 		r.check(err)
-		fmt.Fprintf(b, "  thread %d %q\n", pid, comm)
+		cpu, err := thread.CPU()
+		r.check(err)
+		running, err := thread.OnCPU()
+		r.check(err)
+		fmt.Fprintf(b, "  thread %d %q on CPU %d, running %v\n", pid, comm, cpu, running)
 	}
 }
 

@@ -139,6 +139,32 @@ func TestTasks(t *testing.T) {
 	}
 }
 
+// makedumpfile -d 8 and above leave user memory out: the command line goes, what
+// the kernel knows stays.
+func TestCommandLineExcluded(t *testing.T) {
+	f := newFake()
+	kernelTypes(f.btf)
+	at := process(f, 7, "qemu", "qemu\x00", f.alloc(32, 0, cgroup(f, "vm")))
+	user := f.heap // the objects after the user page follow it
+	k := f.open(t)
+	mm, _ := k.Task(at).MM()
+	memory, err := k.UserMemory(mm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	phys, _, err := memory.Phys(0x7000000ff010)
+	if err != nil || phys >= user-fakeDirect {
+		t.Fatalf("%#x (%v)", phys, err)
+	}
+	delete(f.pages, phys&^4095)
+	if args, err := k.Task(at).CommandLine(); !errors.Is(err, errFake) {
+		t.Errorf("%q (%v)", args, err)
+	}
+	if path, err := k.Task(at).Cgroup(); path != "/vm" || err != nil {
+		t.Errorf("%q (%v)", path, err)
+	}
+}
+
 // A cgroup whose parent is itself.
 func TestCgroupLoop(t *testing.T) {
 	f := newFake()

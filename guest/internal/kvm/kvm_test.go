@@ -51,7 +51,7 @@ func TestMachines(t *testing.T) {
 	}{
 		{"amd-6.1", []machine{
 			{248, 79 << 20, []vcpu{{257, "CPU 0/KVM", InVMM}}},
-			{101, 95 << 20, []vcpu{{108, "CPU 0/KVM", Halted}, {110, "CPU 1/KVM", InVMM}}},
+			{101, 95 << 20, []vcpu{{108, "CPU 0/KVM", Halted}, {110, "CPU 1/KVM", InHost}}},
 		}, 0xffffffffa02c2277, 0xffffd0df00013ab0},
 		{"amd-6.12", []machine{
 			{209, 79 << 20, []vcpu{{213, "CPU 0/KVM", InVMM}}},
