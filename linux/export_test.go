@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 )
@@ -15,6 +16,7 @@ type Patch struct {
 // names of structs, and the symbols given. A type that a path needs must be named:
 // what only a pointer leads to goes. Sizes, IDs and offsets stay.
 func (k *Kernel) Prune(structs, symbols []string) ([]Patch, error) {
+	symbols = append(symbols, "__start_BTF", "__stop_BTF", "_stext", "swapper_pg_dir")
 	base, err := k.btf()
 	if err != nil {
 		return nil, err
@@ -48,9 +50,32 @@ func (k *Kernel) Prune(structs, symbols []string) ([]Patch, error) {
 	for t, addr := range places {
 		patches = append(patches, Patch{addr, t.pruned(own[t], p.text)})
 	}
-	names, offsets := k.symbols.value.pruned(append(symbols, "__start_BTF", "__stop_BTF", "_stext", "swapper_pg_dir"))
+	if _, ok, _ := k.kallsymsInfo(); !ok {
+		return k.pruneSearched(patches, symbols)
+	}
+	names, offsets := k.symbols.value.pruned(false, symbols)
 	at, _ := k.info.symbol("kallsyms_names")
 	return append(patches, Patch{at, names}, Patch{k.symbols.value.place, offsets}), nil
+}
+
+// pruneSearched is for kernels whose kallsyms is searched for: all of its tables
+// stay as long as they were.
+func (k *Kernel) pruneSearched(patches []Patch, symbols []string) ([]Patch, error) {
+	p, err := k.findKallsyms()
+	if err != nil {
+		return nil, err
+	}
+	names, offsets := k.symbols.value.pruned(true, symbols)
+	rest := make([]byte, p.tokenIndex+2*tokens-p.names-uint64(len(names))) // markers and tokens
+	if _, err := k.Read(rest, p.names+uint64(len(names))); err != nil {
+		return nil, err
+	}
+	before := make([]byte, p.names-p.relativeBase)
+	if _, err := k.Read(before, p.relativeBase); err != nil {
+		return nil, err
+	}
+	return append(patches, Patch{p.offsets, offsets}, Patch{p.relativeBase, before}, Patch{p.names, names},
+		Patch{p.names + uint64(len(names)), rest}), nil
 }
 
 type pruner struct {
@@ -126,16 +151,20 @@ func (t *types) pruned(kept map[typeID]bool, text map[uint32]bool) []byte {
 	return append(all, make([]byte, max(0, len(t.types)-len(b)))...)
 }
 
-// pruned returns kallsyms' names and offsets: other symbols are called T and are
-// where the symbol before them is.
-func (s *kallsyms) pruned(symbols []string) (names, offsets []byte) {
+// pruned returns kallsyms' names and offsets: other symbols are called T, or TT...
+// with long, and are where the symbol before them is.
+func (s *kallsyms) pruned(long bool, symbols []string) (names, offsets []byte) {
 	none := byte(slices.IndexFunc(s.token[:], func(t []byte) bool { return string(t) == "T" }))
 	for i := range s.start {
 		if code, _ := s.compressed(int(s.start[i])); slices.Contains(symbols, s.name(i)) {
 			names = append(append(names, byte(len(code))), code...)
 			offsets = append(offsets, s.offsets[4*i:4*i+4]...)
 		} else {
-			names = append(names, 1, none)
+			n := 1
+			if long {
+				n = len(code)
+			}
+			names = append(append(names, byte(n)), bytes.Repeat([]byte{none}, n)...)
 			offsets = append(offsets, s.offsets[:4]...)
 			copy(offsets[4*i:], offsets[max(4*i-4, 0):])
 		}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,7 +48,7 @@ func openHost(name string) (*linux.Kernel, error) {
 	return linux.Open(mem, info)
 }
 
-var hosts = []string{"amd-6.1", "amd-6.12", "amd-7.3"}
+var hosts = []string{"amd-5.10", "amd-6.1", "amd-6.12", "amd-7.3"}
 
 // Dumps of real hosts: what is printed of them was compared with what the hosts
 // themselves printed before (testdata/cores/linux-host/README.md).
@@ -85,7 +86,8 @@ type machineFields struct {
 	MM       linux.Field `btf:"mm"`
 	PID      linux.Field `btf:"userspace_pid"`
 	Online   linux.Field `btf:"online_vcpus.counter"`
-	VCPUs    linux.Field `btf:"vcpu_array"`
+	Array    linux.Field `btf:"vcpu_array,optional"`
+	VCPUs    linux.Field `btf:"vcpus,optional"`
 	Memslots linux.Field `btf:"memslots"`
 }
 
@@ -99,12 +101,12 @@ type vcpuFields struct {
 	// What package kvm reads besides.
 	Mode      linux.Field `btf:"mode"`
 	Preempted linux.Field `btf:"preempted"`
-	Blocking  linux.Field `btf:"stat.generic.blocking"`
+	Blocking  linux.Field `btf:"stat.generic.blocking,optional"`
 	MPState   linux.Field `btf:"arch.mp_state"`
 	Running   linux.Field `btf:"wants_to_run,optional"`
 	Exit      linux.Field `btf:"run->exit_reason"`
 	RIP       linux.Field `btf:"arch.rip|arch.regs[16]"`
-	HostRoot  linux.Field `btf:"arch.root_mmu.root.hpa"`
+	HostRoot  linux.Field `btf:"arch.root_mmu.root.hpa|arch.root_mmu.root_hpa"`
 }
 
 type vmcbFields struct {
@@ -127,8 +129,10 @@ type slotFields struct {
 }
 
 type slotsFields struct {
-	Tree  linux.Field `btf:"gfn_tree"`
-	Index linux.Field `btf:"node_idx"`
+	Tree  linux.Field `btf:"gfn_tree,optional"`
+	Index linux.Field `btf:"node_idx,optional"`
+	Array linux.Field `btf:"memslots,optional"`
+	Used  linux.Field `btf:"used_slots,optional"`
 }
 
 // report prints what a host's kernel tells of its machines, as TestHosts does.
@@ -181,84 +185,100 @@ func machines(b *strings.Builder, k *linux.Kernel) error {
 		return err
 	}
 	fmt.Fprintln(b, at)
-	var m machineFields
-	var v vcpuFields
-	var c vmcbFields
-	var s slotFields
-	for _, f := range []struct {
-		module *linux.Module
-		name   string
-		to     any
-	}{{kvm, "kvm", &m}, {kvm, "kvm_vcpu", &v}, {amd, "vcpu_svm", &c}, {kvm, "kvm_memory_slot", &s}} {
-		typ, err := f.module.Struct(f.name)
-		if err == nil {
-			err = typ.Bind(f.to)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	slot, err := kvm.Struct("kvm_memory_slot")
-	if err != nil {
-		return err
-	}
-	for i := range s.Node {
-		if s.Node[i], err = slot.Field(fmt.Sprintf("gfn_node[%d]", i)); err != nil {
-			return err
-		}
-	}
-	memslots, err := kvm.Struct("kvm_memslots")
-	if err != nil {
-		return err
-	}
-	var set slotsFields
-	if err := memslots.Bind(&set); err != nil {
-		return err
-	}
 	r := reader{k: k}
-	for machine, err := range k.List(list, m.List) {
+	r.bind(kvm, "kvm", &r.m)
+	r.bind(kvm, "kvm_vcpu", &r.v)
+	r.bind(kvm, "kvm_memslots", &r.set)
+	slot := r.bind(kvm, "kvm_memory_slot", &r.s)
+	if _, err := amd.Struct("vcpu_svm"); err == nil { // modules have BTF
+		r.bind(amd, "vcpu_svm", &r.c)
+	}
+	for i := range r.s.Node {
+		if r.err == nil && r.set.Tree.Valid() {
+			r.s.Node[i], err = slot.Field(fmt.Sprintf("gfn_node[%d]", i))
+			r.check(err)
+		}
+	}
+	if r.err != nil {
+		return r.err
+	}
+	for machine, err := range k.List(list, r.m.List) {
 		if err != nil {
 			return err
 		}
-		mm := r.value(machine, m.MM)
+		mm := r.value(machine, r.m.MM)
 		owner, _, err := k.Owner(mm)
 		r.check(err)
 		task(&r, b, owner, mm)
-		fmt.Fprintf(b, "  %d vCPUs, by pid %d\n", r.value(machine, m.Online), r.value(machine, m.PID))
-		spaces, err := k.Elements(machine, m.Memslots)
+		fmt.Fprintf(b, "  %d vCPUs, by pid %d\n", r.value(machine, r.m.Online), r.value(machine, r.m.PID))
+		spaces, err := k.Elements(machine, r.m.Memslots)
 		r.check(err)
 		for space, slots := range spaces {
-			root, err := k.At(slots, set.Tree)
-			r.check(err)
-			// A slot is in two trees: the one in use and the one being changed.
-			node := s.Node[r.value(slots, set.Index)%2]
-			for slot, err := range k.RBTree(root, node) {
-				if r.check(err); r.err != nil {
-					break
-				}
-				fmt.Fprintf(b, "  slot %d.%d: %#x pages from %#x at %#x, flags %#x\n", space, r.value(slot, s.ID),
-					r.value(slot, s.Pages), r.value(slot, s.Base), r.value(slot, s.User), r.value(slot, s.Flags))
+			for _, slot := range r.slots(slots) {
+				fmt.Fprintf(b, "  slot %d.%d: %#x pages from %#x at %#x, flags %#x\n", space, r.value(slot, r.s.ID),
+					r.value(slot, r.s.Pages), r.value(slot, r.s.Base), r.value(slot, r.s.User), r.value(slot, r.s.Flags))
 			}
 		}
-		vcpus, err := k.At(machine, m.VCPUs)
-		r.check(err)
-		for e, err := range k.XArray(vcpus) {
-			if r.check(err); r.err != nil {
-				break
-			}
-			regs, err := k.Elements(e.Value, v.Regs)
-			r.check(err)
-			fmt.Fprintf(b, "  vCPU %d: thread %d on CPU %d, NPT at %#x, CR4 %#x, registers %x\n", r.value(e.Value, v.ID),
-				r.value(e.Value, v.Thread), r.value(e.Value, v.CPU), r.value(e.Value, v.Root), r.value(e.Value, v.CR4), regs)
-			fmt.Fprintf(b, "    mode %d, MP state %d, preempted %d, blocking %d, last exit %d, RIP %#x, own NPT at %#x\n",
-				r.value(e.Value, v.Mode), r.value(e.Value, v.MPState), r.value(e.Value, v.Preempted), r.value(e.Value, v.Blocking),
-				r.value(e.Value, v.Exit), r.value(e.Value, v.RIP), r.value(e.Value, v.HostRoot))
-			fmt.Fprintf(b, "    VMCB at %#x, own at %#x\n", r.value(e.Value, c.Current), r.value(e.Value, c.VMCB01))
-			fmt.Fprintf(b, "    VMCB: exit %#x, RIP %#x, RSP %#x, CR3 %#x, NPT %#x\n", r.value(e.Value, c.ExitCode),
-				r.value(e.Value, c.RIP), r.value(e.Value, c.RSP), r.value(e.Value, c.CR3), r.value(e.Value, c.NestedC3))
+		for _, vcpu := range r.vcpus(machine) {
+			r.vcpu(b, vcpu)
 		}
 	}
 	return r.err
+}
+
+func (r *reader) slots(set uint64) (all []uint64) {
+	if !r.set.Tree.Valid() {
+		first, err := r.k.At(set, r.set.Array)
+		r.check(err)
+		for i := range r.value(set, r.set.Used) {
+			all = append(all, first+i*r.set.Array.Stride)
+		}
+		return all
+	}
+	root, err := r.k.At(set, r.set.Tree)
+	r.check(err)
+	// A slot is in two trees: the one in use and the one being changed.
+	for slot, err := range r.k.RBTree(root, r.s.Node[r.value(set, r.set.Index)%2]) {
+		if r.check(err); err == nil {
+			all = append(all, slot)
+		}
+	}
+	return all
+}
+
+func (r *reader) vcpus(machine uint64) (all []uint64) {
+	if !r.m.Array.Valid() {
+		vcpus, err := r.k.Elements(machine, r.m.VCPUs)
+		r.check(err)
+		return slices.DeleteFunc(vcpus, func(at uint64) bool { return at == 0 })
+	}
+	at, err := r.k.At(machine, r.m.Array)
+	r.check(err)
+	for e, err := range r.k.XArray(at) {
+		if r.check(err); err == nil {
+			all = append(all, e.Value)
+		}
+	}
+	return all
+}
+
+func (r *reader) vcpu(b *strings.Builder, at uint64) {
+	regs, err := r.k.Elements(at, r.v.Regs)
+	r.check(err)
+	thread, _ := r.k.Value(at, r.v.Thread) // none before it first runs
+	fmt.Fprintf(b, "  vCPU %d: thread %d on CPU %d, NPT at %#x, CR4 %#x, registers %x\n", r.value(at, r.v.ID), thread,
+		r.value(at, r.v.CPU), r.value(at, r.v.Root), r.value(at, r.v.CR4), regs)
+	fmt.Fprintf(b, "    mode %d, MP state %d, preempted %d, last exit %d, RIP %#x, own NPT at %#x", r.value(at, r.v.Mode),
+		r.value(at, r.v.MPState), r.value(at, r.v.Preempted), r.value(at, r.v.Exit), r.value(at, r.v.RIP), r.value(at, r.v.HostRoot))
+	if r.v.Blocking.Valid() {
+		fmt.Fprintf(b, ", blocking %d", r.value(at, r.v.Blocking))
+	}
+	fmt.Fprintln(b)
+	if r.c.Current.Valid() {
+		fmt.Fprintf(b, "    VMCB at %#x, own at %#x: exit %#x, RIP %#x, RSP %#x, CR3 %#x, NPT %#x\n", r.value(at, r.c.Current),
+			r.value(at, r.c.VMCB01), r.value(at, r.c.ExitCode), r.value(at, r.c.RIP), r.value(at, r.c.RSP), r.value(at, r.c.CR3),
+			r.value(at, r.c.NestedC3))
+	}
 }
 
 func task(r *reader, b *strings.Builder, t linux.Task, mm uint64) {
@@ -291,12 +311,27 @@ func task(r *reader, b *strings.Builder, t linux.Task, mm uint64) {
 type reader struct {
 	k   *linux.Kernel
 	err error
+
+	m   machineFields
+	v   vcpuFields
+	c   vmcbFields
+	s   slotFields
+	set slotsFields
 }
 
 func (r *reader) check(err error) {
 	if r.err == nil {
 		r.err = err
 	}
+}
+
+func (r *reader) bind(m *linux.Module, name string, to any) *linux.Struct {
+	s, err := m.Struct(name)
+	if err == nil {
+		err = s.Bind(to)
+	}
+	r.check(err)
+	return s
 }
 
 func (r *reader) value(addr uint64, f linux.Field) uint64 {

@@ -27,8 +27,8 @@ func FuzzHost(f *testing.F) {
 		f.Fatal(err)
 	}
 	pages := slices.Sorted(maps.Keys(rec.pages))
-	for i := uint32(0); i < 20; i++ {
-		f.Add(i*433*4096/10+i*97, []byte{byte(i * 37), 0xff, byte(i), 0x7f})
+	for i := uint32(0); i < 8; i++ {
+		f.Add(i*261*4096+i*97, []byte{byte(i * 37), 0xff, byte(i), 0x7f})
 	}
 	f.Fuzz(func(t *testing.T, at uint32, b []byte) {
 		page := pages[int(at/4096)%len(pages)]

@@ -26,8 +26,8 @@ func FuzzMachines(f *testing.F) {
 	rec := &overlay{mem: core, pages: map[uint64]bool{}}
 	read(f, rec, string(note.Desc))
 	pages := slices.Sorted(maps.Keys(rec.pages))
-	for i := range uint32(20) {
-		f.Add(i*97*4096+i*211, []byte{byte(i * 37), 0xff, byte(i), 0x7f})
+	for i := range uint32(8) {
+		f.Add(i*261*4096+i*211, []byte{byte(i * 37), 0xff, byte(i), 0x7f})
 	}
 	f.Fuzz(func(t *testing.T, at uint32, b []byte) {
 		page := pages[int(at/4096)%len(pages)]
