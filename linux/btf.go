@@ -169,8 +169,8 @@ func (t *types) str(off uint32) string {
 	return string(s)
 }
 
-// maxNamesakes bounds how often a name may be in the strings: once in sound BTF,
-// and once more in its base's.
+// maxNamesakes bounds how often a name may be in the strings: once in sound
+// BTF, and once more in its base's.
 const maxNamesakes = 16
 
 // named returns a struct or a union by its name: this BTF's own, else its

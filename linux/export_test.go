@@ -13,8 +13,8 @@ type Patch struct {
 }
 
 // Prune returns BTF and kallsyms of which nothing is left but the types, by the
-// names of structs, and the symbols given. A type that a path needs must be named:
-// what only a pointer leads to goes. Sizes, IDs and offsets stay.
+// names of structs, and the symbols given. A type that a path needs must be
+// named: what only a pointer leads to goes. Sizes, IDs and offsets stay.
 func (k *Kernel) Prune(structs, symbols []string) ([]Patch, error) {
 	symbols = append(symbols, "__start_BTF", "__stop_BTF", "_stext", "swapper_pg_dir")
 	base, err := k.btf()
@@ -29,8 +29,8 @@ func (k *Kernel) Prune(structs, symbols []string) ([]Patch, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A module's IDs begin where the kernel's end, so each has a set of its own
-	// above the kernel's.
+	// A module's IDs begin where the kernel's end, so each has a set of its
+	// own above the kernel's.
 	own := map[*types]map[typeID]bool{}
 	for _, m := range modules {
 		if t, err := m.types.get(m.readTypes); err == nil {
@@ -58,8 +58,8 @@ func (k *Kernel) Prune(structs, symbols []string) ([]Patch, error) {
 	return append(patches, Patch{at, names}, Patch{k.symbols.value.place, offsets}), nil
 }
 
-// pruneSearched is for kernels whose kallsyms is searched for: all of its tables
-// stay as long as they were.
+// pruneSearched is for kernels whose kallsyms is searched for: all of its
+// tables stay as long as they were.
 func (k *Kernel) pruneSearched(patches []Patch, symbols []string) ([]Patch, error) {
 	p, err := k.findKallsyms()
 	if err != nil {
@@ -151,8 +151,8 @@ func (t *types) pruned(kept map[typeID]bool, text map[uint32]bool) []byte {
 	return append(all, make([]byte, max(0, len(t.types)-len(b)))...)
 }
 
-// pruned returns kallsyms' names and offsets: other symbols are called T, or TT...
-// with long, and are where the symbol before them is.
+// pruned returns kallsyms' names and offsets: other symbols are called T, or
+// TT... with long, and are where the symbol before them is.
 func (s *kallsyms) pruned(long bool, symbols []string) (names, offsets []byte) {
 	none := byte(slices.IndexFunc(s.token[:], func(t []byte) bool { return string(t) == "T" }))
 	for i := range s.start {

@@ -10,8 +10,8 @@ import (
 	"github.com/pkg/errors"
 )
 
-// A fake is a kernel made by hand: its image, 1 GiB of memory in the direct map,
-// page tables, symbols and types.
+// A fake is a kernel made by hand: its image, 1 GiB of memory in the direct
+// map, page tables, symbols and types.
 type fake struct {
 	pages   map[uint64][]byte // by physical address
 	symbols map[string]uint64
@@ -165,7 +165,8 @@ func (f *fake) kallsyms(form offsetForm, old bool) {
 	num := le32(uint32(len(all)))
 	place := map[string]uint64{}
 	write := func(name string, b []byte) { place[name] = f.image("", b) }
-	// The order of the tables decides where offsets are, and so what they say.
+	// The order of the tables decides where offsets are, and so what they
+	// say.
 	writeOffsets := func() {
 		at := (f.next + 7) &^ 7
 		for i, s := range all {

@@ -67,7 +67,8 @@ type Field struct {
 	Path string // as it was found
 	// Size is in bytes; for a bitfield, of the integer that holds it.
 	Size uint64
-	// Count and Stride are of an array: the number of elements, and their size.
+	// Count and Stride are of an array: the number of elements, and their
+	// size.
 	Count, Stride uint64
 
 	hops      []uint64 // offsets of pointers to follow first
@@ -190,7 +191,8 @@ func (f *Field) finish(id typeID) (err error) {
 		f.Stride, err = f.types.size(elem)
 	case kindInt:
 		f.signed = binary.LittleEndian.Uint32(f.typ.data)>>24&1 != 0
-		// Before Linux 4.20 (struct_flag unset) the integer has the bits.
+		// Before Linux 4.20 (struct_flag unset) the integer has the
+		// bits.
 		if data := binary.LittleEndian.Uint32(f.typ.data); f.bits == 0 && uint64(data&0xff) < 8*f.Size {
 			f.bits = uint64(data & 0xff)
 			f.bit += uint64(data >> 16 & 0xff)

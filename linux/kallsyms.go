@@ -8,11 +8,12 @@ import (
 )
 
 const (
-	// maxSymbols and maxNames bound kallsyms. Linux 6.12 has 151,000 symbols
-	// whose compressed names take 2 MB.
+	// maxSymbols and maxNames bound kallsyms. Linux 6.12 has 151,000
+	// symbols whose compressed names take 2 MB.
 	maxSymbols = 1 << 20
 	maxNames   = 16 << 20
-	// maxTokens is more than the token table ever has: its index is 16 bits.
+	// maxTokens is more than the token table ever has: its index is 16
+	// bits.
 	maxTokens = 1 << 16
 	// maxName is KSYM_NAME_LEN since 6.1.
 	maxName = 512
@@ -20,8 +21,8 @@ const (
 	tokens = 256
 )
 
-// kallsyms is the kernel's own symbols (kernel/kallsyms.c). A name is stored as a
-// length and as many bytes, each of which stands for a token of several
+// kallsyms is the kernel's own symbols (kernel/kallsyms.c). A name is stored as
+// a length and as many bytes, each of which stands for a token of several
 // characters. The first character is the symbol's type.
 type kallsyms struct {
 	names   []byte
@@ -41,8 +42,8 @@ type offsetForm int
 const (
 	fromBase  offsetForm = iota // added to the base, unsigned (6.15 on)
 	fromPlace                   // added to the offset's own address, signed (7.x)
-	// A negative offset is one's complement of the distance from the base; any
-	// other is the absolute address of a per-CPU variable
+	// A negative offset is one's complement of the distance from the base;
+	// any other is the absolute address of a per-CPU variable
 	// (CONFIG_KALLSYMS_ABSOLUTE_PERCPU, until 6.14).
 	absolutePerCPU
 )
@@ -108,7 +109,8 @@ func (k *Kernel) readKallsyms(p kallsymsPlace) (*kallsyms, error) {
 	if _, err := k.Read(index, p.tokenIndex); err != nil {
 		return nil, errors.WithMessage(err, "kallsyms_token_index")
 	}
-	// The table ends where nobody says; what follows it is part of the image.
+	// The table ends where nobody says; what follows it is part of the
+	// image.
 	table := make([]byte, maxTokens)
 	n, err := k.Read(table, p.tokenTable)
 	if !s.setTokens(table[:n], index) {
@@ -151,7 +153,8 @@ func (s *kallsyms) readNames(k *Kernel, addr uint64, num int) error {
 	h := fnv.New32a()
 	var buf []byte
 	for at := 0; len(s.start) < num; {
-		// A name takes 2 bytes for its length and a byte for each token.
+		// A name takes 2 bytes for its length and a byte for each
+		// token.
 		if at+2+maxName > len(s.names) && len(s.names) < maxNames {
 			old := len(s.names)
 			s.names = append(s.names, make([]byte, piece)...)
@@ -197,7 +200,8 @@ func (s *kallsyms) compressed(at int) (name []byte, end int) {
 	return s.names[at : at+n], at + n
 }
 
-// expand appends the characters of a name to buf, no more than the kernel would.
+// expand appends the characters of a name to buf, no more than the kernel
+// would.
 func (s *kallsyms) expand(buf, name []byte) []byte {
 	for _, c := range name {
 		if buf = append(buf, s.token[c]...); len(buf) > maxName {
@@ -264,8 +268,8 @@ func (s *kallsyms) find(name string) (int, bool) {
 
 // at returns the last symbol whose address is not above addr.
 func (s *kallsyms) at(addr uint64) (int, bool) {
-	// In order of address but for per-CPU symbols, which come first and have
-	// small addresses.
+	// In order of address but for per-CPU symbols, which come first and
+	// have small addresses.
 	lo, hi := 0, len(s.start)
 	for lo < hi {
 		if mid := (lo + hi) / 2; s.addr(mid) <= addr {
@@ -277,8 +281,8 @@ func (s *kallsyms) at(addr uint64) (int, bool) {
 	if lo == 0 {
 		return 0, false
 	}
-	// Of several symbols at one address the first is the one that the kernel
-	// prints.
+	// Of several symbols at one address the first is the one that the
+	// kernel prints.
 	for lo--; lo > 0 && s.addr(lo-1) == s.addr(lo); lo-- {
 	}
 	return lo, true

@@ -6,8 +6,8 @@ import (
 )
 
 // Before Linux 6.0 VMCOREINFO does not name kallsyms' tables. They are found in
-// the image as vmlinux-to-elf does. scripts/kallsyms.c writes them in this order,
-// each aligned to 8 bytes, or 4:
+// the image as vmlinux-to-elf does. scripts/kallsyms.c writes them in this
+// order, each aligned to 8 bytes, or 4:
 //
 //	until 6.0   offsets, relative_base, num_syms, names, markers, token_table, token_index
 //	since 6.4   num_syms, names, markers, token_table, token_index, offsets, relative_base
@@ -26,8 +26,8 @@ const (
 	maxRun = 64
 )
 
-// digits is the tokens of the digits in the token table. The one before, "/", is
-// no token as a rule and stands as an empty string or another token.
+// digits is the tokens of the digits in the token table. The one before, "/",
+// is no token as a rule and stands as an empty string or another token.
 var digits = []byte("0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00")
 
 // findKallsyms looks for the tables in the image.
@@ -113,7 +113,8 @@ func (k *Kernel) kallsymsAround(digit uint64) (p kallsymsPlace, ok bool) {
 // digits' tokens are at at.
 func findTokens(b []byte, at int) (table, index int, ok bool) {
 	for index = at + len(digits); index+2*tokens <= len(b); index++ {
-		// The index starts with 0; its entry of "0" says where the table starts.
+		// The index starts with 0; its entry of "0" says where the
+		// table starts.
 		if b[index] != 0 || b[index+1] != 0 {
 			continue
 		}
@@ -192,7 +193,8 @@ func (k *Kernel) namesBefore(end uint64, markers []uint32) (names, numSyms, num 
 	return 0, 0, 0, false
 }
 
-// marked reports whether the names from at on are num and are where markers say.
+// marked reports whether the names from at on are num and are where markers
+// say.
 func (s *kallsyms) marked(at int, num uint64, markers []uint32) bool {
 	next := at
 	for i := range num {

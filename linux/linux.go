@@ -10,8 +10,8 @@ import (
 
 // Memory is physical memory.
 type Memory interface {
-	// ReadPhys fills p with the memory at the physical address addr. It returns
-	// fewer bytes than len(p) only with an error.
+	// ReadPhys fills p with the memory at the physical address addr. It
+	// returns fewer bytes than len(p) only with an error.
 	ReadPhys(p []byte, addr uint64) (n int, err error)
 }
 
@@ -24,9 +24,11 @@ var (
 	ErrNoBTF = errors.New("no BTF")
 	// ErrLoop means that a list or a tree leads back into itself.
 	ErrLoop = errors.New("leads back into itself")
-	// ErrTooMany means that a list or a tree has more entries than are read.
+	// ErrTooMany means that a list or a tree has more entries than are
+	// read.
 	ErrTooMany = errors.New("too many entries")
-	// ErrCorrupt means that something in the kernel cannot be what it should.
+	// ErrCorrupt means that something in the kernel cannot be what it
+	// should.
 	ErrCorrupt = errors.New("corrupt")
 )
 
@@ -46,6 +48,8 @@ type Kernel struct {
 	modules lazy[[]*Module]
 	tasks   lazy[*taskFields]
 	split   lazy[map[uint64]btfModule]
+
+	moduleBytes uint64 // of modules' symbols that were read
 }
 
 // imageStart is __START_KERNEL_map: the kernel's image and the modules lie

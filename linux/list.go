@@ -29,8 +29,8 @@ func (k *Kernel) HList(head uint64, link Field) iter.Seq2[uint64, error] {
 // to end. Bit 0 ends a list as well (hlist_nulls).
 func (k *Kernel) chain(head, end uint64, link Field) iter.Seq2[uint64, error] {
 	return func(yield func(uint64, error) bool) {
-		// Brent's way to find a loop: compare with an entry that is renewed
-		// after 1, 2, 4, 8... steps.
+		// Brent's way to find a loop: compare with an entry that is
+		// renewed after 1, 2, 4, 8... steps.
 		mark, steps, power := head, 0, 1
 		at := head
 		for n := 0; ; n++ {

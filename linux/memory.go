@@ -25,8 +25,8 @@ func (e *AddressError) Unwrap() error { return e.Err }
 // imagePhys returns where an address in the kernel's image lies in memory.
 func (k *Kernel) imagePhys(addr uint64) uint64 { return addr - imageStart + k.physBase }
 
-// Phys translates a kernel's virtual address. What follows it in physical memory
-// belongs to it for size bytes.
+// Phys translates a kernel's virtual address. What follows it in physical
+// memory belongs to it for size bytes.
 func (k *Kernel) Phys(addr uint64) (phys, size uint64, err error) {
 	if addr >= imageStart && addr < imageStart+maxImage && k.inImage(addr) {
 		return k.imagePhys(addr), imageStart + k.offset + imageSize - addr, nil
@@ -115,7 +115,8 @@ func (c *pageCache) read(mem Memory, p []byte, phys uint64) (int, error) {
 				delete(c.pages, old-1)
 				c.ring[c.next] = 0
 			}
-			// A dump may hold a part of a page: the end of memory, a torn file.
+			// A dump may hold a part of a page: the end of memory,
+			// a torn file.
 			if off := int(phys - at); n >= off+len(p) {
 				return copy(p, page[off:]), nil
 			}

@@ -12,6 +12,9 @@ const (
 	maxModules       = 4096
 	maxModuleSymbols = 1 << 18
 	maxModuleStrings = 8 << 20
+	// maxModuleBytes bounds the symbol tables of all modules together: modules
+	// of a hostile dump can share one.
+	maxModuleBytes = 64 << 20
 )
 
 // A Module is a loaded kernel module.
@@ -109,6 +112,9 @@ func (m *Module) readSymbols() ([]elf.Sym64, error) {
 	if num > maxModuleSymbols {
 		return nil, corrupt("%d symbols", num)
 	}
+	if m.k.moduleBytes += num * elf.Sym64Size; m.k.moduleBytes > maxModuleBytes {
+		return nil, errors.WithMessage(ErrTooMany, "symbols of modules")
+	}
 	b, err := m.k.readGrowing(addr, num*elf.Sym64Size)
 	if err != nil {
 		return nil, err
@@ -125,6 +131,9 @@ func (m *Module) readSymbols() ([]elf.Sym64, error) {
 	}
 	if last >= maxModuleStrings {
 		return nil, corrupt("a symbol's name at %#x", last)
+	}
+	if m.k.moduleBytes += uint64(last); m.k.moduleBytes > maxModuleBytes {
+		return nil, errors.WithMessage(ErrTooMany, "symbols of modules")
 	}
 	// The last name ends where nobody says.
 	if m.strings, err = m.k.readGrowing(text, uint64(last)); err != nil {
@@ -148,8 +157,8 @@ func (m *Module) symbolAt(addr uint64) (best Symbol, ok bool) {
 		return best, false
 	}
 	for _, s := range symbols {
-		// Sections have no size and no name; the name of a mapping symbol or of a
-		// local label tells nothing.
+		// Sections have no size and no name; the name of a mapping
+		// symbol or of a local label tells nothing.
 		kind := elf.SymType(s.Info & 0xf)
 		if kind != elf.STT_FUNC && kind != elf.STT_OBJECT && kind != elf.STT_NOTYPE || s.Shndx == uint16(elf.SHN_UNDEF) {
 			continue

@@ -49,8 +49,8 @@ func (k *Kernel) Symbols() (int, error) {
 	return len(s.start), nil
 }
 
-// SymbolAt returns the symbol that an address in the image or in a module belongs
-// to. The error wraps [ErrNoSymbol] if the address is in neither.
+// SymbolAt returns the symbol that an address in the image or in a module
+// belongs to. The error wraps [ErrNoSymbol] if the address is in neither.
 func (k *Kernel) SymbolAt(addr uint64) (Symbol, error) {
 	if k.inImage(addr) {
 		s, err := k.kallsyms()

@@ -153,8 +153,8 @@ func (t Task) MM() (uint64, error) {
 	return t.number(func(f *taskFields) Field { return f.MM })
 }
 
-// Comm returns the thread's name, 15 bytes at most. It is the user's choice, and
-// can hold any byte but NUL.
+// Comm returns the thread's name, 15 bytes at most. It is the user's choice,
+// and can hold any byte but NUL.
 func (t Task) Comm() (string, error) {
 	f, err := t.k.taskFields()
 	if err != nil {
@@ -170,9 +170,9 @@ const (
 	maxSubsys  = 64
 )
 
-// Cgroup returns the path of the task's cgroup in the unified hierarchy. If that
-// is the root, as on a host that uses cgroup v1, it is the first path of another
-// hierarchy that is not.
+// Cgroup returns the path of the task's cgroup in the unified hierarchy. If
+// that is the root, as on a host that uses cgroup v1, it is the first path of
+// another hierarchy that is not.
 func (t Task) Cgroup() (string, error) {
 	f, err := t.k.taskFields()
 	if err != nil {
@@ -236,7 +236,8 @@ func (k *Kernel) kernfsPath(node uint64) (string, error) {
 const maxArgs = 128 << 10
 
 // CommandLine returns the process's arguments. They are user memory, which many
-// dumps leave out; the user may have overwritten them. A kernel thread has none.
+// dumps leave out; the user may have overwritten them. A kernel thread has
+// none.
 func (t Task) CommandLine() ([]string, error) {
 	mm, err := t.MM()
 	if err != nil || mm == 0 {
@@ -245,7 +246,8 @@ func (t Task) CommandLine() ([]string, error) {
 	return t.k.CommandLine(mm)
 }
 
-// CommandLine returns the arguments of the process that an mm_struct belongs to.
+// CommandLine returns the arguments of the process that an mm_struct belongs
+// to.
 func (k *Kernel) CommandLine(mm uint64) ([]string, error) {
 	f, err := k.taskFields()
 	if err != nil {
@@ -271,8 +273,8 @@ func (k *Kernel) CommandLine(mm uint64) ([]string, error) {
 }
 
 // Owner returns the task that an mm_struct belongs to: its process's first
-// thread. It is false if the kernel does not keep it (without CONFIG_MEMCG), and
-// after the process has exited.
+// thread. It is false if the kernel does not keep it (without CONFIG_MEMCG),
+// and after the process has exited.
 func (k *Kernel) Owner(mm uint64) (Task, bool, error) {
 	f, err := k.taskFields()
 	if err != nil || !f.mm.Owner.Valid() {

@@ -139,8 +139,8 @@ func TestTasks(t *testing.T) {
 	}
 }
 
-// makedumpfile -d 8 and above leave user memory out: the command line goes, what
-// the kernel knows stays.
+// makedumpfile -d 8 and above leave user memory out: the command line goes,
+// what the kernel knows stays.
 func TestCommandLineExcluded(t *testing.T) {
 	f := newFake()
 	kernelTypes(f.btf)
@@ -250,6 +250,11 @@ func TestModules(t *testing.T) {
 	}
 	if _, err := all[0].Symbol("run"); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("2^31 symbols: %v", err)
+	}
+	k.moduleBytes = maxModuleBytes
+	again := &Module{Name: "again", Addr: kvm, k: k, fields: mod.fields}
+	if _, err := again.Symbol("run"); !errors.Is(err, ErrTooMany) {
+		t.Errorf("modules that share a table: %v", err)
 	}
 	if _, err := all[0].Struct("kvm"); !errors.Is(err, ErrNoBTF) {
 		t.Errorf("a module without BTF: %v", err)

@@ -27,8 +27,8 @@ var (
 	keepSymbols = strings.Fields("linux_banner init_task modules btf_modules init_uts_ns init_pid_ns")
 )
 
-// TestThin makes a golden dump out of a host's: the pages that report reads and,
-// in place of the whole of BTF and kallsyms, what it needs of them.
+// TestThin makes a golden dump out of a host's: the pages that report reads
+// and, in place of the whole of BTF and kallsyms, what it needs of them.
 func TestThin(t *testing.T) {
 	if *thinHost == "" {
 		t.Skip("without -thin")
@@ -52,7 +52,8 @@ func TestThin(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(info, "kallsyms_names") {
-		// The search reads all of the image; Prune adds what it must find.
+		// The search reads all of the image; Prune adds what it must
+		// find.
 		if _, err := k.Symbols(); err != nil {
 			t.Fatal(err)
 		}

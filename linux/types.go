@@ -72,8 +72,8 @@ func (m *Module) readTypes() (*types, error) {
 	return m.k.readBTF(b.data, b.size, base)
 }
 
-// readBTFModules lists the modules that have BTF, by the address of their struct
-// module.
+// readBTFModules lists the modules that have BTF, by the address of their
+// struct module.
 func (k *Kernel) readBTFModules() (map[uint64]btfModule, error) {
 	head, err := k.Symbol("btf_modules")
 	if err != nil {

@@ -47,10 +47,10 @@ const (
 	pteErratum  = 3 << 5 // a Xeon Phi sets these in entries that are not present
 )
 
-// decodeUser reads an entry as Linux's memory management does, which knows pages
-// that the processor may not access: PROT_NONE, NUMA hinting, a huge page being
-// split. Their address is stored inverted since 4.19 (L1TF); no memory is so
-// high that bit 51 leaves a doubt.
+// decodeUser reads an entry as Linux's memory management does, which knows
+// pages that the processor may not access: PROT_NONE, NUMA hinting, a huge page
+// being split. Their address is stored inverted since 4.19 (L1TF); no memory is
+// so high that bit 51 leaves a doubt.
 func decodeUser(level int, entry uint64) (addr uint64, leaf bool, err error) {
 	huge := level > 1 && entry&pteLarge != 0
 	addr = entry & x86.AddrMask

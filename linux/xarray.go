@@ -6,10 +6,10 @@ import (
 	"github.com/pkg/errors"
 )
 
-// An entry of an XArray (include/linux/xarray.h) is a pointer; a value, with bit 0
-// set; or internal, with bits 1:0 equal to 2: a small one is a sibling or a
-// placeholder, any other leads to a node. Before 4.20 (radix trees) bit 0 marked
-// a node, and bit 1 a value.
+// An entry of an XArray (include/linux/xarray.h) is a pointer; a value, with
+// bit 0 set; or internal, with bits 1:0 equal to 2: a small one is a sibling or
+// a placeholder, any other leads to a node. Before 4.20 (radix trees) bit 0
+// marked a node, and bit 1 a value.
 const (
 	xaValue    = 1
 	xaInternal = 2
@@ -24,9 +24,9 @@ type Entry struct {
 }
 
 // XArray returns the entries of an XArray (struct xarray) at addr, in order of
-// their index; IDR and radix trees are XArrays since Linux 4.20, and so are their
-// roots. With an error the value is the address of the node that could not be
-// read; the rest goes on, but for [ErrTooMany].
+// their index; IDR and radix trees are XArrays since Linux 4.20, and so are
+// their roots. With an error the value is the address of the node that could
+// not be read; the rest goes on, but for [ErrTooMany].
 func (k *Kernel) XArray(addr uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		w, err := k.newXAWalk()

@@ -26,14 +26,14 @@ type Decoder func(level int, entry uint64) (addr uint64, leaf bool, err error)
 type Format struct {
 	Name   string // for errors
 	Levels int    // 2 to 5
-	// Width is the size of an entry in bytes, 4 or 8. A table is a page, so 1024
-	// or 512 entries.
+	// Width is the size of an entry in bytes, 4 or 8. A table is a page, so
+	// 1024 or 512 entries.
 	Width int
-	// Root is the number of entries in the highest table, if that is not a page:
-	// 4 in PAE paging.
+	// Root is the number of entries in the highest table, if that is not a
+	// page: 4 in PAE paging.
 	Root int
-	// Signed means that the upper half of the addresses is sign-extended to 64
-	// bits, as virtual addresses are and guest-physical ones are not.
+	// Signed means that the upper half of the addresses is sign-extended to
+	// 64 bits, as virtual addresses are and guest-physical ones are not.
 	Signed bool
 	Decode Decoder
 }

@@ -3,8 +3,8 @@ package x86
 import "iter"
 
 const (
-	// maxTables bounds the tables that one walk reads. That many map 8 TiB in
-	// 4 KiB pages.
+	// maxTables bounds the tables that one walk reads. That many map 8 TiB
+	// in 4 KiB pages.
 	maxTables = 1 << 22
 	// seenTables is the number of tables that a walk remembers, 512 KiB.
 	seenTables = 1 << 15
@@ -17,9 +17,9 @@ type walk struct {
 	budget int
 	lo, hi uint64 // without sign extension; hi is the last byte
 	yield  func(Mapping, error) bool
-	// seen is where a table was met first, in the place its address hashes to.
-	// To bound memory it forgets; a table that points to itself is met again
-	// before it is forgotten, and the budget bounds the rest.
+	// seen is where a table was met first, in the place its address hashes
+	// to. To bound memory it forgets; a table that points to itself is met
+	// again before it is forgotten, and the budget bounds the rest.
 	seen []seenTable
 }
 

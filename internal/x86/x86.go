@@ -19,8 +19,8 @@ import (
 
 // Reader is the memory that the tables lie in.
 type Reader interface {
-	// ReadPhys fills p with the memory at the physical address addr. It returns
-	// fewer bytes than len(p) only with an error.
+	// ReadPhys fills p with the memory at the physical address addr. It
+	// returns fewer bytes than len(p) only with an error.
 	ReadPhys(p []byte, addr uint64) (n int, err error)
 }
 
@@ -31,8 +31,8 @@ var (
 	ErrNotMapped = errors.New("not mapped")
 	// ErrReserved means that an entry has a reserved bit set.
 	ErrReserved = errors.New("reserved bits are set")
-	// ErrTableAgain means that a table was met before at another address, as
-	// in tables that point to themselves.
+	// ErrTableAgain means that a table was met before at another address,
+	// as in tables that point to themselves.
 	ErrTableAgain = errors.New("table was met before")
 	// ErrTooManyTables means that a walk stopped because it read too many
 	// tables.

@@ -29,12 +29,12 @@ type KVM struct {
 	list   uint64 // vm_list
 	kvm    scope
 	fields fields
-	// budget is the number of machines, vCPUs, slots and threads that may still
-	// be read: lists that share their entries multiply.
+	// budget is the number of machines, vCPUs, slots and threads that may
+	// still be read: lists that share their entries multiply.
 	budget int
 
-	// Intel and AMD report which of kvm_intel and kvm_amd runs the machines, and
-	// has BTF.
+	// Intel and AMD report which of kvm_intel and kvm_amd runs the
+	// machines, and has BTF.
 	Intel, AMD bool
 }
 
@@ -89,16 +89,16 @@ func find(k *linux.Kernel, name string) (scope, error) {
 	return k, err
 }
 
-// vendor binds the fields of a vendor's struct of a vCPU. It reports whether the
-// vendor's module is there and has BTF.
+// vendor binds the fields of a vendor's struct of a vCPU. It reports whether
+// the vendor's module is there and has BTF.
 func vendor(k *linux.Kernel, module, name string, fields any) (bool, error) {
 	m, err := find(k, module)
 	if err != nil {
 		return false, err
 	}
 	if m == scope(k) {
-		// Built in: both are, and one has set kvm_x86_ops up. Which one cannot be
-		// told by types.
+		// Built in: both are, and one has set kvm_x86_ops up. Which one
+		// cannot be told by types.
 		return false, nil
 	}
 	s, err := m.Struct(name)

@@ -32,7 +32,8 @@ func openHost(t testing.TB, name string) *linux.Kernel {
 	return k
 }
 
-// What the hosts printed before they were dumped: testdata/cores/linux-host/README.md.
+// What the hosts printed before they were dumped:
+// testdata/cores/linux-host/README.md.
 func TestMachines(t *testing.T) {
 	type vcpu struct {
 		thread int

@@ -4,20 +4,22 @@ package kvm
 type State string
 
 const (
-	// InGuest means that the processor executed the guest, or was about to, or
-	// has just left it.
+	// InGuest means that the processor executed the guest, or was about to,
+	// or has just left it.
 	InGuest State = "guest"
 	// Halted means that the guest's CPU waited for an interrupt.
 	Halted State = "halted"
 	// Waiting means that the guest's CPU was never started, or was stopped.
 	Waiting State = "waiting"
-	// Preempted means that the host's scheduler has put something else in its
-	// place.
+	// Preempted means that the host's scheduler has put something else in
+	// its place.
 	Preempted State = "preempted"
-	// InHost means that the thread ran in the host: in KVM, or in its process.
+	// InHost means that the thread ran in the host: in KVM, or in its
+	// process.
 	InHost State = "host"
-	// InVMM means that the process did not run the vCPU: it emulated a device,
-	// or has paused it. Before Linux 6.10 it may also have waited for a page.
+	// InVMM means that the process did not run the vCPU: it emulated a
+	// device, or has paused it. Before Linux 6.10 it may also have waited
+	// for a page.
 	InVMM State = "vmm"
 )
 

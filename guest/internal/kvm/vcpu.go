@@ -6,32 +6,33 @@ import (
 	"vmcsnote/linux"
 )
 
-// Registers are KVM's copies of a virtual CPU's registers. Not all are good: KVM
-// reads some from the VMCS or VMCB when it needs them.
+// Registers are KVM's copies of a virtual CPU's registers. Not all are good:
+// KVM reads some from the VMCS or VMCB when it needs them.
 type Registers struct {
 	GPR [16]uint64 // RAX RCX RDX RBX RSP RBP RSI RDI, R8 to R15
 	RIP uint64
-	// Avail and Dirty have a bit for each of GPR, then RIP, PDPTR, CR0, CR3, CR4
-	// and more (enum kvm_reg). Avail: the copy is good. Dirty: it is newer than
-	// the VMCS or VMCB. All of GPR but RSP are always good.
+	// Avail and Dirty have a bit for each of GPR, then RIP, PDPTR, CR0,
+	// CR3, CR4 and more (enum kvm_reg). Avail: the copy is good. Dirty: it
+	// is newer than the VMCS or VMCB. All of GPR but RSP are always good.
 	Avail, Dirty                  uint64
 	CR0, CR2, CR3, CR4, CR8, EFER uint64
 }
 
-// VMX is where Intel's structures of a virtual CPU are, as physical addresses; 0
-// if there is none.
+// VMX is where Intel's structures of a virtual CPU are, as physical addresses;
+// 0 if there is none.
 type VMX struct {
 	VMCS   uint64 // the one in use
 	VMCS01 uint64 // the machine's own
 	VMCS02 uint64 // for its guest, by KVM
 	Shadow uint64 // what the guest's VMREADs access
-	// VMCS12 is the guest-physical address of the VMCS that the guest has loaded,
-	// all ones for none; Cached12 is the kernel's copy, by virtual address.
+	// VMCS12 is the guest-physical address of the VMCS that the guest has
+	// loaded, all ones for none; Cached12 is the kernel's copy, by virtual
+	// address.
 	VMCS12, Cached12 uint64
 }
 
-// SVM is where AMD's structures of a virtual CPU are, as physical addresses; 0 if
-// there is none.
+// SVM is where AMD's structures of a virtual CPU are, as physical addresses; 0
+// if there is none.
 type SVM struct {
 	VMCB   uint64 // the one in use
 	VMCB01 uint64 // the machine's own
@@ -50,13 +51,14 @@ type VCPU struct {
 	// Task is that thread, nil if it has ended.
 	Task  *linux.Task
 	State State
-	// Exit is KVM_EXIT_..., what the process was told last, if HaveExit is set.
+	// Exit is KVM_EXIT_..., what the process was told last, if HaveExit is
+	// set.
 	Exit     uint32
 	HaveExit bool
 	Regs     Registers
-	// Root is the root of the tables that map guest memory now, EPT or NPT as a
-	// rule; HostRoot is that of the machine even while a guest of it runs. All
-	// ones if there is none.
+	// Root is the root of the tables that map guest memory now, EPT or NPT
+	// as a rule; HostRoot is that of the machine even while a guest of it
+	// runs. All ones if there is none.
 	Root, HostRoot uint64
 	// Nested means that a guest of the machine was running.
 	Nested bool
@@ -91,7 +93,8 @@ func (v *VCPU) read() error {
 	if r.err != nil {
 		return errors.WithMessagef(r.err, "vCPU at %#x", v.Addr)
 	}
-	// Before it first runs, a vCPU has no thread; kvm_run may not be in the dump.
+	// Before it first runs, a vCPU has no thread; kvm_run may not be in the
+	// dump.
 	if n, err := r.k.Value(v.Addr, f.Thread); err == nil {
 		v.Thread = int(int32(n))
 	}
