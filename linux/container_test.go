@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/internal/x86"
 )
 
 // links is where the links of an item are.
@@ -204,17 +206,17 @@ func TestXArray(t *testing.T) {
 		name string
 		at   uint64
 		want []Entry
-		err  bool
+		err  error
 	}{
-		{"two levels", tree, []Entry{{0, 0x1000}, {1, 0x2000}, {3, 15}, {133, 0x3000}}, false},
-		{"an entry in the root", one, []Entry{{0, 0x4000}}, false},
-		{"empty", none, nil, false},
-		{"a node that leads to itself", loop, nil, true},
-		{"a node that is not there", lost, []Entry{{64, 0x5000}}, true},
+		{"two levels", tree, []Entry{{0, 0x1000}, {1, 0x2000}, {3, 15}, {133, 0x3000}}, nil},
+		{"an entry in the root", one, []Entry{{0, 0x4000}}, nil},
+		{"empty", none, nil, nil},
+		{"a node that leads to itself", loop, nil, ErrCorrupt},
+		{"a node that is not there", lost, []Entry{{64, 0x5000}}, x86.ErrNotCanonical},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			all, err := collect(k.XArray(test.at))
-			if !slices.Equal(all, test.want) || test.err != (err != nil) {
+			if !slices.Equal(all, test.want) || !errors.Is(err, test.err) {
 				t.Errorf("%v (%v), want %v", all, err, test.want)
 			}
 		})
