@@ -161,7 +161,11 @@ func owned(info fs.FileInfo) bool {
 func (o *File) writable() error {
 	err := unix.Faccessat(unix.AT_FDCWD, o.path, unix.W_OK, unix.AT_EACCESS)
 	if errors.Is(err, unix.EACCES) {
-		return errors.Wrapf(ErrReadOnly, "mode %#o", o.info.Mode().Perm())
+		mode := o.info.Mode().Perm()
+		if st, err := statT(o.info); err == nil {
+			return errors.Wrapf(ErrReadOnly, "mode %#o, owner uid %d", mode, st.Uid)
+		}
+		return errors.Wrapf(ErrReadOnly, "mode %#o", mode)
 	}
 	return nil
 }

@@ -1,9 +1,11 @@
 package vmcore
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/pkg/errors"
@@ -123,6 +125,10 @@ func TestMode0400(t *testing.T) {
 				}
 				if !errors.Is(err, tt.err) {
 					t.Errorf("got %v, want %v", err, tt.err)
+				}
+				owner := fmt.Sprintf("mode %#o, owner uid %d", tt.mode, tt.owner)
+				if errors.Is(err, ErrReadOnly) && !strings.Contains(err.Error(), owner) {
+					t.Errorf("got %v, want %q in it", err, owner)
 				}
 			})
 			info, err := os.Stat(path)

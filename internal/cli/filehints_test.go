@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore"
 )
 
 // TestFileHints: each error of a system call has its own cure.
@@ -52,6 +54,14 @@ func TestFileHints(t *testing.T) {
 				t.Errorf("%v: no hint for %s", errno, name)
 			}
 		}
+	}
+}
+
+// TestReadOnlyHint: chmod helps the owner alone, and inject -n is run by anybody.
+func TestReadOnlyHint(t *testing.T) {
+	got := hint(errors.Wrap(vmcore.ErrReadOnly, "mode 0644, owner uid 0"))
+	if want := "run as root, or as its owner after chmod u+w, or write a copy with -o"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

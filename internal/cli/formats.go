@@ -57,5 +57,6 @@ var kindHints = map[vmcore.Kind]string{
 	vmcore.KindExecutable: "give the dump, not the kernel or a program",
 	vmcore.KindJournal:    "journalctl --file reads it; coredumpctl dump writes out a core that it names",
 	vmcore.KindText:       "give the dump (vmcore), not its log (vmcore-dmesg.txt)",
-	vmcore.KindZeros:      "nothing was written there: the dump is lost, or on another device",
+	vmcore.KindZeros: "nothing was written there: the dump is lost, or on another device; " +
+		"if it is raw memory, vmcsnote guests --raw reads it",
 }

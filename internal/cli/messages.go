@@ -106,7 +106,7 @@ func hint(err error) string {
 	case errors.Is(err, vmcore.ErrSameFile):
 		return "leave -o out to change the core in place"
 	case errors.Is(err, vmcore.ErrReadOnly):
-		return "chmod u+w it, or write a copy with -o"
+		return "run as root, or as its owner after chmod u+w, or write a copy with -o"
 	case errors.Is(err, vmcore.ErrNoPlace):
 		return "write a copy with -o, on a file system that has the room"
 	case errors.Is(err, vmcore.ErrTruncated):

@@ -107,6 +107,8 @@ func (e *env) unpackFile(ctx context.Context, path string, in *os.File, kind vmc
 	} else if !whole {
 		e.say("warning: %s is cut off or damaged (%v): only what came before is read", name(path), err)
 		err = nil
+	} else {
+		err = errors.Wrap(err, "cut off or damaged")
 	}
 	if err == nil {
 		err = out.Truncate(w.size)
