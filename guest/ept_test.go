@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/internal/x86"
 )
 
 func TestNewEPT(t *testing.T) {
@@ -11,25 +13,24 @@ func TestNewEPT(t *testing.T) {
 		name   string
 		eptp   uint64
 		levels int
-		ad     bool
 		bad    bool
 	}{
-		{"4 levels, write-back, A/D (KVM since Haswell)", 0x1e64f05e, 4, true, false},
-		{"4 levels, write-back", 0x1e64f01e, 4, false, false},
-		{"5 levels", 0x1e64f066, 5, true, false},
-		{"uncacheable", 0x1e64f018, 4, false, false},
-		{"supervisor shadow stacks (bit 7)", 0x1e64f0de, 4, true, false},
-		{"root at the top of memory", 0xffffffffff01e, 4, false, false},
-		{"none", 0, 0, false, true},
-		{"3 levels", 0x1e64f016, 0, false, true},
-		{"6 levels", 0x1e64f02e, 0, false, true},
-		{"write-combining", 0x1e64f019, 0, false, true},
-		{"reserved bit 8", 0x1e64f15e, 0, false, true},
-		{"reserved bit 52", 1<<52 | 0x1e64f05e, 0, false, true},
-		{"all ones", 1<<64 - 1, 0, false, true},
+		{"4 levels, write-back, A/D (KVM since Haswell)", 0x1e64f05e, 4, false},
+		{"4 levels, write-back", 0x1e64f01e, 4, false},
+		{"5 levels", 0x1e64f066, 5, false},
+		{"uncacheable", 0x1e64f018, 4, false},
+		{"supervisor shadow stacks (bit 7)", 0x1e64f0de, 4, false},
+		{"root at the top of memory", 0xffffffffff01e, 4, false},
+		{"none", 0, 0, true},
+		{"3 levels", 0x1e64f016, 0, true},
+		{"6 levels", 0x1e64f02e, 0, true},
+		{"write-combining", 0x1e64f019, 0, true},
+		{"reserved bit 8", 0x1e64f15e, 0, true},
+		{"reserved bit 52", 1<<52 | 0x1e64f05e, 0, true},
+		{"all ones", 1<<64 - 1, 0, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e, err := NewEPT(nil, tt.eptp)
+			e, err := NewEPT(nil, x86.EPTP(tt.eptp), false)
 			if tt.bad {
 				if !errors.Is(err, ErrBadEPTP) || e != nil {
 					t.Errorf("got %v, %v", e, err)
@@ -39,17 +40,17 @@ func TestNewEPT(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if e.Levels() != tt.levels || e.AccessDirty != tt.ad || e.Root() != tt.eptp&addrMask {
-				t.Errorf("%d levels, A/D %v, root %#x", e.Levels(), e.AccessDirty, e.Root())
+			if levels := e.tables.Format().Levels; levels != tt.levels || e.Root() != tt.eptp&x86.AddrMask {
+				t.Errorf("%d levels, root %#x", levels, e.Root())
 			}
 		})
 	}
 }
 
 // newTestEPT makes an EPT of the levels given, empty.
-func newTestEPT(t testing.TB, r *ram, levels int) *EPT {
+func newTestEPT(t testing.TB, r *ram, levels int, modeBased bool) *EPT {
 	t.Helper()
-	e, err := NewEPT(r, r.table()|uint64(levels-1)<<3|6)
+	e, err := NewEPT(r, x86.EPTP(r.table()|uint64(levels-1)<<3|6), modeBased)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,8 +92,7 @@ func TestEPTTranslate(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRAM()
-			e := newTestEPT(t, r, 4)
-			e.ModeBased = tt.mode
+			e := newTestEPT(t, r, 4, tt.mode)
 			at := r.place(e.Root(), 4, gpa, tt.level, tt.entry)
 			m, err := e.Translate(tt.gpa)
 			if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) {
@@ -124,7 +124,7 @@ func TestEPTTranslate(t *testing.T) {
 
 func TestEPTFiveLevels(t *testing.T) {
 	r := newRAM()
-	e := newTestEPT(t, r, 5)
+	e := newTestEPT(t, r, 5, false)
 	const gpa = 0x1ab_cdef_0123_4000
 	r.place(e.Root(), 5, gpa, 1, 0x5037)
 	if m, err := e.Translate(gpa + 5); err != nil || m.Phys != 0x5000 || m.Addr != gpa {
@@ -136,8 +136,8 @@ func TestEPTFiveLevels(t *testing.T) {
 func TestEPTLoop(t *testing.T) {
 	for _, levels := range []int{4, 5} {
 		r := newRAM()
-		e := newTestEPT(t, r, levels)
-		for i := range uint64(entries) {
+		e := newTestEPT(t, r, levels, false)
+		for i := range uint64(x86.Entries) {
 			r.put(e.Root()+8*i, e.Root()|link)
 		}
 		if m, err := e.Translate(0x1234567); err != nil || m.Phys != e.Root() {
@@ -150,38 +150,19 @@ func TestEPTLoop(t *testing.T) {
 				again++
 			}
 		}
-		if want := levels*511 + 1; n != want || again != want-entries {
+		if want := levels*511 + 1; n != want || again != want-x86.Entries {
 			t.Errorf("%d levels: %d mappings, %d of tables met again, want %d", levels, n, again, want)
 		}
 	}
 }
 
-// A walk ends after as many tables as it may read.
-func TestEPTBudget(t *testing.T) {
-	r := newRAM()
-	w := newWalker(&newTestEPT(t, r, 4).tree)
-	w.budget = 100
-	for i := range uint64(entries) {
-		r.place(w.root, 4, i<<21, 1, 0x5037)
-	}
-	n := 0
-	var last error
-	for _, err := range w.walk(0, w.end()) {
-		n++
-		last = err
-	}
-	if n != 98 || !errors.Is(last, ErrTooManyTables) {
-		t.Errorf("%d mappings, the last with %v", n, last)
-	}
-}
-
 func TestWalkBounds(t *testing.T) {
 	r := newRAM()
-	e := newTestEPT(t, r, 4)
+	e := newTestEPT(t, r, 4, false)
 	for gpa := uint64(0x1f0000); gpa < 0x220000; gpa += pageSize {
 		r.place(e.Root(), 4, gpa, 1, gpa|0x37)
 	}
-	w := newWalker(&e.tree)
+	w := e.tables.Walker()
 	for _, tt := range []struct{ lo, hi, first, n uint64 }{
 		{0, 1 << 48, 0x1f0000, 0x30},
 		{0x1f0000, 0x220000, 0x1f0000, 0x30},
@@ -192,7 +173,7 @@ func TestWalkBounds(t *testing.T) {
 		{0x200000, 0x200000, 0, 0},
 	} {
 		var first, n uint64
-		for m, err := range w.walk(tt.lo, tt.hi) {
+		for m, err := range w.In(tt.lo, tt.hi-1) {
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/x86"
 	"vmcsnote/vmcore"
 )
 
@@ -261,7 +262,7 @@ func TestExtractInfoByPageTables(t *testing.T) {
 	r := newRAM()
 	root := r.table()
 	r.place(root, 4, uts, 1, 0x7000|link)
-	r.place(root, 4, 0xffffffff82000000, 2, 0x3000000|link|pteLarge)
+	r.place(root, 4, 0xffffffff82000000, 2, 0x3000000|link|x86.Large)
 	copy(r.page(0x7000)[4+2*65:], "6.1.0-56-amd64")
 	cpu := &Registers{CR0: Register{0x80050033, FromVMCS}, CR4: Register{0x170ef0, FromVMCS}, CR3: Register{root | 6, FromVMCS}, LongMode: true}
 	f := infoFinder{mem: r}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/x86"
 	"vmcsnote/vmcore"
 )
 
@@ -160,7 +161,7 @@ const (
 func (r *Registers) paging() Paging {
 	p := Paging{CR0: r.CR0.Value, CR3: r.CR3.Value, CR4: r.CR4.Value}
 	if r.LongMode {
-		p.EFER = eferLMA
+		p.EFER = x86.EFERLMA
 	}
 	return p
 }

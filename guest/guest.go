@@ -26,6 +26,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/internal/x86"
 	"vmcsnote/vmcs"
 )
 
@@ -33,11 +34,13 @@ import (
 // guest's from [Memory].
 type Reader = vmcs.Reader
 
+const pageSize = x86.PageSize
+
 var (
 	// ErrNotMapped: there is no entry for the address. For EPT: the guest has
 	// not touched it, or it is no memory. In [Memory]: and no memory slot that
 	// is known covers it.
-	ErrNotMapped = errors.New("not mapped")
+	ErrNotMapped = x86.ErrNotMapped
 	// ErrNotPresent: the address is in a memory slot, but the process has no
 	// page there: neither the guest nor its VMM ever touched it, or
 	// the VMM gave it back (balloon).
@@ -47,17 +50,17 @@ var (
 	ErrSwapped = errors.New("swapped out by the host")
 	// ErrMMIO: EPT's entry is misconfigured on purpose, which is how KVM has
 	// accesses exit that it emulates.
-	ErrMMIO = errors.New("MMIO")
+	ErrMMIO = x86.ErrMMIO
 	// ErrReserved: an entry has bits set that must be zero.
-	ErrReserved = errors.New("reserved bits are set")
+	ErrReserved = x86.ErrReserved
 	// ErrTableAgain: the table an entry points to was gone through before, at
 	// another address.
-	ErrTableAgain = errors.New("the table is in use elsewhere")
+	ErrTableAgain = x86.ErrTableAgain
 	// ErrTooManyTables: an iteration ended because it had gone through as many
 	// tables as it may.
-	ErrTooManyTables = errors.New("too many tables")
+	ErrTooManyTables = x86.ErrTooManyTables
 	// ErrNotCanonical: no table can map this virtual address.
-	ErrNotCanonical = errors.New("not a canonical address")
+	ErrNotCanonical = x86.ErrNotCanonical
 	// ErrBadEPTP: EPT_POINTER is one that no VM entry accepts.
 	ErrBadEPTP = errors.New("not an EPT_POINTER")
 	// ErrNoEPT: the guest runs on shadow page tables, and nothing in its VMCS
@@ -68,22 +71,12 @@ var (
 	ErrNeverRan = errors.New("none of the guest's vCPUs has run yet: no EPT leads to its memory")
 )
 
-// An EntryError is a paging-structure entry that cannot be followed.
-type EntryError struct {
-	Table string // "EPT", "page table"
-	Level int    // of the table the entry is in: 1 maps 4 KiB pages, 5 is the highest
-	Addr  uint64 // of the entry, in the physical memory that the table is in
-	Entry uint64 // 0 where it could not be read
-	Err   error  // a sentinel of this package, or the reader's
-}
+// An EntryError is a paging-structure entry that cannot be followed. Its Err is
+// a sentinel of this package, or the reader's error.
+type EntryError = x86.EntryError
 
-// Error names the table, its level, where the entry is, the entry and the fault.
-func (e *EntryError) Error() string {
-	return fmt.Sprintf("%s level %d, entry at %#x (%#x): %v", e.Table, e.Level, e.Addr, e.Entry, e.Err)
-}
-
-// Unwrap gives the fault.
-func (e *EntryError) Unwrap() error { return e.Err }
+// A Mapping is a stretch of addresses that one entry maps, or leaves unmapped.
+type Mapping = x86.Mapping
 
 // An AddressError is a read of a guest's memory that stopped.
 type AddressError struct {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+
+	"vmcsnote/internal/x86"
 )
 
 // A huge is the host of a guest whose pages are scattered over memory, with the
@@ -28,13 +30,13 @@ func (h *huge) host(n uint64) uint64 { return (n * 0x9e3779b1 & (h.pages - 1)) *
 func (h *huge) ReadPhys(p []byte, addr uint64) (int, error) {
 	h.reads++
 	level, table := addr>>46&7, addr&(1<<46-1)/pageSize
-	for i := range uint64(entries) {
+	for i := range uint64(x86.Entries) {
 		var e uint64
 		n := table<<9 | i
-		first := n * cover(int(level)) // what the entry maps
+		first := n * x86.Cover(int(level)) // what the entry maps
 		switch {
 		case level > 1:
-			if h.any(addr, first, cover(int(level))) {
+			if h.any(addr, first, x86.Cover(int(level))) {
 				e = addr&(hugeEPT|hugeProc) | (level-1)<<46 | n*pageSize | link
 			}
 		default:

@@ -1,6 +1,9 @@
 package guest
 
-import "vmcsnote/vmcs"
+import (
+	"vmcsnote/internal/x86"
+	"vmcsnote/vmcs"
+)
 
 // A Machine is a virtual machine: the vCPUs that share their memory.
 type Machine struct {
@@ -15,13 +18,6 @@ type Machine struct {
 	Process uint64
 	CPUs    []*vmcs.Candidate
 }
-
-const (
-	tableAddress     = 1<<52 - 1<<12 // bits of CR3 and EPTP that are an address
-	modeBasedExecute = 1 << 22       // of SECONDARY_VM_EXEC_CONTROL
-	guestIA32e       = 1 << 9        // of VM_ENTRY_CONTROLS
-	cr4VMXE          = 1 << 13
-)
 
 // Machines puts VMCSs together that are of the same machine: those with the
 // same EPT, or, without EPT, of the same process. The order is that of the first
@@ -40,7 +36,7 @@ func Machines(found []*vmcs.Candidate) []*Machine {
 	first := make(map[uint64]*Machine) // by process
 	var fresh []*vmcs.Candidate
 	var ms []*Machine
-	add := func(k key, c *vmcs.Candidate, eptp vmcs.EPTP) {
+	add := func(k key, c *vmcs.Candidate, eptp x86.EPTP) {
 		m := byKey[k]
 		if m == nil {
 			process := hostTable(c)
@@ -76,7 +72,7 @@ func Machines(found []*vmcs.Candidate) []*Machine {
 // hostTable is HOST_CR3 without PCID.
 func hostTable(c *vmcs.Candidate) uint64 {
 	cr3, _ := c.Field("HOST_CR3")
-	return cr3 & tableAddress
+	return cr3 & x86.AddrMask
 }
 
 // Memory opens the machine's memory in the host's; see [OpenMemory]. It fails
@@ -86,7 +82,7 @@ func (m *Machine) Memory(host Reader) (*Memory, error) {
 		return nil, ErrNeverRan
 	}
 	v := &m.CPUs[0].VMCS
-	c := Config{EPTP: m.EPTP, ModeBased: v.Secondary()&modeBasedExecute != 0}
+	c := Config{EPTP: m.EPTP, ModeBased: v.Secondary()&x86.SecondaryModeBasedExecute != 0}
 	c.HostCR3, _ = v.Field("HOST_CR3")
 	c.HostCR4, _ = v.Field("HOST_CR4")
 	return OpenMemory(host, c)
@@ -96,7 +92,7 @@ func (m *Machine) Memory(host Reader) (*Memory, error) {
 // CR4.VMXE set.
 func (m *Machine) Hypervisor() bool {
 	for _, c := range m.CPUs {
-		if cr4, ok := c.GuestCR4(); ok && cr4&cr4VMXE != 0 {
+		if cr4, ok := c.GuestCR4(); ok && cr4&x86.CR4VMXE != 0 {
 			return true
 		}
 	}
@@ -110,8 +106,8 @@ func PagingOf(v *vmcs.VMCS) Paging {
 	p.CR0, _ = v.Field("GUEST_CR0")
 	p.CR3, _ = v.Field("GUEST_CR3")
 	p.CR4, _ = v.Field("GUEST_CR4")
-	if entry, _ := v.Field("VM_ENTRY_CONTROLS"); entry&guestIA32e != 0 {
-		p.EFER = eferLMA
+	if entry, _ := v.Field("VM_ENTRY_CONTROLS"); entry&x86.EntryIA32e != 0 {
+		p.EFER = x86.EFERLMA
 	}
 	if _, ok := v.EPTPointer(); !ok {
 		return p
@@ -119,7 +115,7 @@ func PagingOf(v *vmcs.VMCS) Paging {
 	// Processors without "unrestricted guest" run a guest whose paging is off
 	// with paging on, by tables of the hypervisor's that map everything to
 	// itself.
-	if cr0, ok := v.GuestCR0(); ok && cr0&cr0PG == 0 {
+	if cr0, ok := v.GuestCR0(); ok && cr0&x86.CR0PG == 0 {
 		return Paging{}
 	}
 	p.HavePDPTE = true

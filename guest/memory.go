@@ -4,12 +4,14 @@ import (
 	"sort"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/internal/x86"
 )
 
 // Config is where a guest's memory hangs, out of one of its VMCSs.
 type Config struct {
 	EPTP      uint64 // EPT_POINTER; 0 without EPT
-	ModeBased bool   // see [EPT]
+	ModeBased bool   // see [NewEPT]
 	// HostCR3 and HostCR4 are HOST_CR3 and HOST_CR4. Where HostCR3 is 0
 	// memory is read by EPT alone.
 	HostCR3, HostCR4 uint64
@@ -35,11 +37,10 @@ func OpenMemory(host Reader, c Config) (*Memory, error) {
 	if c.EPTP == 0 {
 		return nil, ErrNoEPT
 	}
-	ept, err := NewEPT(host, c.EPTP)
+	ept, err := NewEPT(host, x86.EPTP(c.EPTP), c.ModeBased)
 	if err != nil {
 		return nil, err
 	}
-	ept.ModeBased = c.ModeBased
 	m := &Memory{host: host, ept: ept}
 	if c.HostCR3 != 0 {
 		m.proc = NewProcess(host, c.HostCR3, c.HostCR4)
@@ -81,19 +82,19 @@ func (m *Memory) Translate(gpa uint64) (Mapping, error) {
 	case !ok:
 		return e, err
 	case gpa < s.GPA:
-		return e.clip(e.Addr, s.GPA), err
+		return clip(e, e.Addr, s.GPA), err
 	}
 	user, err := m.proc.Translate(gpa - s.GPA + s.HVA)
 	user.Addr += s.GPA - s.HVA
 	if err == ErrNotMapped {
 		err = ErrNotPresent
 	}
-	return user.clip(max(s.GPA, e.Addr), min(s.GPA+s.Size, e.Addr+e.Size)), err
+	return clip(user, max(s.GPA, e.Addr), min(s.GPA+s.Size, e.Addr+e.Size)), err
 }
 
-// clip gives the part of a mapping from lo up to hi, which it overlaps. It may
+// clip returns the part of a mapping from lo up to hi, which it overlaps. It may
 // begin below 0: a large page of the process that a slot begins in.
-func (m Mapping) clip(lo, hi uint64) Mapping {
+func clip(m Mapping, lo, hi uint64) Mapping {
 	end := min(m.Addr+m.Size, hi)
 	if skip := lo - m.Addr; int64(skip) > 0 {
 		m.Addr, m.Phys = lo, m.Phys+skip

@@ -4,15 +4,8 @@ import (
 	"encoding/binary"
 
 	"github.com/pkg/errors"
-)
 
-const (
-	cr0PE          = 1 << 0
-	cr0PG          = 1 << 31
-	cr4PSE         = 1 << 4
-	cr4PAE         = 1 << 5
-	cr4LA57        = 1 << 12
-	longModeActive = 1 << 10 // of EFER
+	"vmcsnote/internal/x86"
 )
 
 // Paging is what turns a guest's virtual (linear) addresses into its physical
@@ -49,13 +42,13 @@ func (m Mode) String() string {
 // Mode tells the mode by CR0.PG, CR4.PAE and LA57, and EFER.LMA.
 func (p *Paging) Mode() Mode {
 	switch {
-	case p.CR0&cr0PG == 0:
+	case p.CR0&x86.CR0PG == 0:
 		return NoPaging
-	case p.CR4&cr4PAE == 0:
+	case p.CR4&x86.CR4PAE == 0:
 		return Paging32
-	case p.EFER&longModeActive == 0:
+	case p.EFER&x86.EFERLMA == 0:
 		return PagingPAE
-	case p.CR4&cr4LA57 == 0:
+	case p.CR4&x86.CR4LA57 == 0:
 		return Paging4
 	}
 	return Paging5
@@ -70,13 +63,22 @@ func (m Mode) Canonical(gva uint64) bool {
 	if m.Bits() == 32 {
 		return gva>>32 == 0
 	}
-	shift := 64 - m.Bits()
-	return uint64(int64(gva<<shift)>>shift) == gva
+	return x86.Canonical(gva, m.Bits())
 }
+
+// The formats of the modes' page tables.
+var (
+	pages32    = x86.Pages32(false)
+	pages32PSE = x86.Pages32(true)
+	pagesPAE   = x86.PAE()
+	pages4     = x86.Pages(4)
+	pages5     = x86.Pages(5)
+)
 
 // Translate finds what maps gva. mem is the memory that the tables are in and
 // that the result is an address of: the guest's. It is the host's for shadow
-// paging, where GUEST_CR3 points to KVM's own tables.
+// paging, where GUEST_CR3 points to KVM's own tables. With an error, the mapping
+// is the stretch around gva for which the error holds.
 //
 // The error wraps [ErrNotCanonical], or it is an [*EntryError] with
 // [ErrNotMapped], [ErrReserved] or what mem said of a table.
@@ -89,60 +91,35 @@ func (p *Paging) Translate(mem Reader, gva uint64) (Mapping, error) {
 	case NoPaging:
 		return Mapping{Size: 1 << 32}, nil
 	case Paging32:
-		return p.descend(mem, gva, p.CR3&0xfffff000, 2, 4, 10)
+		if p.CR4&x86.CR4PSE != 0 {
+			return pages32PSE.Translate(mem, p.CR3&0xfffff000, gva)
+		}
+		return pages32.Translate(mem, p.CR3&0xfffff000, gva)
 	case Paging4:
-		return p.descend(mem, gva, p.CR3&addrMask, 4, 8, 9)
+		return pages4.Translate(mem, p.CR3&x86.AddrMask, gva)
 	case Paging5:
-		return p.descend(mem, gva, p.CR3&addrMask, 5, 8, 9)
+		return pages5.Translate(mem, p.CR3&x86.AddrMask, gva)
 	}
-	entry, at := p.PDPTE[gva>>30], uint64(0)
 	if !p.HavePDPTE {
-		at = p.CR3&0xffffffe0 + gva>>30*8
-		var err error
-		if entry, err = readEntry(mem, at, 8); err != nil {
-			return Mapping{}, &EntryError{"page table", 3, at, 0, err}
-		}
+		return pagesPAE.Translate(mem, p.CR3&0xffffffe0, gva)
 	}
-	if entry&ptePresent == 0 {
-		return Mapping{}, &EntryError{"page table", 3, at, entry, ErrNotMapped}
-	}
-	return p.descend(mem, gva, entry&addrMask, 2, 8, 9)
+	return pagesPAE.Translate(pdptes{mem, &p.PDPTE}, pdptesAt, gva)
 }
 
-// descend translates gva from the table at on, which is of the level given, its
-// entries of width bytes, each level taking bits of gva.
-func (p *Paging) descend(mem Reader, gva, at uint64, level int, width, bits uint64) (Mapping, error) {
-	for ; ; level-- {
-		shift := 12 + bits*uint64(level-1)
-		at += gva >> shift & (1<<bits - 1) * width
-		entry, err := readEntry(mem, at, width)
-		if err != nil {
-			return Mapping{}, &EntryError{"page table", level, at, 0, err}
-		}
-		large := level > 1 && entry&pteLarge != 0 && (width == 8 || p.CR4&cr4PSE != 0)
-		switch {
-		case entry&ptePresent == 0:
-			return Mapping{}, &EntryError{"page table", level, at, entry, ErrNotMapped}
-		case large && level > 3:
-			return Mapping{}, &EntryError{"page table", level, at, entry, ErrReserved}
-		case large || level == 1:
-			size := uint64(1) << shift
-			phys := entry & addrMask
-			if large && width == 4 { // PSE-36: bits 20:13 are the address's 39:32
-				phys |= entry >> 13 & 0xff << 32
-			}
-			// Bit 12 of a large page is PAT, and those above it are zero.
-			return Mapping{gva &^ (size - 1), phys &^ (size - 1), size, entry, level}, nil
-		}
-		at = entry & addrMask
-	}
+// pdptesAt is an address beyond any memory.
+const pdptesAt = 1 << 63
+
+// pdptes is memory with the four highest entries of PAE paging at pdptesAt.
+type pdptes struct {
+	Reader
+	entry *[4]uint64
 }
 
-// readEntry reads an entry of 4 or 8 bytes.
-func readEntry(mem Reader, at, width uint64) (uint64, error) {
-	var b [8]byte
-	_, err := mem.ReadPhys(b[:width], at)
-	return binary.LittleEndian.Uint64(b[:]), err
+func (m pdptes) ReadPhys(p []byte, addr uint64) (int, error) {
+	if i := (addr - pdptesAt) / 8; addr >= pdptesAt && i < 4 {
+		return copy(p, binary.LittleEndian.AppendUint64(nil, m.entry[i])), nil
+	}
+	return m.Reader.ReadPhys(p, addr)
 }
 
 // Virtual is memory by virtual address: a [Reader] whose addresses are GVAs.

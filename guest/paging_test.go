@@ -7,17 +7,18 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/internal/x86"
 	"vmcsnote/vmcs"
 )
 
 func TestPagingTranslate(t *testing.T) {
 	const root = 0x10000
-	long := Paging{CR0: cr0PG, CR3: root, CR4: cr4PAE, EFER: longModeActive}
-	long5 := Paging{CR0: cr0PG, CR3: root, CR4: cr4PAE | cr4LA57, EFER: longModeActive}
-	pae := Paging{CR0: cr0PG, CR3: root + 0x20, CR4: cr4PAE}
-	paeEPT := Paging{CR0: cr0PG, CR3: root + 0x20, CR4: cr4PAE, HavePDPTE: true, PDPTE: [4]uint64{2: 0x20001}}
-	legacy := Paging{CR0: cr0PG, CR3: root | 0x18}
-	pse := Paging{CR0: cr0PG, CR3: root, CR4: cr4PSE}
+	long := Paging{CR0: x86.CR0PG, CR3: root, CR4: x86.CR4PAE, EFER: x86.EFERLMA}
+	long5 := Paging{CR0: x86.CR0PG, CR3: root, CR4: x86.CR4PAE | x86.CR4LA57, EFER: x86.EFERLMA}
+	pae := Paging{CR0: x86.CR0PG, CR3: root + 0x20, CR4: x86.CR4PAE}
+	paeEPT := Paging{CR0: x86.CR0PG, CR3: root + 0x20, CR4: x86.CR4PAE, HavePDPTE: true, PDPTE: [4]uint64{2: 0x20001}}
+	legacy := Paging{CR0: x86.CR0PG, CR3: root | 0x18}
+	pse := Paging{CR0: x86.CR0PG, CR3: root, CR4: x86.CR4PSE}
 	for _, tt := range []struct {
 		name   string
 		paging Paging
@@ -29,11 +30,11 @@ func TestPagingTranslate(t *testing.T) {
 	}{
 		{"real mode", Paging{}, 0xffff7, nil, 0xffff7, 4 << 30, nil},
 		{"no paging, beyond 4 GiB", Paging{}, 1 << 32, nil, 0, 0, ErrNotCanonical},
-		{"CR4.PAE without CR0.PG", Paging{CR4: cr4PAE, CR3: root}, 0x1234, nil, 0x1234, 4 << 30, nil},
+		{"CR4.PAE without CR0.PG", Paging{CR4: x86.CR4PAE, CR3: root}, 0x1234, nil, 0x1234, 4 << 30, nil},
 
 		{"4 levels, 4 KiB", long, 0xffff_8880_0580_0123, []uint64{0x10888, 0x11067, 0x11000, 0x12067, 0x12160, 0x13067, 0x13000, 0x8000000005800163},
 			0x5800123, 4 << 10, nil},
-		{"4 levels, PCID and LAM in CR3", Paging{CR0: cr0PG, CR3: 3<<61 | root | 0xfff, CR4: cr4PAE, EFER: longModeActive}, 0,
+		{"4 levels, PCID and LAM in CR3", Paging{CR0: x86.CR0PG, CR3: 3<<61 | root | 0xfff, CR4: x86.CR4PAE, EFER: x86.EFERLMA}, 0,
 			[]uint64{0x10000, 0x11067, 0x11000, 0xe7}, 0, 1 << 30, nil},
 		{"2 MiB, PAT in bit 12", long, 0x40_1149, []uint64{0x10000, 0x11067, 0x11000, 0x12067, 0x12010, 0x60010e7}, 0x6001149, 2 << 20, nil},
 		{"1 GiB", long, 0x7fff_ffff_f800, []uint64{0x107f8, 0x11067, 0x11ff8, 0x1400000e7}, 0x17ffff800, 1 << 30, nil},
@@ -93,7 +94,7 @@ func TestVirtual(t *testing.T) {
 	r.place(root, 4, 0x400000, 1, 0x3067)
 	copy(r.page(0x5000)[0xff8:], "straddle")
 	copy(r.page(0x3000), "s pages")
-	v := Virtual{Paging{CR0: cr0PG, CR3: root, CR4: cr4PAE, EFER: longModeActive}, r}
+	v := Virtual{Paging{CR0: x86.CR0PG, CR3: root, CR4: x86.CR4PAE, EFER: x86.EFERLMA}, r}
 	p := make([]byte, 15)
 	if n, err := v.ReadPhys(p, 0x3ffff8); n != len(p) || err != nil || string(p) != "straddles pages" {
 		t.Errorf("read %d bytes, %v: %q", n, err, p)

@@ -4,11 +4,13 @@ import (
 	"testing"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/internal/x86"
 )
 
 func TestProcessTranslate(t *testing.T) {
 	const hva = 0x7f10_e19e_f000
-	const inverted = addrMask // the bits of an address that L1TF has inverted
+	const inverted = x86.AddrMask // the bits of an address that L1TF has inverted
 	for _, tt := range []struct {
 		name  string
 		level int
@@ -40,11 +42,11 @@ func TestProcessTranslate(t *testing.T) {
 				root := r.table()
 				r.place(root, levels, hva, tt.level, tt.entry)
 				// With page-table isolation the highest entries have NX set.
-				slot := root + hva/cover(levels)%entries*8
+				slot := root + hva/x86.Cover(levels)%x86.Entries*8
 				if tt.level != levels {
 					r.put(slot, r.word(slot)|1<<63)
 				}
-				p := NewProcess(r, root|0x005, uint64(levels-4)*cr4LA57) // PCID 5
+				p := NewProcess(r, root|0x005, uint64(levels-4)*x86.CR4LA57) // PCID 5
 				m, err := p.Translate(hva + 0x10)
 				if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) {
 					t.Fatalf("%d levels: got %v, want %v", levels, err, tt.err)

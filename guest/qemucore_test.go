@@ -12,6 +12,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/x86"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -138,7 +139,7 @@ func TestMatchProcess(t *testing.T) {
 		// memory, by coredump_filter.
 		filtered := processCore(t, core, m, func(hva uint64) bool {
 			page, _ := proc.Translate(hva)
-			return page.Entry&pteWrite == 0 || inSlot(slots[i], hva)
+			return page.Entry&x86.Write == 0 || inSlot(slots[i], hva)
 		})
 		bare := processCore(t, core, m, func(hva uint64) bool { return inSlot(slots[i], hva) })
 		for _, tt := range []struct {

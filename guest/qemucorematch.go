@@ -5,6 +5,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/internal/x86"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -100,7 +101,7 @@ func (m *Match) guestPage(core vmcore.Memory, hva uint64) {
 // page compares a page of the process's own.
 func (m *Match) page(host Reader, core vmcore.Memory, page Mapping, off uint64) {
 	var a, b [pageSize]byte
-	written := page.Entry&pteWrite != 0
+	written := page.Entry&x86.Write != 0
 	if written {
 		m.Pages++
 	}

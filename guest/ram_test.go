@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/internal/x86"
 )
 
 var errNoRAM = errors.New("no memory there")
@@ -64,7 +66,7 @@ const link = 7
 func (r *ram) place(root uint64, level int, addr uint64, want int, entry uint64) uint64 {
 	at := root
 	for ; ; level-- {
-		slot := at + addr/cover(level)%entries*8
+		slot := at + addr/x86.Cover(level)%x86.Entries*8
 		if level == want {
 			r.put(slot, entry)
 			return slot
@@ -72,6 +74,6 @@ func (r *ram) place(root uint64, level int, addr uint64, want int, entry uint64)
 		if r.word(slot) == 0 {
 			r.put(slot, r.table()|link)
 		}
-		at = r.word(slot) & addrMask
+		at = r.word(slot) & x86.AddrMask
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"iter"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/internal/x86"
 )
 
 // A Tally counts a guest's memory by what can be had of it, in bytes.
@@ -82,9 +84,9 @@ func (m *Memory) Ranges() iter.Seq2[uint64, uint64] {
 // entry maps, or that there is trouble with. It reports whether yield never
 // asked it to stop.
 func (m *Memory) pieces(yield func(gpa, size uint64, byEPT bool, err error) bool) bool {
-	var w *walker
+	var w *x86.Walker
 	if m.proc != nil {
-		w = newWalker(&m.proc.tree)
+		w = m.proc.tables.Walker()
 	}
 	done := uint64(0) // everything below is given
 	if m.ept == nil {
@@ -107,7 +109,7 @@ func (m *Memory) pieces(yield func(gpa, size uint64, byEPT bool, err error) bool
 
 // untouched gives what slots have between the guest-physical addresses lo and
 // hi, where EPT maps nothing.
-func (m *Memory) untouched(w *walker, lo, hi uint64, yield func(gpa, size uint64, byEPT bool, err error) bool) bool {
+func (m *Memory) untouched(w *x86.Walker, lo, hi uint64, yield func(gpa, size uint64, byEPT bool, err error) bool) bool {
 	for lo < hi {
 		s, ok := m.slot(lo)
 		if !ok || s.GPA >= hi {
@@ -116,9 +118,9 @@ func (m *Memory) untouched(w *walker, lo, hi uint64, yield func(gpa, size uint64
 		delta := s.HVA - s.GPA
 		lo = max(lo, s.GPA)
 		end := min(hi, s.GPA+s.Size)
-		for user, err := range w.walk(lo+delta, end+delta) {
+		for user, err := range w.In(lo+delta, end+delta-1) {
 			user.Addr -= delta
-			user = user.clip(lo, end)
+			user = clip(user, lo, end)
 			if !yield(user.Addr, user.Size, false, err) {
 				return false
 			}

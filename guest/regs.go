@@ -1,6 +1,10 @@
 package guest
 
-import "vmcsnote/vmcs"
+import (
+	"vmcsnote/vmcs"
+
+	"vmcsnote/internal/x86"
+)
 
 // Origin says where a register's value was taken from.
 type Origin uint8
@@ -129,14 +133,14 @@ func readVMCS(v *vmcs.VMCS) *Registers {
 		}
 	}
 	entry, _ := v.Field("VM_ENTRY_CONTROLS")
-	r.LongMode = entry&guestIA32e != 0
+	r.LongMode = entry&x86.EntryIA32e != 0
 	if efer, ok := v.GuestEFER(); ok {
 		r.EFER = Register{efer, FromVMCS}
 	}
 	if ownCR3(v) {
 		r.CR3 = get("GUEST_CR3")
 	}
-	if cr0, _ := v.Field("GUEST_CR0"); r.CR0.Known() && cr0&^r.CR0.Value&cr0PE != 0 {
+	if cr0, _ := v.Field("GUEST_CR0"); r.CR0.Known() && cr0&^r.CR0.Value&x86.CR0PE != 0 {
 		r.leaveVM86()
 	}
 	return r
@@ -150,7 +154,7 @@ func ownCR3(v *vmcs.VMCS) bool {
 	_, ept := v.EPTPointer()
 	real, ok := v.Field("GUEST_CR0")
 	seen, ok2 := v.GuestCR0()
-	return ept && !(ok && ok2 && real&^seen&cr0PG != 0)
+	return ept && !(ok && ok2 && real&^seen&x86.CR0PG != 0)
 }
 
 // leaveVM86 takes back what is KVM's of a guest in real mode that runs in

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 
+	"vmcsnote/internal/x86"
 	"vmcsnote/vmcs"
 )
 
@@ -149,16 +150,12 @@ func (s RegSearch) look(w *wanted, h *hit) {
 	}
 }
 
-// cpuTPRShadow in CPU_BASED_VM_EXEC_CONTROL says that there is a virtual-APIC
-// page.
-const cpuTPRShadow = 1 << 21
-
 // readAPIC takes the vCPU's number and CR8 from its virtual-APIC page.
 func readAPIC(mem Reader, v *vmcs.VMCS, r *Registers) {
 	cpu, _ := v.Field("CPU_BASED_VM_EXEC_CONTROL")
 	page, ok := v.Field("VIRTUAL_APIC_PAGE_ADDR")
 	b := make([]byte, 0x84)
-	if !ok || cpu&cpuTPRShadow == 0 { // the field is not in use
+	if !ok || cpu&x86.CPUTPRShadow == 0 { // the field is not in use
 		return
 	}
 	if n, _ := mem.ReadPhys(b, page); n < len(b) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"vmcsnote/internal/x86"
 	"vmcsnote/vmcs"
 )
 
@@ -22,7 +23,7 @@ func testVMCS(addr uint64, page map[string]uint64) *vmcs.VMCS {
 		"GUEST_CR4": 0x1726b0, "CR4_GUEST_HOST_MASK": ^uint64(0x1000), "CR4_READ_SHADOW": 0x170ef0,
 		"GUEST_CR3": 0x57f6002, "GUEST_RSP": 0xffffffff82a03e98, "GUEST_RIP": 0xffffffff81a592ea,
 		"EPT_POINTER": 0x1ecae05e, "CPU_BASED_VM_EXEC_CONTROL": 1 << 31, "SECONDARY_VM_EXEC_CONTROL": 2,
-		"VM_ENTRY_CONTROLS": guestIA32e,
+		"VM_ENTRY_CONTROLS": x86.EntryIA32e,
 	}
 	for name, v := range page {
 		fields[name] = v

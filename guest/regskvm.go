@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"sync/atomic"
 
+	"vmcsnote/internal/x86"
 	"vmcsnote/vmcs"
 )
 
@@ -136,11 +137,9 @@ func (r *Registers) take(w *wanted, b []byte) {
 // since Linux 5.8, and was 18 before. The other of the two is never dirty.
 const exCR3 = 1<<18 | 1<<19
 
-const (
-	eferLMA   = 1 << 10
-	eferLME   = 1 << 8
-	eferKnown = 0xfd01 // all bits that any processor has: SCE, LME, LMA, NXE, SVME, LMSLE, FFXSR, TCE
-)
+// eferKnown is all bits of EFER that any processor has: SCE, LME, LMA, NXE, SVME,
+// LMSLE, FFXSR, TCE.
+const eferKnown = 0xfd01
 
 // findEFER looks behind CR4 for IA32_EFER: well formed, in accord with the mode
 // the guest runs in, and followed (since Linux 6.14, with host_debugctl in
@@ -150,7 +149,7 @@ func findEFER(b []byte, long bool) (efer uint64, ok bool) {
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
 	for i := kvmWords; i+3 < len(b)/8; i++ {
 		e := word(i)
-		if e&^eferKnown != 0 || (e&eferLMA != 0) != long || long && e&eferLME == 0 {
+		if e&^eferKnown != 0 || (e&x86.EFERLMA != 0) != long || long && e&x86.EFERLME == 0 {
 			continue
 		}
 		if isAPICBase(word(i+1), word(i+2)) || word(i+1)>>16 == 0 && isAPICBase(word(i+2), word(i+3)) {
@@ -202,9 +201,5 @@ func kernelGSBase(b []byte) (base uint64, ok bool) {
 		return 0, false
 	}
 	base = word(uretWords + 2)
-	return base, canonical(base) && canonical(word(uretWords+1))
+	return base, x86.Canonical(base, 57) && x86.Canonical(word(uretWords+1), 57)
 }
-
-// canonical reports whether a is an address that some processor takes: bits
-// 63:56 are all the same.
-func canonical(a uint64) bool { return a>>56 == 0 || a>>56 == 0xff }

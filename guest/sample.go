@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"sort"
+
+	"vmcsnote/internal/x86"
 )
 
 const (
@@ -28,7 +30,7 @@ type sample struct {
 	offers int64
 }
 
-func (s *sample) wants(frame uint64) bool { return mix(frame)&s.mask == 0 }
+func (s *sample) wants(frame uint64) bool { return x86.Mix(frame)&s.mask == 0 }
 
 // add samples the host pages that a mapping of the guest's memory has.
 func (s *sample) add(m Mapping) {

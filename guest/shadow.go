@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sort"
 
+	"vmcsnote/internal/x86"
 	"vmcsnote/vmcs"
 )
 
@@ -48,43 +49,34 @@ type Shadow struct {
 func ShadowOf(v *vmcs.VMCS, r *Registers) (Shadow, bool) {
 	s := Shadow{Paging: PagingOf(v), Guest: Paging{CR0: r.CR0.Value, CR3: r.CR3.Value, CR4: r.CR4.Value}}
 	if r.LongMode {
-		s.Guest.EFER = longModeActive
+		s.Guest.EFER = x86.EFERLMA
 	}
 	s.HostCR3, _ = v.Field("HOST_CR3")
 	s.HostCR4, _ = v.Field("HOST_CR4")
 	return s, r.CR0.Known() && r.CR4.Known() && (r.CR3.Known() || s.Guest.Mode() == NoPaging)
 }
 
-// ShadowMemory opens the memory of a machine without EPT, by the first of its
-// vCPUs, whose registers are regs, that leads to it; see [OpenShadow].
-func (m *Machine) ShadowMemory(host Reader, regs []*Registers) (*Memory, error) {
-	for i, c := range m.CPUs[:min(len(m.CPUs), len(regs))] {
-		if s, ok := ShadowOf(&c.VMCS, regs[i]); ok {
-			if mem, err := OpenShadow(host, s); err == nil {
-				return mem, nil
-			}
-		}
-	}
-	return nil, ErrNoEPT
-}
-
 // OpenShadow opens the memory of a guest without EPT. It fails with [ErrNoEPT]
 // where the way that there is does not lead to memory that is proven to be the
 // guest's.
 func OpenShadow(host Reader, c Shadow) (*Memory, error) {
-	shadow := &EPT{tree: tree{r: host, name: "shadow page table", root: c.Paging.CR3 & addrMask, decode: decodeX86}}
+	// While the guest's paging is off these tables map guest-physical
+	// addresses, which have no sign extension.
+	real := c.Guest.Mode() == NoPaging
+	format := &x86.Format{Name: "shadow page table", Width: 8, Decode: decodeX86}
 	switch c.Paging.Mode() {
 	case PagingPAE: // of KVM's highest table, a page, four entries are used
-		shadow.tree.levels = 3
+		format.Levels, format.Root = 3, 4
 	case Paging4:
-		shadow.tree.levels = 4
+		format.Levels, format.Signed = 4, !real
 	case Paging5:
-		shadow.tree.levels = 5
+		format.Levels, format.Signed = 5, !real
 	default:
 		return nil, ErrNoEPT // KVM has no such tables
 	}
+	shadow := &EPT{x86.NewTables(host, format, c.Paging.CR3&x86.AddrMask)}
 	m := &Memory{host: host, proc: NewProcess(host, c.HostCR3, c.HostCR4)}
-	if c.Guest.Mode() == NoPaging {
+	if real {
 		m.ept = shadow
 		if m.slots = findSlots(shadow, m.proc); len(m.slots) == 0 {
 			return nil, ErrNoEPT
@@ -94,7 +86,6 @@ func OpenShadow(host Reader, c Shadow) (*Memory, error) {
 	var s sample
 	for leaf, err := range shadow.Mappings() {
 		if err == nil {
-			leaf.Addr = signExtend(leaf.Addr, shadow.tree.end())
 			s.add(leaf)
 		}
 	}
@@ -112,29 +103,13 @@ func OpenShadow(host Reader, c Shadow) (*Memory, error) {
 	return m, nil
 }
 
-// signExtend makes a virtual address canonical; end is the first one that the
-// tables cannot map.
-func signExtend(addr, end uint64) uint64 {
-	if addr >= end/2 && end > 4<<30 {
-		addr |= -end
-	}
-	return addr
-}
-
-// decodeX86 reads an entry of page tables as the processor does.
+// decodeX86 decodes an entry as the processor does. KVM sets a reserved bit of
+// the address, 51, in entries whose accesses it emulates.
 func decodeX86(level int, entry uint64) (addr uint64, leaf bool, err error) {
-	addr = entry & addrMask
-	switch {
-	case entry&ptePresent == 0:
-		return 0, false, ErrNotMapped
-	case addr>>51 != 0: // KVM has accesses fault by a reserved bit
+	if entry&x86.Present != 0 && entry&(1<<51) != 0 {
 		return 0, false, ErrMMIO
-	case level > 1 && entry&pteLarge == 0:
-		return addr, false, nil
-	case level > 3:
-		return 0, false, ErrReserved
 	}
-	return addr &^ (cover(level) - 1), true, nil
+	return x86.DecodePage(level, entry)
 }
 
 // spread takes mostPairs of all, spread over them.
@@ -152,7 +127,7 @@ func (m *Memory) findRoot(guest Paging, ps []pair) bool {
 	tries := maxTries
 	for u, err := range m.proc.Mappings() {
 		for at := u.Addr; err == nil && at < u.Addr+u.Size; at += pageSize {
-			delta := at - guest.CR3&addrMask
+			delta := at - guest.CR3&x86.AddrMask
 			first := uint64(0)
 			if delta >= m.proc.userEnd() {
 				first = -delta

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/internal/x86"
 )
 
 // hpa is where a page of the guest is in the host; the process touches it.
@@ -22,7 +24,7 @@ func (v *testVM) hpa(gpa uint64) uint64 {
 func (v *testVM) guestMap(root uint64, next *uint64, gva, gpa uint64) {
 	at := root
 	for level := 4; ; level-- {
-		slot := v.hpa(at + gva/cover(level)%entries*8)
+		slot := v.hpa(at + gva/x86.Cover(level)%x86.Entries*8)
 		if level == 1 {
 			v.put(slot, gpa|0x67)
 			return
@@ -32,7 +34,7 @@ func (v *testVM) guestMap(root uint64, next *uint64, gva, gpa uint64) {
 			v.put(slot, *next|0x67)
 			*next += pageSize
 		}
-		at = v.word(slot) & addrMask
+		at = v.word(slot) & x86.AddrMask
 	}
 }
 
@@ -47,8 +49,8 @@ func newShadowVM() (*testVM, Shadow) {
 	next := uint64(0x80000)
 	v.hpa(guestRoot)
 	// KVM keeps the registers with their PCID.
-	c := Shadow{Paging{CR0: cr0PG, CR3: v.table(), CR4: cr4PAE, EFER: longModeActive},
-		Paging{CR0: cr0PG, CR3: guestRoot | 6, CR4: cr4PAE, EFER: longModeActive}, v.cr3, 0}
+	c := Shadow{Paging{CR0: x86.CR0PG, CR3: v.table(), CR4: x86.CR4PAE, EFER: x86.EFERLMA},
+		Paging{CR0: x86.CR0PG, CR3: guestRoot | 6, CR4: x86.CR4PAE, EFER: x86.EFERLMA}, v.cr3, 0}
 	use := func(gva, gpa uint64) {
 		v.guestMap(guestRoot, &next, gva, gpa)
 		v.place(c.Paging.CR3, 4, gva&(1<<48-1), 1, v.hpa(gpa)|0x67)
@@ -128,7 +130,7 @@ func TestOpenShadowRealMode(t *testing.T) {
 	}
 	v.place(dir, 2, 0xb8000, 1, 0xf_f000_000b_8001) // MMIO
 	v.fault(0x5000, 0x1000, 1)
-	m, err := OpenShadow(v, Shadow{Paging: Paging{CR0: cr0PG, CR3: root, CR4: cr4PAE}, HostCR3: v.cr3})
+	m, err := OpenShadow(v, Shadow{Paging: Paging{CR0: x86.CR0PG, CR3: root, CR4: x86.CR4PAE}, HostCR3: v.cr3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,8 +171,8 @@ func TestOpenShadowReal(t *testing.T) {
 			root, level := c.Paging.CR3, 3
 			used := []uint64{0x6000, 0x7000}
 			if k.Expected.CR3 != "" { // all but the one in real mode
-				c.Paging.EFER, level = longModeActive, 4
-				c.Guest = Paging{CR0: k.Fields["CR0_READ_SHADOW"], CR3: hex(t, k.Expected.CR3), CR4: k.Fields["CR4_READ_SHADOW"], EFER: longModeActive}
+				c.Paging.EFER, level = x86.EFERLMA, 4
+				c.Guest = Paging{CR0: k.Fields["CR0_READ_SHADOW"], CR3: hex(t, k.Expected.CR3), CR4: k.Fields["CR4_READ_SHADOW"], EFER: x86.EFERLMA}
 				used = []uint64{0x8000, 0x9000, hex(t, k.Expected.CodeGPA), hex(t, k.Expected.RSP) &^ (pageSize - 1)}
 			}
 			hva := hex(t, k.Expected.HVA)
@@ -205,12 +207,12 @@ func TestOpenShadowReal(t *testing.T) {
 }
 
 func FuzzOpenShadow(f *testing.F) {
-	f.Add(uint64(1), uint8(8), uint8(90), uint64(cr4PAE), uint64(longModeActive), uint64(0x1000), uint64(0x2000), uint64(0x1000))
-	f.Add(uint64(2), uint8(15), uint8(40), uint64(cr4PAE), uint64(0), uint64(0x1000), uint64(0x2000), uint64(0x1000))
-	f.Add(uint64(3), uint8(15), uint8(200), uint64(cr4PAE|cr4LA57), uint64(longModeActive), uint64(0x1000), uint64(0), uint64(0x1000))
+	f.Add(uint64(1), uint8(8), uint8(90), uint64(x86.CR4PAE), uint64(x86.EFERLMA), uint64(0x1000), uint64(0x2000), uint64(0x1000))
+	f.Add(uint64(2), uint8(15), uint8(40), uint64(x86.CR4PAE), uint64(0), uint64(0x1000), uint64(0x2000), uint64(0x1000))
+	f.Add(uint64(3), uint8(15), uint8(200), uint64(x86.CR4PAE|x86.CR4LA57), uint64(x86.EFERLMA), uint64(0x1000), uint64(0), uint64(0x1000))
 	f.Add(uint64(0), uint8(2), uint8(90), uint64(99), uint64(1079), uint64(4211), uint64(8231), uint64(4096)) // took long
 	f.Fuzz(func(t *testing.T, seed uint64, pages, rare uint8, cr4, efer, cr3, guestCR3, hostCR3 uint64) {
-		p := Paging{CR0: cr0PG, CR3: cr3, CR4: cr4, EFER: efer}
+		p := Paging{CR0: x86.CR0PG, CR3: cr3, CR4: cr4, EFER: efer}
 		g := p
 		g.CR3 = guestCR3
 		if seed&1 != 0 {

@@ -1,6 +1,10 @@
 package guest
 
-import "slices"
+import (
+	"slices"
+
+	"vmcsnote/internal/x86"
+)
 
 // A Slot is guest-physical memory that lies in one piece in the address space
 // of the process that runs the guest, as KVM_SET_USER_MEMORY_REGION made it.
@@ -118,7 +122,7 @@ func (c *classifier) piece(m Mapping) uint64 {
 	size, user, ok := c.explains(c.last, m)
 	// Where both map it read-only, it may be a page shared with everything
 	// alike; it tells something only if no other delta explains it as well.
-	shared := ok && m.Entry&eptWrite == 0 && user.Entry&pteWrite == 0
+	shared := ok && m.Entry&x86.EPTWrite == 0 && user.Entry&x86.Write == 0
 	if ok && !shared {
 		c.extend(m.Addr, size)
 		return size

@@ -3,6 +3,8 @@ package guest
 import (
 	"slices"
 	"testing"
+
+	"vmcsnote/internal/x86"
 )
 
 // A testVM is a guest and the process that runs it, as KVM and Linux would
@@ -49,34 +51,34 @@ func (v *testVM) fault(gpa, size uint64, level int) {
 }
 
 func (v *testVM) user(hva, size uint64, level int) {
-	for done := uint64(0); done < size; done += cover(level) {
+	for done := uint64(0); done < size; done += x86.Cover(level) {
 		if _, err := NewProcess(v, v.cr3, 0).Translate(hva + done); err == nil {
 			continue
 		}
 		entry := uint64(0x8000000000000867)
 		if level > 1 {
-			entry |= pteLarge
-			v.frame = (v.frame + cover(level) - 1) &^ (cover(level) - 1)
+			entry |= x86.Large
+			v.frame = (v.frame + x86.Cover(level) - 1) &^ (x86.Cover(level) - 1)
 		}
 		v.place(v.cr3, 4, hva+done, level, v.frame|entry)
-		v.frame += cover(level) + pageSize // no two adjacent, unless they are the same entry's
+		v.frame += x86.Cover(level) + pageSize // no two adjacent, unless they are the same entry's
 	}
 }
 
 // touch has the guest touch size bytes from gpa on, in EPT's pages of a level.
 func (v *testVM) touch(gpa, size uint64, level int) {
-	for done := uint64(0); done < size; done += cover(level) {
+	for done := uint64(0); done < size; done += x86.Cover(level) {
 		m, err := NewProcess(v, v.cr3, 0).Translate(v.hva(gpa + done))
 		if err != nil {
-			v.fault(gpa+done, cover(level), level)
+			v.fault(gpa+done, x86.Cover(level), level)
 			m, _ = NewProcess(v, v.cr3, 0).Translate(v.hva(gpa + done))
 		}
 		entry := m.Phys + v.hva(gpa+done) - m.Addr | 0x600000000000b37
-		if m.Entry&pteWrite == 0 {
-			entry &^= eptWrite
+		if m.Entry&x86.Write == 0 {
+			entry &^= x86.EPTWrite
 		}
 		if level > 1 {
-			entry |= eptLarge
+			entry |= x86.Large
 		}
 		v.place(v.ept, 4, gpa+done, level, entry)
 	}
@@ -210,7 +212,7 @@ func TestSlots(t *testing.T) {
 		{"4 KiB in the process, 2 MiB in EPT (being split)", func(v *testVM) {
 			v.slot(0, 0x7f00_4000_0000, 4*mib)
 			v.place(v.ept, 4, 0x200000, 2, 0x20000000|0xbf7)
-			for i := range uint64(entries) {
+			for i := range uint64(x86.Entries) {
 				v.place(v.cr3, 4, 0x7f00_4020_0000+i*pageSize, 1, 0x20000000+i*pageSize|0x867)
 			}
 		}, []Slot{{GPA: 0x200000, HVA: 0x7f00_4020_0000, Size: 2 * mib}}},

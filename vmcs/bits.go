@@ -4,6 +4,8 @@ import (
 	"math/bits"
 	"strconv"
 	"strings"
+
+	"vmcsnote/internal/x86"
 )
 
 // bitNames names bits: "N NAME,NAME,…" for bits N, N+1 and on, several of these
@@ -87,7 +89,7 @@ func defaultBits(e Encoding) uint64 {
 	case encCPUBased:
 		return cpuDefault1
 	case encExitControls:
-		return exitDefault1 &^ exitHost64
+		return exitDefault1 &^ x86.ExitHost64
 	case encEntryControls:
 		return entryDefault1
 	case encGuestRFLAGS:

@@ -1,5 +1,7 @@
 package vmcs
 
+import "vmcsnote/internal/x86"
+
 // An Answer is what came out of a check.
 type Answer uint8
 
@@ -101,9 +103,7 @@ func answer(ok bool) Answer {
 
 // canonical reports whether v is an address that a processor with 57-bit
 // linear addresses can have; those with 48 take fewer.
-func canonical(v uint64) bool {
-	return int64(v)<<7>>7 == int64(v)
-}
+func canonical(v uint64) bool { return x86.Canonical(v, 57) }
 
 // physical reports whether v is an address below 2^52, the most there is.
 func physical(v uint64) bool { return v>>52 == 0 }

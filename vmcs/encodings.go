@@ -51,33 +51,3 @@ const (
 	encHostRSP     Encoding = 0x6c14
 	encHostRIP     Encoding = 0x6c16
 )
-
-// Bits of registers and controls that decide how others are read.
-const (
-	cr0PE = 1 << 0
-	cr0NE = 1 << 5
-	cr0PG = 1 << 31
-
-	cr3LAM = 3 << 61 // linear-address masking
-
-	cr4PAE  = 1 << 5
-	cr4LA57 = 1 << 12
-	cr4VMXE = 1 << 13
-
-	eferLME = 1 << 8
-	eferLMA = 1 << 10
-
-	rflagsVM = 1 << 17
-
-	cpuTertiary     = 1 << 17
-	cpuSecondary    = 1 << 31
-	secEPT          = 1 << 1
-	secVPID         = 1 << 5
-	secUnrestricted = 1 << 7
-
-	exitHost64    = 1 << 9
-	exitLoadEFER  = 1 << 21
-	exitSecondary = 1 << 31
-	entryIA32e    = 1 << 9
-	entryLoadEFER = 1 << 15
-)

@@ -1,6 +1,10 @@
 package vmcs
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"vmcsnote/internal/x86"
+)
 
 // evidence weighs what the page leads to: page tables that are what they
 // should be, if the dump holds them. A page freed long ago may be as good as
@@ -10,7 +14,7 @@ func (j *judge) evidence(t *hostTables) {
 		j.shadow(t, link)
 	}
 	if v, has := j.Read(encHostCR3); has {
-		if exit, known := j.Read(encExitControls); !known || exit&exitHost64 != 0 {
+		if exit, known := j.Read(encExitControls); !known || exit&x86.ExitHost64 != 0 {
 			j.hostRoot(t, v)
 		}
 	}
@@ -23,7 +27,7 @@ func (j *judge) evidence(t *hostTables) {
 func (j *judge) shadow(t *hostTables, link uint64) {
 	c := Check{Name: "VMCS_LINK_POINTER's page", Want: "the same revision identifier", Weight: 2, Fails: Rejected}
 	var b [4]byte
-	if t.read(b[:], link&entryAddr) {
+	if t.read(b[:], link&x86.AddrMask) {
 		id := binary.LittleEndian.Uint32(b[:])
 		c.Value, c.Answer = uint64(id), answer(id&maxRevisionID == j.RevisionID())
 	}
@@ -39,7 +43,7 @@ func (j *judge) hostRoot(t *hostTables, cr3 uint64) {
 	user, kernel, sane := 0, 0, true
 	for i := 0; i < len(root); i += 8 {
 		e := binary.LittleEndian.Uint64(root[i:])
-		if e&entryPresent == 0 {
+		if e&x86.Present == 0 {
 			continue
 		}
 		if i/8 < half {
@@ -47,7 +51,7 @@ func (j *judge) hostRoot(t *hostTables, cr3 uint64) {
 		} else {
 			kernel++
 		}
-		sane = sane && e&entryLarge == 0 && e&entryAddr != 0
+		sane = sane && e&x86.Large == 0 && e&x86.AddrMask != 0
 	}
 	c.Value, c.Answer = uint64(user+kernel), answer(sane)
 	if user+kernel == 0 { // some dumps have zeros for what they leave out
@@ -64,7 +68,7 @@ func (j *judge) hostRoot(t *hostTables, cr3 uint64) {
 			Answer: answer(process), Weight: 3, Fails: Stale})
 	}
 	levels := 4
-	if cr4, _ := j.Read(encHostCR4); cr4&cr4LA57 != 0 {
+	if cr4, _ := j.Read(encHostCR4); cr4&x86.CR4LA57 != 0 {
 		levels = 5
 	}
 	// Absent in dumps without page tables, and no proof against a host that
@@ -114,7 +118,7 @@ func (j *judge) frame(t *hostTables, cr3 uint64, levels int) {
 // emptied, for as long as a virtual CPU may run on it; but one that has been
 // reset and not run since (kvm_mmu_unload) refers to one freed.
 // So where all else says that the VMCS is in use, this proves nothing.
-func (j *judge) eptRoot(t *hostTables, p EPTP) {
+func (j *judge) eptRoot(t *hostTables, p x86.EPTP) {
 	c := Check{Name: "EPT_POINTER's page", Want: "EPT entries, reserved bits clear", Weight: 3, Fails: Stale}
 	if j.inUse {
 		c.Fails = Live
@@ -124,7 +128,7 @@ func (j *judge) eptRoot(t *hostTables, p EPTP) {
 	for i := 0; i < len(root); i += 8 {
 		if e := binary.LittleEndian.Uint64(root[i:]); e&5 != 0 { // readable or executable
 			present++
-			sane = sane && e&0xf8 == 0 && e&entryAddr != 0
+			sane = sane && e&0xf8 == 0 && e&x86.AddrMask != 0
 		}
 	}
 	c.Value, c.Answer = uint64(present), answer(sane)

@@ -72,7 +72,7 @@ func (m *memMap) use(t *hostTables, cr3, addr uint64, levels int) pageUse {
 	const hasMap = 1 << 1 // SECTION_HAS_MEM_MAP
 	word := func(linear uint64) uint64 {
 		var b [8]byte
-		if at := t.translate(cr3, linear, levels); at == ^uint64(0) || !t.read(b[:], at) {
+		if at := t.translate(pageTables[levels], cr3, linear); at == ^uint64(0) || !t.read(b[:], at) {
 			return 0
 		}
 		return binary.LittleEndian.Uint64(b[:])
@@ -88,7 +88,7 @@ func (m *memMap) use(t *hostTables, cr3, addr uint64, levels int) pageUse {
 		return useUnknown
 	}
 	page := pages&^(PageSize-1) + addr/PageSize*m.pageSize
-	frame := t.translate(cr3, page, levels)
+	frame := t.translate(pageTables[levels], cr3, page)
 	b := make([]byte, m.pageSize+8)
 	if frame == ^uint64(0) || frame%PageSize+m.pageSize > PageSize || !t.read(b[:m.pageSize], frame) {
 		return useUnknown

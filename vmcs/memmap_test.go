@@ -99,7 +99,7 @@ func TestMemMap(t *testing.T) {
 			tables := hostTables{r: m, memMap: newMemMap(endedInfo)}
 			// mem_section says where the struct pages are; the stale one's is at
 			// vmemmap, ffffea0000000000, 64 bytes a page.
-			frame := tables.translate(from.get("HOST_CR3"), 0xffffea0000000000+stale/PageSize*64, 4)
+			frame := tables.translate(pageTables[4], from.get("HOST_CR3"), 0xffffea0000000000+stale/PageSize*64)
 			if frame == ^uint64(0) || binary.LittleEndian.Uint32(m[frame&^(PageSize-1)][frame%PageSize+48:]) == 0 {
 				t.Fatalf("struct page at %#x", frame)
 			}
@@ -148,7 +148,7 @@ func TestReset(t *testing.T) {
 			m := loadMemory(t, "vmx/guests-ended/mini.elf.zst")
 			v := &VMCS{addr, m[addr], note}
 			tables := hostTables{r: m}
-			frame := tables.translate(v.get("HOST_CR3"), 0xffffea0000000000+addr/PageSize*64, 4)
+			frame := tables.translate(pageTables[4], v.get("HOST_CR3"), 0xffffea0000000000+addr/PageSize*64)
 			v.set("EPT_POINTER", freed|v.get("EPT_POINTER")&0xfff)
 			if tt.ept != nil {
 				m[freed] = slices.Clone(tt.ept)

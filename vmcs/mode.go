@@ -1,5 +1,7 @@
 package vmcs
 
+import "vmcsnote/internal/x86"
+
 // A Mode is what a virtual CPU's guest runs in, as the guest sees it.
 type Mode uint8
 
@@ -29,19 +31,19 @@ func (v *VMCS) Mode() Mode {
 	switch {
 	case !ok0:
 		return ModeUnknown
-	case cr0&cr0PE == 0:
+	case cr0&x86.CR0PE == 0:
 		return ModeReal
 	case !okEntry || !okFlags || !ok4:
 		return ModeUnknown
-	case entry&entryIA32e != 0 && (!okRights || v.Layout.AccessRights == RightsUnknown):
+	case entry&x86.EntryIA32e != 0 && (!okRights || v.Layout.AccessRights == RightsUnknown):
 		return ModeUnknown
-	case entry&entryIA32e != 0 && rights&rightsLong != 0:
+	case entry&x86.EntryIA32e != 0 && rights&rightsLong != 0:
 		return ModeLong
-	case entry&entryIA32e != 0:
+	case entry&x86.EntryIA32e != 0:
 		return ModeCompatibility
-	case rflags&rflagsVM != 0:
+	case rflags&x86.RFLAGSVM != 0:
 		return ModeVirtual8086
-	case cr0&cr0PG != 0 && cr4&cr4PAE != 0:
+	case cr0&x86.CR0PG != 0 && cr4&x86.CR4PAE != 0:
 		return ModePAE
 	}
 	return ModeProtected
@@ -54,7 +56,7 @@ func (v *VMCS) Mode() Mode {
 func (v *VMCS) ModeEmulated() bool {
 	real, ok := v.Read(encGuestCR0)
 	seen, ok2 := v.GuestCR0()
-	return ok && ok2 && (real^seen)&real&(cr0PE|cr0PG) != 0
+	return ok && ok2 && (real^seen)&real&(x86.CR0PE|x86.CR0PG) != 0
 }
 
 // GuestCR0 gives CR0 as the guest reads it: the bits of CR0_GUEST_HOST_MASK
@@ -78,18 +80,18 @@ func (v *VMCS) seen(register, mask, shadow Encoding) (uint64, bool) {
 func (v *VMCS) GuestEFER() (uint64, bool) {
 	efer, ok1 := v.Read(encGuestEFER)
 	entry, ok2 := v.Read(encEntryControls)
-	return efer, ok1 && ok2 && entry&entryLoadEFER != 0
+	return efer, ok1 && ok2 && entry&x86.EntryLoadEFER != 0
 }
 
 // EPTPointer gives EPT_POINTER; false where the guest runs without EPT: its
 // GUEST_CR3 is the hypervisor's own table then. A layout that lacks the
 // control is taken to mean EPT where the pointer is valid.
-func (v *VMCS) EPTPointer() (EPTP, bool) {
+func (v *VMCS) EPTPointer() (x86.EPTP, bool) {
 	p, ok := v.Read(encEPTPointer)
 	if _, has := v.Read(encSecondary); has {
-		return EPTP(p), ok && v.Secondary()&secEPT != 0
+		return x86.EPTP(p), ok && v.Secondary()&x86.SecondaryEPT != 0
 	}
-	return EPTP(p), ok && EPTP(p).Valid()
+	return x86.EPTP(p), ok && x86.EPTP(p).Valid()
 }
 
 // NeverExited reports whether no VM exit was ever recorded in the VMCS: its
@@ -104,13 +106,13 @@ func (v *VMCS) NeverExited() bool {
 // VPID gives VIRTUAL_PROCESSOR_ID; false where VPIDs are not enabled.
 func (v *VMCS) VPID() (uint16, bool) {
 	id, ok := v.Read(encVPID)
-	return uint16(id), ok && v.Secondary()&secVPID != 0
+	return uint16(id), ok && v.Secondary()&x86.SecondaryVPID != 0
 }
 
 // Secondary gives SECONDARY_VM_EXEC_CONTROL; 0 where the primary controls do
 // not activate it, whatever the page holds.
 func (v *VMCS) Secondary() uint32 {
-	if primary, has := v.Read(encCPUBased); has && primary&cpuSecondary == 0 {
+	if primary, has := v.Read(encCPUBased); has && primary&x86.CPUSecondary == 0 {
 		return 0
 	}
 	s, _ := v.Read(encSecondary)
@@ -118,4 +120,4 @@ func (v *VMCS) Secondary() uint32 {
 }
 
 // Unrestricted reports whether the guest may run without paging or protection.
-func (v *VMCS) Unrestricted() bool { return v.Secondary()&secUnrestricted != 0 }
+func (v *VMCS) Unrestricted() bool { return v.Secondary()&x86.SecondaryUnrestricted != 0 }

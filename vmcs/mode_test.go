@@ -113,20 +113,6 @@ func TestSecondary(t *testing.T) {
 	}
 }
 
-func TestEPTP(t *testing.T) {
-	for p, want := range map[EPTP]bool{
-		0x1e64f05e: true, 0x1e64f01e: true, 0x1e64f018: true, 0x1e64f066: true, 0x1e64f0de: true,
-		0: false, 0x5e: false, 0x1e64f05d: false, 0x1e64f056: false, 0x1e64f06e: false, 0x1e64f15e: false, 1<<52 | 0x105e: false, 1<<64 - 1: false,
-	} {
-		if p.Valid() != want {
-			t.Errorf("%#x: valid %v", uint64(p), p.Valid())
-		}
-	}
-	if p := EPTP(0x1e64f066); p.Levels() != 5 {
-		t.Errorf("%d levels", p.Levels())
-	}
-}
-
 func TestRightsText(t *testing.T) {
 	for r, want := range map[uint32]string{
 		0xa09b: "rx 64-bit dpl0", 0xc09b: "rx 32-bit dpl0", 0x9b: "rx 16-bit dpl0", 0xc0f3: "rw dpl3", 0x97: "rw-down dpl0",

@@ -3,17 +3,14 @@ package vmcs
 import (
 	"encoding/binary"
 	"slices"
+
+	"vmcsnote/internal/x86"
 )
 
-// Bits of the entries of x86-64's page tables.
 const (
-	entryPresent = 1 << 0
-	entryLarge   = 1 << 7              // maps a page of 2 MiB or 1 GiB
-	entryAddr    = 1<<52 - PageSize    // bits 51:12
-	entries      = PageSize / 8        // of a table
-	half         = entries / 2         // from here on a first table's map the kernel
-	linuxText    = 0xffffffff_80000000 // Linux's kernel text and modules lie above, since 2.6
-	vmwareText   = 0xffffffff_fc000000 // VMware's monitor lies above, in page tables of its own
+	half       = x86.Entries / 2     // from here on a first table's map the kernel
+	linuxText  = 0xffffffff_80000000 // Linux's kernel text and modules lie above, since 2.6
+	vmwareText = 0xffffffff_fc000000 // VMware's monitor lies above, in page tables of its own
 )
 
 // hostTables looks at the page tables of hosts. It searches them no longer than
@@ -63,12 +60,12 @@ func (t *hostTables) read(b []byte, addr uint64) bool {
 }
 
 // root reads the first page table, at addr, to a buffer that the next call
-// overwrites; nil where it cannot be read.
+// overwrites; nil if it cannot be read.
 func (t *hostTables) root(addr uint64) []byte {
 	if t.page == nil {
 		t.page = make([]byte, PageSize)
 	}
-	if !t.read(t.page, addr&entryAddr) {
+	if !t.read(t.page, addr&x86.AddrMask) {
 		return nil
 	}
 	return t.page
@@ -76,20 +73,16 @@ func (t *hostTables) root(addr uint64) []byte {
 
 // table is root without a buffer.
 func (t *hostTables) table(addr uint64) []byte {
-	if b := make([]byte, PageSize); t.read(b, addr&entryAddr) {
+	if b := make([]byte, PageSize); t.read(b, addr&x86.AddrMask) {
 		return b
 	}
 	return nil
 }
 
-// entry reads entry i of the page table at addr; 0 where that cannot be.
-func (t *hostTables) entry(addr uint64, i uint64) uint64 {
-	var b [8]byte
+// ReadPhys reads memory for a translation. Each entry counts for the budget.
+func (t *hostTables) ReadPhys(b []byte, addr uint64) (int, error) {
 	t.budget--
-	if !t.read(b[:], addr&entryAddr+i*8) {
-		return 0
-	}
-	return binary.LittleEndian.Uint64(b[:])
+	return t.r.ReadPhys(b, addr)
 }
 
 // DirectMap finds where in linear memory the host maps all physical memory in
@@ -105,7 +98,7 @@ func DirectMap(r Reader, cr3, addr uint64, levels int) (base uint64, ok bool) {
 
 func (t *hostTables) directMap(cr3, addr uint64, levels int) (uint64, bool) {
 	for _, base := range t.bases {
-		if t.translate(cr3, base+addr, levels) == addr {
+		if t.translate(pageTables[levels], cr3, base+addr) == addr {
 			return base, true
 		}
 	}
@@ -124,30 +117,26 @@ func (t *hostTables) directMap(cr3, addr uint64, levels int) (uint64, bool) {
 	return linear - addr, true
 }
 
-// translate walks the tables; it gives all ones for what is not mapped.
-func (t *hostTables) translate(cr3, linear uint64, levels int) uint64 {
-	const none = ^uint64(0)
-	table := cr3
-	for level := levels; level >= 1; level-- {
-		shift := 12 + 9*(level-1)
-		e := t.entry(table, linear>>shift&(entries-1))
-		if e&entryPresent == 0 {
-			return none
-		}
-		if level == 1 || level <= 3 && e&entryLarge != 0 {
-			mask := uint64(1)<<shift - 1
-			return e&entryAddr&^mask | linear&mask
-		}
-		table = e
+var (
+	pageTables    = map[int]*x86.Format{4: x86.Pages(4), 5: x86.Pages(5)}
+	pageDirectory = x86.PageDirectory()
+)
+
+// translate returns the physical address of a linear one; all ones if it is not
+// mapped.
+func (t *hostTables) translate(f *x86.Format, root, linear uint64) uint64 {
+	m, err := f.Translate(t, root&x86.AddrMask, linear)
+	if err != nil {
+		return ^uint64(0)
 	}
-	return none
+	return m.Phys + linear - m.Addr
 }
 
 // search gives the linear address in the kernel's half that maps addr, and whose
 // bits 29:0 are those of addr.
 func (t *hostTables) search(table, addr uint64, level, levels int, linear uint64) (uint64, bool) {
 	if level == 2 {
-		return linear | addr&(1<<30-1), t.translate(table, addr&(1<<30-1), 2) == addr
+		return linear | addr&(1<<30-1), t.translate(pageDirectory, table, addr&(1<<30-1)) == addr
 	}
 	t.budget--
 	b := t.table(table)
@@ -158,20 +147,21 @@ func (t *hostTables) search(table, addr uint64, level, levels int, linear uint64
 	if level == levels {
 		first = half
 	}
-	for i := first; i < entries && t.budget > 0; i++ {
+	for i := first; i < x86.Entries && t.budget > 0; i++ {
 		e := binary.LittleEndian.Uint64(b[8*i:])
-		at := linear | uint64(i)<<(12+9*(level-1))
+		at := linear | uint64(i)*x86.Cover(level)
 		if level == levels { // the addresses of the upper half are sign-extended
-			at |= ^uint64(0) << (12 + 9*levels)
+			at |= -x86.Cover(levels + 1)
 		}
+		phys, leaf, err := x86.DecodePage(level, e)
 		switch {
-		case e&entryPresent == 0:
-		case level == 3 && e&entryLarge != 0:
-			if e&entryAddr&^(1<<30-1) == addr&^(1<<30-1) {
+		case err != nil:
+		case leaf:
+			if phys == addr&^(1<<30-1) {
 				return at | addr&(1<<30-1), true
 			}
-		case e&entryLarge == 0:
-			if at, ok := t.search(e, addr, level-1, levels, at); ok {
+		default:
+			if at, ok := t.search(phys, addr, level-1, levels, at); ok {
 				return at, true
 			}
 		}

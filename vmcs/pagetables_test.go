@@ -3,6 +3,8 @@ package vmcs
 import (
 	"encoding/binary"
 	"testing"
+
+	"vmcsnote/internal/x86"
 )
 
 // entry sets entry i of the page table at addr.
@@ -70,12 +72,12 @@ func TestDirectMap(t *testing.T) {
 			m.entry(pd, 0x11b, 0x1_23400000|0x83)
 		}, 0, false},
 		{"a loop", 4, func(m memory) {
-			for i := range entries {
+			for i := range x86.Entries {
 				m.entry(cr3, i, cr3|3)
 			}
 		}, 0, false},
 		{"a loop of 5 levels", 5, func(m memory) {
-			for i := range entries {
+			for i := range x86.Entries {
 				m.entry(cr3, i, cr3|3)
 			}
 		}, 0, false},

@@ -1,5 +1,7 @@
 package vmcs
 
+import "vmcsnote/internal/x86"
+
 // page weighs what the page itself holds. The rules that tell most come first.
 // It gives up once the page is rejected, unless the checks are kept.
 func (j *judge) page() {
@@ -27,14 +29,14 @@ func (j *judge) header() bool {
 // host checks what VM entry demands of the host's state, and what all hosts
 // have: VMX needs paging and protection.
 func (j *judge) host() bool {
-	const fixed = cr0PE | cr0NE | cr0PG
-	if v, has := j.Read(encHostCR4); has && !j.must("HOST_CR4", v, "VMXE set, bits 63:33 clear", v&cr4VMXE != 0 && v>>33 == 0) {
+	const fixed = x86.CR0PE | x86.CR0NE | x86.CR0PG
+	if v, has := j.Read(encHostCR4); has && !j.must("HOST_CR4", v, "VMXE set, bits 63:33 clear", v&x86.CR4VMXE != 0 && v>>33 == 0) {
 		return false
 	}
 	if v, has := j.Read(encHostCR0); has && !j.must("HOST_CR0", v, "PG, NE and PE set, bits 63:32 clear", v&fixed == fixed && v>>32 == 0) {
 		return false
 	}
-	if v, has := j.Read(encHostCR3); has && !j.must("HOST_CR3", v, "the address of a page table, below 2^52", v >= PageSize && physical(v&^cr3LAM)) {
+	if v, has := j.Read(encHostCR3); has && !j.must("HOST_CR3", v, "the address of a page table, below 2^52", v >= PageSize && physical(v&^x86.CR3LAM)) {
 		return false
 	}
 	if v, has := j.Read(encHostRIP); has && !j.must("HOST_RIP", v, "a canonical address", v != 0 && canonical(v)) {
@@ -49,17 +51,17 @@ func (j *judge) guest() bool {
 	if v, has := j.Read(encGuestRFLAGS); has && !j.must("GUEST_RFLAGS", v, "bit 1 set, reserved bits clear", v&2 != 0 && v&reserved == 0) {
 		return false
 	}
-	if v, has := j.Read(encGuestCR0); has && !j.must("GUEST_CR0", v, "NE set, bits 63:32 clear", v&cr0NE != 0 && v>>32 == 0) {
+	if v, has := j.Read(encGuestCR0); has && !j.must("GUEST_CR0", v, "NE set, bits 63:32 clear", v&x86.CR0NE != 0 && v>>32 == 0) {
 		return false
 	}
-	if v, has := j.Read(encGuestCR4); has && !j.must("GUEST_CR4", v, "VMXE set, bits 63:33 clear", v&cr4VMXE != 0 && v>>33 == 0) {
+	if v, has := j.Read(encGuestCR4); has && !j.must("GUEST_CR4", v, "VMXE set, bits 63:33 clear", v&x86.CR4VMXE != 0 && v>>33 == 0) {
 		return false
 	}
 	if v, has := j.Read(encActivity); has && !j.must("GUEST_ACTIVITY_STATE", v, "0 to 3", v <= 3) {
 		return false
 	}
 	if v, has := j.Read(encEPTPointer); has && !j.must("EPT_POINTER", v, "0, or memory type 0 or 6, walk length 4 or 5, bits 11:8 and 63:52 clear",
-		v == 0 || EPTP(v).Valid()) {
+		v == 0 || x86.EPTP(v).Valid()) {
 		return false
 	}
 	return true
@@ -98,10 +100,10 @@ func (j *judge) controls() bool {
 			j.should(p.name, v, "the address of a page, or all ones", v%PageSize == 0 && physical(v) || v == ^uint64(0))
 		}
 	}
-	if v, has := j.Read(encVPID); has && j.Secondary()&secVPID != 0 {
+	if v, has := j.Read(encVPID); has && j.Secondary()&x86.SecondaryVPID != 0 {
 		j.should("VIRTUAL_PROCESSOR_ID", v, "not 0, VPIDs being enabled", v != 0)
 	}
-	if v, has := j.Read(encEPTPointer); has && j.Secondary()&secEPT != 0 {
+	if v, has := j.Read(encEPTPointer); has && j.Secondary()&x86.SecondaryEPT != 0 {
 		j.should("EPT_POINTER", v, "not 0, EPT being enabled", v != 0)
 	}
 	if v, has := j.Read(encExitReason); has {
@@ -126,12 +128,12 @@ func (j *judge) hostState() bool {
 		j.should("HOST_*_SELECTOR", selectors, "RPL and TI clear in all, CS and TR not 0", has && selectors&7 == 0)
 	}
 	exit, _ := j.Read(encExitControls)
-	if v, has := j.Read(encHostEFER); has && exit&exitLoadEFER != 0 {
-		host64 := exit&exitHost64 != 0
-		j.should("HOST_IA32_EFER", v, "LMA and LME as the host's address-space size", v&eferLMA != 0 == host64 && v&eferLME != 0 == host64)
+	if v, has := j.Read(encHostEFER); has && exit&x86.ExitLoadEFER != 0 {
+		host64 := exit&x86.ExitHost64 != 0
+		j.should("HOST_IA32_EFER", v, "LMA and LME as the host's address-space size", v&x86.EFERLMA != 0 == host64 && v&x86.EFERLME != 0 == host64)
 	}
-	if v, has := j.Read(encHostCR4); has && exit&exitHost64 != 0 {
-		j.should("HOST_CR4", v, "PAE set, the host being in 64-bit mode", v&cr4PAE != 0)
+	if v, has := j.Read(encHostCR4); has && exit&x86.ExitHost64 != 0 {
+		j.should("HOST_CR4", v, "PAE set, the host being in 64-bit mode", v&x86.CR4PAE != 0)
 	}
 	for _, p := range [...]struct {
 		e    Encoding
@@ -151,22 +153,22 @@ func (j *judge) guestState() bool {
 	entry, _ := j.Read(encEntryControls)
 	if _, has := j.Read(encSecondary); has && hasCR0 {
 		j.should("GUEST_CR0", cr0, "PG and PE set but in an unrestricted guest, never PG alone",
-			cr0&cr0PG == 0 || cr0&cr0PE != 0) // PG needs PE
-		if j.Secondary()&secUnrestricted == 0 {
-			j.should("GUEST_CR0", cr0, "PG and PE set, the guest being no unrestricted one", cr0&cr0PG != 0 && cr0&cr0PE != 0)
+			cr0&x86.CR0PG == 0 || cr0&x86.CR0PE != 0) // PG needs PE
+		if j.Secondary()&x86.SecondaryUnrestricted == 0 {
+			j.should("GUEST_CR0", cr0, "PG and PE set, the guest being no unrestricted one", cr0&x86.CR0PG != 0 && cr0&x86.CR0PE != 0)
 		}
 	}
-	if hasCR0 && hasCR4 && entry&entryIA32e != 0 {
-		j.should("VM_ENTRY_CONTROLS", entry, "IA-32e mode with paging and PAE alone", cr0&cr0PG != 0 && cr4&cr4PAE != 0)
+	if hasCR0 && hasCR4 && entry&x86.EntryIA32e != 0 {
+		j.should("VM_ENTRY_CONTROLS", entry, "IA-32e mode with paging and PAE alone", cr0&x86.CR0PG != 0 && cr4&x86.CR4PAE != 0)
 	}
 	if v, has := j.Read(encGuestCR3); has {
-		j.should("GUEST_CR3", v, "below 2^52", physical(v&^cr3LAM))
+		j.should("GUEST_CR3", v, "below 2^52", physical(v&^x86.CR3LAM))
 	}
 	if v, has := j.Read(encGuestDR7); has {
 		j.should("GUEST_DR7", v, "bits 63:32 clear", v>>32 == 0)
 	}
 	if v, has := j.Read(encGuestRIP); has {
-		j.should("GUEST_RIP", v, "canonical, and of 32 bits outside of IA-32e mode", canonical(v) && (entry&entryIA32e != 0 || v>>32 == 0))
+		j.should("GUEST_RIP", v, "canonical, and of 32 bits outside of IA-32e mode", canonical(v) && (entry&x86.EntryIA32e != 0 || v>>32 == 0))
 	}
 	if v, has := j.Read(encInterruptibility); has {
 		j.should("GUEST_INTERRUPTIBILITY_INFO", v, "bits 31:5 clear, not blocked by both STI and MOV SS", v>>5 == 0 && v&3 != 3)

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"slices"
 	"sync"
+
+	"vmcsnote/internal/x86"
 )
 
 // A Stranger is a revision identifier that no layout has, of pages that look
@@ -44,7 +46,7 @@ func (s *strangers) look(page []byte) {
 	for off := headerSize; off+8 <= PageSize; off += 4 {
 		v := binary.LittleEndian.Uint64(page[off:])
 		rip = rip || v >= linuxText && v != ^uint64(0)
-		cr4 = cr4 || v>>33 == 0 && v&(cr4VMXE|cr4PAE) == cr4VMXE|cr4PAE
+		cr4 = cr4 || v>>33 == 0 && v&(x86.CR4VMXE|x86.CR4PAE) == x86.CR4VMXE|x86.CR4PAE
 		if uint32(v) == 0 {
 			zeros++
 		}

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"vmcsnote/internal/x86"
 )
 
 // host is a dump that tests change.
@@ -344,11 +346,11 @@ func TestDecoys(t *testing.T) {
 // 512 MiB after the dump's own.
 func mapMore(m memory, cr3 uint64) {
 	base := uint64(0xffff_8880_0000_0000)
-	table := cr3 & entryAddr
+	table := cr3 & x86.AddrMask
 	for _, shift := range []int{39, 30} {
-		table = binary.LittleEndian.Uint64(m[table][base>>shift&(entries-1)*8:]) & entryAddr
+		table = binary.LittleEndian.Uint64(m[table][base>>shift&(x86.Entries-1)*8:]) & x86.AddrMask
 	}
-	for i := uint64(256); i < entries; i++ {
-		put(m[table][8*i:], 8, i<<21|entryLarge|0x63)
+	for i := uint64(256); i < x86.Entries; i++ {
+		put(m[table][8*i:], 8, i<<21|x86.Large|0x63)
 	}
 }

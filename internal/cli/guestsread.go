@@ -191,7 +191,7 @@ func reason(err error) string {
 	}
 	var entry *guest.EntryError
 	if errors.As(err, &entry) && entry.Entry == 0 && !errors.Is(err, guest.ErrNotMapped) {
-		return entry.Table + ": " + why
+		return entry.Format + ": " + why
 	}
 	return why
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/x86"
 	"vmcsnote/vmcs"
 )
 
@@ -161,11 +162,11 @@ func (v *vcpu) fieldText(e vmcs.Entry, x uint64) string {
 		return vmcs.ExitReason(uint32(x))
 	case e.Name == "VM_EXIT_INTR_INFO", e.Name == "IDT_VECTORING_INFO_FIELD", e.Name == "VM_ENTRY_INTR_INFO_FIELD":
 		return vmcs.Interruption(uint32(x))
-	case e.Name == "EPT_POINTER" && vmcs.EPTP(x).Valid():
-		if vmcs.EPTP(x).AccessedDirty() {
-			return fmt.Sprintf("%d levels, accessed and dirty flags", vmcs.EPTP(x).Levels())
+	case e.Name == "EPT_POINTER" && x86.EPTP(x).Valid():
+		if x86.EPTP(x).AccessedDirty() {
+			return fmt.Sprintf("%d levels, accessed and dirty flags", x86.EPTP(x).Levels())
 		}
-		return fmt.Sprintf("%d levels", vmcs.EPTP(x).Levels())
+		return fmt.Sprintf("%d levels", x86.EPTP(x).Levels())
 	case e.Name == "GUEST_ACTIVITY_STATE":
 		return vmcs.ActivityState(uint32(x))
 	case strings.HasSuffix(e.Name, "_AR_BYTES"):

@@ -19,7 +19,7 @@ type Tables struct {
 // A table is a page of entries as it lies in memory.
 type table struct {
 	addr  uint64
-	bytes [pageSize]byte
+	bytes [PageSize]byte
 }
 
 // NewTables returns the tables whose highest one lies at the physical address
@@ -31,27 +31,50 @@ func NewTables(r Reader, f *Format, root uint64) *Tables {
 // Root returns the address of the highest table.
 func (t *Tables) Root() uint64 { return t.root }
 
+// Format returns the format of the tables.
+func (t *Tables) Format() *Format { return t.format }
+
 // Translate finds the entry for addr. Without an error, it maps addr to
 // Phys + addr - Addr. With an error, the mapping is the stretch around addr for
 // which the error holds.
 //
 // The error is [ErrNotMapped], [ErrNotCanonical], or an [*EntryError].
 func (t *Tables) Translate(addr uint64) (Mapping, error) {
-	linear, ok := t.format.linear(addr)
-	if !ok {
-		return Mapping{Addr: addr, Size: 1}, ErrNotCanonical
-	}
-	at := t.root
-	for level := t.format.Levels; ; level-- {
-		m := t.mapping(level, linear)
+	return t.format.descend(t.root, addr, func(level int, at uint64, i int) (uint64, error) {
 		tab, err := t.load(level, at)
 		if err != nil {
-			m.Size *= uint64(t.format.entries(level))
-			m.Addr = t.format.extend(linear &^ (m.Size - 1))
-			return m, &EntryError{t.format.Name, level, at, 0, err}
+			return 0, err
 		}
-		i := int(linear/m.Size) % t.format.entries(level)
-		next, leaf, err := t.decode(&m, tab, i)
+		return tab.entry(i, t.format.Width), nil
+	})
+}
+
+// Translate is [Tables.Translate] for a single address. It reads the entries
+// that it needs and nothing else.
+func (f *Format) Translate(r Reader, root, addr uint64) (Mapping, error) {
+	return f.descend(root, addr, func(_ int, at uint64, i int) (uint64, error) {
+		var b [8]byte
+		_, err := r.ReadPhys(b[:f.Width], at+uint64(i*f.Width))
+		return binary.LittleEndian.Uint64(b[:]), err
+	})
+}
+
+// descend finds the entry for addr. The function entry returns entry i of the
+// table of a level at an address.
+func (f *Format) descend(at, addr uint64, entry func(level int, at uint64, i int) (uint64, error)) (Mapping, error) {
+	linear, ok := f.linear(addr)
+	if !ok {
+		return f.hole(), ErrNotCanonical
+	}
+	for level := f.Levels; ; level-- {
+		m := f.mapping(level, linear)
+		i := int(linear/m.Size) % f.entries(level)
+		var err error
+		if m.Entry, err = entry(level, at, i); err != nil {
+			m = f.mappingOfTable(level, linear)
+			return m, &EntryError{f.Name, level, at + uint64(i*f.Width), 0, err}
+		}
+		next, leaf, err := f.decode(&m, at, i)
 		if err != nil || leaf {
 			return m, err
 		}
@@ -61,31 +84,38 @@ func (t *Tables) Translate(addr uint64) (Mapping, error) {
 
 // mapping returns the stretch that an entry of the level covers around an
 // address.
-func (t *Tables) mapping(level int, linear uint64) Mapping {
-	size := t.format.cover(level)
-	return Mapping{Addr: t.format.extend(linear &^ (size - 1)), Size: size, Level: level}
+func (f *Format) mapping(level int, linear uint64) Mapping {
+	size := f.cover(level)
+	return Mapping{Addr: f.extend(linear &^ (size - 1)), Size: size, Level: level}
 }
 
-// decode fills m with entry i of a table. If that is no leaf, it returns the
-// next table's address.
-func (t *Tables) decode(m *Mapping, tab *table, i int) (next uint64, leaf bool, err error) {
-	m.Entry = tab.entry(i, t.format.Width)
-	next, leaf, err = t.format.Decode(m.Level, m.Entry)
+// mappingOfTable returns the stretch that a table of the level covers around an
+// address.
+func (f *Format) mappingOfTable(level int, linear uint64) Mapping {
+	size := f.cover(level) * uint64(f.entries(level))
+	return Mapping{Addr: f.extend(linear &^ (size - 1)), Size: size, Level: level}
+}
+
+// decode completes m, which is entry i of the table at addr. If that is no
+// leaf, it returns the next table's address.
+func (f *Format) decode(m *Mapping, addr uint64, i int) (next uint64, leaf bool, err error) {
+	next, leaf, err = f.Decode(m.Level, m.Entry)
 	switch {
 	case err == ErrNotMapped:
-	case err != nil:
-		err = &EntryError{t.format.Name, m.Level, tab.addr + uint64(i*t.format.Width), m.Entry, err}
-	case leaf:
+	case err == nil && leaf:
 		m.Phys = next
-	case m.Level == 1: // a decoder that goes on for ever
-		err = &EntryError{t.format.Name, m.Level, tab.addr + uint64(i*t.format.Width), m.Entry, ErrReserved}
+	case err == nil && m.Level == 1: // a decoder that goes on for ever
+		err = ErrReserved
+		fallthrough
+	case err != nil:
+		err = &EntryError{f.Name, m.Level, addr + uint64(i*f.Width), m.Entry, err}
 	}
 	return next, leaf, err
 }
 
 // load returns the table of a level at addr, from the cache if it is there.
 func (t *Tables) load(level int, addr uint64) (*table, error) {
-	slot := &t.cache[level-1][mix(addr)%cached]
+	slot := &t.cache[level-1][Mix(addr)%cached]
 	if tab := slot.Load(); tab != nil && tab.addr == addr {
 		return tab, nil
 	}
@@ -111,9 +141,9 @@ func (tab *table) entry(i, width int) uint64 {
 	return binary.LittleEndian.Uint64(tab.bytes[8*i:])
 }
 
-// mix spreads the bits of x over all of the result (the finalizer of
+// Mix spreads the bits of x over all of the result (the finalizer of
 // MurmurHash3).
-func mix(x uint64) uint64 {
+func Mix(x uint64) uint64 {
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd
 	x ^= x >> 33

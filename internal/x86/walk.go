@@ -4,16 +4,19 @@ import "iter"
 
 const (
 	// maxTables bounds the tables that one walk reads. That many map 8 TiB
-	// in 4 KiB pages.
+	// in 4 KiB pages, and 4 PiB in 2 MiB pages.
 	maxTables = 1 << 22
 	// seenTables is the number of tables that a walk remembers, 512 KiB.
 	seenTables = 1 << 15
 )
 
-// A walk lists mappings in order of address.
-type walk struct {
+// A Walker lists mappings in order of address. It keeps the tables it is in, so
+// that it costs no reads to go on where it stopped. It is not safe for
+// concurrent use.
+type Walker struct {
 	*Tables
 	tables [maxLevels]table // the tables that the walk is in, by level - 1
+	loaded [maxLevels]bool  // which of them are
 	budget int
 	lo, hi uint64 // without sign extension; hi is the last byte
 	yield  func(Mapping, error) bool
@@ -28,53 +31,63 @@ type seenTable struct {
 	first uint64
 }
 
+// Walker returns a new walker over the tables.
+func (t *Tables) Walker() *Walker {
+	return &Walker{Tables: t, budget: maxTables, seen: make([]seenTable, seenTables)}
+}
+
 // Mappings returns all mappings in order of address. With an error, the mapping
 // is the stretch for which the error holds; entries that are not present are
 // left out. The walk is bounded: after [ErrTooManyTables] nothing follows.
 func (t *Tables) Mappings() iter.Seq2[Mapping, error] {
-	return t.MappingsIn(0, t.format.size()-1)
+	return t.MappingsIn(0, t.format.Size()-1)
 }
 
-// MappingsIn is [Tables.Mappings] for the addresses from lo to last. Sign
-// extension does not matter.
+// MappingsIn is [Tables.Mappings] for the addresses from lo to last; see
+// [Walker.In].
 func (t *Tables) MappingsIn(lo, last uint64) iter.Seq2[Mapping, error] {
+	return t.Walker().In(lo, last)
+}
+
+// In is [Tables.Mappings] for the addresses from lo to last. In a signed format
+// sign extension does not matter. Walks with the same Walker share its bound.
+func (w *Walker) In(lo, last uint64) iter.Seq2[Mapping, error] {
 	return func(yield func(Mapping, error) bool) {
-		mask := t.format.size() - 1
-		w := &walk{Tables: t, budget: maxTables, lo: lo & mask, hi: last & mask,
-			yield: yield, seen: make([]seenTable, seenTables)}
-		w.table(t.format.Levels, t.root, 0)
+		end := w.format.Size() - 1
+		if w.format.Signed {
+			lo, last = lo&end, last&end
+		}
+		if last = min(last, end); lo > last {
+			return
+		}
+		w.lo, w.hi, w.yield = lo, last, yield
+		w.table(w.format.Levels, w.root, 0)
 	}
 }
 
 // table walks the table at, which maps from base on.
-func (w *walk) table(level int, at, base uint64) bool {
+func (w *Walker) table(level int, at, base uint64) bool {
 	size, n := w.format.cover(level), w.format.entries(level)
-	tab := &w.tables[level-1]
-	var err error
-	switch {
-	case w.again(at, base, level):
-		err = ErrTableAgain
-	case w.budget == 0:
-		err = ErrTooManyTables
+	switch err := w.enter(level, at, base); err {
+	case nil:
+	case ErrTooManyTables:
+		w.yield(w.format.mappingOfTable(level, base), &EntryError{w.format.Name, level, at, 0, err})
+		return false
 	default:
-		w.budget--
-		err = tab.read(w.Tables, level, at)
+		return w.yield(w.format.mappingOfTable(level, base), &EntryError{w.format.Name, level, at, 0, err})
 	}
-	if err != nil {
-		m := w.mapping(level, base)
-		m.Size *= uint64(n)
-		return w.yield(m, &EntryError{w.format.Name, level, at, 0, err}) && err != ErrTooManyTables
+	first := 0
+	if w.lo > base {
+		first = int((w.lo - base) / size)
 	}
-	for i := range n {
+	for i := first; i < n; i++ {
 		addr := base + uint64(i)*size
-		if addr+(size-1) < w.lo {
-			continue
-		}
 		if addr > w.hi {
 			break
 		}
-		m := w.mapping(level, addr)
-		next, leaf, err := w.decode(&m, tab, i)
+		m := w.format.mapping(level, addr)
+		m.Entry = w.tables[level-1].entry(i, w.format.Width)
+		next, leaf, err := w.format.decode(&m, at, i)
 		more := true
 		switch {
 		case err == ErrNotMapped:
@@ -90,10 +103,27 @@ func (w *walk) table(level int, at, base uint64) bool {
 	return true
 }
 
+// enter makes the table at the one that the walk is in.
+func (w *Walker) enter(level int, at, base uint64) error {
+	tab, loaded := &w.tables[level-1], &w.loaded[level-1]
+	switch {
+	case w.again(at, base, level):
+		return ErrTableAgain
+	case *loaded && tab.addr == at:
+		return nil
+	case w.budget == 0:
+		return ErrTooManyTables
+	}
+	w.budget--
+	err := tab.read(w.Tables, level, at)
+	*loaded = err == nil
+	return err
+}
+
 // again reports whether the table was met before at another address.
-func (w *walk) again(at, base uint64, level int) bool {
+func (w *Walker) again(at, base uint64, level int) bool {
 	key := at&^7 | uint64(level)
-	s := &w.seen[mix(key)%seenTables]
+	s := &w.seen[Mix(key)%seenTables]
 	if s.key == key {
 		return s.first != base
 	}

@@ -29,11 +29,14 @@ var (
 	ErrNotCanonical = errors.New("not a canonical address")
 	// ErrNotMapped means that an entry says "not present".
 	ErrNotMapped = errors.New("not mapped")
+	// ErrMMIO means that an EPT entry is misconfigured on purpose: KVM does so
+	// for addresses whose accesses it emulates.
+	ErrMMIO = errors.New("MMIO")
 	// ErrReserved means that an entry has a reserved bit set.
 	ErrReserved = errors.New("reserved bits are set")
 	// ErrTableAgain means that a table was met before at another address,
 	// as in tables that point to themselves.
-	ErrTableAgain = errors.New("table was met before")
+	ErrTableAgain = errors.New("the table is in use elsewhere")
 	// ErrTooManyTables means that a walk stopped because it read too many
 	// tables.
 	ErrTooManyTables = errors.New("too many tables")
@@ -48,9 +51,10 @@ type EntryError struct {
 	Err    error
 }
 
-// Error names the entry.
+// Error names the table, its level, the address and value of the entry, and the
+// fault.
 func (e *EntryError) Error() string {
-	return fmt.Sprintf("%s level %d entry %#x at %#x: %v", e.Format, e.Level, e.Entry, e.Addr, e.Err)
+	return fmt.Sprintf("%s level %d, entry at %#x (%#x): %v", e.Format, e.Level, e.Addr, e.Entry, e.Err)
 }
 
 // Unwrap returns Err.

@@ -15,34 +15,17 @@ func (m memory) ReadPhys(p []byte, addr uint64) (int, error) {
 	if !ok {
 		return 0, errors.New("no such memory")
 	}
-	clear(p)
+	var page [PageSize]byte
 	for i, e := range tab {
-		if off := 8*i - int(addr&0xfff); off >= 0 && off+8 <= len(p) {
-			binary.LittleEndian.PutUint64(p[off:], e)
-		}
+		binary.LittleEndian.PutUint64(page[8*i:], e)
 	}
-	return len(p), nil
+	return copy(p, page[addr&0xfff:]), nil
 }
 
-// page32 is 32-bit paging with CR4.PSE, ept is EPT of 4 levels: formats that
-// other packages need.
 var (
-	page32 = &Format{Name: "32-bit page table", Levels: 2, Width: 4, Decode: func(level int, e uint64) (uint64, bool, error) {
-		switch {
-		case e&present == 0:
-			return 0, false, ErrNotMapped
-		case level == 2 && e&large != 0:
-			return e&0xffc00000 | e>>13&0xff<<32, true, nil
-		}
-		return e & 0xfffff000, level == 1, nil
-	}}
-	pae = &Format{Name: "PAE page table", Levels: 3, Width: 8, Root: 4, Decode: decodePage}
-	ept = &Format{Name: "EPT", Levels: 4, Width: 8, Decode: func(level int, e uint64) (uint64, bool, error) {
-		if e&7 == 0 {
-			return 0, false, ErrNotMapped
-		}
-		return e & AddrMask, level == 1 || e&large != 0, nil
-	}}
+	page32 = Pages32(true)
+	pae    = PAE()
+	ept    = EPT(4, false)
 )
 
 func TestTranslate(t *testing.T) {
@@ -82,6 +65,9 @@ func TestTranslate(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			m, err := NewTables(test.mem, test.format, test.root).Translate(test.addr)
+			if one, oneErr := test.format.Translate(test.mem, test.root, test.addr); one != m || !errors.Is(oneErr, test.err) {
+				t.Errorf("entry by entry: %#x, %v, want %#x", one, oneErr, m)
+			}
 			if !errors.Is(err, test.err) || test.err == nil && err != nil {
 				t.Fatalf("error is %v, want %v", err, test.err)
 			}
@@ -95,7 +81,7 @@ func TestTranslate(t *testing.T) {
 func TestTranslateMissingTable(t *testing.T) {
 	m, err := NewTables(memory{0x1000: {511: 0x2001}}, Pages(4), 0x1000).Translate(0xffffffff_80000000)
 	var e *EntryError
-	if !errors.As(err, &e) || e.Level != 3 || e.Addr != 0x2000 {
+	if !errors.As(err, &e) || e.Level != 3 || e.Addr != 0x2000+510*8 {
 		t.Errorf("error is %v", err)
 	}
 	if m.Addr != 0xffffff80_00000000 || m.Size != 512<<30 {
@@ -155,6 +141,65 @@ func TestMappingsBounded(t *testing.T) {
 	}
 	if n > 2048 {
 		t.Errorf("%d mappings", n)
+	}
+}
+
+// A walk ends after as many tables as it may read.
+func TestWalkerBudget(t *testing.T) {
+	mem := memory{0x1000: {0: 0x2001}, 0x2000: {0: 0x3001}, 0x3000: {}}
+	for i := range Entries {
+		table := uint64(0x100000 + i*PageSize)
+		mem[0x3000][i] = table | Present
+		mem[table] = map[int]uint64{0: 0x5001}
+	}
+	w := NewTables(mem, Pages(4), 0x1000).Walker()
+	w.budget = 100
+	n := 0
+	var last error
+	for _, err := range w.In(0, 1<<48-1) {
+		n++
+		last = err
+	}
+	if n != 98 || !errors.Is(last, ErrTooManyTables) {
+		t.Errorf("%d mappings, the last with %v", n, last)
+	}
+	// The walker is still in the last of them: no read is needed.
+	for m, err := range w.In(96<<21, 96<<21) {
+		if err != nil || m.Phys != 0x5000 {
+			t.Errorf("%#x, %v", m, err)
+		}
+	}
+}
+
+// Addresses beyond the tables are one stretch.
+func TestBeyond(t *testing.T) {
+	for _, tt := range []struct {
+		f    *Format
+		addr uint64
+		want Mapping
+	}{
+		{EPT(4, false), 1 << 48, Mapping{Addr: 1 << 48, Size: 1<<64 - 1<<48}},
+		{EPT(5, false), 1<<64 - 1, Mapping{Addr: 1 << 57, Size: 1<<64 - 1<<57}},
+		{Pages(4), 1 << 47, Mapping{Addr: 1 << 47, Size: 1<<64 - 1<<48}},
+		{PAE(), 4 << 30, Mapping{Addr: 4 << 30, Size: 1<<64 - 4<<30}},
+	} {
+		if m, err := NewTables(nil, tt.f, 0).Translate(tt.addr); m != tt.want || err != ErrNotCanonical {
+			t.Errorf("%#x: %#x, %v, want %#x", tt.addr, m, err, tt.want)
+		}
+	}
+}
+
+func TestEPTP(t *testing.T) {
+	for p, want := range map[EPTP]bool{
+		0x1e64f05e: true, 0x1e64f01e: true, 0x1e64f018: true, 0x1e64f066: true, 0x1e64f0de: true,
+		0: false, 0x5e: false, 0x1e64f05d: false, 0x1e64f056: false, 0x1e64f06e: false, 0x1e64f15e: false, 1<<52 | 0x105e: false, 1<<64 - 1: false,
+	} {
+		if p.Valid() != want {
+			t.Errorf("%#x: valid %v", uint64(p), p.Valid())
+		}
+	}
+	if p := EPTP(0x1e64f066); p.Levels() != 5 || !p.AccessedDirty() || p.Root() != 0x1e64f000 {
+		t.Errorf("%d levels, accessed and dirty flags %v, root %#x", p.Levels(), p.AccessedDirty(), p.Root())
 	}
 }
 

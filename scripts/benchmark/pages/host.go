@@ -14,6 +14,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/x86"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -98,7 +99,7 @@ func (s hostSpec) tables(c vmcore.Core, m *guest.Machine) (map[uint64][]byte, er
 	const present, run = 0x7, 16
 	all := make(map[uint64][]byte)
 	b := make([]byte, blockSize)
-	if _, err := c.ReadPhys(b, vmcs.EPTP(m.EPTP).Root()); err != nil {
+	if _, err := c.ReadPhys(b, x86.EPTP(m.EPTP).Root()); err != nil {
 		return nil, err
 	}
 	top := little.Uint64(b) &^ 0xfff

@@ -1,0 +1,49 @@
+package x86
+
+// Bits of control registers, EFER and RFLAGS (SDM volume 3, "Control
+// Registers" and "Extended Feature Enable Register").
+const (
+	CR0PE = 1 << 0
+	CR0NE = 1 << 5
+	CR0PG = 1 << 31
+
+	CR3LAM = 3 << 61 // linear-address masking
+
+	CR4PSE  = 1 << 4
+	CR4PAE  = 1 << 5
+	CR4LA57 = 1 << 12
+	CR4VMXE = 1 << 13
+
+	EFERLME = 1 << 8
+	EFERLMA = 1 << 10
+
+	RFLAGSVM = 1 << 17
+)
+
+// Bits of the controls of a VMCS (SDM volume 3, "VM-Execution Control Fields",
+// "VM-Exit Control Fields" and "VM-Entry Control Fields").
+const (
+	CPUTertiary  = 1 << 17 // of CPU_BASED_VM_EXEC_CONTROL
+	CPUTPRShadow = 1 << 21
+	CPUSecondary = 1 << 31
+
+	SecondaryEPT              = 1 << 1 // of SECONDARY_VM_EXEC_CONTROL
+	SecondaryVPID             = 1 << 5
+	SecondaryUnrestricted     = 1 << 7
+	SecondaryModeBasedExecute = 1 << 22
+
+	ExitHost64    = 1 << 9 // of VM_EXIT_CONTROLS
+	ExitLoadEFER  = 1 << 21
+	ExitSecondary = 1 << 31
+
+	EntryIA32e    = 1 << 9 // of VM_ENTRY_CONTROLS
+	EntryLoadEFER = 1 << 15
+)
+
+// Canonical reports whether addr is a virtual address of a processor with the
+// given number of address bits, 48 or 57: all bits from the highest on are
+// equal.
+func Canonical(addr uint64, bits int) bool {
+	shift := 64 - bits
+	return uint64(int64(addr<<shift)>>shift) == addr
+}
