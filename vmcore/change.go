@@ -12,6 +12,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/atomicfile"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // Options are what a caller may ask for of a change.
@@ -181,14 +182,14 @@ func (p *Plan) Do(ctx context.Context, opt Options) error {
 			total += s.Len
 		}
 	}
-	size := sizeAfter(p.file.info.Size(), p.InPlace.Steps[:p.InPlace.commit])
-	p.InPlace.ready = func() error { return p.file.sizeIs(size) }
+	size := sizeAfter(p.file.info.Size(), p.InPlace.Steps[:p.InPlace.Commit])
+	p.InPlace.Ready = func() error { return p.file.sizeIs(size) }
 	l, err := takeLease(p.file.f) // somebody may have opened it since
 	if err != nil {
 		return err
 	}
 	defer l.release()
-	return p.InPlace.run(ctx, fileMedium{p.file.f, l}, opt.counter(total))
+	return p.InPlace.Run(ctx, fileMedium{p.file.f, l}, opt.counter(total))
 }
 
 // replace writes the layout to a new file beside the core, gives it the core's
@@ -257,27 +258,27 @@ func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt Op
 
 // copyLayout writes all of l to c.Dst, a new file.
 func copyLayout(c *atomicfile.Copier, l *Layout) error {
-	buf := make([]byte, bufSize)
+	buf := make([]byte, plan.BufSize)
 	if err := c.Dst.Truncate(l.Size); err != nil {
 		return err
 	}
 	at := int64(0)
-	for p := range l.all() {
+	for p := range l.All() {
 		var err error
 		switch {
-		case len(p.lit) > 0:
-			_, err = c.Dst.WriteAt(p.lit, at)
-		case p.mend != nil:
+		case len(p.Lit) > 0:
+			_, err = c.Dst.WriteAt(p.Lit, at)
+		case p.Mend != nil:
 			w := io.NewOffsetWriter(c.Dst, at)
-			s := streamer{ctx: c.Ctx, w: w, r: io.NewSectionReader(c.Src, p.src, p.n), in: p.src, buf: buf}
-			err = noEOF(s.piece(p))
-		case p.n > 0:
-			err = noEOF(c.CopyRange(at, p.src, p.n))
+			s := plan.Streamer{Ctx: c.Ctx, W: w, R: io.NewSectionReader(c.Src, p.Src, p.N), In: p.Src, Buf: buf}
+			err = plan.NoEOF(s.Piece(p))
+		case p.N > 0:
+			err = plan.NoEOF(c.CopyRange(at, p.Src, p.N))
 		}
 		if err != nil {
 			return err
 		}
-		at += p.size()
+		at += p.Size()
 	}
 	return nil
 }
@@ -292,13 +293,13 @@ func (o *File) WriteLayout(ctx context.Context, w io.Writer, l *Layout, opt Opti
 		return o.unchanged()
 	}
 	r := &countReader{io.NewSectionReader(o.plain(), 0, o.size()), opt.counter(o.size())}
-	s := &streamer{ctx: ctx, w: w, r: r, buf: make([]byte, bufSize)}
-	err := s.run(l)
-	if err == nil && s.in < o.size() {
-		err = s.skip(o.size()) // what the copy leaves out at the end
+	s := &plan.Streamer{Ctx: ctx, W: w, R: r, Buf: make([]byte, plan.BufSize)}
+	err := s.Run(l)
+	if err == nil && s.In < o.size() {
+		err = s.Skip(o.size()) // what the copy leaves out at the end
 	}
 	if errors.Is(err, io.EOF) {
-		err = errors.Wrapf(ErrChanged, "the file ends at %#x, %#x when it was opened", s.in, o.size())
+		err = errors.Wrapf(ErrChanged, "the file ends at %#x, %#x when it was opened", s.In, o.size())
 	}
 	if err != nil {
 		return err

@@ -121,7 +121,7 @@ func VerifyHead(c Core) []Finding {
 	case *Flat:
 		return VerifyHead(c.Core)
 	case *KDump:
-		return c.verifyHead().found
+		return c.verifyHead().Found
 	}
 	return c.Verify()
 }

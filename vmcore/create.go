@@ -12,6 +12,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/atomicfile"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // A PhysReader reads physical memory, as [Memory] does.
@@ -72,7 +73,7 @@ func Create(ctx context.Context, out string, n NewELF, opt Options) error {
 		return err
 	}
 	defer p.Discard()
-	w := &creator{NewELF: &n, f: p.File, data: roundUp(headSize(newProgs)+n.NotesSize, pageSize)}
+	w := &creator{NewELF: &n, f: p.File, data: plan.RoundUp(headSize(newProgs)+n.NotesSize, plan.PageSize)}
 	if err := w.plan(ctx); err != nil {
 		return errors.Wrap(err, out)
 	}
@@ -84,7 +85,7 @@ func Create(ctx context.Context, out string, n NewELF, opt Options) error {
 		return errors.Wrapf(ErrNoMemory, "%s: nothing to write", out)
 	}
 	if w.Zeros != nil && w.zeros > 0 {
-		w.Zeros(w.zeros / pageSize)
+		w.Zeros(w.zeros / plan.PageSize)
 	}
 	notes := n.Notes()
 	if err := w.head(notes, append(loads, w.aliases(loads)...)); err != nil {
@@ -164,16 +165,16 @@ func (w *creator) part(b []byte, p part) error {
 	for done, ask := 0, len(b); done < len(b); ask *= 2 {
 		ask = min(ask, len(b)-done)
 		n, err := w.Mem.ReadPhys(b[done:done+ask], p.Addr+uint64(done))
-		n &^= pageSize - 1 // a page is there as a whole or not at all
+		n &^= plan.PageSize - 1 // a page is there as a whole or not at all
 		if err := w.write(b[done:done+n], p.off+int64(done)); err != nil {
 			return err
 		}
 		short := n < ask
 		w.passed(p.Addr+uint64(done), b[done:done+n], err, short)
 		if done += n; short {
-			holes = addRange(holes, Range{p.Addr + uint64(done), pageSize})
-			done += pageSize
-			ask = pageSize / 2
+			holes = addRange(holes, Range{p.Addr + uint64(done), plan.PageSize})
+			done += plan.PageSize
+			ask = plan.PageSize / 2
 		}
 	}
 	w.lack(holes...)
@@ -195,8 +196,8 @@ func (w *creator) passed(addr uint64, b []byte, why error, short bool) {
 
 // write writes whole pages but for those that are zero.
 func (w *creator) write(b []byte, off int64) error {
-	for start, at := 0, 0; ; at += pageSize {
-		if at < len(b) && !isZero(b[at:at+pageSize]) {
+	for start, at := 0, 0; ; at += plan.PageSize {
+		if at < len(b) && !isZero(b[at:at+plan.PageSize]) {
 			continue
 		}
 		if at > start {
@@ -204,7 +205,7 @@ func (w *creator) write(b []byte, off int64) error {
 				return err
 			}
 		}
-		if start = at + pageSize; at >= len(b) {
+		if start = at + plan.PageSize; at >= len(b) {
 			return nil
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // fakeMemory has a page wherever has says so, filled with its number; pages
@@ -18,7 +19,7 @@ import (
 type fakeMemory struct{ has func(pfn uint64) bool }
 
 func (m fakeMemory) page(pfn uint64) []byte {
-	b := make([]byte, pageSize)
+	b := make([]byte, plan.PageSize)
 	if pfn%7 != 0 {
 		for i := range b {
 			b[i] = byte(pfn >> (i % 4 * 8))
@@ -30,10 +31,10 @@ func (m fakeMemory) page(pfn uint64) []byte {
 func (m fakeMemory) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	for n < len(p) {
 		at := addr + uint64(n)
-		if !m.has(at / pageSize) {
+		if !m.has(at / plan.PageSize) {
 			return n, errors.Wrapf(ErrExcluded, "%#x", at)
 		}
-		n += copy(p[n:], m.page(at / pageSize)[at%pageSize:])
+		n += copy(p[n:], m.page(at / plan.PageSize)[at%plan.PageSize:])
 	}
 	return n, nil
 }
@@ -52,7 +53,7 @@ func rangeSeq(rs []Range) iter.Seq2[uint64, uint64] {
 // every gives n ranges of a page each, step bytes apart.
 func every(step uint64, n int) (rs []Range) {
 	for i := range uint64(n) {
-		rs = append(rs, Range{i * step, pageSize})
+		rs = append(rs, Range{i * step, plan.PageSize})
 	}
 	return rs
 }
@@ -71,14 +72,14 @@ func TestCreate(t *testing.T) {
 		{"in one piece", all, []Range{{0, 5 << 20}}, 1, 0, 0},
 		{"with a hole between ranges", all, []Range{{0, 0x9f000}, {0x100000, 3 << 20}}, 2, 0, 0},
 		{"far up", all, []Range{{1 << 40, 0x1000}}, 1, 0, 0},
-		{"pages missing inside", func(n uint64) bool { return n%100 != 50 }, []Range{{0, 600 * pageSize}}, 7, 6, 0},
-		{"missing at both ends", func(n uint64) bool { return n > 2 && n < 300 }, []Range{{0, 400 * pageSize}}, 1, 3 + 100, 0},
-		{"a range that is missing", func(n uint64) bool { return n >= 256 }, []Range{{0, 16 * pageSize}, {256 * pageSize, pageSize}}, 1, 16, 0},
-		{"more holes than were foreseen", func(n uint64) bool { return n%2 == 0 }, []Range{{0, 4096 * pageSize}}, 2048, 2048, 0},
-		{"more holes than PT_LOADs: the first", func(n uint64) bool { return n%2 == 0 }, []Range{{0, 20000 * pageSize}}, maxLoads, 10000, 10001 - maxLoads},
-		{"more holes than PT_LOADs: the biggest", func(n uint64) bool { return n%2 == 0 && n%100 != 98 }, []Range{{0, 20000 * pageSize}}, maxLoads - 1, 10200, 10200 - 600 - (maxLoads - 1 - 200)},
-		{"more ranges than PT_LOADs", all, every(2*pageSize, 10000), maxLoads, 0, 9999 - maxLoads + 1},
-		{"and the first half missing", func(n uint64) bool { return n >= 10000 }, every(2*pageSize, 10000), 1, 5000, 4999},
+		{"pages missing inside", func(n uint64) bool { return n%100 != 50 }, []Range{{0, 600 * plan.PageSize}}, 7, 6, 0},
+		{"missing at both ends", func(n uint64) bool { return n > 2 && n < 300 }, []Range{{0, 400 * plan.PageSize}}, 1, 3 + 100, 0},
+		{"a range that is missing", func(n uint64) bool { return n >= 256 }, []Range{{0, 16 * plan.PageSize}, {256 * plan.PageSize, plan.PageSize}}, 1, 16, 0},
+		{"more holes than were foreseen", func(n uint64) bool { return n%2 == 0 }, []Range{{0, 4096 * plan.PageSize}}, 2048, 2048, 0},
+		{"more holes than PT_LOADs: the first", func(n uint64) bool { return n%2 == 0 }, []Range{{0, 20000 * plan.PageSize}}, maxLoads, 10000, 10001 - maxLoads},
+		{"more holes than PT_LOADs: the biggest", func(n uint64) bool { return n%2 == 0 && n%100 != 98 }, []Range{{0, 20000 * plan.PageSize}}, maxLoads - 1, 10200, 10200 - 600 - (maxLoads - 1 - 200)},
+		{"more ranges than PT_LOADs", all, every(2*plan.PageSize, 10000), maxLoads, 0, 9999 - maxLoads + 1},
+		{"and the first half missing", func(n uint64) bool { return n >= 10000 }, every(2*plan.PageSize, 10000), 1, 5000, 4999},
 		{"more ranges than there is room for, far apart", all, every(1<<20, 2*maxLoads), maxLoads, 0, maxLoads * 255},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -91,7 +92,7 @@ func TestCreate(t *testing.T) {
 				Notes: func() []elfnote.Note { return []elfnote.Note{note} },
 				Lost: func(addr uint64, err error) {
 					lost++
-					if !errors.Is(err, ErrExcluded) || tt.has(addr/pageSize) {
+					if !errors.Is(err, ErrExcluded) || tt.has(addr/plan.PageSize) {
 						t.Errorf("lost %#x: %v", addr, err)
 					}
 				}}
@@ -120,15 +121,15 @@ func TestCreate(t *testing.T) {
 			if bad := c.Verify(); len(bad) > 0 {
 				t.Errorf("faults: %v", bad)
 			}
-			b := make([]byte, pageSize)
+			b := make([]byte, plan.PageSize)
 			shown := 0
 			for _, r := range tt.ranges {
-				for addr := r.Addr; addr < r.Addr+r.Size; addr += pageSize * uint64(1+len(tt.ranges)/64+tt.loads/64) {
+				for addr := r.Addr; addr < r.Addr+r.Size; addr += plan.PageSize * uint64(1+len(tt.ranges)/64+tt.loads/64) {
 					n, _ := c.ReadPhys(b, addr)
-					switch has := tt.has(addr / pageSize); {
-					case has && n != pageSize || !has && n > 0 && !isZero(b):
+					switch has := tt.has(addr / plan.PageSize); {
+					case has && n != plan.PageSize || !has && n > 0 && !isZero(b):
 						t.Fatalf("page at %#x: %d bytes", addr, n)
-					case has && !bytes.Equal(b, m.page(addr/pageSize)):
+					case has && !bytes.Equal(b, m.page(addr/plan.PageSize)):
 						t.Fatalf("page at %#x differs", addr)
 					case !has && n > 0:
 						shown++
@@ -142,7 +143,7 @@ func TestCreate(t *testing.T) {
 			for _, p := range c.Progs[1:] {
 				size += p.Memsz
 			}
-			if want := total + int64(zeros-lost)*pageSize; size != uint64(want) {
+			if want := total + int64(zeros-lost)*plan.PageSize; size != uint64(want) {
 				t.Errorf("PT_LOADs of %#x bytes, expected %#x", size, want)
 			}
 			st, err := statT(f.info)
@@ -166,20 +167,20 @@ func TestCreateHoles(t *testing.T) {
 		step         uint64
 		holes, zeros uint64
 	}{
-		{"in one stretch, told in no order", pageSize, 1, 0},
-		{"each by itself", 2 * pageSize, 1000, 3*keptHoles - 1000},
+		{"in one stretch, told in no order", plan.PageSize, 1, 0},
+		{"each by itself", 2 * plan.PageSize, 1000, 3*keptHoles - 1000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := &creator{NewELF: new(NewELF)}
 			for i := range uint64(3 * keptHoles) {
-				w.lack(Range{(i ^ 1) * tt.step, pageSize}) // neighbours come the other way round
+				w.lack(Range{(i ^ 1) * tt.step, plan.PageSize}) // neighbours come the other way round
 				if len(w.holes) > keptHoles {
 					t.Fatalf("%d holes", len(w.holes))
 				}
 			}
 			w.keep(1000)
-			if uint64(len(w.holes)) != tt.holes || w.zeros != tt.zeros*pageSize {
-				t.Errorf("%d holes, %d pages of zeros, expected %d, %d", len(w.holes), w.zeros/pageSize, tt.holes, tt.zeros)
+			if uint64(len(w.holes)) != tt.holes || w.zeros != tt.zeros*plan.PageSize {
+				t.Errorf("%d holes, %d pages of zeros, expected %d, %d", len(w.holes), w.zeros/plan.PageSize, tt.holes, tt.zeros)
 			}
 		})
 	}
@@ -225,9 +226,9 @@ func TestCreateAliases(t *testing.T) {
 	if len(progs) != 5 || progs[3].Vaddr != v || progs[4].Vaddr != v+4 || progs[1].Vaddr != 0 {
 		t.Fatalf("%+v", progs)
 	}
-	b := make([]byte, pageSize)
+	b := make([]byte, plan.PageSize)
 	for _, p := range progs[3:] {
-		if _, err := f.f.ReadAt(b, int64(p.Off)); err != nil || !bytes.Equal(b, m.page(p.Paddr/pageSize)) {
+		if _, err := f.f.ReadAt(b, int64(p.Off)); err != nil || !bytes.Equal(b, m.page(p.Paddr/plan.PageSize)) {
 			t.Errorf("%+v: %v", p, err)
 		}
 	}

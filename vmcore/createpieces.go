@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -31,7 +32,7 @@ const (
 func (w *creator) plan(ctx context.Context) error {
 	next := uint64(0)
 	for addr, size := range w.Ranges {
-		if (addr|size)%pageSize != 0 || size == 0 || addr < next || addr > maxMemory || size > maxMemory-addr {
+		if (addr|size)%plan.PageSize != 0 || size == 0 || addr < next || addr > maxMemory || size > maxMemory-addr {
 			return errors.Errorf("memory to write: %#x bytes at %#x, expected whole pages at or above %#x", size, addr, next)
 		}
 		if err := ctx.Err(); err != nil {
@@ -55,7 +56,7 @@ func (w *creator) feed(ctx context.Context, parts chan<- part) error {
 			off += int64(segs[0].Size)
 			segs = segs[1:]
 		}
-		if len(segs) == 0 || (addr|size)%pageSize != 0 || addr < max(at, segs[0].Addr) || size > segs[0].Addr+segs[0].Size-addr {
+		if len(segs) == 0 || (addr|size)%plan.PageSize != 0 || addr < max(at, segs[0].Addr) || size > segs[0].Addr+segs[0].Size-addr {
 			left = 1
 			break
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // An ELF is an open ELF vmcore: an ET_CORE file with one PT_NOTE, and with a
@@ -42,16 +43,16 @@ func OpenELF(r io.ReaderAt, size int64) (*ELF, error) {
 		return nil, err
 	}
 	n := c.Progs[c.Note]
-	notes := extent{n.Off, n.Filesz}
+	notes := plan.Extent{Off: n.Off, Size: n.Filesz}
 	if n.Filesz > maxNotes {
-		return nil, formatErr(c.progOff(c.Note), "p_filesz of the PT_NOTE", fmt.Sprintf("%#x", n.Filesz), "at most %#x", uint64(maxNotes))
+		return nil, plan.FormatErrorf(c.progOff(c.Note), "p_filesz of the PT_NOTE", fmt.Sprintf("%#x", n.Filesz), "at most %#x", uint64(maxNotes))
 	}
-	if !notes.within(size) {
-		return nil, cutErr(c.progOff(c.Note), "PT_NOTE", notes.String(), "notes within the file's %#x bytes", size)
+	if !notes.Within(size) {
+		return nil, plan.TruncatedErrorf(c.progOff(c.Note), "PT_NOTE", notes.String(), "notes within the file's %#x bytes", size)
 	}
 	c.notes, err = elfnote.ParseAligned(io.NewSectionReader(r, int64(n.Off), int64(n.Filesz)), int64(n.Filesz), c.Order, n.Align)
 	if err != nil {
-		return nil, rebase(err, int64(n.Off))
+		return nil, plan.Rebase(err, int64(n.Off))
 	}
 	return c, nil
 }
@@ -62,7 +63,7 @@ func openHeaders(r io.ReaderAt, size int64) (*ELF, error) {
 	c, err := openTable(r, size)
 	if err == nil && c.Note < 0 {
 		found := fmt.Sprintf("%d without a PT_NOTE", c.Phnum)
-		err = &FormatError{int64(c.Phoff), "program headers", found, "one PT_NOTE", ErrNoPTNote}
+		err = &FormatError{Off: int64(c.Phoff), What: "program headers", Found: found, Want: "one PT_NOTE", Err: ErrNoPTNote}
 	}
 	if err != nil {
 		return nil, err
@@ -87,7 +88,7 @@ func openTable(r io.ReaderAt, size int64) (*ELF, error) {
 // read fills b from file offset off. The file's end is [ErrChanged]: whoever
 // calls has looked at the size.
 func (c *ELF) read(b []byte, off int64) error {
-	return readFull(c.r, b, off)
+	return plan.ReadFull(c.r, b, off)
 }
 
 // Notes implements [Core].
@@ -97,9 +98,9 @@ func (c *ELF) Notes() *elfnote.Segment { return c.notes }
 func (c *ELF) NotesOff() int64 { return int64(c.Progs[c.Note].Off) }
 
 // notesExtent is where the notes lie in the file.
-func (c *ELF) notesExtent() extent {
+func (c *ELF) notesExtent() plan.Extent {
 	n := c.Progs[c.Note]
-	return extent{n.Off, n.Filesz}
+	return plan.Extent{Off: n.Off, Size: n.Filesz}
 }
 
 // Format implements [Core]: "elf64", "elf32", with "-be" where the byte order is
@@ -126,18 +127,18 @@ func (c *ELF) Incomplete() bool {
 // of the section headers and of those sections that are known.
 func (c *ELF) claimed() int64 {
 	end := int64(0)
-	claim := func(e extent) {
-		if n, ok := e.end(); ok && e.size > 0 {
+	claim := func(e plan.Extent) {
+		if n, ok := e.End(); ok && e.Size > 0 {
 			end = max(end, int64(n))
 		}
 	}
 	for _, p := range c.Progs {
-		claim(extent{p.Off, p.Filesz})
+		claim(plan.Extent{Off: p.Off, Size: p.Filesz})
 	}
-	claim(extent{c.Shoff, c.Shnum * c.Shentsize})
+	claim(plan.Extent{Off: c.Shoff, Size: c.Shnum * c.Shentsize})
 	sections, _ := c.sections() // those that cannot be read claim nothing
 	for _, s := range sections {
-		claim(s.extent)
+		claim(s.Extent)
 	}
 	return end
 }

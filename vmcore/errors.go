@@ -1,38 +1,19 @@
 package vmcore
 
 import (
-	"fmt"
-
 	"github.com/pkg/errors"
 
-	"vmcsnote/elfnote"
 	"vmcsnote/internal/atomicfile"
 )
 
 var (
-	// ErrNotCore: the file is no dump of a kind known.
-	ErrNotCore = errors.New("not a vmcore")
-	// ErrExcluded: the dump knows this memory, but whoever wrote the dump left
-	// it out (makedumpfile -d).
-	ErrExcluded = errors.New("excluded from the dump")
-	// ErrOtherPiece: the memory is in another piece of the split dump, if
-	// anywhere.
-	ErrOtherPiece = errors.New("in another piece of the split dump")
 	// ErrNoPiece: the file is not one of several that make up a dump.
 	ErrNoPiece = errors.New("not a piece of a split dump")
-	// ErrTruncated: the file ends before what its headers claim.
-	ErrTruncated = errors.New("the file is truncated")
-	// ErrNoMemory: no PT_LOAD covers this physical address.
-	ErrNoMemory = errors.New("not in the dump's memory")
-	// ErrNoPlace: the change cannot be made in place under the restrictions given.
-	ErrNoPlace = errors.New("no safe place for the notes")
 	// ErrReadOnly: the file's permissions do not let it be written to, so only
 	// a new file can take its place.
 	ErrReadOnly = errors.New("the file may not be written to")
 	// ErrBusy: another process holds the lock on the core.
 	ErrBusy = errors.New("another vmcsnote is at work on it")
-	// ErrChanged: the core changed while it was read or planned for.
-	ErrChanged = errors.New("the file changed meanwhile")
 	// ErrSameFile: input and output are one file.
 	ErrSameFile = atomicfile.ErrSameFile
 	// ErrExists: the output file is there already.
@@ -40,39 +21,3 @@ var (
 	// ErrBlockDevice: the output is a block device, and may not be overwritten.
 	ErrBlockDevice = atomicfile.ErrBlockDevice
 )
-
-// A FormatError says what is wrong with a dump, and where.
-type FormatError struct {
-	Off   int64  // file offset in bytes
-	What  string // the field, as <elf.h> spells it
-	Found string
-	Want  string
-	Err   error // a sentinel, where one fits
-}
-
-// Error names the field, the offset, what was found and what was expected.
-func (e *FormatError) Error() string {
-	return fmt.Sprintf("%s at offset %#x: found %s, expected %s", e.What, e.Off, e.Found, e.Want)
-}
-
-// Unwrap gives the sentinel to errors.Is.
-func (e *FormatError) Unwrap() error { return e.Err }
-
-func formatErr(off int64, what, found, want string, args ...any) error {
-	return &FormatError{Off: off, What: what, Found: found, Want: fmt.Sprintf(want, args...)}
-}
-
-// cutErr is formatErr for what a truncated file does not hold.
-func cutErr(off int64, what, found, want string, args ...any) error {
-	return &FormatError{Off: off, What: what, Found: found, Want: fmt.Sprintf(want, args...), Err: ErrTruncated}
-}
-
-// rebase turns an error of elfnote, counted from the notes, into one of the
-// file.
-func rebase(err error, off int64) error {
-	var e *elfnote.FormatError
-	if errors.As(err, &e) {
-		return &FormatError{Off: off + e.Off, What: e.What, Found: e.Found, Want: e.Want}
-	}
-	return err
-}

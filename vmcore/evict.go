@@ -9,6 +9,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // maxHeaderRoom bounds how far the notes may come to lie before the lowest
@@ -34,73 +35,73 @@ func (c *ELF) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
 		return nil, err
 	}
 	notes := c.notesExtent()
-	start, size := int64(notes.off), int64(notes.size)
+	start, size := int64(notes.Off), int64(notes.Size)
 	room, err := c.evictable(size + sp.Grow())
 	if err != nil {
 		return nil, err
 	}
-	from, n := int64(room.off), int64(room.size)
+	from, n := int64(room.Off), int64(room.Size)
 	// As before within its page: mmap users and crash look at the alignment.
-	to := roundUp(c.Size-from%page, page) + from%page
+	to := plan.RoundUp(c.Size-from%page, page) + from%page
 	if uint64(to+n) > c.maxOffset() {
 		return nil, errors.Wrapf(ErrNoPlace, "offset %#x is beyond what %v can have", to+n, c.Class)
 	}
-	p := &InPlace{Placement: Evict, undo: []Step{{Op: OpSize, Off: c.Size}}}
-	p.add(Step{Op: OpSize, Off: to + n, Why: "room at the end of the file"},
+	p := &InPlace{Placement: Evict, Undo: []Step{{Op: OpSize, Off: c.Size}}}
+	p.Add(Step{Op: OpSize, Off: to + n, Why: "room at the end of the file"},
 		Step{Op: OpCopy, From: from, Off: to, Len: n, Thin: true, Why: "the first segments in the file"})
-	p.sync()
-	place := roundUp(from, c.notes.Align)
-	p.add(Step{Op: OpReserve, Off: place, Len: size + sp.Grow(), Why: "the new notes' place"})
-	p.commitHere()
+	p.Sync()
+	place := plan.RoundUp(from, c.notes.Align)
+	p.Add(Step{Op: OpReserve, Off: place, Len: size + sp.Grow(), Why: "the new notes' place"})
+	p.CommitHere()
 	if err := c.repoint(p, room, to); err != nil {
 		return nil, err
 	}
-	p.sync()
+	p.Sync()
 	c.planMove(p, sp, place)
 	if err := c.planSwitch(p, place, size+sp.Grow(), "PT_NOTE points to the new notes"); err != nil {
 		return nil, err
 	}
-	p.tidy = len(p.Steps)
-	p.zero(start, size, "the old notes' place is free")
-	p.zero(from, place-from, "so is the rest of the room")
+	p.Tidy = len(p.Steps)
+	p.Zero(start, size, "the old notes' place is free")
+	p.Zero(from, place-from, "so is the rest of the room")
 	newEnd := place + size + sp.Grow()
-	p.zero(newEnd, from+n-newEnd, "so is the rest of the room")
-	p.sync()
+	p.Zero(newEnd, from+n-newEnd, "so is the rest of the room")
+	p.Sync()
 	return p, nil
 }
 
 // evictable returns the room of the PT_LOADs that must go for notes of size
 // bytes to fit: the shortest range behind the notes, from the start of a
 // segment to the end of one, that no other segment or section reaches into.
-func (c *ELF) evictable(size int64) (extent, error) {
+func (c *ELF) evictable(size int64) (plan.Extent, error) {
 	if !c.aligned() {
-		return extent{}, errors.Wrap(ErrNoPlace, "p_offset fields are not aligned in the file")
+		return plan.Extent{}, errors.Wrap(ErrNoPlace, "p_offset fields are not aligned in the file")
 	}
 	notes := c.notesExtent()
-	var segs []extent
+	var segs []plan.Extent
 	for i, p := range c.Progs {
-		e := extent{p.Off, p.Filesz}
-		if e.size > 0 && !e.within(c.Size) {
-			return extent{}, errors.Wrapf(ErrNoPlace, "phdr[%d] ends beyond the file's %#x bytes", i, c.Size)
+		e := plan.Extent{Off: p.Off, Size: p.Filesz}
+		if e.Size > 0 && !e.Within(c.Size) {
+			return plan.Extent{}, errors.Wrapf(ErrNoPlace, "phdr[%d] ends beyond the file's %#x bytes", i, c.Size)
 		}
 		// One without bytes in the file goes along: crash looks at its p_offset.
-		if i != c.Note && hasPlace(p) && e.off >= notes.off+notes.size && e.within(c.Size) {
+		if i != c.Note && hasPlace(p) && e.Off >= notes.Off+notes.Size && e.Within(c.Size) {
 			segs = append(segs, e)
 		}
 	}
-	if !slices.ContainsFunc(segs, func(e extent) bool { return e.size > 0 }) {
-		return extent{}, errors.Wrap(ErrNoPlace, "no PT_LOAD stands behind the notes")
+	if !slices.ContainsFunc(segs, func(e plan.Extent) bool { return e.Size > 0 }) {
+		return plan.Extent{}, errors.Wrap(ErrNoPlace, "no PT_LOAD stands behind the notes")
 	}
-	slices.SortFunc(segs, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
-	room := extent{segs[0].off, uint64(size + c.notes.Align - 1)} // to start where notes may
+	slices.SortFunc(segs, func(a, b plan.Extent) int { return cmp.Compare(a.Off, b.Off) })
+	room := plan.Extent{Off: segs[0].Off, Size: uint64(size + c.notes.Align - 1)} // to start where notes may
 	for _, e := range segs {
-		if e.off >= room.off+room.size {
+		if e.Off >= room.Off+room.Size {
 			break
 		}
-		room.size = max(room.size, e.off+e.size-room.off)
+		room.Size = max(room.Size, e.Off+e.Size-room.Off)
 	}
-	if room.size > uint64(c.Size)/2 {
-		return extent{}, errors.Wrapf(ErrNoPlace, "%#x bytes of %#x would have to move", room.size, c.Size)
+	if room.Size > uint64(c.Size)/2 {
+		return plan.Extent{}, errors.Wrapf(ErrNoPlace, "%#x bytes of %#x would have to move", room.Size, c.Size)
 	}
 	return room, c.checkEviction(room)
 }
@@ -108,8 +109,8 @@ func (c *ELF) evictable(size int64) (extent, error) {
 // checkEviction makes sure that the room ends with a segment, that only
 // PT_LOADs lie in it, and that one stays behind it: crash takes the lowest
 // p_offset for the end of the headers, which it reads into memory.
-func (c *ELF) checkEviction(room extent) error {
-	end := room.off + room.size
+func (c *ELF) checkEviction(room plan.Extent) error {
+	end := room.Off + room.Size
 	table, err := c.sectionTable()
 	if err != nil {
 		return err
@@ -120,10 +121,10 @@ func (c *ELF) checkEviction(room extent) error {
 	}
 	own := append(c.headers(), table)
 	for _, s := range sections {
-		own = append(own, s.extent)
+		own = append(own, s.Extent)
 	}
 	for _, e := range own {
-		if _, ok := e.end(); !ok || e.overlaps(room) {
+		if _, ok := e.End(); !ok || e.Overlaps(room) {
 			return errors.Wrapf(ErrNoPlace, "a section or table (%v) stands where the notes would go", e)
 		}
 	}
@@ -131,7 +132,7 @@ func (c *ELF) checkEviction(room extent) error {
 	for i, p := range c.Progs {
 		switch {
 		case i == c.Note || p.Filesz == 0:
-		case p.Type != elf.PT_LOAD && (extent{p.Off, p.Filesz}).overlaps(room):
+		case p.Type != elf.PT_LOAD && (plan.Extent{Off: p.Off, Size: p.Filesz}).Overlaps(room):
 			return errors.Wrapf(ErrNoPlace, "phdr[%d], which is no PT_LOAD, stands where the notes would go", i)
 		case p.Off+p.Filesz == end:
 			whole = true
@@ -160,16 +161,16 @@ func (c *ELF) aligned() bool {
 // repoint plans the writes that make all p_offsets into the room point to its
 // copy; PT_LOADs without bytes in the file go along, since crash looks at
 // their p_offset too.
-func (c *ELF) repoint(p *InPlace, room extent, to int64) error {
+func (c *ELF) repoint(p *InPlace, room plan.Extent, to int64) error {
 	for i := 0; i < len(c.Progs); i++ {
 		first := i
-		for i < len(c.Progs) && i != c.Note && c.Progs[i].Off-room.off < room.size {
+		for i < len(c.Progs) && i != c.Note && c.Progs[i].Off-room.Off < room.Size {
 			i++
 		}
 		if i == first {
 			continue
 		}
-		if uint64(i-first)*c.Phentsize > maxHead {
+		if uint64(i-first)*c.Phentsize > plan.MaxHead {
 			return errors.Wrapf(ErrNoPlace, "%d program headers would have to change", i-first)
 		}
 		b := make([]byte, (i-first)*int(c.Phentsize))
@@ -177,13 +178,13 @@ func (c *ELF) repoint(p *InPlace, room extent, to int64) error {
 			return err
 		}
 		for j := first; j < i; j++ {
-			c.putWord(b[(j-first)*int(c.Phentsize):], c.layout.pOff, c.Progs[j].Off-room.off+uint64(to))
+			c.putWord(b[(j-first)*int(c.Phentsize):], c.layout.pOff, c.Progs[j].Off-room.Off+uint64(to))
 		}
 		what := fmt.Sprintf("p_offset of phdr[%d]", first)
 		if i > first+1 {
 			what += fmt.Sprintf(" to phdr[%d]", i-1)
 		}
-		p.write(c.progOff(first), b, what)
+		p.Write(c.progOff(first), b, what)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // The tests here carry plans out over a file that keeps a journal of what was
@@ -58,17 +59,17 @@ func (j *journal) add(e edit) error {
 func (j *journal) ReadAt(p []byte, off int64) (int, error) { return j.now().ReadAt(p, off) }
 func (j *journal) Truncate(size int64) error               { return j.add(edit{size: size}) }
 func (j *journal) Sync() error                             { return j.add(edit{size: -1, sync: true}) }
-func (j *journal) reserve(off, n int64) error              { return nil }
+func (j *journal) Reserve(off, n int64) error              { return nil }
 
 func (j *journal) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), j.add(edit{off: off, data: bytes.Clone(p), size: -1})
 }
 
-func (j *journal) zero(off, n int64) error {
+func (j *journal) Zero(off, n int64) error {
 	return j.add(edit{off: off, data: make([]byte, n), size: -1, hole: true})
 }
 
-func (j *journal) copyWithin(_ context.Context, s Step, _ func(int64)) error {
+func (j *journal) CopyWithin(_ context.Context, s Step, _ func(int64)) error {
 	for done := int64(0); done < s.Len; {
 		b := make([]byte, min(s.Len-done, 64<<10))
 		if _, err := j.ReadAt(b, s.From+done); err != nil {
@@ -134,12 +135,12 @@ func (v *version) ReadAt(p []byte, off int64) (int, error) {
 // be punched in part, too.
 func (e edit) split() []edit {
 	var parts []edit
-	unit := int64(sectorSize)
+	unit := int64(plan.SectorSize)
 	if e.hole {
-		unit = max(unit, roundUp(int64(len(e.data))/4, sectorSize))
+		unit = max(unit, plan.RoundUp(int64(len(e.data))/4, plan.SectorSize))
 	}
 	for off, data := e.off, e.data; len(data) > 0; {
-		n := min(int64(len(data)), unit-off%sectorSize)
+		n := min(int64(len(data)), unit-off%plan.SectorSize)
 		parts = append(parts, edit{off: off, data: data[:n], size: -1})
 		off, data = off+n, data[n:]
 	}
@@ -269,7 +270,7 @@ func planned(t *testing.T, name string, plan func(*ELF, elfnote.Splice) (*InPlac
 	c := &change{plan: p, base: im, size: im.Size()}
 	c.old = summarize(t, core, "")
 	j := &journal{base: im, size: im.Size()}
-	if err := p.run(t.Context(), j, func(int64) {}); err != nil {
+	if err := p.Run(t.Context(), j, func(int64) {}); err != nil {
 		t.Fatal(err)
 	}
 	done, err := OpenELF(j.now(), j.now().length())
@@ -285,7 +286,7 @@ func planned(t *testing.T, name string, plan func(*ELF, elfnote.Splice) (*InPlac
 
 func (c *change) journal(t *testing.T) []edit {
 	j := &journal{base: c.base, size: c.size}
-	if err := c.plan.run(t.Context(), j, func(int64) {}); err != nil {
+	if err := c.plan.Run(t.Context(), j, func(int64) {}); err != nil {
 		t.Fatal(err)
 	}
 	return j.edits
@@ -294,7 +295,7 @@ func (c *change) journal(t *testing.T) []edit {
 // editsBefore returns how many edits the steps before step n make.
 func (c *change) editsBefore(t *testing.T, n int) int {
 	j := &journal{base: c.base, size: c.size}
-	if err := (&InPlace{Steps: c.plan.Steps[:n]}).run(t.Context(), j, func(int64) {}); err != nil {
+	if err := (&InPlace{Steps: c.plan.Steps[:n]}).Run(t.Context(), j, func(int64) {}); err != nil {
 		t.Fatal(err)
 	}
 	return len(j.edits)
@@ -355,11 +356,11 @@ func TestWriteFails(t *testing.T) {
 	for name, c := range changes(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			commit, tidy := c.editsBefore(t, c.plan.commit), c.editsBefore(t, c.plan.tidy)
+			commit, tidy := c.editsBefore(t, c.plan.Commit), c.editsBefore(t, c.plan.Tidy)
 			for i := range len(c.journal(t)) {
 				j := &journal{base: c.base, size: c.size, fail: i + 1, short: []int{0, 2, 31}[i%3]}
-				err := c.plan.run(t.Context(), j, func(int64) {})
-				if done := c.plan.tidy > 0 && i >= tidy; (err == nil) != done {
+				err := c.plan.Run(t.Context(), j, func(int64) {})
+				if done := c.plan.Tidy > 0 && i >= tidy; (err == nil) != done {
 					t.Fatalf("edit %d failed, but the error is %v", i, err)
 				}
 				if err := c.check(j.now()); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -84,7 +85,7 @@ func OpenFlat(r io.ReaderAt, size int64, open func(io.ReaderAt, int64) (Core, er
 		return nil, err
 	}
 	if isFlat(v) {
-		return nil, errors.Wrap(formatErr(0, "signature", "a flattened dump within a flattened dump", "a dump in plain form"), "in the plain form")
+		return nil, errors.Wrap(plan.FormatErrorf(0, "signature", "a flattened dump within a flattened dump", "a dump in plain form"), "in the plain form")
 	}
 	if f.Core, err = open(v, v.size); err != nil {
 		err = errors.Wrap(err, "in the plain form")
@@ -128,7 +129,7 @@ func (f *Flat) claimed() int64 {
 func checkFlatHeader(r io.ReaderAt, size int64) error {
 	b := make([]byte, min(max(size, 0), int64(len(flatSignature)+16)))
 	if n, err := r.ReadAt(b, 0); n < len(b) {
-		return errors.Wrapf(noEOF(err), "offset %#x", n)
+		return errors.Wrapf(plan.NoEOF(err), "offset %#x", n)
 	}
 	if !bytes.HasPrefix(b, []byte(flatSignature)) {
 		found := fmt.Sprintf("%q", b[:min(len(b), len(flatSignature))])
@@ -139,17 +140,17 @@ func checkFlatHeader(r io.ReaderAt, size int64) error {
 	}
 	b = b[len(flatSignature):]
 	if typ := int64(binary.BigEndian.Uint64(b)); typ != flatType {
-		return formatErr(16, "type", fmt.Sprint(typ), "%d", flatType)
+		return plan.FormatErrorf(16, "type", fmt.Sprint(typ), "%d", flatType)
 	}
 	if version := int64(binary.BigEndian.Uint64(b[8:])); version != flatVersion {
-		return formatErr(24, "version", fmt.Sprint(version), "%d", flatVersion)
+		return plan.FormatErrorf(24, "version", fmt.Sprint(version), "%d", flatVersion)
 	}
 	return nil
 }
 
 // cutFlat is the error for a file that ends too early.
 func cutFlat(off int64, what string, size int64, want string) error {
-	return cutErr(off, what, fmt.Sprintf("the end of the file at %#x", size), "%s", want)
+	return plan.TruncatedErrorf(off, what, fmt.Sprintf("the end of the file at %#x", size), "%s", want)
 }
 
 // ReadAt reads the plain form. What no record holds reads as zeros, as in the

@@ -304,7 +304,7 @@ func TestFlatCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer o.Close()
-	if err := p.run(t.Context(), fileMedium{o, nil}, func(int64) {}); err != nil {
+	if err := p.Run(t.Context(), fileMedium{o, nil}, func(int64) {}); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(path)

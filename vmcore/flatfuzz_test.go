@@ -65,10 +65,10 @@ func FuzzFlat(f *testing.F) {
 			shared := len(c.view.shared)
 			after := &journal{base: bytes.NewReader(b), size: int64(len(b))}
 			plain := &journal{base: c, size: c.PlainSize()}
-			if err := errors.WithMessage(p.run(t.Context(), after, func(int64) {}), "flattened"); err != nil {
+			if err := errors.WithMessage(p.Run(t.Context(), after, func(int64) {}), "flattened"); err != nil {
 				t.Fatal(err)
 			}
-			if err := direct.run(t.Context(), plain, func(int64) {}); err != nil {
+			if err := direct.Run(t.Context(), plain, func(int64) {}); err != nil {
 				t.Fatal(err)
 			}
 			got := openFlat(t, readAll(t, after.now()))

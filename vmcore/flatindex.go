@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -82,7 +83,7 @@ func appendRecord(runs []run, off, pos, size int64) []run {
 // the plain form. Where they overlap, the later one wins, as it overwrites the
 // earlier one when makedumpfile -R writes both; the other is cut. shared is
 // what more than one record holds.
-func resolve(runs []run) (held []run, shared []extent, err error) {
+func resolve(runs []run) (held []run, shared []plan.Extent, err error) {
 	slices.SortFunc(runs, func(a, b run) int { return cmp.Compare(a.off, b.off) })
 	if shared = overlaps(runs); len(shared) == 0 {
 		return runs, nil, nil
@@ -121,8 +122,8 @@ func resolve(runs []run) (held []run, shared []extent, err error) {
 var errTooManyRuns = errors.Errorf("more than %d records that do not follow one another: put it together with makedumpfile -R first", maxRuns)
 
 // overlaps returns what more than one of the runs, sorted by offset, holds.
-func overlaps(runs []run) []extent {
-	var shared []extent
+func overlaps(runs []run) []plan.Extent {
+	var shared []plan.Extent
 	reach := int64(0)
 	for _, r := range runs {
 		if r.off < reach {
@@ -134,12 +135,12 @@ func overlaps(runs []run) []extent {
 }
 
 // appendExtent appends the bytes from off to end to extents sorted by offset.
-func appendExtent(es []extent, off, end int64) []extent {
-	if last := len(es) - 1; last >= 0 && uint64(off) <= es[last].off+es[last].size {
-		es[last].size = max(es[last].size, uint64(end)-es[last].off)
+func appendExtent(es []plan.Extent, off, end int64) []plan.Extent {
+	if last := len(es) - 1; last >= 0 && uint64(off) <= es[last].Off+es[last].Size {
+		es[last].Size = max(es[last].Size, uint64(end)-es[last].Off)
 		return es
 	}
-	return append(es, extent{uint64(off), uint64(end - off)})
+	return append(es, plan.Extent{Off: uint64(off), Size: uint64(end - off)})
 }
 
 // latestFirst is a heap of runs with the latest in the file on top.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -39,7 +40,7 @@ func TestFlatOverlaps(t *testing.T) {
 			}
 		}
 		for off, n := range holders {
-			if got := slices.ContainsFunc(f.view.shared, extent{uint64(off), 1}.overlaps); got != (n > 1) {
+			if got := slices.ContainsFunc(f.view.shared, plan.Extent{Off: uint64(off), Size: 1}.Overlaps); got != (n > 1) {
 				t.Fatalf("%d records hold offset %d, shared: %v, of %v", n, off, got, records)
 			}
 			if _, _, held := findRun(f.view.runs, int64(off)); held != (n > 0) {

@@ -8,6 +8,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // PlanInPlace implements [Core]: the plan for the plain form, with each step
@@ -31,7 +32,7 @@ func (f *Flat) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &flatPlan{Flat: f, plain: plain, out: &InPlace{Placement: plain.Placement, ready: plain.ready}}
+	t := &flatPlan{Flat: f, plain: plain, out: &InPlace{Placement: plain.Placement, Ready: plain.Ready}}
 	if err := t.checkShared(); err != nil {
 		return nil, err
 	}
@@ -42,11 +43,11 @@ func (f *Flat) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
 		return nil, err
 	}
 	for i, s := range plain.Steps {
-		if i == plain.commit {
-			t.out.commit = len(t.out.Steps)
+		if i == plain.Commit {
+			t.out.Commit = len(t.out.Steps)
 		}
-		if i == plain.tidy && i > 0 {
-			t.out.tidy = len(t.out.Steps)
+		if i == plain.Tidy && i > 0 {
+			t.out.Tidy = len(t.out.Steps)
 		}
 		if err := t.step(i, s); err != nil {
 			return nil, err
@@ -66,11 +67,11 @@ type flatPlan struct {
 // checkShared makes sure that no step changes what more than one record holds.
 func (t *flatPlan) checkShared() error {
 	for _, s := range t.plain.Steps {
-		e := extent{uint64(s.Off), uint64(s.Len)}
+		e := plan.Extent{Off: uint64(s.Off), Size: uint64(s.Len)}
 		if s.Op == OpSize || s.Op == OpReserve {
 			continue
 		}
-		if i := slices.IndexFunc(t.view.shared, e.overlaps); i >= 0 {
+		if i := slices.IndexFunc(t.view.shared, e.Overlaps); i >= 0 {
 			return errors.Wrapf(ErrNoPlace, "more than one record holds the %v of the plain form, and crash may read either", t.view.shared[i])
 		}
 	}
@@ -130,12 +131,12 @@ func (t *flatPlan) each(off, n int64, do func(off, pos, n int64)) {
 }
 
 // gaps returns what the plan writes though no record holds it.
-func (t *flatPlan) gaps() []extent {
-	var all, merged []extent
+func (t *flatPlan) gaps() []plan.Extent {
+	var all, merged []plan.Extent
 	add := func(off, n int64) {
 		t.each(off, n, func(off, pos, n int64) {
 			if pos < 0 {
-				all = append(all, extent{uint64(off), uint64(n)})
+				all = append(all, plan.Extent{Off: uint64(off), Size: uint64(n)})
 			}
 		})
 	}
@@ -147,9 +148,9 @@ func (t *flatPlan) gaps() []extent {
 			add(s.Off-1, 1)
 		}
 	}
-	slices.SortFunc(all, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
+	slices.SortFunc(all, func(a, b plan.Extent) int { return cmp.Compare(a.Off, b.Off) })
 	for _, e := range all {
-		merged = appendExtent(merged, int64(e.off), int64(e.off+e.size))
+		merged = appendExtent(merged, int64(e.Off), int64(e.Off+e.Size))
 	}
 	return merged
 }
@@ -171,28 +172,28 @@ func (t *flatPlan) makeRoom() error {
 	pos := t.end
 	for _, g := range gaps {
 		b := make([]byte, flatRecordHeader)
-		putRecordHeader(b, int64(g.off), int64(g.size))
+		putRecordHeader(b, int64(g.Off), int64(g.Size))
 		headers = append(headers, Step{Op: OpWrite, Off: pos, Len: flatRecordHeader, Data: b, Why: "header of a new record"})
-		t.added = appendRecord(t.added, int64(g.off), pos+flatRecordHeader, int64(g.size))
-		pos += flatRecordHeader + int64(g.size)
+		t.added = appendRecord(t.added, int64(g.Off), pos+flatRecordHeader, int64(g.Size))
+		pos += flatRecordHeader + int64(g.Size)
 	}
 	first, last := t.end+flatRecordHeader, pos+flatRecordHeader
-	t.out.zero(first, min(last, t.Size)-first, "behind the end marker")
+	t.out.Zero(first, min(last, t.Size)-first, "behind the end marker")
 	if last > t.Size {
-		t.out.add(Step{Op: OpSize, Off: last, Why: "room for new records at the end of the file"})
+		t.out.Add(Step{Op: OpSize, Off: last, Why: "room for new records at the end of the file"})
 	}
-	t.out.add(Step{Op: OpReserve, Off: first, Len: last - first, Why: "their place"})
-	t.out.add(headers[1:]...)
-	t.out.write(pos, flatEnd, "a new end marker")
-	t.out.sync()
+	t.out.Add(Step{Op: OpReserve, Off: first, Len: last - first, Why: "their place"})
+	t.out.Add(headers[1:]...)
+	t.out.Write(pos, flatEnd, "a new end marker")
+	t.out.Sync()
 	headers[0].Why = "header of a new record, in place of the end marker"
-	t.out.add(headers[0])
-	t.out.sync()
+	t.out.Add(headers[0])
+	t.out.Sync()
 
 	t.planUndo()
-	t.out.undo = append(t.out.undo, Step{Op: OpWrite, Off: t.end, Len: flatRecordHeader, Data: flatEnd}, Step{Op: OpSync})
+	t.out.Undo = append(t.out.Undo, Step{Op: OpWrite, Off: t.end, Len: flatRecordHeader, Data: flatEnd}, Step{Op: OpSync})
 	if last > t.Size {
-		t.out.undo = append(t.out.undo, Step{Op: OpSize, Off: t.Size})
+		t.out.Undo = append(t.out.Undo, Step{Op: OpSize, Off: t.Size})
 	}
 	return nil
 }
@@ -200,9 +201,9 @@ func (t *flatPlan) makeRoom() error {
 // planUndo turns what takes the plain plan back into what does so in the file;
 // its size is none of it.
 func (t *flatPlan) planUndo() {
-	for _, s := range t.plain.undo {
+	for _, s := range t.plain.Undo {
 		if s.Op != OpSize {
-			t.out.undo = append(t.out.undo, t.parts(s)...)
+			t.out.Undo = append(t.out.Undo, t.parts(s)...)
 		}
 	}
 }
@@ -211,16 +212,16 @@ func (t *flatPlan) planUndo() {
 func (t *flatPlan) step(i int, s Step) error {
 	switch {
 	case s.Op == OpSync:
-		t.out.sync()
+		t.out.Sync()
 	case s.Op == OpSize && s.Off < t.view.size:
 		return errors.Wrapf(ErrNoPlace, "the plain form would end at %#x, and records cannot be cut", s.Off)
 	case s.Op == OpSize: // makeRoom saw to it
 	case s.Op == OpCopy:
 		t.copy(s)
-	case s.Op == OpWrite && i >= t.plain.commit && t.switches(s):
+	case s.Op == OpWrite && i >= t.plain.Commit && t.switches(s):
 		return t.switchTo(i, s)
 	default:
-		t.out.add(t.parts(s)...)
+		t.out.Add(t.parts(s)...)
 	}
 	return nil
 }
@@ -250,7 +251,7 @@ func (t *flatPlan) copy(s Step) {
 			if src < 0 {
 				p = Step{Op: OpZero, Off: pos, Len: n, Why: s.Why}
 			}
-			t.out.add(p)
+			t.out.Add(p)
 		})
 	})
 }
@@ -259,8 +260,8 @@ func (t *flatPlan) copy(s Step) {
 // must be done whole or not at all. Where the plain form does not tell where
 // they are, any may.
 func (t *flatPlan) switches(s Step) bool {
-	c, ok := t.Core.(interface{ headers() []extent })
-	return !ok || slices.ContainsFunc(c.headers(), extent{uint64(s.Off), uint64(s.Len)}.overlaps)
+	c, ok := t.Core.(interface{ headers() []plan.Extent })
+	return !ok || slices.ContainsFunc(c.headers(), plan.Extent{Off: uint64(s.Off), Size: uint64(s.Len)}.Overlaps)
 }
 
 // switchTo plans a write, step i of the plain plan, as one in one sector: from
@@ -293,9 +294,9 @@ func (t *flatPlan) switchTo(i int, s Step) error {
 	case !oneSector(pos, n):
 		return errors.Wrapf(ErrNoPlace, "the header at offset %#x of the plain form crosses a sector at offset %#x of the file", s.Off, pos)
 	}
-	t.out.write(pos, s.Data[first:last+1], s.Why)
+	t.out.Write(pos, s.Data[first:last+1], s.Why)
 	return nil
 }
 
 // oneSector reports whether n bytes at pos are written whole or not at all.
-func oneSector(pos, n int64) bool { return pos/sectorSize == (pos+n-1)/sectorSize }
+func oneSector(pos, n int64) bool { return pos/plan.SectorSize == (pos+n-1)/plan.SectorSize }

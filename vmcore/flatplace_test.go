@@ -14,6 +14,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // rearranged is what makedumpfile -R makes of a flattened dump.
@@ -70,7 +71,7 @@ func (c *flatChange) version(edits []edit) *version {
 // run carries the plan out, failing at an edit if fail is not 0.
 func (c *flatChange) run(t *testing.T, plan *InPlace, fail int) ([]edit, error) {
 	j := &journal{base: bytes.NewReader(c.base), size: int64(len(c.base)), fail: fail}
-	err := plan.run(t.Context(), j, func(int64) {})
+	err := plan.Run(t.Context(), j, func(int64) {})
 	return j.edits, err
 }
 
@@ -147,7 +148,7 @@ func planFlat(t *testing.T, flat []byte, pl Placement, sp elfnote.Splice, plain 
 		t.Fatal(err)
 	}
 	j := &journal{base: bytes.NewReader(plain), size: int64(len(plain))}
-	if err := direct.run(t.Context(), j, func(int64) {}); err != nil {
+	if err := direct.Run(t.Context(), j, func(int64) {}); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := rearranged(t, readAll(t, c.version(edits))), readAll(t, j.now()); !bytes.Equal(got, want) {
@@ -214,7 +215,7 @@ func (c *flatChange) losePower(t *testing.T, edits []edit) {
 
 func (c *flatChange) failWrites(t *testing.T, edits int) {
 	first := *c.plan
-	first.Steps = first.Steps[:first.commit]
+	first.Steps = first.Steps[:first.Commit]
 	before, err := c.run(t, &first, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -251,7 +252,7 @@ func TestFlatRefuses(t *testing.T) {
 	marker := func(at int) []byte {
 		r := []record{{0, plain[:end]}, {8192, plain[8192:]}, {int64(len(plain)), make([]byte, 1)}}
 		n := len(flatOf(r...)) - flatRecordHeader
-		r[2].body = make([]byte, 1+(at-n%sectorSize+sectorSize)%sectorSize)
+		r[2].body = make([]byte, 1+(at-n%plan.SectorSize+plan.SectorSize)%plan.SectorSize)
 		return flatOf(r...)
 	}
 	for _, tc := range []struct {
@@ -264,10 +265,10 @@ func TestFlatRefuses(t *testing.T) {
 		{"cut behind p_memsz", flatOf(cut(112)...), ""},
 		{"p_filesz in another record than p_memsz", flatOf(cut(104)...), "the header at offset 0x40 of the plain form is not in one record"},
 		{"in two records", flatOf(append(whole, record{64, plain[64:120]})...), "more than one record holds the 0x38 bytes at 0x40 of the plain form, and crash may read either"},
-		{"across a sector", flatOf(record{int64(len(plain)), make([]byte, sectorSize-2*flatRecordHeader-100)}, whole[0]),
+		{"across a sector", flatOf(record{int64(len(plain)), make([]byte, plan.SectorSize-2*flatRecordHeader-100)}, whole[0]),
 			"the header at offset 0x40 of the plain form crosses a sector at offset 0x11fc of the file"},
-		{"the end marker last in its sector", marker(sectorSize - flatRecordHeader), ""},
-		{"the end marker across a sector", marker(sectorSize - flatRecordHeader + 1), "of the file crosses a sector"},
+		{"the end marker last in its sector", marker(plan.SectorSize - flatRecordHeader), ""},
+		{"the end marker across a sector", marker(plan.SectorSize - flatRecordHeader + 1), "of the file crosses a sector"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := openFlat(t, tc.bytes)

@@ -11,6 +11,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // streamFlat is [Stream] for a flattened dump: records come in, records go out,
@@ -140,7 +141,7 @@ func (s *flatStream) run() error {
 func (s *flatStream) read(b []byte) (int, error) {
 	n, err := io.ReadFull(s.r, b)
 	s.in += int64(n)
-	if errors.Is(endOf(err), io.EOF) {
+	if errors.Is(plan.EndOf(err), io.EOF) {
 		err = cutStream(s.in)
 	}
 	return n, err
@@ -159,7 +160,7 @@ func parseRecord(b []byte, at int64) (off, size int64, err error) {
 	case off == -1 && size == -1:
 	case off < 0 || size <= 0:
 		err = w.badRecord(off, size, "an offset of 0 or more and a size of 1 or more, or -1 for both")
-	case off > endless-size:
+	case off > plan.Endless-size:
 		err = w.badRecord(off, size, "an end below 1<<63")
 	}
 	return off, size, err
@@ -347,7 +348,7 @@ func (s *flatStream) finish() error {
 		return err
 	}
 	size := s.kept.size + l.Shift
-	if l.Size != endless {
+	if l.Size != plan.Endless {
 		size = l.Size
 	}
 	switch {
@@ -386,7 +387,7 @@ func (s *flatStream) settle(p, now span, at int64) error {
 func (s *flatStream) again() (*Layout, []span, error) {
 	size := s.kept.size
 	if _, ok := s.c.(*KDump); ok {
-		size = endless // all of the sub header is kept, no page data
+		size = plan.Endless // all of the sub header is kept, no page data
 	}
 	wrong := func(err error) error {
 		return errors.WithMessage(err, "at the end of the stream it is not the dump that it seemed to be: use a file")
@@ -396,8 +397,8 @@ func (s *flatStream) again() (*Layout, []span, error) {
 		return nil, nil, wrong(err)
 	}
 	if sum, err := sumNotes(s.kept, c); err != nil || sum != s.notes || c.NotesOff() != s.c.NotesOff() {
-		was, is := extent{uint64(s.c.NotesOff()), uint64(s.c.Notes().Size)}, extent{uint64(c.NotesOff()), uint64(c.Notes().Size)}
-		return nil, nil, wrong(formatErr(c.NotesOff(), "notes", is.String(), "those that have passed, %v", was))
+		was, is := plan.Extent{Off: uint64(s.c.NotesOff()), Size: uint64(s.c.Notes().Size)}, plan.Extent{Off: uint64(c.NotesOff()), Size: uint64(c.Notes().Size)}
+		return nil, nil, wrong(plan.FormatErrorf(c.NotesOff(), "notes", is.String(), "those that have passed, %v", was))
 	}
 	l, err := c.PlanCopy(s.sp)
 	if err != nil {
@@ -407,7 +408,7 @@ func (s *flatStream) again() (*Layout, []span, error) {
 	old, _ := spansOf(s.c, s.l)
 	if l.Shift != s.l.Shift || !slices.EqualFunc(clip(old, s.kept.size), clip(spans, s.kept.size), span.sameAs) ||
 		!slices.EqualFunc(fresh, s.fresh, freshBytes.equal) {
-		return nil, nil, wrong(formatErr(c.NotesOff(), "notes", fmt.Sprintf("room that shifts the rest by %#x", l.Shift), "by %#x", s.l.Shift))
+		return nil, nil, wrong(plan.FormatErrorf(c.NotesOff(), "notes", fmt.Sprintf("room that shifts the rest by %#x", l.Shift), "by %#x", s.l.Shift))
 	}
 	return l, spans, nil
 }

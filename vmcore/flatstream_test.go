@@ -18,6 +18,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // flatDumps were written by makedumpfile -F.
@@ -80,8 +81,8 @@ func copyOf(t testing.TB, plain []byte, n elfnote.Note, edit string) []byte {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	s := &streamer{ctx: t.Context(), w: &b, r: bytes.NewReader(plain), buf: make([]byte, 1<<10)}
-	if err := s.run(l); err != nil {
+	s := &plan.Streamer{Ctx: t.Context(), W: &b, R: bytes.NewReader(plain), Buf: make([]byte, 1<<10)}
+	if err := s.Run(l); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -264,7 +265,7 @@ func TestStreamFlatLater(t *testing.T) {
 	unpacked := rearranged(t, kdump)
 	k := openKDump(t, unpacked)
 	sub := bytes.Clone(unpacked[k.subOff():][:k.abi.subSize])
-	k.putExtent(sub[k.abi.erase:], extent{uint64(len(unpacked)), 5})
+	k.putExtent(sub[k.abi.erase:], plan.Extent{Off: uint64(len(unpacked)), Size: 5})
 	for _, tc := range []struct {
 		name    string
 		records []record
@@ -387,7 +388,7 @@ func TestStreamFlatMemory(t *testing.T) {
 	last := flatOf(records[len(records)-1])[flatHeaderSize:]
 	end := records[len(records)-2].off + int64(len(records[len(records)-2].body))
 	const more = 1 << 30
-	r := io.MultiReader(bytes.NewReader(front), bytes.NewReader(recordHeader(end, more)), io.LimitReader(zeroReader{}, more), bytes.NewReader(last))
+	r := io.MultiReader(bytes.NewReader(front), bytes.NewReader(recordHeader(end, more)), io.LimitReader(plan.ZeroReader{}, more), bytes.NewReader(last))
 	peak := &peakWriter{}
 	var before runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -432,7 +433,7 @@ func TestStreamFlatErrors(t *testing.T) {
 		t.Errorf("the context: %v", err)
 	}
 	huge := append(flatHeader(), recordHeader(0, 1<<62)...)
-	if _, err := streamFlat(t.Context(), &out, &head{r: io.MultiReader(bytes.NewReader(huge), zeroReader{})}, edit); err == nil || !strings.HasSuffix(err.Error(), "use a file") || out.Len() > 0 {
+	if _, err := streamFlat(t.Context(), &out, &head{r: io.MultiReader(bytes.NewReader(huge), plan.ZeroReader{})}, edit); err == nil || !strings.HasSuffix(err.Error(), "use a file") || out.Len() > 0 {
 		t.Errorf("a huge record: %v", err)
 	}
 	for name, records := range map[string][]record{"twice flattened": {{0, flatOf()}}, "no dump": {{0, []byte("hello")}}, "nothing": nil} {

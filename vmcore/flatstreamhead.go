@@ -10,6 +10,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // maxHeadRuns bounds the index of the records that are kept at a stream's head.
@@ -77,7 +78,7 @@ func (p *flatHead) plan(edit Edit) (*flatStreamPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.whole && c.size() == endless { // small enough to know all of it
+	if p.whole && c.size() == plan.Endless { // small enough to know all of it
 		if c, err = p.open(); err == nil {
 			l, err = c.PlanCopy(sp)
 		}
@@ -85,7 +86,7 @@ func (p *flatHead) plan(edit Edit) (*flatStreamPlan, error) {
 			return nil, errors.Wrap(err, "in the plain form")
 		}
 		if now, err := sumNotes(p, c); err != nil || now != sum {
-			return nil, formatErr(c.NotesOff(), "notes", "others in a later record", "each in one record: use a file")
+			return nil, plan.FormatErrorf(c.NotesOff(), "notes", "others in a later record", "each in one record: use a file")
 		}
 	}
 	return &flatStreamPlan{c, sp, l, sum}, nil
@@ -115,7 +116,7 @@ func (p *flatHead) more() error {
 		return nil
 	}
 	body := p.at + flatRecordHeader
-	if _, err := p.h.ReadAt(b[:1], body+min(size, 2*maxHead)-1); err != nil {
+	if _, err := p.h.ReadAt(b[:1], body+min(size, 2*plan.MaxHead)-1); err != nil {
 		return p.cut(err)
 	}
 	if p.runs = appendRecord(p.runs, off, body, size); len(p.runs) > maxHeadRuns {
@@ -188,7 +189,7 @@ func (p *flatHead) open() (Core, error) {
 		return nil, err
 	}
 	if isFlat(v) {
-		return nil, formatErr(0, "signature", "a flattened dump within a flattened dump", "a dump in plain form")
+		return nil, plan.FormatErrorf(0, "signature", "a flattened dump within a flattened dump", "a dump in plain form")
 	}
 	if p.whole {
 		if err := v.checkHoles(p.at); err != nil {
@@ -196,7 +197,7 @@ func (p *flatHead) open() (Core, error) {
 		}
 		return Open(p, v.size)
 	}
-	c, err := Open(p, endless)
+	c, err := Open(p, plan.Endless)
 	if err != nil && !isKDump(v) {
 		e, err := p.infer(v, err)
 		if err != nil {
@@ -247,8 +248,8 @@ func (p *flatHead) infer(v *flatView, bad error) (*ELF, error) {
 	if err != nil {
 		return nil, bad
 	}
-	table := extent{h.Phoff, h.Phnum * h.Phentsize}
-	start, ok := table.end()
+	table := plan.Extent{Off: h.Phoff, Size: h.Phnum * h.Phentsize}
+	start, ok := table.End()
 	if !ok || h.Shoff != 0 || h.Phnum == 0 || heldFrom(v.runs, 0, int64(h.layout.ehsize)) < int64(h.layout.ehsize) {
 		return nil, bad
 	}
@@ -268,16 +269,16 @@ func (p *flatHead) infer(v *flatView, bad error) (*ELF, error) {
 	if err != nil || len(notes.Notes) == 0 || notes.Fill != size {
 		return nil, bad
 	}
-	return &ELF{Header: *h, Size: endless, r: p, notes: notes, phys: func() *physMap { return &physMap{} }, Progs: []elf.ProgHeader{
+	return &ELF{Header: *h, Size: plan.Endless, r: p, notes: notes, phys: func() *physMap { return &physMap{} }, Progs: []elf.ProgHeader{
 		{Type: elf.PT_NOTE, Off: start, Filesz: uint64(size), Memsz: uint64(size)},
 		{Type: elf.PT_LOAD, Off: uint64(memory), Filesz: 1},
 	}}, nil
 }
 
 // isBlank reports whether bytes are zeros, as far as they are in records.
-func isBlank(v *flatView, e extent) bool {
+func isBlank(v *flatView, e plan.Extent) bool {
 	b := make([]byte, 4<<10)
-	for off, end := int64(e.off), min(int64(e.off+e.size), v.size); off < end; off += int64(len(b)) {
+	for off, end := int64(e.Off), min(int64(e.Off+e.Size), v.size); off < end; off += int64(len(b)) {
 		n, err := v.ReadAt(b[:min(int64(len(b)), end-off)], off)
 		if err != nil || bytes.Count(b[:n], []byte{0}) < n {
 			return false

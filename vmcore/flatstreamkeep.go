@@ -3,6 +3,7 @@ package vmcore
 import (
 	"io"
 	"math/bits"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -10,7 +11,7 @@ import (
 // keptBytes keeps parts of a plain form as its records go by, and reads as the
 // plain form, with zeros where it keeps nothing.
 type keptBytes struct {
-	parts  []extent
+	parts  []plan.Extent
 	chunks map[int64]*keptChunk
 	size   int64 // of the plain form so far
 }
@@ -27,15 +28,15 @@ const chunkKept = 4 << 10
 // notes, as far as the planner looks for room there, and tables further on.
 func (s *flatStream) keep() (*keptBytes, error) {
 	end := s.c.NotesOff() + s.c.Notes().Size + max(s.sp.Grow(), 0) + maxBlockSize
-	k := &keptBytes{chunks: map[int64]*keptChunk{}, parts: []extent{{0, uint64(end)}}}
+	k := &keptBytes{chunks: map[int64]*keptChunk{}, parts: []plan.Extent{{Off: 0, Size: uint64(end)}}}
 	sum := end
 	for _, p := range s.spans {
 		if p.what == isTable && p.end > end {
-			k.parts = append(k.parts, extent{uint64(p.src), uint64(p.end - p.src)})
+			k.parts = append(k.parts, plan.Extent{Off: uint64(p.src), Size: uint64(p.end - p.src)})
 			sum += p.end - p.src
 		}
 	}
-	if sum > maxHead {
+	if sum > plan.MaxHead {
 		return nil, errors.Errorf("headers and notes have %#x bytes, more than one pass can hold: use a file", sum)
 	}
 	return k, nil
@@ -44,7 +45,7 @@ func (s *flatStream) keep() (*keptBytes, error) {
 // put takes the bytes b, which belong at off.
 func (k *keptBytes) put(off int64, b []byte) {
 	for _, e := range k.parts {
-		from, end := max(off, int64(e.off)), min(off+int64(len(b)), int64(e.off+e.size))
+		from, end := max(off, int64(e.Off)), min(off+int64(len(b)), int64(e.Off+e.Size))
 		for from < end {
 			c := k.chunks[from/chunkKept]
 			if c == nil {

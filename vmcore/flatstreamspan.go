@@ -3,6 +3,7 @@ package vmcore
 import (
 	"bytes"
 	"slices"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -44,15 +45,15 @@ func (f freshBytes) equal(g freshBytes) bool { return f.dst == g.dst && bytes.Eq
 func spansOf(c Core, l *Layout) (spans []span, fresh []freshBytes) {
 	k, _ := c.(*KDump)
 	at := int64(0)
-	for _, p := range l.pieces {
-		s := span{src: p.src, end: p.src + p.n, dst: at, entry: p.entry, mend: p.mend}
+	for _, p := range l.Pieces {
+		s := span{src: p.Src, end: p.Src + p.N, dst: at, entry: p.Entry, mend: p.Mend}
 		switch {
-		case p.later != nil:
-			s = span{src: k.descOff(), end: endless, dst: k.descOff() + l.Shift, what: isBehind}
-		case p.n == 0:
-			fresh = append(fresh, freshBytes{at, slices.Concat(p.lit, make([]byte, p.zero))})
-		case p.mend == nil:
-		case k != nil && p.src >= k.bitmapOff():
+		case p.Later != nil:
+			s = span{src: k.descOff(), end: plan.Endless, dst: k.descOff() + l.Shift, what: isBehind}
+		case p.N == 0:
+			fresh = append(fresh, freshBytes{at, slices.Concat(p.Lit, make([]byte, p.Zero))})
+		case p.Mend == nil:
+		case k != nil && p.Src >= k.bitmapOff():
 			s.what, s.entry, s.mend = isBitmap, 0, nil
 		default:
 			s.what = isTable
@@ -60,7 +61,7 @@ func spansOf(c Core, l *Layout) (spans []span, fresh []freshBytes) {
 		if s.end > s.src {
 			spans = append(spans, s)
 		}
-		at += p.size()
+		at += p.Size()
 	}
 	return spans, fresh
 }
@@ -139,7 +140,7 @@ func (s *flatStream) behind(i int, off, n int64) (int64, error) {
 		s.bits.descs += n
 		return n, s.pass(table, off, n)
 	case came%descSize != 0 || came < s.bits.descs:
-		return 0, &planError{formatErr(off, "page data", "its first record there", "a whole number of page descriptors before it: use a file")}
+		return 0, &planError{plan.FormatErrorf(off, "page data", "its first record there", "a whole number of page descriptors before it: use a file")}
 	default:
 		table.end, s.bits.descs = off, came
 	}
@@ -222,7 +223,7 @@ func (d descStream) add(at, i int64, b []byte) ([]byte, error) {
 // finish makes sure that no descriptor is left in part.
 func (d descStream) finish() error {
 	for at := range d {
-		return formatErr(at, "page descriptor", "a part of it in the records, or one that comes again", "all of it: use a file")
+		return plan.FormatErrorf(at, "page descriptor", "a part of it in the records, or one that comes again", "all of it: use a file")
 	}
 	return nil
 }

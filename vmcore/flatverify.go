@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // Verify implements [Core]: what is wrong with the records, and then what is
@@ -19,11 +20,11 @@ func (f *Flat) verifyRecords() []Finding {
 	if n := len(f.view.shared); n > 0 {
 		bytes := uint64(0)
 		for _, e := range f.view.shared {
-			bytes += e.size
+			bytes += e.Size
 		}
 		found = append(found, Finding{
 			Remark:  true, // makedumpfile may write a sub header again
-			Text:    fmt.Sprintf("%#x bytes of the plain form are in more than one record, the first at offset %#x: expected one for each byte", bytes, f.view.shared[0].off),
+			Text:    fmt.Sprintf("%#x bytes of the plain form are in more than one record, the first at offset %#x: expected one for each byte", bytes, f.view.shared[0].Off),
 			Readers: "crash may read either; all others read the later one",
 		})
 	}
@@ -56,22 +57,22 @@ func (f *Flat) trailing() int64 { return f.Size - f.end - flatRecordHeader }
 // missing returns how many bytes something in the plain form refers to, within
 // its size, though no record holds them, and the first one's offset.
 func (f *Flat) missing() (first int64, bytes int64) {
-	used := []extent{{uint64(f.NotesOff()), uint64(f.Notes().Size)}}
-	if c, ok := f.Core.(interface{ used() ([]extent, error) }); ok {
+	used := []plan.Extent{{Off: uint64(f.NotesOff()), Size: uint64(f.Notes().Size)}}
+	if c, ok := f.Core.(interface{ used() ([]plan.Extent, error) }); ok {
 		u, err := c.used()
 		if err != nil {
 			return 0, 0 // the plain form's own Verify tells
 		}
 		used = append(used, u...)
 	}
-	slices.SortFunc(used, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
+	slices.SortFunc(used, func(a, b plan.Extent) int { return cmp.Compare(a.Off, b.Off) })
 	at := int64(0)
 	for _, e := range used {
-		if e.off >= uint64(f.view.size) {
+		if e.Off >= uint64(f.view.size) {
 			break
 		}
-		at = max(at, int64(e.off))
-		for end := int64(e.off + e.clip(f.view.size)); at < end; {
+		at = max(at, int64(e.Off))
+		for end := int64(e.Off + e.Clip(f.view.size)); at < end; {
 			_, n, held := findRun(f.view.runs, at)
 			n = min(n, end-at)
 			if !held {

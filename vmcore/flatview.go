@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -12,9 +13,9 @@ import (
 // A flatView is the plain form of a flattened dump, read where it lies.
 type flatView struct {
 	r      io.ReaderAt
-	runs   []run    // sorted by offset, disjoint
-	shared []extent // what more than one record holds, sorted
-	size   int64    // of the plain form
+	runs   []run         // sorted by offset, disjoint
+	shared []plan.Extent // what more than one record holds, sorted
+	size   int64         // of the plain form
 }
 
 // ReadAt reads the plain form.
@@ -30,7 +31,7 @@ func (v *flatView) ReadAt(p []byte, off int64) (int, error) {
 		if !held {
 			clear(b)
 		} else if m, err := v.r.ReadAt(b, pos); m < len(b) {
-			return n + m, errors.Wrapf(noEOF(err), "offset %#x of the file", pos+int64(m))
+			return n + m, errors.Wrapf(plan.NoEOF(err), "offset %#x of the file", pos+int64(m))
 		}
 		n, off = n+len(b), off+int64(len(b))
 	}
@@ -49,7 +50,7 @@ func (v *flatView) checkHoles(size int64) error {
 	}
 	if holes := v.size - held; holes > maxHoles && holes-maxHoles > size {
 		last := v.runs[len(v.runs)-1]
-		return formatErr(last.pos-flatRecordHeader, "records", fmt.Sprintf("%#x bytes that none of them holds", holes),
+		return plan.FormatErrorf(last.pos-flatRecordHeader, "records", fmt.Sprintf("%#x bytes that none of them holds", holes),
 			"at most %#x in a file of %#x bytes", maxHoles, size)
 	}
 	return nil
@@ -102,7 +103,7 @@ func (w *flatWalk) walk() ([]run, error) {
 }
 
 func (w *flatWalk) badRecord(off, size int64, want string) error {
-	return formatErr(w.at, "record", fmt.Sprintf("offset %d, size %d", off, size), "%s", want)
+	return plan.FormatErrorf(w.at, "record", fmt.Sprintf("offset %d, size %d", off, size), "%s", want)
 }
 
 // header reads the header of the record at at.
@@ -111,7 +112,7 @@ func (w *flatWalk) header() (off, size int64, err error) {
 		w.start = w.at
 		w.windowN = min(w.size-w.at, int64(len(w.window)))
 		if n, err := w.r.ReadAt(w.window[:w.windowN], w.at); int64(n) < w.windowN {
-			return 0, 0, errors.Wrapf(noEOF(err), "offset %#x", w.at+int64(n))
+			return 0, 0, errors.Wrapf(plan.NoEOF(err), "offset %#x", w.at+int64(n))
 		}
 	}
 	b := w.window[w.at-w.start:]

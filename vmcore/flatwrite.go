@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -106,14 +107,14 @@ func (f *FlatWriter) flush() error {
 // flattened dump of a truncated core, and the error is [ErrTruncated].
 func FlattenTo(ctx context.Context, w io.Writer, r io.Reader, l *Layout) error {
 	f := NewFlatWriter(w)
-	s := &streamer{ctx: ctx, w: f, r: r, buf: make([]byte, bufSize)}
-	if err := s.run(l); err != nil {
+	s := &plan.Streamer{Ctx: ctx, W: f, R: r, Buf: make([]byte, plan.BufSize)}
+	if err := s.Run(l); err != nil {
 		return err
 	}
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if l.Size != endless && f.off < l.Size {
+	if l.Size != plan.Endless && f.off < l.Size {
 		return errors.Wrapf(ErrTruncated, "the copy ends at %#x of %#x bytes", f.off, l.Size)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // TestFlatWriter: however it is written to, the same records come out.
@@ -113,8 +114,8 @@ func TestFlattenTo(t *testing.T) {
 func copied(t *testing.T, l *Layout, r io.Reader) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	s := &streamer{ctx: t.Context(), w: &b, r: r, buf: make([]byte, 1<<10)}
-	if err := s.run(l); err != nil {
+	s := &plan.Streamer{Ctx: t.Context(), W: &b, R: r, Buf: make([]byte, 1<<10)}
+	if err := s.Run(l); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -155,9 +156,9 @@ func TestFlattenToEndsEarly(t *testing.T) {
 // TestFlattenToMemory: a copy costs the same memory, whatever the size.
 func TestFlattenToMemory(t *testing.T) {
 	const size = 1 << 30
-	l := &Layout{Size: size, pieces: []piece{{n: size}}}
+	l := &Layout{Size: size, Pieces: []plan.Piece{{N: size}}}
 	before := allocated()
-	if err := FlattenTo(t.Context(), io.Discard, io.LimitReader(zeroReader{}, size), l); err != nil {
+	if err := FlattenTo(t.Context(), io.Discard, io.LimitReader(plan.ZeroReader{}, size), l); err != nil {
 		t.Fatal(err)
 	}
 	if got := allocated() - before; got > 1<<20 {

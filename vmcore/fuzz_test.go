@@ -12,6 +12,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // seeds are all cores that are small enough to be mutated usefully.
@@ -70,8 +71,8 @@ func FuzzInject(f *testing.F) {
 		sp := c.Notes().Insert(n)
 		if l, err := c.PlanCopy(sp); err == nil {
 			out := &bytes.Buffer{}
-			s := &streamer{ctx: t.Context(), w: out, r: bytes.NewReader(b), buf: make([]byte, 1<<10)}
-			if err := s.run(l); err != nil {
+			s := &plan.Streamer{Ctx: t.Context(), W: out, R: bytes.NewReader(b), Buf: make([]byte, 1<<10)}
+			if err := s.Run(l); err != nil {
 				t.Fatal(err)
 			}
 			checkInjected(t, "copy", c, bytes.NewReader(out.Bytes()), int64(out.Len()))
@@ -85,7 +86,7 @@ func FuzzInject(f *testing.F) {
 				continue
 			}
 			j := &journal{base: bytes.NewReader(b), size: int64(len(b))}
-			if err := p.run(t.Context(), j, func(int64) {}); err != nil {
+			if err := p.Run(t.Context(), j, func(int64) {}); err != nil {
 				t.Fatal(err)
 			}
 			checkInjected(t, string(p.Placement), c, j.now(), j.now().length())

@@ -14,6 +14,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // goldenCores are all cores that a note can be added to: those made of text,
@@ -73,10 +74,10 @@ func summarize(t testing.TB, c *ELF, skip string) sum {
 		if i == c.Note {
 			continue
 		}
-		l := loadSum{p.Vaddr, p.Paddr, p.Filesz, p.Memsz, int64(extent{p.Off, p.Filesz}.clip(c.Size)), 0}
+		l := loadSum{p.Vaddr, p.Paddr, p.Filesz, p.Memsz, int64(plan.Extent{Off: p.Off, Size: p.Filesz}.Clip(c.Size)), 0}
 		h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 		if len(c.Progs) < 1000 { // tens of thousands of mappings of the same pages are looked at in golden files
-			if _, err := io.CopyBuffer(onlyWriter{h}, io.NewSectionReader(c.r, int64(p.Off), l.held), buf); err != nil {
+			if _, err := io.CopyBuffer(plan.OnlyWriter{Writer: h}, io.NewSectionReader(c.r, int64(p.Off), l.held), buf); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // maxVMCoreInfo bounds how much of a VMCOREINFO is looked at. The kernel's has
@@ -19,7 +20,7 @@ const maxVMCoreInfo = 1 << 20
 // writer leaves a whole page of its machine behind the notes, a removal can tell
 // the zeros that an injection has brought in.
 func (c *ELF) granule() (int64, error) {
-	page := uint64(pageSize)
+	page := uint64(plan.PageSize)
 	larger := func(n uint64) {
 		if n&(n-1) == 0 && n <= maxGranule {
 			page = max(page, n)
@@ -36,7 +37,7 @@ func (c *ELF) granule() (int64, error) {
 	}
 	info, err := c.notes.Note(i, maxVMCoreInfo)
 	if err != nil {
-		return 0, rebase(err, c.NotesOff())
+		return 0, plan.Rebase(err, c.NotesOff())
 	}
 	if _, rest, ok := bytes.Cut(append([]byte{'\n'}, info.Desc...), []byte("\nPAGESIZE=")); ok {
 		line, _, _ := bytes.Cut(rest, []byte{'\n'})
@@ -46,3 +47,7 @@ func (c *ELF) granule() (int64, error) {
 	}
 	return int64(page), nil
 }
+
+// maxGranule bounds the pages of a machine that is believed to have larger ones
+// than that. The largest that Linux has anywhere is 256 KiB (Hexagon: 1 MiB).
+const maxGranule = 2 << 20

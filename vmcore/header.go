@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"unsafe"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -130,7 +131,7 @@ func readHeader(r io.ReaderAt, size int64) (*Header, error) {
 		return nil, notCore(r, b)
 	}
 	if uint64(len(b)) < layout32.ehsize {
-		return nil, cutErr(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", layout32.ehsize)
+		return nil, plan.TruncatedErrorf(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", layout32.ehsize)
 	}
 	h := &Header{Class: elf.Class(b[elf.EI_CLASS])}
 	switch h.Class {
@@ -139,10 +140,10 @@ func readHeader(r io.ReaderAt, size int64) (*Header, error) {
 	case elf.ELFCLASS32:
 		h.layout = layout32
 	default:
-		return nil, formatErr(elf.EI_CLASS, "EI_CLASS", h.Class.String(), "ELFCLASS64 or ELFCLASS32")
+		return nil, plan.FormatErrorf(elf.EI_CLASS, "EI_CLASS", h.Class.String(), "ELFCLASS64 or ELFCLASS32")
 	}
 	if uint64(len(b)) < h.layout.ehsize {
-		return nil, cutErr(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", h.layout.ehsize)
+		return nil, plan.TruncatedErrorf(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", h.layout.ehsize)
 	}
 	switch d := elf.Data(b[elf.EI_DATA]); d {
 	case elf.ELFDATA2LSB:
@@ -150,12 +151,12 @@ func readHeader(r io.ReaderAt, size int64) (*Header, error) {
 	case elf.ELFDATA2MSB:
 		h.Order = binary.BigEndian
 	default:
-		return nil, formatErr(elf.EI_DATA, "EI_DATA", d.String(), "ELFDATA2LSB or ELFDATA2MSB")
+		return nil, plan.FormatErrorf(elf.EI_DATA, "EI_DATA", d.String(), "ELFDATA2LSB or ELFDATA2MSB")
 	}
 	// e_type and e_machine lie at the same place in both classes.
 	eType := elf.Type(h.Order.Uint16(b[unsafe.Offsetof(elf.Header64{}.Type):]))
 	if eType != elf.ET_CORE {
-		return nil, &FormatError{int64(unsafe.Offsetof(elf.Header64{}.Type)), "e_type", eType.String(), "ET_CORE", NotCoreError{KindExecutable}}
+		return nil, &FormatError{Off: int64(unsafe.Offsetof(elf.Header64{}.Type)), What: "e_type", Found: eType.String(), Want: "ET_CORE", Err: NotCoreError{KindExecutable}}
 	}
 	l := h.layout
 	h.Machine = elf.Machine(h.Order.Uint16(b[unsafe.Offsetof(elf.Header64{}.Machine):]))
@@ -183,7 +184,7 @@ const pnXnum = 0xffff
 func (h *Header) readCounts(r io.ReaderAt, size int64) error {
 	l := h.layout
 	if h.Phentsize < l.phentsize || h.Phentsize > maxEntry {
-		return formatErr(int64(l.ePhentsize), "e_phentsize", fmt.Sprint(h.Phentsize), "%d to %d", l.phentsize, maxEntry)
+		return plan.FormatErrorf(int64(l.ePhentsize), "e_phentsize", fmt.Sprint(h.Phentsize), "%d to %d", l.phentsize, maxEntry)
 	}
 	if h.Phnum != pnXnum {
 		// Without e_shnum, e_shoff leads nowhere or to 65,280 section headers and
@@ -191,14 +192,14 @@ func (h *Header) readCounts(r io.ReaderAt, size int64) error {
 		// a file, and both give the same copy.
 		return h.checkShentsize()
 	}
-	zero := extent{h.Shoff, l.shentsize}
-	if h.Shoff == 0 || !zero.within(size) {
-		return cutErr(int64(l.eShoff), "e_shoff", fmt.Sprintf("%#x", h.Shoff),
+	zero := plan.Extent{Off: h.Shoff, Size: l.shentsize}
+	if h.Shoff == 0 || !zero.Within(size) {
+		return plan.TruncatedErrorf(int64(l.eShoff), "e_shoff", fmt.Sprintf("%#x", h.Shoff),
 			"section header 0 within the file's %#x bytes, since e_phnum is PN_XNUM", size)
 	}
 	b := make([]byte, l.shentsize)
-	if n, err := r.ReadAt(b, int64(zero.off)); n < len(b) {
-		return errors.Wrap(noEOF(err), "section header 0")
+	if n, err := r.ReadAt(b, int64(zero.Off)); n < len(b) {
+		return errors.Wrap(plan.NoEOF(err), "section header 0")
 	}
 	// Fewer than 65,535 would be odd, but is what it says.
 	h.Phnum = uint64(h.Order.Uint32(b[l.shInfo:]))
@@ -212,10 +213,10 @@ func (h *Header) readCounts(r io.ReaderAt, size int64) error {
 // checkShentsize checks e_shentsize where there are section headers.
 func (h *Header) checkShentsize() error {
 	if h.Shoff != 0 && h.Shnum > 0 && (h.Shentsize < h.layout.shentsize || h.Shentsize > maxEntry) {
-		return formatErr(int64(h.layout.eShentsize), "e_shentsize", fmt.Sprint(h.Shentsize), "%d to %d", h.layout.shentsize, maxEntry)
+		return plan.FormatErrorf(int64(h.layout.eShentsize), "e_shentsize", fmt.Sprint(h.Shentsize), "%d to %d", h.layout.shentsize, maxEntry)
 	}
 	if h.Shoff != 0 && h.Shnum > maxSections {
-		return formatErr(int64(h.layout.eShnum), "number of section headers", fmt.Sprint(h.Shnum), "at most %d", maxSections)
+		return plan.FormatErrorf(int64(h.layout.eShnum), "number of section headers", fmt.Sprint(h.Shnum), "at most %d", maxSections)
 	}
 	return nil
 }

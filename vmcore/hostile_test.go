@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -78,8 +79,8 @@ func TestSharedBytes(t *testing.T) {
 	}
 	v := &verifier{c: c}
 	v.shared()
-	if len(v.found) != 1 || !strings.Contains(v.found[0].Text, "share bytes of the file") {
-		t.Errorf("verify finds %v", v.found)
+	if len(v.Found) != 1 || !strings.Contains(v.Found[0].Text, "share bytes of the file") {
+		t.Errorf("verify finds %v", v.Found)
 	}
 }
 
@@ -93,8 +94,8 @@ func TestSameMemory(t *testing.T) {
 	c.phys = func() *physMap { return m }
 	v := &verifier{c: c}
 	v.shared()
-	if want := (Range{0x1000, 99*512 + 4096}); len(m.once) != 1 || m.once[0] != want || len(v.found) > 0 {
-		t.Errorf("ranges %v, want %v; verify finds %v", m.once, want, v.found)
+	if want := (Range{0x1000, 99*512 + 4096}); len(m.once) != 1 || m.once[0] != want || len(v.Found) > 0 {
+		t.Errorf("ranges %v, want %v; verify finds %v", m.once, want, v.Found)
 	}
 }
 
@@ -106,10 +107,10 @@ func TestFindingsAreFew(t *testing.T) {
 	})
 	v := &verifier{c: c}
 	v.segments()
-	if n := len(v.found); n != maxOfKind+1 {
+	if n := len(v.Found); n != plan.MaxOfKind+1 {
 		t.Fatalf("%d findings", n)
 	}
-	if got, want := v.found[maxOfKind].Text, "64990 more like this: phdr[1]: p_filesz 0x2 is more than p_memsz 0x0"; got != want {
+	if got, want := v.Found[plan.MaxOfKind].Text, "64990 more like this: phdr[1]: p_filesz 0x2 is more than p_memsz 0x0"; got != want {
 		t.Errorf("the last is %q, want %q", got, want)
 	}
 }

@@ -154,7 +154,7 @@ func isText(b []byte) bool {
 // notCore returns the error for a file that is no dump: what it is, or its first
 // bytes b.
 func notCore(r io.ReaderAt, b []byte) error {
-	e := &FormatError{0, "file", "an empty file", "an ELF core, or a kdump-compressed or flattened dump", ErrNotCore}
+	e := &FormatError{Off: 0, What: "file", Found: "an empty file", Want: "an ELF core, or a kdump-compressed or flattened dump", Err: ErrNotCore}
 	if len(b) == 0 {
 		return e
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // ErrNoNotes is returned for a change to an image of memory: it has no place for
@@ -130,19 +131,19 @@ func openLiME(r io.ReaderAt, size int64) (*Image, error) {
 			break
 		}
 		if len(m.raw.Progs)+len(m.framed) == maxImageRanges {
-			return nil, formatErr(at, "number of ranges", "another range", "at most %d", maxImageRanges)
+			return nil, plan.FormatErrorf(at, "number of ranges", "another range", "at most %d", maxImageRanges)
 		}
 		magic, version := string(b[:4]), binary.LittleEndian.Uint32(b[4:])
 		first, last := binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint64(b[16:])
 		if last < first || last-first >= 1<<62 {
-			return nil, formatErr(at+8, "s_addr and e_addr", fmt.Sprintf("%#x to %#x", first, last), "a range of memory")
+			return nil, plan.FormatErrorf(at+8, "s_addr and e_addr", fmt.Sprintf("%#x to %#x", first, last), "a range of memory")
 		}
 		n := last - first + 1
 		switch at += limeHeader; {
 		case magic == limeMagic && version == 1:
 			m.raw.Progs = append(m.raw.Progs, elf.ProgHeader{Type: elf.PT_LOAD, Off: uint64(at), Paddr: first, Filesz: n, Memsz: n})
 			if int64(n) > 1<<62-at {
-				return nil, formatErr(at-limeHeader+16, "e_addr", fmt.Sprintf("%#x", last), "a range that ends below 2^62 in the file")
+				return nil, plan.FormatErrorf(at-limeHeader+16, "e_addr", fmt.Sprintf("%#x", last), "a range that ends below 2^62 in the file")
 			}
 			at += int64(n)
 		case magic == avmlMagic && version == 2:
@@ -154,7 +155,7 @@ func openLiME(r io.ReaderAt, size int64) (*Image, error) {
 			m.framed = append(m.framed, f)
 			at = next
 		default:
-			return nil, formatErr(at-limeHeader, "magic and version", fmt.Sprintf("%q %d", magic, version), "%q 1 or %q 2", limeMagic, avmlMagic)
+			return nil, plan.FormatErrorf(at-limeHeader, "magic and version", fmt.Sprintf("%q %d", magic, version), "%q 1 or %q 2", limeMagic, avmlMagic)
 		}
 		end = at
 	}
@@ -169,7 +170,7 @@ func openLiME(r io.ReaderAt, size int64) (*Image, error) {
 	})
 	for i := 1; i < len(m.framed); i++ {
 		if a, b := m.framed[i-1].Range, m.framed[i].Range; b.Addr-a.Addr < a.Size {
-			return nil, formatErr(0, "ranges", fmt.Sprintf("%#x twice", b.Addr), "ranges that do not overlap")
+			return nil, plan.FormatErrorf(0, "ranges", fmt.Sprintf("%#x twice", b.Addr), "ranges that do not overlap")
 		}
 	}
 	return newImage(format, m, size, end, binary.LittleEndian)

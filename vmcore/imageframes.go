@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/klauspost/compress/snappy"
 	"github.com/pkg/errors"
@@ -61,21 +62,21 @@ func (m *limeMemory) index(addr, n uint64, at, size int64) (f framedRange, next 
 		case kind == chunkCompressed && len(body) > chunkSum:
 			v, used := binary.Uvarint(body[chunkSum:])
 			if used <= 0 || v == 0 {
-				return f, 0, formatErr(at, "snappy chunk", fmt.Sprintf("% x", b[:k]), "a chunk with a length")
+				return f, 0, plan.FormatErrorf(at, "snappy chunk", fmt.Sprintf("% x", b[:k]), "a chunk with a length")
 			}
 			holds = v
 		case kind == chunkCompressed && at+chunkHeader+length > size:
 			return f, size + 1, nil // cut off
 		case kind >= chunkSkippable:
 		default:
-			return f, 0, formatErr(at, "snappy chunk", fmt.Sprintf("type %#x of %d bytes", kind, length), "data, an identifier or padding")
+			return f, 0, plan.FormatErrorf(at, "snappy chunk", fmt.Sprintf("type %#x of %d bytes", kind, length), "data, an identifier or padding")
 		}
 		if holds > chunkMemory || holds > n-mem {
-			return f, 0, formatErr(at, "snappy chunk", fmt.Sprintf("%d bytes of memory", holds), "at most %d", min(chunkMemory, n-mem))
+			return f, 0, plan.FormatErrorf(at, "snappy chunk", fmt.Sprintf("%d bytes of memory", holds), "at most %d", min(chunkMemory, n-mem))
 		}
 		if holds > 0 {
 			if m.chunks++; m.chunks > maxChunks {
-				return f, 0, formatErr(at, "number of snappy chunks", "another one", "at most %d", maxChunks)
+				return f, 0, plan.FormatErrorf(at, "number of snappy chunks", "another one", "at most %d", maxChunks)
 			}
 			f.chunks = append(f.chunks, frameChunk{mem, uint64(at)})
 			mem += holds
@@ -165,12 +166,12 @@ func (m *limeMemory) chunk(c frameChunk, buf *[2][]byte) (b []byte, err error) {
 		}
 	}()
 	head := make([]byte, chunkHeader)
-	if err := readFull(m.r, head, int64(c.off)); err != nil {
+	if err := plan.ReadFull(m.r, head, int64(c.off)); err != nil {
 		return nil, err
 	}
 	length := int(head[1]) | int(head[2])<<8 | int(head[3])<<16
 	if length < chunkSum || length > chunkSum+snappy.MaxEncodedLen(chunkMemory) {
-		return nil, formatErr(int64(c.off), "snappy chunk", fmt.Sprintf("%d bytes", length), "%d to %d", chunkSum, chunkSum+snappy.MaxEncodedLen(chunkMemory))
+		return nil, plan.FormatErrorf(int64(c.off), "snappy chunk", fmt.Sprintf("%d bytes", length), "%d to %d", chunkSum, chunkSum+snappy.MaxEncodedLen(chunkMemory))
 	}
 	if cap(buf[0]) < length {
 		buf[0] = make([]byte, chunkSum+snappy.MaxEncodedLen(chunkMemory))
@@ -185,7 +186,7 @@ func (m *limeMemory) chunk(c frameChunk, buf *[2][]byte) (b []byte, err error) {
 	b = src[chunkSum:]
 	if head[0] == chunkCompressed {
 		if n, err := snappy.DecodedLen(b); err != nil || n > chunkMemory {
-			return nil, formatErr(int64(c.off), "snappy chunk", fmt.Sprintf("%d bytes of memory", n), "at most %d", chunkMemory)
+			return nil, plan.FormatErrorf(int64(c.off), "snappy chunk", fmt.Sprintf("%d bytes of memory", n), "at most %d", chunkMemory)
 		}
 		if cap(buf[1]) < chunkMemory {
 			buf[1] = make([]byte, chunkMemory)
@@ -195,7 +196,7 @@ func (m *limeMemory) chunk(c frameChunk, buf *[2][]byte) (b []byte, err error) {
 		}
 	}
 	if sum, want := maskedSum(b), binary.LittleEndian.Uint32(src); sum != want {
-		return nil, formatErr(int64(c.off)+chunkHeader, "checksum", fmt.Sprintf("%#x", want), "%#x", sum)
+		return nil, plan.FormatErrorf(int64(c.off)+chunkHeader, "checksum", fmt.Sprintf("%#x", want), "%#x", sum)
 	}
 	return b, nil
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // A KDump is an open kdump-compressed dump: memory page by page, each page
@@ -44,32 +45,32 @@ func OpenKDump(r io.ReaderAt, size int64) (*KDump, error) {
 	c := &KDump{KDumpHeader: *h, Size: size, r: r}
 	c.index = sync.OnceValue(c.indexBitmap)
 	// A dump without notes may get some, where others have them.
-	if c.note.size == 0 {
-		c.note.off = uint64(c.home())
+	if c.note.Size == 0 {
+		c.note.Off = uint64(c.home())
 	}
-	if c.note.size > maxNotes {
-		return nil, formatErr(c.subOff()+c.abi.note+8, "size_note", fmt.Sprintf("%#x", c.note.size), "at most %#x", uint64(maxNotes))
+	if c.note.Size > maxNotes {
+		return nil, plan.FormatErrorf(c.subOff()+c.abi.note+8, "size_note", fmt.Sprintf("%#x", c.note.Size), "at most %#x", uint64(maxNotes))
 	}
-	if !c.note.within(size) {
-		return nil, cutErr(c.subOff()+c.abi.note, "offset_note", c.note.String(), "notes within the file's %#x bytes", size)
+	if !c.note.Within(size) {
+		return nil, plan.TruncatedErrorf(c.subOff()+c.abi.note, "offset_note", c.note.String(), "notes within the file's %#x bytes", size)
 	}
-	off, n := int64(c.note.off), int64(c.note.size)
+	off, n := int64(c.note.Off), int64(c.note.Size)
 	if c.notes, err = elfnote.Parse(io.NewSectionReader(r, off, n), n, c.Order); err != nil {
-		return nil, rebase(err, off)
+		return nil, plan.Rebase(err, off)
 	}
 	return c, nil
 }
 
 // read fills b from file offset off, which the caller knows to be in the file.
 func (c *KDump) read(b []byte, off int64) error {
-	return readFull(c.r, b, off)
+	return plan.ReadFull(c.r, b, off)
 }
 
 // Notes implements [Core]. Dumps of header_version below 4 have none.
 func (c *KDump) Notes() *elfnote.Segment { return c.notes }
 
 // NotesOff implements [Core].
-func (c *KDump) NotesOff() int64 { return int64(c.note.off) }
+func (c *KDump) NotesOff() int64 { return int64(c.note.Off) }
 
 // Format implements [Core]: "kdump", with "-32" for a 32-bit machine's, and
 // "-be" where the byte order is big-endian.
@@ -90,20 +91,20 @@ func (c *KDump) size() int64 { return c.Size }
 // share no bytes with what else the headers tell of.
 func (c *KDump) changeable() error {
 	if c.Version < notesVersion {
-		return formatErr(8, "header_version", fmt.Sprint(c.Version), "%d or later: before that dumps had no notes", notesVersion)
+		return plan.FormatErrorf(8, "header_version", fmt.Sprint(c.Version), "%d or later: before that dumps had no notes", notesVersion)
 	}
 	fixed := []struct {
 		name string
-		extent
+		plan.Extent
 	}{
-		{"the header", extent{0, uint64(c.subOff() + c.abi.subSize)}},
-		{"bitmaps", extent{uint64(c.bitmapOff()), uint64(c.descOff() - c.bitmapOff())}},
+		{"the header", plan.Extent{Off: 0, Size: uint64(c.subOff() + c.abi.subSize)}},
+		{"bitmaps", plan.Extent{Off: uint64(c.bitmapOff()), Size: uint64(c.descOff() - c.bitmapOff())}},
 		{"eraseinfo", c.erase},
 		{"VMCOREINFO", c.apart()},
 	}
 	for _, f := range fixed {
-		if _, ok := f.end(); !ok && f.size > 0 || c.note.overlaps(f.extent) {
-			return formatErr(c.subOff()+c.abi.note, "offset_note", c.note.String(), "bytes apart from %s (%v)", f.name, f.extent)
+		if _, ok := f.End(); !ok && f.Size > 0 || c.note.Overlaps(f.Extent) {
+			return plan.FormatErrorf(c.subOff()+c.abi.note, "offset_note", c.note.String(), "bytes apart from %s (%v)", f.name, f.Extent)
 		}
 	}
 	return nil
@@ -111,10 +112,10 @@ func (c *KDump) changeable() error {
 
 // apart returns where VMCOREINFO lies if that is not, as in all dumps known,
 // within the notes.
-func (c *KDump) apart() extent {
-	if c.info.size > 0 && c.info.off >= c.note.off && c.info.off-c.note.off <= c.note.size &&
-		c.info.size <= c.note.size-(c.info.off-c.note.off) {
-		return extent{}
+func (c *KDump) apart() plan.Extent {
+	if c.info.Size > 0 && c.info.Off >= c.note.Off && c.info.Off-c.note.Off <= c.note.Size &&
+		c.info.Size <= c.note.Size-(c.info.Off-c.note.Off) {
+		return plan.Extent{}
 	}
 	return c.info
 }

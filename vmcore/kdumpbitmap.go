@@ -5,6 +5,7 @@ import (
 	"io"
 	"iter"
 	"math/bits"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -60,7 +61,7 @@ func (c *KDump) indexBitmap() *bitmapIndex {
 	x.data = uint64(c.descOff()) + x.pages()*descSize
 	var b [descSize]byte
 	if n, _ := c.r.ReadAt(b[:], c.descOff()); n == len(b) {
-		if off := c.desc(b[:]).data.off; off >= uint64(c.descOff()+descSize) {
+		if off := c.desc(b[:]).data.Off; off >= uint64(c.descOff()+descSize) {
 			x.data = min(x.data, off)
 		}
 	}
@@ -146,6 +147,6 @@ func (c *KDump) PhysRuns() iter.Seq[Range] {
 
 // held returns how many of the pages have a descriptor within the file.
 func (c *KDump) held(x *bitmapIndex) uint64 {
-	table := extent{uint64(c.descOff()), x.pages() * descSize}
-	return table.clip(c.Size) / descSize
+	table := plan.Extent{Off: uint64(c.descOff()), Size: x.pages() * descSize}
+	return table.Clip(c.Size) / descSize
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // kdumpSum is what must survive a change: the notes, VMCOREINFO by the sub
@@ -37,12 +38,12 @@ func sumKDump(c *KDump, end int64) (s kdumpSum, err error) {
 			s.notes += string(n.Encode(c.Order))
 		}
 	}
-	text := func(e extent) string {
-		if e.size > 1<<20 {
+	text := func(e plan.Extent) string {
+		if e.Size > 1<<20 {
 			return e.String()
 		}
-		b := make([]byte, e.size)
-		if err2 := c.read(b, int64(e.off)); err2 != nil && err == nil {
+		b := make([]byte, e.Size)
+		if err2 := c.read(b, int64(e.Off)); err2 != nil && err == nil {
 			err = err2
 		}
 		return string(b)
@@ -101,7 +102,7 @@ func (c *kdumpChange) version(edits []edit) *version {
 // run carries the plan out, with edit number fail failing.
 func (c *kdumpChange) run(t *testing.T, fail int) (*journal, error) {
 	j := &journal{base: bytes.NewReader(c.base), size: int64(len(c.base)), fail: fail}
-	return j, c.plan.run(t.Context(), j, func(int64) {})
+	return j, c.plan.Run(t.Context(), j, func(int64) {})
 }
 
 // kdumpSplices are the changes to notes that the tests try.
@@ -146,16 +147,16 @@ func removal(s *elfnote.Segment, i int, ok bool) (elfnote.Splice, bool) {
 }
 
 // wantInfo is where VMCOREINFO must be: as the note has it, or nowhere.
-func wantInfo(c *KDump) extent {
+func wantInfo(c *KDump) plan.Extent {
 	i, ok := c.notes.Find(elfnote.VMCoreInfo, 0)
 	if !ok && c.abi == kdump32padded {
-		return extent{c.note.off, 0}
+		return plan.Extent{Off: c.note.Off, Size: 0}
 	}
 	if !ok {
-		return extent{}
+		return plan.Extent{}
 	}
 	e := c.notes.Notes[i]
-	return extent{c.note.off + uint64(e.DescOff), uint64(e.DescSize)}
+	return plan.Extent{Off: c.note.Off + uint64(e.DescOff), Size: uint64(e.DescSize)}
 }
 
 // kdumpChanges plans all changes in place, of dumps that End has changed before,
@@ -313,7 +314,7 @@ func TestKDumpWriteFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			whole, _ := c.run(t, 0)
-			first := &kdumpChange{plan: &InPlace{Steps: c.plan.Steps[:c.plan.commit], commit: c.plan.commit}, base: c.base}
+			first := &kdumpChange{plan: &InPlace{Steps: c.plan.Steps[:c.plan.Commit], Commit: c.plan.Commit}, base: c.base}
 			before, err := first.run(t, 0)
 			if err != nil {
 				t.Fatal(err)
@@ -414,7 +415,7 @@ func TestKDumpCutBeforeZeros(t *testing.T) {
 		if i >= c.index().pages()-2*lastDescs {
 			copy(desc(i), desc(0))
 		}
-		e, _ := c.desc(desc(i)).data.end()
+		e, _ := c.desc(desc(i)).data.End()
 		end = max(end, e)
 	}
 	if err := openKDump(t, b[:end]).checkWhole(); err != nil {

@@ -12,14 +12,15 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // copyKDump carries a layout out as a stream does it.
 func copyKDump(t testing.TB, b []byte, l *Layout) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	s := &streamer{ctx: t.Context(), w: &out, r: bytes.NewReader(b), buf: make([]byte, 4096)}
-	if err := s.run(l); err != nil {
+	s := &plan.Streamer{Ctx: t.Context(), W: &out, R: bytes.NewReader(b), Buf: make([]byte, 4096)}
+	if err := s.Run(l); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
@@ -151,11 +152,11 @@ func TestKDumpHome(t *testing.T) {
 					t.Error("a copy without the note is not what was before")
 				}
 			}
-			if _, err := OpenKDump(&head{r: bytes.NewReader(ended)}, endless); err != nil {
+			if _, err := OpenKDump(&head{r: bytes.NewReader(ended)}, plan.Endless); err != nil {
 				t.Fatal(err)
 			}
 			h := &head{r: bytes.NewReader(ended)}
-			s, _ := OpenKDump(h, endless)
+			s, _ := OpenKDump(h, plan.Endless)
 			if _, err := s.PlanCopy(s.notes.Remove(0)); err == nil || !strings.Contains(err.Error(), "use a file") {
 				t.Errorf("a stream: error is %v", err)
 			}

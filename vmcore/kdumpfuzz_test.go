@@ -74,7 +74,7 @@ func FuzzKDumpInject(f *testing.F) {
 				continue
 			}
 			j := &journal{base: bytes.NewReader(b), size: int64(len(b))}
-			if err := p.run(t.Context(), j, func(int64) {}); err != nil {
+			if err := p.Run(t.Context(), j, func(int64) {}); err != nil {
 				t.Fatal(err)
 			}
 			out, err := io.ReadAll(io.NewSectionReader(j.now(), 0, j.now().length()))

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -55,9 +56,9 @@ type KDumpHeader struct {
 
 	abi *kdumpABI
 	// Where things lie in the file, as the sub header has it.
-	info  extent // offset_vmcoreinfo, size_vmcoreinfo: the text, without a note's header
-	note  extent // offset_note, size_note
-	erase extent // offset_eraseinfo, size_eraseinfo
+	info  plan.Extent // offset_vmcoreinfo, size_vmcoreinfo: the text, without a note's header
+	note  plan.Extent // offset_note, size_note
+	erase plan.Extent // offset_eraseinfo, size_eraseinfo
 }
 
 // A kdumpABI says where the fields lie. The structs are written as the machine's
@@ -115,18 +116,18 @@ func (h *KDumpHeader) word(b []byte) uint64 {
 }
 
 // extent reads an offset and the size behind it.
-func (h *KDumpHeader) extent(b []byte) extent {
-	return extent{h.Order.Uint64(b), h.word(b[8:])}
+func (h *KDumpHeader) extent(b []byte) plan.Extent {
+	return plan.Extent{Off: h.Order.Uint64(b), Size: h.word(b[8:])}
 }
 
 // putExtent writes an offset and a size; the planner has checked that it fits.
-func (h *KDumpHeader) putExtent(b []byte, e extent) {
-	h.Order.PutUint64(b, e.off)
+func (h *KDumpHeader) putExtent(b []byte, e plan.Extent) {
+	h.Order.PutUint64(b, e.Off)
 	if h.abi.word == 4 {
-		h.Order.PutUint32(b[8:], uint32(e.size))
+		h.Order.PutUint32(b[8:], uint32(e.Size))
 		return
 	}
-	h.Order.PutUint64(b[8:], e.size)
+	h.Order.PutUint64(b[8:], e.Size)
 }
 
 // readKDumpHeader reads header and sub header. Nothing in the file tells byte
@@ -141,11 +142,11 @@ func readKDumpHeader(r io.ReaderAt, size int64) (*KDumpHeader, error) {
 	b = b[:n]
 	switch {
 	case bytes.HasPrefix(b, []byte(diskdumpSignature)):
-		return nil, &FormatError{0, "signature", string(KindDiskdump), kdumpSignature + "(diskdump's own dumps are not supported)", NotCoreError{KindDiskdump}}
+		return nil, &FormatError{Off: 0, What: "signature", Found: string(KindDiskdump), Want: kdumpSignature + "(diskdump's own dumps are not supported)", Err: NotCoreError{KindDiskdump}}
 	case !bytes.HasPrefix(b, []byte(kdumpSignature)):
-		return nil, &FormatError{0, "signature", fmt.Sprintf("%q", b[:min(len(b), 8)]), fmt.Sprintf("%q", kdumpSignature), ErrNotCore}
+		return nil, &FormatError{Off: 0, What: "signature", Found: fmt.Sprintf("%q", b[:min(len(b), 8)]), Want: fmt.Sprintf("%q", kdumpSignature), Err: ErrNotCore}
 	case len(b) < kdumpHeaderSize:
-		return nil, cutErr(0, "header", fmt.Sprintf("the end of the file at %#x", n), "%#x bytes", kdumpHeaderSize)
+		return nil, plan.TruncatedErrorf(0, "header", fmt.Sprintf("the end of the file at %#x", n), "%#x bytes", kdumpHeaderSize)
 	}
 	var bad error
 	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
@@ -173,13 +174,13 @@ func (h *KDumpHeader) parse(b []byte) error {
 	h.MaxMapnr = uint64(field(4))
 	switch {
 	case h.Version < 0 || h.Version > maxKDumpVersion:
-		return formatErr(8, "header_version", fmt.Sprint(h.Version), "at most %d", maxKDumpVersion)
+		return plan.FormatErrorf(8, "header_version", fmt.Sprint(h.Version), "at most %d", maxKDumpVersion)
 	case h.BlockSize < minBlockSize || h.BlockSize > maxBlockSize || h.BlockSize&(h.BlockSize-1) != 0:
-		return formatErr(at+4, "block_size", fmt.Sprintf("%#x", h.BlockSize), "a power of two from %#x to %#x", minBlockSize, maxBlockSize)
+		return plan.FormatErrorf(at+4, "block_size", fmt.Sprintf("%#x", h.BlockSize), "a power of two from %#x to %#x", minBlockSize, maxBlockSize)
 	case h.SubHdrBlocks == 0:
-		return formatErr(at+8, "sub_hdr_size", "0", "a block at least")
+		return plan.FormatErrorf(at+8, "sub_hdr_size", "0", "a block at least")
 	case h.BitmapBlocks == 0:
-		return formatErr(at+12, "bitmap_blocks", "0", "a block at least")
+		return plan.FormatErrorf(at+12, "bitmap_blocks", "0", "a block at least")
 	}
 	return nil
 }
@@ -190,7 +191,7 @@ func (h *KDumpHeader) readSub(r io.ReaderAt, size int64) error {
 	b := make([]byte, kdump64.subSize)
 	if n, err := r.ReadAt(b, h.subOff()); n < len(b) {
 		if errors.Is(err, io.EOF) {
-			return cutErr(h.subOff(), "sub header", fmt.Sprintf("the end of the file at %#x", h.subOff()+int64(n)), "%#x bytes", len(b))
+			return plan.TruncatedErrorf(h.subOff(), "sub header", fmt.Sprintf("the end of the file at %#x", h.subOff()+int64(n)), "%#x bytes", len(b))
 		}
 		return errors.Wrap(err, "sub header")
 	}
@@ -211,7 +212,7 @@ func (h *KDumpHeader) readSub(r io.ReaderAt, size int64) error {
 	if h.Version >= 5 {
 		// A piece of a split dump may say how large its eraseinfo was to be, and
 		// have none: the header at offset 0 is no eraseinfo.
-		if e := h.extent(b[a.erase:]); e.off != 0 {
+		if e := h.extent(b[a.erase:]); e.Off != 0 {
 			h.erase = e
 		}
 	}
@@ -225,7 +226,7 @@ func (h *KDumpHeader) readSub(r io.ReaderAt, size int64) error {
 	h.EndPFN = min(h.EndPFN, h.MaxMapnr)
 	h.StartPFN = min(h.StartPFN, h.EndPFN)
 	if covered := uint64(min(h.BlockSize*h.BitmapBlocks*8, maxMapnr)); h.MaxMapnr > covered {
-		return formatErr(a.status+16, "max_mapnr", fmt.Sprintf("%#x", h.MaxMapnr), "at most %#x, for which the bitmap has bits", covered)
+		return plan.FormatErrorf(a.status+16, "max_mapnr", fmt.Sprintf("%#x", h.MaxMapnr), "at most %#x, for which the bitmap has bits", covered)
 	}
 	return nil
 }
@@ -238,7 +239,7 @@ func (h *KDumpHeader) abi32(b []byte) *kdumpABI {
 		return kdump32padded // no difference yet
 	}
 	info := h.extent(b[kdump32packed.info:])
-	if info == (extent{}) || info.off > uint64(h.subOff()) && info.within(h.bitmapOff()) {
+	if info == (plan.Extent{}) || info.Off > uint64(h.subOff()) && info.Within(h.bitmapOff()) {
 		return kdump32packed
 	}
 	return kdump32padded

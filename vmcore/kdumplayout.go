@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // PlanCopy implements [Core]. The notes stay where they are and grow into the
@@ -28,9 +29,9 @@ func (c *KDump) PlanCopy(sp elfnote.Splice) (*Layout, error) {
 		return nil, err
 	}
 	l := &Layout{Shift: m.shift}
-	l.add(m.fixes, 0, start+sp.Off)
-	l.pieces = append(l.pieces, piece{lit: sp.Ins})
-	l.add(m.fixes, start+sp.Off+sp.Del, end)
+	l.Add(m.fixes, 0, start+sp.Off)
+	l.Pieces = append(l.Pieces, plan.Piece{Lit: sp.Ins})
+	l.Add(m.fixes, start+sp.Off+sp.Del, end)
 	c.finish(l, m, end+sp.Grow(), c.Size)
 	return l, nil
 }
@@ -39,9 +40,9 @@ func (c *KDump) PlanCopy(sp elfnote.Splice) (*Layout, error) {
 // brought there, a copy without the note undoes.
 func (c *KDump) planHome(sp elfnote.Splice) (*Layout, error) {
 	start := c.NotesOff()
-	if c.Size == endless || c.notes.Size > maxHead {
-		return nil, formatErr(c.subOff()+c.abi.note, "offset_note", c.note.String(),
-			"at most %#x bytes before the bitmaps, where one pass can change them: use a file", maxHead)
+	if c.Size == plan.Endless || c.notes.Size > plan.MaxHead {
+		return nil, plan.FormatErrorf(c.subOff()+c.abi.note, "offset_note", c.note.String(),
+			"at most %#x bytes before the bitmaps, where one pass can change them: use a file", plan.MaxHead)
 	}
 	notes := make([]byte, c.notes.Size)
 	if err := c.read(notes, start); err != nil {
@@ -56,13 +57,13 @@ func (c *KDump) planHome(sp elfnote.Splice) (*Layout, error) {
 	tail := c.Size
 	if start+c.notes.Size == c.Size {
 		tail = start
-		if end := c.dataEnd(); roundUp(end, 4) == start {
+		if end := c.dataEnd(); plan.RoundUp(end, 4) == start {
 			tail = end
 		}
 	}
 	l := &Layout{Shift: m.shift}
-	l.add(m.fixes, 0, home)
-	l.pieces = append(l.pieces, piece{lit: notes})
+	l.Add(m.fixes, 0, home)
+	l.Pieces = append(l.Pieces, plan.Piece{Lit: notes})
 	c.finish(l, m, home+int64(len(notes)), tail)
 	return l, nil
 }
@@ -71,7 +72,7 @@ func (c *KDump) planHome(sp elfnote.Splice) (*Layout, error) {
 type kdumpMove struct {
 	end   int64 // what it is that moves begins here
 	shift int64 // whole blocks
-	fixes []fix
+	fixes []plan.Fix
 
 	passed uint64 // in a stream: pages in the dump, by the bitmap so far
 }
@@ -86,23 +87,23 @@ func (c *KDump) planShift(sp elfnote.Splice, start, end, grow int64) (*kdumpMove
 	m := &kdumpMove{end: end}
 	switch {
 	case grow > zeros:
-		m.shift = roundUp(grow-zeros, c.BlockSize)
+		m.shift = plan.RoundUp(grow-zeros, c.BlockSize)
 	case grow < 0 && zeros < c.BlockSize:
 		m.shift = -((zeros - grow) &^ (c.BlockSize - 1))
 	}
 	blocks := c.SubHdrBlocks + m.shift/c.BlockSize
 	if blocks > math.MaxInt32 {
-		return nil, formatErr(c.abi.status+8, "sub_hdr_size", fmt.Sprint(c.SubHdrBlocks), "room for %#x bytes more", m.shift)
+		return nil, plan.FormatErrorf(c.abi.status+8, "sub_hdr_size", fmt.Sprint(c.SubHdrBlocks), "room for %#x bytes more", m.shift)
 	}
 	info, err := c.movedInfo(sp, start)
 	if err != nil {
 		return nil, err
 	}
-	if c.apart().size > 0 {
-		info.off = m.moved(info.off)
+	if c.apart().Size > 0 {
+		info.Off = m.moved(info.Off)
 	}
 	m.fixes = c.fixTable(m, info, c.movedNotes(sp, start), uint32(blocks))
-	if c.Size == endless {
+	if c.Size == plan.Endless {
 		m.fixes = append(m.fixes, c.fixBitmap(m))
 	}
 	return m, nil
@@ -123,62 +124,62 @@ func (m *kdumpMove) moved(off uint64) uint64 {
 func (c *KDump) finish(l *Layout, m *kdumpMove, newEnd, tail int64) {
 	// From here on the copy's offset less shift is the original's.
 	resume := max(m.end, newEnd-m.shift)
-	l.pieces = append(l.pieces, piece{zero: resume + m.shift - newEnd})
-	if m.shift == 0 && c.Size != endless || tail <= c.descOff() {
-		l.add(m.fixes, resume, tail)
+	l.Pieces = append(l.Pieces, plan.Piece{Zero: resume + m.shift - newEnd})
+	if m.shift == 0 && c.Size != plan.Endless || tail <= c.descOff() {
+		l.Add(m.fixes, resume, tail)
 	} else {
-		l.add(m.fixes, resume, c.descOff())
+		l.Add(m.fixes, resume, c.descOff())
 	}
-	l.pieces = slices.DeleteFunc(l.pieces, func(p piece) bool { return p.size() == 0 })
-	if m.shift != 0 && tail > c.descOff() || c.Size == endless {
-		l.pieces = append(l.pieces, piece{later: func() []piece {
+	l.Pieces = slices.DeleteFunc(l.Pieces, func(p plan.Piece) bool { return p.Size() == 0 })
+	if m.shift != 0 && tail > c.descOff() || c.Size == plan.Endless {
+		l.Pieces = append(l.Pieces, plan.Piece{Later: func() []plan.Piece {
 			rest := &Layout{}
-			rest.add(c.fixDescs(l, m), c.descOff(), tail)
-			return rest.pieces
+			rest.Add(c.fixDescs(l, m), c.descOff(), tail)
+			return rest.Pieces
 		}})
 	}
 	l.Size = tail
-	if tail != endless {
+	if tail != plan.Endless {
 		l.Size += m.shift
 	}
 }
 
 // fixTable returns the fields of the headers that change.
-func (c *KDump) fixTable(m *kdumpMove, info, note extent, blocks uint32) []fix {
-	sub := fix{extent{uint64(c.subOff()), uint64(c.abi.subSize)}, c.abi.subSize, func(b []byte) {
+func (c *KDump) fixTable(m *kdumpMove, info, note plan.Extent, blocks uint32) []plan.Fix {
+	sub := plan.Fix{Extent: plan.Extent{Off: uint64(c.subOff()), Size: uint64(c.abi.subSize)}, Entry: c.abi.subSize, Mend: func(b []byte) {
 		c.putExtent(b[c.abi.info:], info)
 		c.putExtent(b[c.abi.note:], note)
-		if c.erase.size > 0 {
-			c.putExtent(b[c.abi.erase:], extent{m.moved(c.erase.off), c.erase.size})
+		if c.erase.Size > 0 {
+			c.putExtent(b[c.abi.erase:], plan.Extent{Off: m.moved(c.erase.Off), Size: c.erase.Size})
 		}
 	}}
 	if m.shift == 0 {
-		return []fix{sub}
+		return []plan.Fix{sub}
 	}
-	return []fix{{extent{uint64(c.abi.status + 8), 4}, 4, func(b []byte) { c.Order.PutUint32(b, blocks) }}, sub}
+	return []plan.Fix{{Extent: plan.Extent{Off: uint64(c.abi.status + 8), Size: 4}, Entry: 4, Mend: func(b []byte) { c.Order.PutUint32(b, blocks) }}, sub}
 }
 
 // fixDescs returns the table of page descriptors. In a stream it tells the
 // layout how far page data reaches.
-func (c *KDump) fixDescs(l *Layout, m *kdumpMove) []fix {
+func (c *KDump) fixDescs(l *Layout, m *kdumpMove) []plan.Fix {
 	n := m.passed
-	if c.Size != endless {
+	if c.Size != plan.Endless {
 		n = c.held(c.index())
 	}
-	return []fix{{extent{uint64(c.descOff()), n * descSize}, descSize, func(b []byte) {
-		if end, ok := c.desc(b).data.end(); ok && c.Size == endless {
-			l.end = max(l.end, int64(end))
+	return []plan.Fix{{Extent: plan.Extent{Off: uint64(c.descOff()), Size: n * descSize}, Entry: descSize, Mend: func(b []byte) {
+		if end, ok := c.desc(b).data.End(); ok && c.Size == plan.Endless {
+			l.End = max(l.End, int64(end))
 		}
 		c.Order.PutUint64(b, m.moved(c.Order.Uint64(b)))
 	}}}
 }
 
 // fixBitmap counts the pages in a stream while their bitmap passes.
-func (c *KDump) fixBitmap(m *kdumpMove) fix {
+func (c *KDump) fixBitmap(m *kdumpMove) plan.Fix {
 	const group = 8 // bytes at a time
 	dumped, _ := c.bitmaps()
 	pfn := uint64(0)
-	return fix{extent{uint64(dumped), uint64(roundUp(int64((c.EndPFN+7)/8), group))}, group, func(b []byte) {
+	return plan.Fix{Extent: plan.Extent{Off: uint64(dumped), Size: uint64(plan.RoundUp(int64((c.EndPFN+7)/8), group))}, Entry: group, Mend: func(b []byte) {
 		if pfn < c.EndPFN && pfn+group*8 > c.StartPFN {
 			m.passed += countBits(b, max(c.StartPFN, pfn)-pfn, min(group*8, c.EndPFN-pfn))
 		}
@@ -190,11 +191,11 @@ func (c *KDump) fixBitmap(m *kdumpMove) fix {
 // but in a stream, by all descriptors.
 func (c *KDump) claimed() int64 {
 	end := int64(0)
-	if c.Size != endless {
+	if c.Size != plan.Endless {
 		end = c.dataEnd()
 	}
-	for _, e := range []extent{c.info, c.note, c.erase} {
-		if e, ok := e.end(); ok {
+	for _, e := range []plan.Extent{c.info, c.note, c.erase} {
+		if e, ok := e.End(); ok {
 			end = max(end, int64(e))
 		}
 	}
@@ -205,7 +206,7 @@ func (c *KDump) claimed() int64 {
 func (c *KDump) dataEnd() int64 {
 	x := c.index()
 	end := uint64(c.descOff()) + x.pages()*descSize
-	if e, ok := c.erase.end(); ok {
+	if e, ok := c.erase.End(); ok {
 		end = max(end, e)
 	}
 	r := c.pages.get(c)
@@ -215,7 +216,7 @@ func (c *KDump) dataEnd() int64 {
 		if err != nil {
 			break
 		}
-		if e, ok := d.data.end(); ok {
+		if e, ok := d.data.End(); ok {
 			end = max(end, e)
 		}
 	}

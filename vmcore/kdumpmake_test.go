@@ -10,6 +10,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // A kdumpSpec describes a kdump-compressed dump to be made for a test. Zero
@@ -82,9 +83,9 @@ func (s kdumpSpec) build() []byte {
 		}
 		notes = append(notes, make([]byte, s.fill)...)
 	}
-	h.SubHdrBlocks = roundUp(s.abi.subSize+int64(len(notes)), h.BlockSize) / h.BlockSize
+	h.SubHdrBlocks = plan.RoundUp(s.abi.subSize+int64(len(notes)), h.BlockSize) / h.BlockSize
 	h.SubHdrBlocks = max(h.SubHdrBlocks, int64(s.subBlocks))
-	half := roundUp(int64(s.maxMapnr+7)/8, h.BlockSize)
+	half := plan.RoundUp(int64(s.maxMapnr+7)/8, h.BlockSize)
 	h.BitmapBlocks = 2 * half / h.BlockSize
 
 	b := make([]byte, h.descOff())
@@ -98,10 +99,10 @@ func (s kdumpSpec) build() []byte {
 	sub := b[h.subOff():]
 	copy(sub[s.abi.subSize:], notes)
 	if s.version >= 3 && infoSize > 0 {
-		h.putExtent(sub[s.abi.info:], extent{uint64(h.home()) + uint64(infoAt), uint64(infoSize)})
+		h.putExtent(sub[s.abi.info:], plan.Extent{Off: uint64(h.home()) + uint64(infoAt), Size: uint64(infoSize)})
 	}
 	if len(notes) > 0 {
-		h.putExtent(sub[s.abi.note:], extent{uint64(h.home()), uint64(len(notes))})
+		h.putExtent(sub[s.abi.note:], plan.Extent{Off: uint64(h.home()), Size: uint64(len(notes))})
 	}
 	if s.split[0] > 0 || s.split[1] < s.maxMapnr {
 		s.order.PutUint32(sub[s.abi.split:], 1)
@@ -138,7 +139,7 @@ func (s kdumpSpec) build() []byte {
 	}
 	b = slices.Concat(b, descs, data)
 	if s.erase != "" {
-		h.putExtent(b[h.subOff()+s.abi.erase:], extent{uint64(len(b)), uint64(len(s.erase))})
+		h.putExtent(b[h.subOff()+s.abi.erase:], plan.Extent{Off: uint64(len(b)), Size: uint64(len(s.erase))})
 		b = append(b, s.erase...)
 	}
 	if s.edit != nil {
@@ -161,7 +162,7 @@ var kdumpSpecs = map[string]kdumpSpec{
 	"erase":           {erase: "erase jiffies\n", there: []uint64{3, 5000}},
 	"split":           {split: [2]uint64{65, 32769}, subBlocks: 2},
 	"erase-nowhere": {split: [2]uint64{2, 3}, edit: func(b []byte, h *KDumpHeader) {
-		h.putExtent(b[h.subOff()+h.abi.erase:], extent{0, 0x42c0})
+		h.putExtent(b[h.subOff()+h.abi.erase:], plan.Extent{Off: 0, Size: 0x42c0})
 	}},
 	"no-notes":           {noNotes: true},
 	"no-vmcoreinfo":      {noInfo: true},

@@ -5,18 +5,19 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
 
 // A pageDesc is struct page_desc: where a page's data lies.
 type pageDesc struct {
-	data  extent // offset and size in the file
-	flags uint32 // how it is compressed
+	data  plan.Extent // offset and size in the file
+	flags uint32      // how it is compressed
 }
 
 func (h *KDumpHeader) desc(b []byte) pageDesc {
-	return pageDesc{extent{h.Order.Uint64(b), uint64(h.Order.Uint32(b[8:]))}, h.Order.Uint32(b[12:])}
+	return pageDesc{plan.Extent{Off: h.Order.Uint64(b), Size: uint64(h.Order.Uint32(b[8:]))}, h.Order.Uint32(b[12:])}
 }
 
 const (
@@ -179,19 +180,19 @@ func (r *pageReader) descriptor(n uint64) (pageDesc, int64, error) {
 func (c *KDump) checkDesc(d pageDesc, off int64) error {
 	x := c.index()
 	data := x.data
-	switch _, ok := d.data.end(); {
-	case d.data.off == 0:
+	switch _, ok := d.data.End(); {
+	case d.data.Off == 0:
 		return errors.Wrapf(ErrTruncated, "page descriptor at %#x was never written", off)
-	case d.data.size > uint64(c.BlockSize) || d.data.size == 0,
-		d.flags&pageCompressed == pageRaw && d.data.size != uint64(c.BlockSize):
-		return formatErr(off+8, "size of page data", fmt.Sprintf("%#x", d.data.size), "a page of %#x bytes, or less if compressed", c.BlockSize)
+	case d.data.Size > uint64(c.BlockSize) || d.data.Size == 0,
+		d.flags&pageCompressed == pageRaw && d.data.Size != uint64(c.BlockSize):
+		return plan.FormatErrorf(off+8, "size of page data", fmt.Sprintf("%#x", d.data.Size), "a page of %#x bytes, or less if compressed", c.BlockSize)
 	case !ok:
-		return formatErr(off, "offset of page data", d.data.String(), "an end below 2^63")
-	case d.data.off < data && x.err == nil || d.data.off < uint64(c.descOff()):
-		return formatErr(off, "offset of page data", d.data.String(), "data from %#x on, behind the descriptors", data)
-	case d.data.overlaps(c.note):
-		return formatErr(off, "offset of page data", d.data.String(), "data apart from the notes (%v)", c.note)
-	case !d.data.within(c.Size):
+		return plan.FormatErrorf(off, "offset of page data", d.data.String(), "an end below 2^63")
+	case d.data.Off < data && x.err == nil || d.data.Off < uint64(c.descOff()):
+		return plan.FormatErrorf(off, "offset of page data", d.data.String(), "data from %#x on, behind the descriptors", data)
+	case d.data.Overlaps(c.note):
+		return plan.FormatErrorf(off, "offset of page data", d.data.String(), "data apart from the notes (%v)", c.note)
+	case !d.data.Within(c.Size):
 		return errors.Wrapf(ErrTruncated, "page data (%v), the file has %#x bytes", d.data, c.Size)
 	}
 	return nil
@@ -199,24 +200,24 @@ func (c *KDump) checkDesc(d pageDesc, off int64) error {
 
 // bytes returns a page's data. Where the page before lay before it in the file,
 // too, it reads ahead.
-func (r *pageReader) bytes(e extent) ([]byte, error) {
-	if i := e.off - r.dataOff; e.off < r.dataOff || i > uint64(len(r.data)) || e.size > uint64(len(r.data))-i {
-		n := e.size
-		if e.off == r.nextOff {
-			n = max(n, min(readAhead, uint64(r.c.Size)-e.off))
+func (r *pageReader) bytes(e plan.Extent) ([]byte, error) {
+	if i := e.Off - r.dataOff; e.Off < r.dataOff || i > uint64(len(r.data)) || e.Size > uint64(len(r.data))-i {
+		n := e.Size
+		if e.Off == r.nextOff {
+			n = max(n, min(readAhead, uint64(r.c.Size)-e.Off))
 		}
 		if uint64(len(r.dataBuf)) < n {
 			r.dataBuf = make([]byte, max(n, uint64(r.c.BlockSize)))
 		}
 		r.data = nil
-		if err := r.c.read(r.dataBuf[:n], int64(e.off)); err != nil {
+		if err := r.c.read(r.dataBuf[:n], int64(e.Off)); err != nil {
 			return nil, err
 		}
-		r.dataOff, r.data = e.off, r.dataBuf[:n]
+		r.dataOff, r.data = e.Off, r.dataBuf[:n]
 	}
-	r.nextOff = e.off + e.size
-	i := e.off - r.dataOff
-	return r.data[i : i+e.size], nil
+	r.nextOff = e.Off + e.Size
+	i := e.Off - r.dataOff
+	return r.data[i : i+e.Size], nil
 }
 
 // pageReaders keeps page readers for the next call, the one used last first: who

@@ -8,6 +8,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // Rules that changes in place of a kdump-compressed dump keep, beside those of
@@ -42,7 +43,7 @@ func (c *KDump) checkSplice(sp elfnote.Splice) error {
 		return err
 	}
 	if size := c.notes.Size + sp.Grow(); c.abi.word == 4 && size > math.MaxUint32 {
-		return formatErr(c.subOff()+c.abi.note+8, "size_note", fmt.Sprintf("%#x", size), "at most %#x", uint32(math.MaxUint32))
+		return plan.FormatErrorf(c.subOff()+c.abi.note+8, "size_note", fmt.Sprintf("%#x", size), "at most %#x", uint32(math.MaxUint32))
 	}
 	return nil
 }
@@ -71,7 +72,7 @@ func (c *KDump) planSlack(sp elfnote.Splice) (*InPlace, error) {
 		return p, c.planTail(p, sp)
 	}
 	size += sp.Grow()
-	place := roundUp(end, 4)
+	place := plan.RoundUp(end, 4)
 	need := place - end + size
 	zeros, err := c.slack(end, need, nil)
 	if err != nil {
@@ -80,7 +81,7 @@ func (c *KDump) planSlack(sp elfnote.Splice) (*InPlace, error) {
 	if zeros < need {
 		return nil, noSlack(zeros, need)
 	}
-	p.undo = []Step{{Op: OpZero, Off: place, Len: size}}
+	p.Undo = []Step{{Op: OpZero, Off: place, Len: size}}
 	return p, c.planMove(p, sp, place)
 }
 
@@ -96,11 +97,11 @@ func (c *KDump) planEnd(sp elfnote.Splice) (*InPlace, error) {
 	if err := c.checkWhole(); err != nil {
 		return nil, err
 	}
-	p := &InPlace{Placement: End, undo: []Step{{Op: OpSize, Off: c.Size}}}
+	p := &InPlace{Placement: End, Undo: []Step{{Op: OpSize, Off: c.Size}}}
 	if c.NotesOff()+c.notes.Size == c.Size && c.NotesOff() >= c.descOff() && c.atEnd(sp) && sp.Del == 0 {
 		return p, c.planTail(p, sp)
 	}
-	return p, c.planMove(p, sp, roundUp(c.Size, 4))
+	return p, c.planMove(p, sp, plan.RoundUp(c.Size, 4))
 }
 
 // checkWhole makes sure that no page's data would lie, by its descriptor, where
@@ -129,7 +130,7 @@ func (c *KDump) guessPages() (n uint64, ok bool) {
 	if c.read(b, c.descOff()) != nil {
 		return 0, false
 	}
-	off, descs := c.desc(b).data.off, uint64(c.descOff())
+	off, descs := c.desc(b).data.Off, uint64(c.descOff())
 	if off <= descs || off > uint64(c.Size) {
 		return 0, false
 	}
@@ -152,13 +153,13 @@ func (c *KDump) checkLast(n uint64) error {
 			if err != nil {
 				return err
 			}
-			if d.data.off != 0 && !d.data.within(c.Size) {
+			if d.data.Off != 0 && !d.data.Within(c.Size) {
 				return errors.Wrapf(ErrNoPlace, "the file is truncated: page descriptor %d at %#x leads to %v, the file has %#x bytes", i, off, d.data, c.Size)
 			}
 			if first == 0 {
-				first = d.data.off
+				first = d.data.Off
 			}
-			shared = shared && d.data.off == first
+			shared = shared && d.data.Off == first
 		}
 	}
 	return nil
@@ -172,7 +173,7 @@ func (c *KDump) planTail(p *InPlace, sp elfnote.Splice) error {
 	start := c.NotesOff()
 	at := start + sp.Off
 	if sp.Del > 0 {
-		p.commitHere()
+		p.CommitHere()
 		what := "the note is out"
 		if len(sp.Ins) > 0 {
 			what = "the zero fill is out"
@@ -182,23 +183,23 @@ func (c *KDump) planTail(p *InPlace, sp elfnote.Splice) error {
 		}
 	}
 	if len(sp.Ins) == 0 {
-		p.tidy = len(p.Steps)
-		p.zero(at, sp.Del, "its bytes are free")
-		p.sync()
+		p.Tidy = len(p.Steps)
+		p.Zero(at, sp.Del, "its bytes are free")
+		p.Sync()
 		return nil
 	}
-	if sp.Del == 0 && p.undo == nil {
+	if sp.Del == 0 && p.Undo == nil {
 		// Zeros, or the remains of an injection that was killed.
 		old := make([]byte, len(sp.Ins))
 		if err := c.read(old, at); err != nil {
 			return err
 		}
-		p.undo = []Step{{Op: OpWrite, Off: at, Len: int64(len(old)), Data: old}}
+		p.Undo = []Step{{Op: OpWrite, Off: at, Len: int64(len(old)), Data: old}}
 	}
-	p.write(at, sp.Ins, "the note, behind the others")
-	p.sync()
+	p.Write(at, sp.Ins, "the note, behind the others")
+	p.Sync()
 	if sp.Del == 0 {
-		p.commitHere()
+		p.CommitHere()
 	}
 	return c.planSwitch(p, sp, start, "the sub header takes it in")
 }
@@ -207,22 +208,22 @@ func (c *KDump) planTail(p *InPlace, sp elfnote.Splice) error {
 func (c *KDump) planMove(p *InPlace, sp elfnote.Splice, place int64) error {
 	start, size := c.NotesOff(), c.notes.Size
 	if sp.Off > 0 {
-		p.add(Step{Op: OpCopy, From: start, Off: place, Len: sp.Off, Why: "the notes before"})
+		p.Add(Step{Op: OpCopy, From: start, Off: place, Len: sp.Off, Why: "the notes before"})
 	}
 	if len(sp.Ins) > 0 {
-		p.write(place+sp.Off, sp.Ins, "the new note")
+		p.Write(place+sp.Off, sp.Ins, "the new note")
 	}
 	if rest := sp.Off + sp.Del; rest < size {
-		p.add(Step{Op: OpCopy, From: start + rest, Off: place + sp.Off + int64(len(sp.Ins)), Len: size - rest, Why: "the notes behind"})
+		p.Add(Step{Op: OpCopy, From: start + rest, Off: place + sp.Off + int64(len(sp.Ins)), Len: size - rest, Why: "the notes behind"})
 	}
-	p.sync()
-	p.commitHere()
+	p.Sync()
+	p.CommitHere()
 	if err := c.planSwitch(p, sp, place, "the sub header points to the new notes"); err != nil {
 		return err
 	}
-	p.tidy = len(p.Steps)
-	p.zero(start, size, "the old notes' place is free")
-	p.sync()
+	p.Tidy = len(p.Steps)
+	p.Zero(start, size, "the old notes' place is free")
+	p.Sync()
 	return nil
 }
 
@@ -241,50 +242,50 @@ func (c *KDump) planSwitch(p *InPlace, sp elfnote.Splice, place int64, why strin
 	}
 	c.putExtent(b, info)
 	c.putExtent(b[c.abi.note-first:], c.movedNotes(sp, place))
-	p.write(c.subOff()+first, b, why)
-	p.sync()
+	p.Write(c.subOff()+first, b, why)
+	p.Sync()
 	return nil
 }
 
 // movedNotes returns where the notes are once the splice is applied and they lie
 // at place. If none are left, that is nowhere.
-func (c *KDump) movedNotes(sp elfnote.Splice, place int64) extent {
+func (c *KDump) movedNotes(sp elfnote.Splice, place int64) plan.Extent {
 	if size := c.notes.Size + sp.Grow(); size > 0 {
-		return extent{uint64(place), uint64(size)}
+		return plan.Extent{Off: uint64(place), Size: uint64(size)}
 	}
-	return extent{}
+	return plan.Extent{}
 }
 
 // movedInfo returns where VMCOREINFO is once the splice is applied and the notes
 // lie at place. Where it goes with its note, its size becomes 0.
-func (c *KDump) movedInfo(sp elfnote.Splice, place int64) (extent, error) {
-	if c.apart().size > 0 {
+func (c *KDump) movedInfo(sp elfnote.Splice, place int64) (plan.Extent, error) {
+	if c.apart().Size > 0 {
 		return c.info, nil
 	}
-	if c.info.size > 0 {
-		rel := int64(c.info.off - c.note.off)
+	if c.info.Size > 0 {
+		rel := int64(c.info.Off - c.note.Off)
 		switch {
-		case rel+int64(c.info.size) <= sp.Off:
-			return extent{uint64(place + rel), c.info.size}, nil
+		case rel+int64(c.info.Size) <= sp.Off:
+			return plan.Extent{Off: uint64(place + rel), Size: c.info.Size}, nil
 		case rel >= sp.Off+sp.Del:
-			return extent{uint64(place + rel + sp.Grow()), c.info.size}, nil
+			return plan.Extent{Off: uint64(place + rel + sp.Grow()), Size: c.info.Size}, nil
 		}
 	}
-	at := min(roundUp(sp.Off, 4)-sp.Off, int64(len(sp.Ins))) // the padding that the note before lacked
+	at := min(plan.RoundUp(sp.Off, 4)-sp.Off, int64(len(sp.Ins))) // the padding that the note before lacked
 	ins := sp.Ins[at:]
 	s, err := elfnote.Parse(bytes.NewReader(ins), int64(len(ins)), c.Order)
 	if err != nil {
-		return extent{}, err
+		return plan.Extent{}, err
 	}
 	if i, ok := s.Find(elfnote.VMCoreInfo, 0); ok {
 		e := s.Notes[i]
-		return extent{uint64(place + sp.Off + at + e.DescOff), uint64(e.DescSize)}, nil
+		return plan.Extent{Off: uint64(place + sp.Off + at + e.DescOff), Size: uint64(e.DescSize)}, nil
 	}
 	if c.abi == kdump32padded {
 		// libkdumpfile takes an offset of 0 for that of a packed dump.
-		return extent{uint64(place), 0}, nil
+		return plan.Extent{Off: uint64(place), Size: 0}, nil
 	}
-	return extent{}, nil
+	return plan.Extent{}, nil
 }
 
 // slack returns the length of the room for notes from off on: bytes before the
@@ -292,10 +293,10 @@ func (c *KDump) movedInfo(sp elfnote.Splice, place int64) (extent, error) {
 // limit. It is 0 where off is beyond.
 func (c *KDump) slack(off, limit int64, will []byte) (int64, error) {
 	stop := min(c.bitmapOff(), c.Size, off+limit)
-	for _, e := range []extent{c.apart(), c.erase} {
-		if end, ok := e.end(); !ok || int64(end) > off {
-			stop = min(stop, max(int64(min(e.off, math.MaxInt64)), off))
+	for _, e := range []plan.Extent{c.apart(), c.erase} {
+		if end, ok := e.End(); !ok || int64(end) > off {
+			stop = min(stop, max(int64(min(e.Off, math.MaxInt64)), off))
 		}
 	}
-	return zeros(c.r, c.Size, off, max(stop, off), will)
+	return plan.Zeros(c.r, c.Size, off, max(stop, off), will)
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // maxPageFindings bounds how many pages Verify complains of one by one.
@@ -21,7 +22,7 @@ const deepPages = 1024
 func (c *KDump) Verify() []Finding {
 	v := c.verifyHead()
 	v.descriptors()
-	return v.found
+	return v.Found
 }
 
 // verifyHead checks all but the page descriptors.
@@ -35,7 +36,7 @@ func (c *KDump) verifyHead() *kdumpVerifier {
 
 // VerifyDeep is Verify, and inflates every page. It stops early for ctx.
 func (c *KDump) VerifyDeep(ctx context.Context) []Finding {
-	v := &kdumpVerifier{c: c, findings: findings{found: c.Verify()}}
+	v := &kdumpVerifier{c: c, Findings: plan.Findings{Found: c.Verify()}}
 	runs := make(chan Range)
 	var wait sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
@@ -54,14 +55,14 @@ func (c *KDump) VerifyDeep(ctx context.Context) []Finding {
 	close(runs)
 	wait.Wait()
 	v.morePages()
-	return v.found
+	return v.Found
 }
 
 type kdumpVerifier struct {
 	c *KDump
 
 	sync.Mutex // of what follows
-	findings
+	plan.Findings
 	badPages int
 }
 
@@ -70,14 +71,14 @@ func (v *kdumpVerifier) page(readers, format string, args ...any) {
 	v.Lock()
 	defer v.Unlock()
 	if v.badPages++; v.badPages <= maxPageFindings {
-		v.fault(readers, format, args...)
+		v.Fault(readers, format, args...)
 	}
 }
 
 // morePages tells of those that page left out.
 func (v *kdumpVerifier) morePages() {
 	if n := v.badPages - maxPageFindings; n > 0 {
-		v.fault("they fail to read these pages", "%d pages more of that kind", n)
+		v.Fault("they fail to read these pages", "%d pages more of that kind", n)
 	}
 	v.badPages = 0
 }
@@ -85,22 +86,22 @@ func (v *kdumpVerifier) morePages() {
 func (v *kdumpVerifier) header() {
 	c := v.c
 	if c.Incomplete() {
-		v.fault("crash warns; memory is missing", "status says that makedumpfile could not finish the dump (DUMP_DH_COMPRESSED_INCOMPLETE)")
+		v.Fault("crash warns; memory is missing", "status says that makedumpfile could not finish the dump (DUMP_DH_COMPRESSED_INCOMPLETE)")
 	}
 	if c.Status&statusExcludedVmemmap != 0 {
-		v.remark("crash cannot use struct page there", "status says that makedumpfile -e left parts of the page array out")
+		v.Remark("crash cannot use struct page there", "status says that makedumpfile -e left parts of the page array out")
 	}
 	if c.Split {
-		v.remark("crash wants all files at once, makedumpfile --reassemble makes one of them", "a piece of a split dump, PFNs %v", c.pfns())
+		v.Remark("crash wants all files at once, makedumpfile --reassemble makes one of them", "a piece of a split dump, PFNs %v", c.pfns())
 	}
 	if c.Version < notesVersion {
-		v.remark("registers are missing", "header_version is %d: dumps have notes since %d", c.Version, notesVersion)
+		v.Remark("registers are missing", "header_version is %d: dumps have notes since %d", c.Version, notesVersion)
 	}
 	if size, ok := c.kernelPage(); ok && size != c.BlockSize {
-		v.fault("makedumpfile reads other memory than it asks for, and fails", "block_size at offset %#x is %#x, expected %#x, the kernel's page size (PAGESIZE in VMCOREINFO): QEMU writes 64 KiB for every arm64 machine", c.abi.status+4, c.BlockSize, size)
+		v.Fault("makedumpfile reads other memory than it asks for, and fails", "block_size at offset %#x is %#x, expected %#x, the kernel's page size (PAGESIZE in VMCOREINFO): QEMU writes 64 KiB for every arm64 machine", c.abi.status+4, c.BlockSize, size)
 	}
 	if c.descOff() > c.Size {
-		v.fault("all refuse it", "the file ends at %#x, its bitmaps at %#x: it is truncated", c.Size, c.descOff())
+		v.Fault("all refuse it", "the file ends at %#x, its bitmaps at %#x: it is truncated", c.Size, c.descOff())
 	}
 }
 
@@ -124,28 +125,28 @@ func (v *kdumpVerifier) place() {
 	c := v.c
 	if c.Version >= notesVersion {
 		if err := c.changeable(); err != nil {
-			v.fault("readers see one as the other", "%v", err)
+			v.Fault("readers see one as the other", "%v", err)
 		}
 	}
 	for _, e := range []struct {
 		name string
-		extent
+		plan.Extent
 	}{{"VMCOREINFO", c.info}, {"eraseinfo", c.erase}} {
-		if e.size > 0 && !e.within(c.Size) {
-			v.fault("crash and libkdumpfile refuse it", "%s (%v) reaches beyond the file's %#x bytes", e.name, e.extent, c.Size)
+		if e.Size > 0 && !e.Within(c.Size) {
+			v.Fault("crash and libkdumpfile refuse it", "%s (%v) reaches beyond the file's %#x bytes", e.name, e.Extent, c.Size)
 		}
 	}
-	if c.Version >= notesVersion && c.apart().size > 0 {
-		v.fault("makedumpfile writes a damaged dump from it", "offset_vmcoreinfo leads to %v, expected a place within the notes (%v)", c.info, c.note)
+	if c.Version >= notesVersion && c.apart().Size > 0 {
+		v.Fault("makedumpfile writes a damaged dump from it", "offset_vmcoreinfo leads to %v, expected a place within the notes (%v)", c.info, c.note)
 	}
-	if i, ok := c.notes.Find(elfnote.VMCoreInfo, 0); ok && c.apart().size == 0 {
+	if i, ok := c.notes.Find(elfnote.VMCoreInfo, 0); ok && c.apart().Size == 0 {
 		e := c.notes.Notes[i]
-		if want := (extent{c.note.off + uint64(e.DescOff), uint64(e.DescSize)}); c.info != want {
-			v.fault("makedumpfile and crash read other bytes for VMCOREINFO than libkdumpfile", "offset_vmcoreinfo leads to %v, expected %v as the note has it", c.info, want)
+		if want := (plan.Extent{Off: c.note.Off + uint64(e.DescOff), Size: uint64(e.DescSize)}); c.info != want {
+			v.Fault("makedumpfile and crash read other bytes for VMCOREINFO than libkdumpfile", "offset_vmcoreinfo leads to %v, expected %v as the note has it", c.info, want)
 		}
 	}
-	if c.abi.packed && c.note.off >= uint64(c.bitmapOff()) {
-		v.fault("libkdumpfile takes the sub header for that of another ABI", "the notes of a 32-bit x86 dump lie at %#x, expected a place before %#x", c.note.off, c.bitmapOff())
+	if c.abi.packed && c.note.Off >= uint64(c.bitmapOff()) {
+		v.Fault("libkdumpfile takes the sub header for that of another ABI", "the notes of a 32-bit x86 dump lie at %#x, expected a place before %#x", c.note.Off, c.bitmapOff())
 	}
 }
 
@@ -153,7 +154,7 @@ func (v *kdumpVerifier) place() {
 func (v *kdumpVerifier) notes() {
 	c, s := v.c, v.c.notes
 	if s.Fill < s.Size {
-		v.fault("crash warns, libkdumpfile loses notes behind", "%d bytes of zero fill at offset %#x within the notes", s.Size-s.Fill, c.NotesOff()+s.Fill)
+		v.Fault("crash warns, libkdumpfile loses notes behind", "%d bytes of zero fill at offset %#x within the notes", s.Size-s.Fill, c.NotesOff()+s.Fill)
 	}
 	seen := map[string]int64{}
 	for _, e := range s.Notes {
@@ -162,11 +163,11 @@ func (v *kdumpVerifier) notes() {
 			continue
 		}
 		if first, ok := seen[e.Name]; ok {
-			v.fault("readers differ in which they take", "a second %s note at %#x, the first is at %#x", e.Name, off, first)
+			v.Fault("readers differ in which they take", "a second %s note at %#x, the first is at %#x", e.Name, off, first)
 		}
 		seen[e.Name] = off
 		if e.Type != 0 {
-			v.fault("crash takes type 1 for a CPU's registers, 0x700 for a device dump", "the %s note at %#x is of type %#x, expected 0", e.Name, off, e.Type)
+			v.Fault("crash takes type 1 for a CPU's registers, 0x700 for a device dump", "the %s note at %#x is of type %#x, expected 0", e.Name, off, e.Type)
 		}
 	}
 }
@@ -176,13 +177,13 @@ func (v *kdumpVerifier) descriptors() {
 	c := v.c
 	x := c.index()
 	if x.err != nil {
-		v.fault("all refuse it", "the bitmap cannot be read: %v", x.err)
+		v.Fault("all refuse it", "the bitmap cannot be read: %v", x.err)
 	}
 	if held, all := c.held(x), x.pages(); held < all {
-		v.fault("they fail to read these pages", "the file ends at %#x, within the page descriptors: %d of %d are there", c.Size, held, all)
+		v.Fault("they fail to read these pages", "the file ends at %#x, within the page descriptors: %d of %d are there", c.Size, held, all)
 	}
 	if end := uint64(c.descOff()) + x.pages()*descSize; x.data < end {
-		v.remark("they show descriptors as the contents of pages whose data lies there", "page data begins at %#x, the page descriptors end at %#x: makedumpfile found more pages to write than it had counted, as on a live system", x.data, end)
+		v.Remark("they show descriptors as the contents of pages whose data lies there", "page data begins at %#x, the page descriptors end at %#x: makedumpfile found more pages to write than it had counted, as on a live system", x.data, end)
 	}
 	r := c.pages.get(c)
 	defer c.pages.put(r)

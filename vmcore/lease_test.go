@@ -136,13 +136,13 @@ func TestNoHolesForReaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.taken = l.taken.Add(-leaseBreak) // as if somebody had waited so long
-	if err := (fileMedium{f.f, l}).zero(0x3000, 8); err != nil {
+	if err := (fileMedium{f.f, l}).Zero(0x3000, 8); err != nil {
 		t.Errorf("nobody came: %v", err)
 	}
 	if _, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); !errors.Is(err, unix.EAGAIN) {
 		t.Fatalf("opened at once (%v)", err)
 	}
-	if err := (fileMedium{f.f, l}).zero(0x3000, 8); err == nil {
+	if err := (fileMedium{f.f, l}).Zero(0x3000, 8); err == nil {
 		t.Error("zeroed")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcsnote/internal/atomicfile"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // A fileMedium is a file that a plan in place is carried out on.
@@ -20,14 +21,14 @@ type fileMedium struct {
 	lease *lease // or nil
 }
 
-func (m fileMedium) copyWithin(ctx context.Context, s Step, progress func(int64)) error {
+func (m fileMedium) CopyWithin(ctx context.Context, s Step, progress func(int64)) error {
 	c := atomicfile.Copier{Ctx: ctx, Dst: m.File, Src: m.File, NoHoles: !s.Thin, Durable: true, Progress: progress}
-	return noEOF(c.CopyRange(s.Off, s.From, s.Len))
+	return plan.NoEOF(c.CopyRange(s.Off, s.From, s.Len))
 }
 
 // zero punches a hole where it can, and writes zeros where not. It does neither
 // once somebody may read the file, who would get those zeros for memory.
-func (m fileMedium) zero(off, n int64) error {
+func (m fileMedium) Zero(off, n int64) error {
 	if m.lease.broken() {
 		return errors.New("somebody reads the file meanwhile")
 	}
@@ -35,7 +36,7 @@ func (m fileMedium) zero(off, n int64) error {
 	if err == nil {
 		return nil
 	}
-	b := make([]byte, min(n, bufSize))
+	b := make([]byte, min(n, plan.BufSize))
 	for ; n > 0; n -= int64(len(b)) {
 		b = b[:min(n, int64(len(b)))]
 		if _, err := m.WriteAt(b, off); err != nil {
@@ -48,7 +49,7 @@ func (m fileMedium) zero(off, n int64) error {
 
 // reserve allocates blocks, so that writing there later does not need any. A
 // file system that cannot is taken as it is.
-func (m fileMedium) reserve(off, n int64) error {
+func (m fileMedium) Reserve(off, n int64) error {
 	err := unix.Fallocate(int(m.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, n)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return err

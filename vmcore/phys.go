@@ -6,6 +6,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -40,7 +41,7 @@ func (c *ELF) mapPhys() *physMap {
 		}
 		filed = append(filed, Range{p.Paddr, p.Filesz})
 		known = append(known, Range{p.Paddr, p.Memsz})
-		size := extent{p.Off, p.Filesz}.clip(c.Size)
+		size := plan.Extent{Off: p.Off, Size: p.Filesz}.Clip(c.Size)
 		if size == 0 || p.Paddr+size < p.Paddr {
 			continue
 		}
@@ -135,7 +136,7 @@ func (c *ELF) ReadPhys(p []byte, addr uint64) (n int, err error) {
 		k, err := c.r.ReadAt(part, r.off+int64(skip))
 		n += k
 		if k < len(part) {
-			return n, errors.Wrapf(noEOF(err), "physical address %#x", at+uint64(k))
+			return n, errors.Wrapf(plan.NoEOF(err), "physical address %#x", at+uint64(k))
 		}
 	}
 	return n, nil

@@ -15,6 +15,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/coretext"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 func openImage(t testing.TB, name string) *ELF {
@@ -99,7 +100,7 @@ func TestReadPhysEverywhere(t *testing.T) {
 				for off := uint64(0); off < p.Memsz && off < 1<<16; off += 512 {
 					got, want := make([]byte, 8), make([]byte, 8)
 					_, err := c.ReadPhys(got, p.Paddr+off)
-					held := extent{p.Off, p.Filesz}.clip(c.Size)
+					held := plan.Extent{Off: p.Off, Size: p.Filesz}.Clip(c.Size)
 					switch {
 					case off+8 <= held && err != nil:
 						t.Fatalf("phdr[%d] + %#x: %v", i, off, err)

@@ -12,6 +12,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/coretext"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // openText opens the core that text describes.
@@ -144,8 +145,8 @@ func copyBytes(t *testing.T, b []byte, edit Edit) []byte {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	s := &streamer{ctx: t.Context(), w: &out, r: bytes.NewReader(b), buf: make([]byte, bufSize)}
-	if err := s.run(l); err != nil {
+	s := &plan.Streamer{Ctx: t.Context(), W: &out, R: bytes.NewReader(b), Buf: make([]byte, plan.BufSize)}
+	if err := s.Run(l); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()

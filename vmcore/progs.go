@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"fmt"
 	"math"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -27,18 +28,18 @@ const progsAtOnce = 75_000
 func (c *ELF) readProgs() error {
 	l := c.layout
 	if c.Phnum == 0 {
-		err := &FormatError{int64(l.ePhnum), "e_phnum", "0", "a PT_NOTE and PT_LOADs", ErrNotCore}
+		err := &FormatError{Off: int64(l.ePhnum), What: "e_phnum", Found: "0", Want: "a PT_NOTE and PT_LOADs", Err: ErrNotCore}
 		if c.Shnum > 0 { // xl dump-core writes sections alone
 			err.Err = NotCoreError{KindXenCore}
 		}
 		return err
 	}
 	if c.Phnum > maxProgs {
-		return formatErr(int64(l.ePhnum), "number of program headers", fmt.Sprint(c.Phnum), "at most %d", maxProgs)
+		return plan.FormatErrorf(int64(l.ePhnum), "number of program headers", fmt.Sprint(c.Phnum), "at most %d", maxProgs)
 	}
-	table := extent{c.Phoff, c.Phnum * c.Phentsize}
-	if !table.within(c.Size) {
-		return cutErr(int64(l.ePhoff), "program header table", table.String(), "a table within the file's %#x bytes", c.Size)
+	table := plan.Extent{Off: c.Phoff, Size: c.Phnum * c.Phentsize}
+	if !table.Within(c.Size) {
+		return plan.TruncatedErrorf(int64(l.ePhoff), "program header table", table.String(), "a table within the file's %#x bytes", c.Size)
 	}
 	c.Note = -1
 	c.Progs = make([]elf.ProgHeader, 0, min(c.Phnum, progsAtOnce))
@@ -97,7 +98,7 @@ func (h *Header) prog(b []byte) elf.ProgHeader {
 // along with the bytes it refers to.
 func unused(p elf.ProgHeader) elf.ProgHeader {
 	u := elf.ProgHeader{Type: elf.PT_NULL}
-	if _, ok := (extent{p.Off, p.Filesz}).end(); ok && p.Filesz > 0 && p.Filesz <= p.Memsz {
+	if _, ok := (plan.Extent{Off: p.Off, Size: p.Filesz}).End(); ok && p.Filesz > 0 && p.Filesz <= p.Memsz {
 		u.Off = p.Off
 	}
 	return u
@@ -113,8 +114,8 @@ func (c *ELF) addProg(p elf.ProgHeader) error {
 		}
 		if c.Note >= 0 {
 			// makedumpfile takes the last, crash takes the second for memory.
-			return formatErr(c.progOff(i), "program headers",
-				fmt.Sprintf("two PT_NOTEs, phdr[%d] with %v and phdr[%d] with %v", c.Note, c.notesExtent(), i, extent{p.Off, p.Filesz}),
+			return plan.FormatErrorf(c.progOff(i), "program headers",
+				fmt.Sprintf("two PT_NOTEs, phdr[%d] with %v and phdr[%d] with %v", c.Note, c.notesExtent(), i, plan.Extent{Off: p.Off, Size: p.Filesz}),
 				"one PT_NOTE")
 		}
 		c.Note = i
@@ -122,7 +123,7 @@ func (c *ELF) addProg(p elf.ProgHeader) error {
 		// A hole in a sparse file reads as unused headers and takes no room on
 		// disk, but each one takes memory here.
 		if c.unused++; c.unused > maxUnused {
-			return formatErr(c.progOff(i), "program headers", fmt.Sprintf("more than %d unused ones (PT_NULL)", maxUnused), "PT_NOTE and PT_LOADs")
+			return plan.FormatErrorf(c.progOff(i), "program headers", fmt.Sprintf("more than %d unused ones (PT_NULL)", maxUnused), "PT_NOTE and PT_LOADs")
 		}
 	}
 	c.Progs = append(c.Progs, p)
@@ -131,8 +132,8 @@ func (c *ELF) addProg(p elf.ProgHeader) error {
 
 // checkEnd makes sure that the end of segment i can be computed.
 func (c *ELF) checkEnd(i int, p elf.ProgHeader) error {
-	if _, ok := (extent{p.Off, p.Filesz}).end(); !ok && p.Filesz > 0 {
-		return formatErr(c.progOff(i), fmt.Sprintf("program header %d", i), extent{p.Off, p.Filesz}.String(), "p_offset + p_filesz below 2^63")
+	if _, ok := (plan.Extent{Off: p.Off, Size: p.Filesz}).End(); !ok && p.Filesz > 0 {
+		return plan.FormatErrorf(c.progOff(i), fmt.Sprintf("program header %d", i), plan.Extent{Off: p.Off, Size: p.Filesz}.String(), "p_offset + p_filesz below 2^63")
 	}
 	return nil
 }
@@ -158,3 +159,7 @@ func hasPlace(p elf.ProgHeader) bool {
 func isMemory(p elf.ProgHeader) bool {
 	return (p.Type == elf.PT_LOAD || p.Type == elf.PT_NULL) && hasPlace(p)
 }
+
+// noOffset is the p_offset of a PT_LOAD without a place in the file in dumps
+// that QEMU has filtered; makedumpfile writes 0 there.
+const noOffset = math.MaxUint64

@@ -5,6 +5,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcsnote/internal/atomicfile"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // isMount reports whether a file is mounted on its own, as in containers.
@@ -68,7 +69,7 @@ func (o *File) replaceable(pl Placement) error {
 		return errors.Wrapf(ErrNoPlace, "a new file could not be given to its owner, uid %d, and its group, gid %d", st.Uid, st.Gid)
 	}
 	if pl == Clone {
-		if err := atomicfile.CloneRange(n.File, o.f, 0, 0, pageSize); err != nil {
+		if err := atomicfile.CloneRange(n.File, o.f, 0, 0, plan.PageSize); err != nil {
 			return errors.Wrapf(ErrNoPlace, "the file system does not share blocks (%v)", err)
 		}
 		return nil

@@ -2,14 +2,12 @@ package vmcore
 
 import (
 	"fmt"
-	"io"
-
-	"github.com/pkg/errors"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // used returns everything in the file that something refers to, but for the
 // notes: headers, tables, sections, and the bytes of every other segment.
-func (c *ELF) used() ([]extent, error) {
+func (c *ELF) used() ([]plan.Extent, error) {
 	table, err := c.sectionTable()
 	if err != nil {
 		return nil, err
@@ -18,29 +16,29 @@ func (c *ELF) used() ([]extent, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := make([]extent, 0, len(c.Progs)+len(sections)+3)
+	u := make([]plan.Extent, 0, len(c.Progs)+len(sections)+3)
 	u = append(append(u, c.headers()...), table)
 	for _, s := range sections {
-		u = append(u, s.extent)
+		u = append(u, s.Extent)
 	}
 	for i, p := range c.Progs {
 		if i != c.Note && p.Filesz > 0 {
-			u = append(u, extent{p.Off, p.Filesz})
+			u = append(u, plan.Extent{Off: p.Off, Size: p.Filesz})
 		}
 	}
 	return u, nil
 }
 
 // headers is where the ELF header and the program header table lie.
-func (c *ELF) headers() []extent {
-	return []extent{{0, c.layout.ehsize}, {c.Phoff, c.Phnum * c.Phentsize}}
+func (c *ELF) headers() []plan.Extent {
+	return []plan.Extent{{Off: 0, Size: c.layout.ehsize}, {Off: c.Phoff, Size: c.Phnum * c.Phentsize}}
 }
 
 // checkChange makes sure that the notes can be changed at all. Between zeros no
 // two readers see the same notes, so there is no right place for one more.
 func (c *ELF) checkChange() error {
 	if g := c.notes.Gaps; len(g) > 0 {
-		return formatErr(c.NotesOff()+g[0].Off, "notes", "an all-zero note header with more behind it", "a note, or zeros to the end of the segment")
+		return plan.FormatErrorf(c.NotesOff()+g[0].Off, "notes", "an all-zero note header with more behind it", "a note, or zeros to the end of the segment")
 	}
 	return c.checkDisjoint()
 }
@@ -57,7 +55,7 @@ func (c *ELF) checkDisjoint() error {
 		return err
 	}
 	notes := c.notesExtent()
-	if notes.size == 0 {
+	if notes.Size == 0 {
 		if err := c.checkEmpty(notes, table); err != nil {
 			return err
 		}
@@ -66,16 +64,16 @@ func (c *ELF) checkDisjoint() error {
 	names := []string{"ELF header", "program header table", "section header table", "PT_NOTE"}
 	for i, e := range own {
 		for j, f := range own[:i] {
-			if e.overlaps(f) {
-				return formatErr(int64(e.off), names[i], e.String(), "bytes apart from the %s (%v)", names[j], f)
+			if e.Overlaps(f) {
+				return plan.FormatErrorf(int64(e.Off), names[i], e.String(), "bytes apart from the %s (%v)", names[j], f)
 			}
 		}
 	}
 	for i, p := range c.Progs {
-		e := extent{p.Off, p.Filesz}
+		e := plan.Extent{Off: p.Off, Size: p.Filesz}
 		for j, f := range own {
-			if i != c.Note && e.overlaps(f) {
-				return formatErr(c.progOff(i), fmt.Sprintf("phdr[%d]", i), e.String(), "bytes apart from the %s (%v)", names[j], f)
+			if i != c.Note && e.Overlaps(f) {
+				return plan.FormatErrorf(c.progOff(i), fmt.Sprintf("phdr[%d]", i), e.String(), "bytes apart from the %s (%v)", names[j], f)
 			}
 		}
 	}
@@ -84,16 +82,16 @@ func (c *ELF) checkDisjoint() error {
 
 // checkEmpty is checkDisjoint for a PT_NOTE without notes: they would go where
 // it says, which must not be inside of anything.
-func (c *ELF) checkEmpty(notes, table extent) error {
-	place := extent{notes.off, 1}
+func (c *ELF) checkEmpty(notes, table plan.Extent) error {
+	place := plan.Extent{Off: notes.Off, Size: 1}
 	for _, e := range append(c.headers(), table) {
-		if e.overlaps(place) {
-			return formatErr(c.progOff(c.Note), "PT_NOTE", notes.String(), "a place apart from the %v", e)
+		if e.Overlaps(place) {
+			return plan.FormatErrorf(c.progOff(c.Note), "PT_NOTE", notes.String(), "a place apart from the %v", e)
 		}
 	}
 	for i, p := range c.Progs { // memory may begin there: it moves on
-		if e := (extent{p.Off, p.Filesz}); i != c.Note && e.overlaps(place) && e.off < notes.off {
-			return formatErr(c.progOff(c.Note), "PT_NOTE", notes.String(), "a place apart from the %v", e)
+		if e := (plan.Extent{Off: p.Off, Size: p.Filesz}); i != c.Note && e.Overlaps(place) && e.Off < notes.Off {
+			return plan.FormatErrorf(c.progOff(c.Note), "PT_NOTE", notes.String(), "a place apart from the %v", e)
 		}
 	}
 	return nil
@@ -113,11 +111,11 @@ func (c *ELF) slack(limit int64, will []byte) (int64, error) {
 		return 0, err
 	}
 	notes := c.notesExtent()
-	start := notes.off + notes.size
+	start := notes.Off + notes.Size
 	stop := min(start+uint64(limit), uint64(c.Size))
 	for _, e := range used {
-		if end, ok := e.end(); !ok || end > start {
-			stop = min(stop, max(e.off, start))
+		if end, ok := e.End(); !ok || end > start {
+			stop = min(stop, max(e.Off, start))
 		}
 	}
 	for _, p := range c.Progs {
@@ -125,46 +123,5 @@ func (c *ELF) slack(limit int64, will []byte) (int64, error) {
 			stop = min(stop, p.Off)
 		}
 	}
-	return zeros(c.r, c.Size, int64(start), int64(stop), will)
-}
-
-// zeros counts the bytes of a file from off, up to stop, that are zero or equal
-// will. Only a stream may end before.
-func zeros(r io.ReaderAt, size, off, stop int64, will []byte) (int64, error) {
-	buf := make([]byte, min(max(stop-off, 0), 64<<10))
-	for at := off; at < stop; {
-		b := buf[:min(int64(len(buf)), stop-at)]
-		n, err := r.ReadAt(b, at)
-		if n < len(b) {
-			if size != endless || !errors.Is(err, io.EOF) {
-				return 0, errors.Wrapf(noEOF(err), "room behind the notes, offset %#x", at)
-			}
-			b, stop = b[:n], at+int64(n)
-		}
-		for i, v := range b {
-			pos := at - off + int64(i)
-			if v != 0 && (pos >= int64(len(will)) || v != will[pos]) {
-				return pos, nil
-			}
-		}
-		at += int64(n)
-	}
-	return max(stop-off, 0), nil
-}
-
-// readFull fills b from offset off, where the file is known to go on.
-func readFull(r io.ReaderAt, b []byte, off int64) error {
-	n, err := r.ReadAt(b, off)
-	if n == len(b) {
-		return nil
-	}
-	return errors.Wrapf(noEOF(err), "offset %#x", off+int64(n))
-}
-
-// noEOF says of a file that ended early what that means.
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return ErrChanged
-	}
-	return err
+	return plan.Zeros(c.r, c.Size, int64(start), int64(stop), will)
 }

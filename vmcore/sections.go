@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"unsafe"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -36,21 +37,21 @@ func (c *ELF) sectionHeader(b []byte) *Header {
 // sectionTable returns where the section header table lies, cut at the end of
 // the file: a truncated QEMU dump may have lost it. Its size is 0 where the
 // core has none, as all dumps by the kernel and makedumpfile.
-func (c *ELF) sectionTable() (extent, error) {
+func (c *ELF) sectionTable() (plan.Extent, error) {
 	if c.Shoff == 0 || c.Shnum == 0 {
-		return extent{}, nil
+		return plan.Extent{}, nil
 	}
-	t := extent{c.Shoff, c.Shnum * c.Shentsize}
-	if _, ok := t.end(); !ok {
-		return extent{}, formatErr(int64(c.layout.eShoff), "section header table", t.String(), "e_shoff below 2^63")
+	t := plan.Extent{Off: c.Shoff, Size: c.Shnum * c.Shentsize}
+	if _, ok := t.End(); !ok {
+		return plan.Extent{}, plan.FormatErrorf(int64(c.layout.eShoff), "section header table", t.String(), "e_shoff below 2^63")
 	}
-	t.size = t.clip(c.Size) / c.Shentsize * c.Shentsize
+	t.Size = t.Clip(c.Size) / c.Shentsize * c.Shentsize
 	return t, nil
 }
 
 // A section is where a section's bytes lie.
 type section struct {
-	extent
+	plan.Extent
 	typ elf.SectionType
 }
 
@@ -61,8 +62,8 @@ func (c *ELF) sections() ([]section, error) {
 	err := c.eachSection(func(b []byte) {
 		h := c.sectionHeader(b)
 		typ := elf.SectionType(h.Order.Uint32(b[shType:]))
-		e := extent{h.word(b, c.layout.shOffset), h.word(b, c.layout.shSize)}
-		if typ != elf.SHT_NULL && typ != elf.SHT_NOBITS && e.size > 0 {
+		e := plan.Extent{Off: h.word(b, c.layout.shOffset), Size: h.word(b, c.layout.shSize)}
+		if typ != elf.SHT_NULL && typ != elf.SHT_NOBITS && e.Size > 0 {
 			s = append(s, section{e, typ})
 		}
 	})
@@ -74,12 +75,12 @@ func (c *ELF) sections() ([]section, error) {
 // then, and so do the sections' bytes.
 func (c *ELF) eachSection(do func(b []byte)) error {
 	t, err := c.sectionTable()
-	if err != nil || t.size == 0 || c.Size == endless && int64(t.off) >= c.NotesOff() {
+	if err != nil || t.Size == 0 || c.Size == plan.Endless && int64(t.Off) >= c.NotesOff() {
 		return err
 	}
 	buf := make([]byte, 256*c.Shentsize)
-	for off := t.off; off < t.off+t.size; off += uint64(len(buf)) {
-		b := buf[:min(uint64(len(buf)), t.off+t.size-off)]
+	for off := t.Off; off < t.Off+t.Size; off += uint64(len(buf)) {
+		b := buf[:min(uint64(len(buf)), t.Off+t.Size-off)]
 		if err := c.read(b, int64(off)); err != nil {
 			return errors.Wrap(err, "section headers")
 		}

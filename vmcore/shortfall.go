@@ -80,7 +80,7 @@ func (c *KDump) missingPages() (missing, total uint64) {
 	defer c.pages.put(r)
 	for n := range held {
 		d, _, err := r.descriptor(n)
-		if err != nil || d.data.off == 0 || !d.data.within(c.Size) {
+		if err != nil || d.data.Off == 0 || !d.data.Within(c.Size) {
 			missing++
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // PlanSlack plans to apply the splice within the room behind the notes. Where
@@ -15,7 +16,7 @@ func (c *ELF) PlanSlack(sp elfnote.Splice) (*InPlace, error) {
 		return nil, err
 	}
 	notes := c.notesExtent()
-	start, size := int64(notes.off), int64(notes.size)
+	start, size := int64(notes.Off), int64(notes.Size)
 	end := start + size
 	p := &InPlace{Placement: Slack}
 	if sp.Off+sp.Del == size && (len(sp.Ins) == 0 || sp.Off == c.notes.Fill) {
@@ -32,7 +33,7 @@ func (c *ELF) PlanSlack(sp elfnote.Splice) (*InPlace, error) {
 		return p, c.planTail(p, sp)
 	}
 	size += sp.Grow()
-	place := roundUp(end, c.notes.Align)
+	place := plan.RoundUp(end, c.notes.Align)
 	zeros, err := c.slack(size+c.notes.Align, nil)
 	if err != nil {
 		return nil, err
@@ -41,14 +42,14 @@ func (c *ELF) PlanSlack(sp elfnote.Splice) (*InPlace, error) {
 		return nil, noSlack(zeros, need)
 	}
 	c.planMove(p, sp, place)
-	p.commitHere()
+	p.CommitHere()
 	if err := c.planSwitch(p, place, size, "PT_NOTE points to the new notes"); err != nil {
 		return nil, err
 	}
-	p.undo = []Step{{Op: OpZero, Off: place, Len: size}}
-	p.tidy = len(p.Steps)
-	p.zero(start, end-start, "the old notes' place is free")
-	p.sync()
+	p.Undo = []Step{{Op: OpZero, Off: place, Len: size}}
+	p.Tidy = len(p.Steps)
+	p.Zero(start, end-start, "the old notes' place is free")
+	p.Sync()
 	return p, nil
 }
 
@@ -64,16 +65,16 @@ func (c *ELF) planTail(p *InPlace, sp elfnote.Splice) error {
 		if len(sp.Ins) > 0 {
 			what = "the zero fill is out"
 		}
-		p.commitHere()
+		p.CommitHere()
 		if err := c.planSwitch(p, start, sp.Off, what); err != nil {
 			return err
 		}
 	}
 	at := start + sp.Off
 	if len(sp.Ins) == 0 {
-		p.tidy = len(p.Steps)
-		p.zero(at, sp.Del, "its bytes are free")
-		p.sync()
+		p.Tidy = len(p.Steps)
+		p.Zero(at, sp.Del, "its bytes are free")
+		p.Sync()
 		return nil
 	}
 	if sp.Del == 0 {
@@ -83,12 +84,12 @@ func (c *ELF) planTail(p *InPlace, sp elfnote.Splice) error {
 		if err := c.read(old, at); err != nil {
 			return err
 		}
-		p.undo = []Step{{Op: OpWrite, Off: at, Len: int64(len(old)), Data: old}}
+		p.Undo = []Step{{Op: OpWrite, Off: at, Len: int64(len(old)), Data: old}}
 	}
-	p.write(at, sp.Ins, "the note, behind the others")
-	p.sync()
+	p.Write(at, sp.Ins, "the note, behind the others")
+	p.Sync()
 	if sp.Del == 0 {
-		p.commitHere()
+		p.CommitHere()
 	}
 	return c.planSwitch(p, start, sp.Off+int64(len(sp.Ins)), "PT_NOTE takes it in")
 }
@@ -97,15 +98,15 @@ func (c *ELF) planTail(p *InPlace, sp elfnote.Splice) error {
 func (c *ELF) planMove(p *InPlace, sp elfnote.Splice, place int64) {
 	start, size := c.NotesOff(), c.notes.Size
 	if sp.Off > 0 {
-		p.add(Step{Op: OpCopy, From: start, Off: place, Len: sp.Off, Why: "the notes before"})
+		p.Add(Step{Op: OpCopy, From: start, Off: place, Len: sp.Off, Why: "the notes before"})
 	}
 	if len(sp.Ins) > 0 {
-		p.write(place+sp.Off, sp.Ins, "the new note")
+		p.Write(place+sp.Off, sp.Ins, "the new note")
 	}
 	if rest := sp.Off + sp.Del; rest < size {
-		p.add(Step{Op: OpCopy, From: start + rest, Off: place + sp.Off + int64(len(sp.Ins)), Len: size - rest, Why: "the notes behind"})
+		p.Add(Step{Op: OpCopy, From: start + rest, Off: place + sp.Off + int64(len(sp.Ins)), Len: size - rest, Why: "the notes behind"})
 	}
-	p.sync()
+	p.Sync()
 }
 
 // planSwitch plans to make PT_NOTE point to notes of size bytes at place.
@@ -114,8 +115,8 @@ func (c *ELF) planSwitch(p *InPlace, place, size int64, why string) error {
 	if err != nil {
 		return err
 	}
-	p.write(c.progOff(c.Note), b, why)
-	p.sync()
+	p.Write(c.progOff(c.Note), b, why)
+	p.Sync()
 	return nil
 }
 
@@ -125,7 +126,7 @@ func (c *ELF) checkSwitch() error {
 	l := c.layout
 	first := c.progOff(c.Note) + int64(l.pOff)
 	last := c.progOff(c.Note) + int64(l.pMemsz) + int64(l.word) - 1
-	if first/sectorSize != last/sectorSize {
+	if first/plan.SectorSize != last/plan.SectorSize {
 		return errors.Wrapf(ErrNoPlace, "PT_NOTE's header at %#x crosses a sector", c.progOff(c.Note))
 	}
 	sections, err := c.sections()
@@ -133,8 +134,8 @@ func (c *ELF) checkSwitch() error {
 		return err
 	}
 	for _, s := range sections {
-		if s.overlaps(c.notesExtent()) {
-			return errors.Wrapf(ErrNoPlace, "a section (%v) holds notes: its header would have to change in the same write", s.extent)
+		if s.Overlaps(c.notesExtent()) {
+			return errors.Wrapf(ErrNoPlace, "a section (%v) holds notes: its header would have to change in the same write", s.Extent)
 		}
 	}
 	return c.checkChange()

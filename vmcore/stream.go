@@ -7,20 +7,10 @@ import (
 	"io"
 
 	"github.com/pkg/errors"
-	"golang.org/x/sys/unix"
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/atomicfile"
-)
-
-const (
-	// bufSize is the size of the buffer that copies go through: what a pipe
-	// holds at most by default is 64 KiB, what it can be made to hold, 1 MiB.
-	bufSize = 256 << 10
-	// maxHead bounds what a stream's headers and notes may take, all of which
-	// is kept until the notes are known. The largest seen is 3.7 MB (65,801
-	// program headers).
-	maxHead = 64 << 20
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // An Edit looks at a core's notes and says how to change them. An empty splice
@@ -48,24 +38,24 @@ func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, 
 	}
 	end := c.claimed()
 	s := h.streamer(ctx, w)
-	if err := s.run(l); err != nil {
+	if err := s.Run(l); err != nil {
 		return nil, err
 	}
-	end = max(end, l.end)
-	if s.in < end {
-		if err := s.skip(end); err != nil && !errors.Is(err, io.EOF) {
+	end = max(end, l.End)
+	if s.In < end {
+		if err := s.Skip(end); err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
 	}
-	if s.in < end {
-		return l, errors.Wrapf(ErrTruncated, "the stream ends at %#x, expected %#x by its headers", s.in, end)
+	if s.In < end {
+		return l, errors.Wrapf(ErrTruncated, "the stream ends at %#x, expected %#x by its headers", s.In, end)
 	}
 	return l, nil
 }
 
 // plan plans the copy of a stream that is not flattened.
 func (h *head) plan(edit Edit) (Core, *Layout, error) {
-	c, err := Open(h, endless)
+	c, err := Open(h, plan.Endless)
 	if err != nil {
 		return nil, nil, h.explain(err)
 	}
@@ -87,127 +77,8 @@ func (h *head) plan(edit Edit) (Core, *Layout, error) {
 }
 
 // streamer returns one that has all of the stream before it.
-func (h *head) streamer(ctx context.Context, w io.Writer) *streamer {
-	return &streamer{ctx: ctx, w: w, r: io.MultiReader(h.replay(), h.r), buf: make([]byte, bufSize), pipe: newSplicer(w, h.r), kept: h.size}
-}
-
-// A streamer writes a layout's pieces while the original flows by.
-type streamer struct {
-	ctx context.Context
-	w   io.Writer
-	r   io.Reader
-	in  int64 // bytes taken from r
-	buf []byte
-
-	pipe *splicer // passes on what comes behind the first kept bytes, or nil
-	kept int64
-}
-
-func (s *streamer) run(l *Layout) error {
-	for p := range l.all() {
-		err := s.piece(p)
-		if errors.Is(err, io.EOF) {
-			return nil // the caller knows whether it came too early
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *streamer) piece(p piece) error {
-	switch {
-	case len(p.lit) > 0:
-		_, err := s.w.Write(p.lit)
-		return err
-	case p.zero > 0:
-		_, err := io.CopyBuffer(s.w, io.LimitReader(zeroReader{}, p.zero), s.buf)
-		return err
-	}
-	if err := s.skip(p.src); err != nil {
-		return err
-	}
-	if p.mend == nil {
-		return s.copy(p.n)
-	}
-	// A table, a bufferful of whole entries at a time.
-	for n := p.n; n > 0; {
-		b := s.buf[:min(n, int64(len(s.buf))/p.entry*p.entry)]
-		k, err := io.ReadFull(s.r, b)
-		s.in += int64(k)
-		for e := b[:k]; int64(len(e)) >= p.entry; e = e[p.entry:] {
-			p.mend(e)
-		}
-		if _, err := s.w.Write(b[:k]); err != nil {
-			return err
-		}
-		if err != nil {
-			return endOf(err)
-		}
-		n -= int64(k)
-	}
-	return nil
-}
-
-// copy passes n bytes on.
-func (s *streamer) copy(n int64) error {
-	for n > 0 {
-		if s.ctx.Err() != nil {
-			return context.Cause(s.ctx)
-		}
-		k, err := s.pass(n)
-		s.in += k
-		n -= k
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// pass passes on up to n bytes, and returns how many.
-func (s *streamer) pass(n int64) (int64, error) {
-	if s.pipe != nil && s.in >= s.kept {
-		k, err := s.pipe.move(n)
-		if !errors.Is(err, unix.EINVAL) {
-			return k, err
-		}
-		s.pipe = nil // neither end is a pipe
-	}
-	k, err := s.r.Read(s.buf[:min(n, int64(len(s.buf)))])
-	if _, err := s.w.Write(s.buf[:k]); err != nil {
-		return int64(k), err
-	}
-	return int64(k), err
-}
-
-// skip drops what lies before offset off of the original: old notes, or zeros
-// that the new ones take the place of.
-func (s *streamer) skip(off int64) error {
-	n, err := io.CopyBuffer(onlyWriter{io.Discard}, io.LimitReader(s.r, off-s.in), s.buf)
-	s.in += n
-	if err == nil && s.in < off {
-		err = io.EOF
-	}
-	return err
-}
-
-func endOf(err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return io.EOF
-	}
-	return err
-}
-
-// onlyWriter hides ReadFrom, which would not use our buffer.
-type onlyWriter struct{ io.Writer }
-
-type zeroReader struct{}
-
-func (zeroReader) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
+func (h *head) streamer(ctx context.Context, w io.Writer) *plan.Streamer {
+	return &plan.Streamer{Ctx: ctx, W: w, R: io.MultiReader(h.replay(), h.r), Buf: make([]byte, plan.BufSize), Pipe: plan.NewSplicer(w, h.r), Kept: h.size}
 }
 
 // A head keeps the beginning of a stream, as far as it is asked for, and reads
@@ -239,15 +110,15 @@ func (h *head) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (h *head) more() {
-	if h.size >= maxHead {
-		h.err = errors.Errorf("headers and notes reach beyond %#x bytes, more than one pass can hold: use a file", maxHead)
+	if h.size >= plan.MaxHead {
+		h.err = errors.Errorf("headers and notes reach beyond %#x bytes, more than one pass can hold: use a file", plan.MaxHead)
 		return
 	}
 	b := make([]byte, headChunk)
 	n, err := io.ReadFull(h.r, b)
 	h.chunks = append(h.chunks, b[:n])
 	h.size += int64(n)
-	h.err = endOf(err)
+	h.err = plan.EndOf(err)
 }
 
 // explain says of an error in the headers what it is of a file that ends where

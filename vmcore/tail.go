@@ -8,6 +8,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // maxTail bounds what PlanEnd holds in memory and writes twice.
@@ -33,7 +34,7 @@ func (c *ELF) PlanEnd(sp elfnote.Splice) (*InPlace, error) {
 	if max(c.Size, l.Size)-start > maxTail {
 		return nil, errors.Wrapf(ErrNoPlace, "%#x bytes would have to be written anew", max(c.Size, l.Size)-start)
 	}
-	away := roundUp(max(c.Size, l.Size)-start, pageSize) // what lies that far off stays as before within its page
+	away := plan.RoundUp(max(c.Size, l.Size)-start, plan.PageSize) // what lies that far off stays as before within its page
 	tail, err := c.tail(l)
 	if err != nil {
 		return nil, err
@@ -68,19 +69,19 @@ func (c *ELF) PlanEnd(sp elfnote.Splice) (*InPlace, error) {
 	}
 	at := int64(c.layout.eShoff)
 
-	p := &InPlace{Placement: End, undo: []Step{{Op: OpSize, Off: c.Size}}}
-	p.write(start+away, far, "the new notes, and the section headers behind them")
-	p.sync()
-	p.commitHere()
-	p.write(at, there, "e_shoff and PT_NOTE point to them")
-	p.sync()
-	p.tidy = len(p.Steps)
-	p.write(start, tail, "the same where the old notes were")
-	p.sync()
-	p.write(at, here, "e_shoff and PT_NOTE point there")
-	p.sync()
-	p.add(Step{Op: OpSize, Off: start + int64(len(tail)), Why: "the others' place is free"})
-	p.sync()
+	p := &InPlace{Placement: End, Undo: []Step{{Op: OpSize, Off: c.Size}}}
+	p.Write(start+away, far, "the new notes, and the section headers behind them")
+	p.Sync()
+	p.CommitHere()
+	p.Write(at, there, "e_shoff and PT_NOTE point to them")
+	p.Sync()
+	p.Tidy = len(p.Steps)
+	p.Write(start, tail, "the same where the old notes were")
+	p.Sync()
+	p.Write(at, here, "e_shoff and PT_NOTE point there")
+	p.Sync()
+	p.Add(Step{Op: OpSize, Off: start + int64(len(tail)), Why: "the others' place is free"})
+	p.Sync()
 	return p, nil
 }
 
@@ -92,7 +93,7 @@ func (c *ELF) checkTail() error {
 	}
 	note, start := c.progOff(c.Note), uint64(c.NotesOff())
 	switch {
-	case note+int64(c.layout.phentsize) > sectorSize || note < int64(c.layout.eShoff):
+	case note+int64(c.layout.phentsize) > plan.SectorSize || note < int64(c.layout.eShoff):
 		return errors.Wrapf(ErrNoPlace, "PT_NOTE's header at %#x is not in the file's first sector", note)
 	case c.Shnum > 0 && c.Shoff < start:
 		return errors.Wrap(ErrNoPlace, "the section headers stand before the notes")
@@ -102,7 +103,7 @@ func (c *ELF) checkTail() error {
 		return errors.Wrap(ErrNoPlace, "the file is truncated")
 	}
 	for i, p := range c.Progs {
-		if end, ok := (extent{p.Off, p.Filesz}).end(); i != c.Note && hasPlace(p) && (!ok || end > start) {
+		if end, ok := (plan.Extent{Off: p.Off, Size: p.Filesz}).End(); i != c.Note && hasPlace(p) && (!ok || end > start) {
 			return errors.Wrapf(ErrNoPlace, "phdr[%d] stands behind the notes", i)
 		}
 	}
@@ -113,19 +114,19 @@ func (c *ELF) checkTail() error {
 func (c *ELF) tail(l *Layout) ([]byte, error) {
 	start := c.NotesOff()
 	part := &Layout{}
-	for p := range l.all() {
-		if p.n > 0 {
-			skip := min(max(start-p.src, 0), p.n)
-			p.src, p.n = p.src+skip, p.n-skip
+	for p := range l.All() {
+		if p.N > 0 {
+			skip := min(max(start-p.Src, 0), p.N)
+			p.Src, p.N = p.Src+skip, p.N-skip
 		}
-		if p.size() > 0 {
-			part.pieces = append(part.pieces, p)
+		if p.Size() > 0 {
+			part.Pieces = append(part.Pieces, p)
 		}
 	}
 	var b bytes.Buffer
 	r := io.NewSectionReader(c.r, start, c.Size-start)
-	s := &streamer{ctx: context.Background(), w: &b, r: r, in: start, buf: make([]byte, bufSize)}
-	err := s.run(part)
+	s := &plan.Streamer{Ctx: context.Background(), W: &b, R: r, In: start, Buf: make([]byte, plan.BufSize)}
+	err := s.Run(part)
 	if err == nil && int64(b.Len()) != l.Size-start {
 		err = ErrChanged
 	}

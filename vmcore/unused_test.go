@@ -9,6 +9,7 @@ import (
 
 	"vmcsnote/internal/coretext"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // TestUnusedHeaders: a copy keeps unused program headers byte for byte. One
@@ -26,7 +27,7 @@ func TestUnusedHeaders(t *testing.T) {
 				t.Fatal(err)
 			}
 			var after bytes.Buffer
-			if err := (&streamer{ctx: t.Context(), w: &after, r: bytes.NewReader(before), buf: make([]byte, bufSize)}).run(l); err != nil {
+			if err := (&plan.Streamer{Ctx: t.Context(), W: &after, R: bytes.NewReader(before), Buf: make([]byte, plan.BufSize)}).Run(l); err != nil {
 				t.Fatal(err)
 			}
 			unused := 0

@@ -3,6 +3,7 @@ package vmcore
 import (
 	"context"
 	"io"
+	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
 )
@@ -20,7 +21,7 @@ func (u *Unwritten) Unwrap() error { return u.error }
 // PassOn writes the stream to w as it came, byte for byte, to its end. It can be
 // called once.
 func (u *Unwritten) PassOn(ctx context.Context, w io.Writer) error {
-	err := u.h.streamer(ctx, w).copy(endless)
+	err := u.h.streamer(ctx, w).Copy(plan.Endless)
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
@@ -48,8 +49,8 @@ func (b *Broken) PassOn(ctx context.Context, w io.Writer) error {
 	if _, err := w.Write(b.rest); err != nil {
 		return err
 	}
-	s := &streamer{ctx: ctx, w: w, r: b.r, buf: make([]byte, bufSize)}
-	err := s.copy(endless)
+	s := &plan.Streamer{Ctx: ctx, W: w, R: b.r, Buf: make([]byte, plan.BufSize)}
+	err := s.Copy(plan.Endless)
 	if errors.Is(err, io.EOF) {
 		return nil
 	}

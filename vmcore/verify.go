@@ -3,18 +3,8 @@ package vmcore
 import (
 	"debug/elf"
 	"math"
+	"vmcsnote/vmcore/internal/plan"
 )
-
-// A Finding is something about a core that one of its readers cannot do with.
-type Finding struct {
-	// Remark: the core is as its writer always makes it, and some readers can
-	// still not read it. All else is a fault of this core.
-	Remark bool
-	// Text says what was found where, and what was expected.
-	Text string
-	// Readers are the programs that choke on it, and how.
-	Readers string
-}
 
 // Verify implements [Core]. What readers need of an ELF core was measured with
 // crash 8.0, makedumpfile 1.7, libkdumpfile 0.5.1, drgn 0.0.22, readelf 2.40 and
@@ -35,11 +25,11 @@ func (c *ELF) Verify() []Finding {
 	v.segments()
 	v.shared()
 	v.notes()
-	return v.found
+	return v.Found
 }
 
 type verifier struct {
-	findings
+	plan.Findings
 	c       *ELF
 	process bool
 }
@@ -56,24 +46,24 @@ func (v *verifier) by(machine, process string) string {
 func (v *verifier) file() {
 	c := v.c
 	if end := c.claimed(); end > c.Size {
-		v.fault(v.by("crash and makedumpfile refuse or lose memory, libkdumpfile reads zeros", "gdb warns and lacks memory, eu-stack may lack frames"),
+		v.Fault(v.by("crash and makedumpfile refuse or lose memory, libkdumpfile reads zeros", "gdb warns and lacks memory, eu-stack may lack frames"),
 			"the file ends at %#x, expected %#x by its headers: it is truncated", c.Size, end)
 	}
 	if c.Incomplete() && !v.process {
-		v.fault("crash warns; memory is missing", "e_flags says that makedumpfile could not finish the dump (DUMP_ELF_INCOMPLETE)")
+		v.Fault("crash warns; memory is missing", "e_flags says that makedumpfile could not finish the dump (DUMP_ELF_INCOMPLETE)")
 	}
-	table := extent{c.Shoff, c.Shnum * c.Shentsize}
+	table := plan.Extent{Off: c.Shoff, Size: c.Shnum * c.Shentsize}
 	if c.Shoff != 0 && c.Shnum == 0 {
-		v.fault("Go's debug/elf fails, readelf warns", "e_shoff is %#x and e_shnum 0, expected both or none", c.Shoff)
+		v.Fault("Go's debug/elf fails, readelf warns", "e_shoff is %#x and e_shnum 0, expected both or none", c.Shoff)
 		return
 	}
-	if c.Shoff != 0 && !table.within(c.Size) {
-		v.fault("readelf and Go's debug/elf fail", "section header table (%v) reaches beyond the file's %#x bytes", table, c.Size)
+	if c.Shoff != 0 && !table.Within(c.Size) {
+		v.Fault("readelf and Go's debug/elf fail", "section header table (%v) reaches beyond the file's %#x bytes", table, c.Size)
 		return
 	}
 	sections, err := c.sections()
 	if err != nil {
-		v.fault("readelf and Go's debug/elf fail", "section headers: %v", err)
+		v.Fault("readelf and Go's debug/elf fail", "section headers: %v", err)
 	}
 	swapped := 0
 	c.eachSection(func(b []byte) { // an error was reported above
@@ -82,20 +72,20 @@ func (v *verifier) file() {
 		}
 	})
 	if swapped > 0 {
-		v.remark("readelf and eu-readelf show no section names",
+		v.Remark("readelf and eu-readelf show no section names",
 			"the byte order of section headers (%d) is not the dump's: QEMU writes them in the order of its host", swapped)
 	}
 	for _, s := range sections {
-		if !s.within(c.Size) {
-			v.fault("readelf and Go's debug/elf fail", "a section (%v) reaches beyond the file's %#x bytes", s, c.Size)
-		} else if s.overlaps(c.notesExtent()) {
+		if !s.Within(c.Size) {
+			v.Fault("readelf and Go's debug/elf fail", "a section (%v) reaches beyond the file's %#x bytes", s, c.Size)
+		} else if s.Overlaps(c.notesExtent()) {
 			v.sharing(s)
 		}
 	}
 	if err := c.checkEnds(); err != nil {
-		v.fault("no reader finds that memory", "%v", err)
+		v.Fault("no reader finds that memory", "%v", err)
 	} else if err := c.checkDisjoint(); err != nil {
-		v.fault("readers see one as the other", "%v", err)
+		v.Fault("readers see one as the other", "%v", err)
 	}
 }
 
@@ -104,12 +94,12 @@ func (v *verifier) file() {
 func (v *verifier) sharing(s section) {
 	notes := v.c.notesExtent()
 	switch {
-	case s.extent == notes:
-	case s.typ == elf.SHT_NOTE && s.off == notes.off:
-		v.fault("eu-readelf goes by the section, gdb and readelf by the PT_NOTE", "the notes' section has %#x bytes, expected %#x as the PT_NOTE", s.size, notes.size)
-	case s.typ == elf.SHT_NOTE && s.off > notes.off && s.off+s.size <= notes.off+notes.size:
+	case s.Extent == notes:
+	case s.typ == elf.SHT_NOTE && s.Off == notes.Off:
+		v.Fault("eu-readelf goes by the section, gdb and readelf by the PT_NOTE", "the notes' section has %#x bytes, expected %#x as the PT_NOTE", s.Size, notes.Size)
+	case s.typ == elf.SHT_NOTE && s.Off > notes.Off && s.Off+s.Size <= notes.Off+notes.Size:
 	default:
-		v.fault("readers see one as the other", "a section (%v) shares bytes with the notes (%v)", s.extent, notes)
+		v.Fault("readers see one as the other", "a section (%v) shares bytes with the notes (%v)", s.Extent, notes)
 	}
 }
 
@@ -118,13 +108,13 @@ func (v *verifier) sharing(s section) {
 func (v *verifier) processHeaders() {
 	c := v.c
 	if c.Phentsize != c.layout.phentsize {
-		v.fault("gdb and readelf refuse it", "e_phentsize is %d, expected %d", c.Phentsize, c.layout.phentsize)
+		v.Fault("gdb and readelf refuse it", "e_phentsize is %d, expected %d", c.Phentsize, c.layout.phentsize)
 	}
 	if c.Phnum >= pnXnum {
-		v.remark("Go's debug/elf sees 65535", "%d program headers, by PN_XNUM", c.Phnum)
+		v.Remark("Go's debug/elf sees 65535", "%d program headers, by PN_XNUM", c.Phnum)
 	}
 	if a := c.Progs[c.Note].Align; a > 4 && c.notes.Align != 8 {
-		v.fault("gdb, eu-stack and readelf lose notes", "p_align of the PT_NOTE is %d, expected 0 to 4", a)
+		v.Fault("gdb, eu-stack and readelf lose notes", "p_align of the PT_NOTE is %d, expected 0 to 4", a)
 	}
 }
 
@@ -136,30 +126,30 @@ func (v *verifier) headers() {
 	switch want := c.layout.ehsize; {
 	case c.Phoff == want:
 	case c.Shoff == want && c.Phoff == want+c.Shnum*c.Shentsize && c.Phoff <= want+128:
-		v.remark("makedumpfile reads other bytes for program headers", "e_phoff is %#x, expected %#x: QEMU puts section headers before them", c.Phoff, want)
+		v.Remark("makedumpfile reads other bytes for program headers", "e_phoff is %#x, expected %#x: QEMU puts section headers before them", c.Phoff, want)
 	default:
-		v.fault("crash and makedumpfile read other bytes for program headers", "e_phoff is %#x, expected %#x", c.Phoff, want)
+		v.Fault("crash and makedumpfile read other bytes for program headers", "e_phoff is %#x, expected %#x", c.Phoff, want)
 	}
 	if c.Phentsize != c.layout.phentsize {
-		v.fault("crash and makedumpfile read other bytes for program headers", "e_phentsize is %d, expected %d", c.Phentsize, c.layout.phentsize)
+		v.Fault("crash and makedumpfile read other bytes for program headers", "e_phentsize is %d, expected %d", c.Phentsize, c.layout.phentsize)
 	}
 	if c.Phnum >= pnXnum {
-		v.remark("Go's debug/elf sees 65535", "%d program headers, by PN_XNUM", c.Phnum)
+		v.Remark("Go's debug/elf sees 65535", "%d program headers, by PN_XNUM", c.Phnum)
 	}
 	if c.Note != 0 {
-		v.fault("crash takes it for memory", "phdr[%d] is the PT_NOTE, expected phdr[0]", c.Note)
+		v.Fault("crash takes it for memory", "phdr[%d] is the PT_NOTE, expected phdr[0]", c.Note)
 	}
 	// crash starts with phdr[1] when it looks for the lowest p_offset, and stays
 	// with 0 if it finds that there.
 	if len(c.Progs) > 1 && c.Progs[1].Off == 0 {
-		v.remark("crash 8.0 cannot open it", "phdr[1] has p_offset 0, as makedumpfile -E writes it for memory that it left out")
+		v.Remark("crash 8.0 cannot open it", "phdr[1] has p_offset 0, as makedumpfile -E writes it for memory that it left out")
 	}
 	for i, p := range c.Progs {
 		switch {
 		case i == c.Note || p.Type == elf.PT_LOAD:
 		case p.Type == elf.PT_NULL && p.Off == 0: // no reader minds
 		default:
-			v.fault("crash takes it for memory", "phdr[%d] is a %v, expected PT_LOAD", i, p.Type)
+			v.Fault("crash takes it for memory", "phdr[%d] is a %v, expected PT_LOAD", i, p.Type)
 			return
 		}
 	}
@@ -177,17 +167,17 @@ func (v *verifier) place() {
 	}
 	switch {
 	case at < 0:
-		v.fault("crash finds no memory", "no PT_LOAD has a place in the file")
-	case notes.off+notes.size > lowest:
-		v.fault("crash loses all notes", "the notes (%v) reach beyond %#x, the p_offset of phdr[%d]", notes, lowest, at)
+		v.Fault("crash finds no memory", "no PT_LOAD has a place in the file")
+	case notes.Off+notes.Size > lowest:
+		v.Fault("crash loses all notes", "the notes (%v) reach beyond %#x, the p_offset of phdr[%d]", notes, lowest, at)
 	case lowest > maxHeaderRoom:
-		v.fault("crash reads all before it into memory", "the lowest p_offset is %#x, expected at most %#x", lowest, maxHeaderRoom)
+		v.Fault("crash reads all before it into memory", "the lowest p_offset is %#x, expected at most %#x", lowest, maxHeaderRoom)
 	}
 	switch a := c.Progs[c.Note].Align; {
 	case c.notes.Align == 8:
-		v.fault("crash and makedumpfile read them padded to 4, and lose VMCOREINFO", "the notes are padded to 8 bytes, expected 4")
+		v.Fault("crash and makedumpfile read them padded to 4, and lose VMCOREINFO", "the notes are padded to 8 bytes, expected 4")
 	case a > 4:
-		v.fault("drgn, readelf and eu-readelf lose notes", "p_align of the PT_NOTE is %d, expected 0 to 4", a)
+		v.Fault("drgn, readelf and eu-readelf lose notes", "p_align of the PT_NOTE is %d, expected 0 to 4", a)
 	}
 }
 
@@ -203,7 +193,7 @@ func (v *verifier) shared() {
 		once += r.Size
 	}
 	if all > once {
-		v.fault("makedumpfile and crash read it at each of them", "%#x bytes of memory share bytes of the file with memory at other addresses", all-once)
+		v.Fault("makedumpfile and crash read it at each of them", "%#x bytes of memory share bytes of the file with memory at other addresses", all-once)
 	}
 }
 
@@ -213,9 +203,9 @@ func (v *verifier) segments() {
 		switch {
 		case p.Type != elf.PT_LOAD:
 		case p.Filesz > p.Memsz:
-			v.fault("readers differ in how much memory that is", "phdr[%d]: p_filesz %#x is more than p_memsz %#x", i, p.Filesz, p.Memsz)
+			v.Fault("readers differ in how much memory that is", "phdr[%d]: p_filesz %#x is more than p_memsz %#x", i, p.Filesz, p.Memsz)
 		case p.Paddr+p.Memsz < p.Paddr && p.Paddr+p.Memsz != 0:
-			v.fault("readers differ in which memory that is", "phdr[%d]: p_paddr %#x + p_memsz %#x overflows", i, p.Paddr, p.Memsz)
+			v.Fault("readers differ in which memory that is", "phdr[%d]: p_paddr %#x + p_memsz %#x overflows", i, p.Paddr, p.Memsz)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package vmcore
+package plan
 
 import (
 	"context"
@@ -54,10 +54,10 @@ type InPlace struct {
 	Placement Placement // Slack, End or Evict
 	Steps     []Step
 
-	commit int          // index of the first step that changes what something refers to
-	ready  func() error // if not nil, the last check before that step
-	undo   []Step       // what takes back the steps before it
-	tidy   int          // index of the first step after the new core is on disk for good; 0 for none
+	Commit int          // index of the first step that changes what something refers to
+	Ready  func() error // if not nil, the last check before that step
+	Undo   []Step       // what takes back the steps before it
+	Tidy   int          // index of the first step after the new core is on disk for good; 0 for none
 }
 
 // String lists the steps, a line each.
@@ -69,23 +69,23 @@ func (p *InPlace) String() string {
 	return b.String()
 }
 
-func (p *InPlace) add(steps ...Step) { p.Steps = append(p.Steps, steps...) }
+func (p *InPlace) Add(steps ...Step) { p.Steps = append(p.Steps, steps...) }
 
-func (p *InPlace) write(off int64, data []byte, why string) {
-	p.add(Step{Op: OpWrite, Off: off, Len: int64(len(data)), Data: data, Why: why})
+func (p *InPlace) Write(off int64, data []byte, why string) {
+	p.Add(Step{Op: OpWrite, Off: off, Len: int64(len(data)), Data: data, Why: why})
 }
 
-func (p *InPlace) zero(off, n int64, why string) {
+func (p *InPlace) Zero(off, n int64, why string) {
 	if n > 0 {
-		p.add(Step{Op: OpZero, Off: off, Len: n, Why: why})
+		p.Add(Step{Op: OpZero, Off: off, Len: n, Why: why})
 	}
 }
 
 // commitHere marks the next step as the first that changes what something
 // refers to.
-func (p *InPlace) commitHere() { p.commit = len(p.Steps) }
+func (p *InPlace) CommitHere() { p.Commit = len(p.Steps) }
 
-func (p *InPlace) sync() { p.add(Step{Op: OpSync}) }
+func (p *InPlace) Sync() { p.Add(Step{Op: OpSync}) }
 
 // A medium is a file as the steps need it; tests put one in its place that
 // stops, or that loses writes.
@@ -94,22 +94,22 @@ type medium interface {
 	io.WriterAt
 	Truncate(size int64) error
 	Sync() error
-	zero(off, n int64) error
-	reserve(off, n int64) error
-	copyWithin(ctx context.Context, s Step, progress func(int64)) error
+	Zero(off, n int64) error
+	Reserve(off, n int64) error
+	CopyWithin(ctx context.Context, s Step, progress func(int64)) error
 }
 
 // run carries the plan out. It stops for ctx, and takes back what it did, as
 // long as nothing has changed that the core consists of; from then on it goes
 // through with it.
-func (p *InPlace) run(ctx context.Context, m medium, progress func(int64)) error {
+func (p *InPlace) Run(ctx context.Context, m medium, progress func(int64)) error {
 	if err := p.prepare(ctx, m, progress); err != nil {
 		return p.takeBack(m, err)
 	}
 	ctx = context.WithoutCancel(ctx)
-	for i, s := range p.Steps[p.commit:] {
+	for i, s := range p.Steps[p.Commit:] {
 		err := s.doOrNot(ctx, m, progress)
-		if err != nil && p.tidy > 0 && p.commit+i >= p.tidy {
+		if err != nil && p.Tidy > 0 && p.Commit+i >= p.Tidy {
 			return nil // bytes that nothing refers to do no harm
 		}
 		if err != nil {
@@ -121,7 +121,7 @@ func (p *InPlace) run(ctx context.Context, m medium, progress func(int64)) error
 
 // prepare carries out the steps that nothing refers to yet.
 func (p *InPlace) prepare(ctx context.Context, m medium, progress func(int64)) error {
-	for _, s := range p.Steps[:p.commit] {
+	for _, s := range p.Steps[:p.Commit] {
 		err := context.Cause(ctx)
 		if err == nil {
 			err = s.do(ctx, m, progress)
@@ -130,15 +130,15 @@ func (p *InPlace) prepare(ctx context.Context, m medium, progress func(int64)) e
 			return errors.Wrap(err, s.String())
 		}
 	}
-	if p.ready != nil {
-		return p.ready()
+	if p.Ready != nil {
+		return p.Ready()
 	}
 	return context.Cause(ctx)
 }
 
 // takeBack undoes what prepare has done, because of err.
 func (p *InPlace) takeBack(m medium, err error) error {
-	for _, u := range append(p.undo, Step{Op: OpSync}) {
+	for _, u := range append(p.Undo, Step{Op: OpSync}) {
 		if err2 := u.do(context.Background(), m, func(int64) {}); err2 != nil {
 			return errors.Wrapf(err, "the core is whole, but bytes that nothing refers to could not be taken back (%v)", err2)
 		}
@@ -173,11 +173,11 @@ func (s Step) do(ctx context.Context, m medium, progress func(int64)) error {
 		_, err := m.WriteAt(s.Data, s.Off)
 		return err
 	case OpCopy:
-		return m.copyWithin(ctx, s, progress)
+		return m.CopyWithin(ctx, s, progress)
 	case OpZero:
-		return m.zero(s.Off, s.Len)
+		return m.Zero(s.Off, s.Len)
 	case OpReserve:
-		return m.reserve(s.Off, s.Len)
+		return m.Reserve(s.Off, s.Len)
 	case OpSize:
 		return m.Truncate(s.Off)
 	default:

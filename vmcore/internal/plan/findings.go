@@ -1,14 +1,25 @@
-package vmcore
+package plan
 
 import "fmt"
 
+// A Finding is something about a core that one of its readers cannot do with.
+type Finding struct {
+	// Remark: the core is as its writer always makes it, and some readers can
+	// still not read it. All else is a fault of this core.
+	Remark bool
+	// Text says what was found where, and what was expected.
+	Text string
+	// Readers are the programs that choke on it, and how.
+	Readers string
+}
+
 // maxOfKind is how many findings of one kind are listed. A core may have as many
 // faulty program headers, sections or notes as its tables have entries.
-const maxOfKind = 10
+const MaxOfKind = 10
 
 // findings collects what Verify finds.
-type findings struct {
-	found []Finding
+type Findings struct {
+	Found []Finding
 	kinds map[string]*kind // by format
 }
 
@@ -19,16 +30,16 @@ type kind struct {
 	more  int    // index in found of the finding that counts those not listed
 }
 
-func (f *findings) fault(readers, format string, args ...any) {
+func (f *Findings) Fault(readers, format string, args ...any) {
 	f.add(Finding{Text: fmt.Sprintf(format, args...), Readers: readers}, format)
 }
 
-func (f *findings) remark(readers, format string, args ...any) {
+func (f *Findings) Remark(readers, format string, args ...any) {
 	f.add(Finding{Remark: true, Text: fmt.Sprintf(format, args...), Readers: readers}, format)
 }
 
 // add lists a finding, or counts it if there are too many of its kind.
-func (f *findings) add(n Finding, format string) {
+func (f *Findings) add(n Finding, format string) {
 	if f.kinds == nil {
 		f.kinds = make(map[string]*kind)
 	}
@@ -38,13 +49,13 @@ func (f *findings) add(n Finding, format string) {
 		f.kinds[format] = k
 	}
 	k.n++
-	if k.n > maxOfKind {
-		n.Text = fmt.Sprintf("%d more like this: %s", k.n-maxOfKind, k.first)
-		if k.n > maxOfKind+1 {
-			f.found[k.more].Text = n.Text
+	if k.n > MaxOfKind {
+		n.Text = fmt.Sprintf("%d more like this: %s", k.n-MaxOfKind, k.first)
+		if k.n > MaxOfKind+1 {
+			f.Found[k.more].Text = n.Text
 			return
 		}
-		k.more = len(f.found)
+		k.more = len(f.Found)
 	}
-	f.found = append(f.found, n)
+	f.Found = append(f.Found, n)
 }

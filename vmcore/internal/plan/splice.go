@@ -1,4 +1,4 @@
-package vmcore
+package plan
 
 import (
 	"io"
@@ -18,7 +18,7 @@ const pipeSize = 1 << 20
 type splicer struct{ dst, src *os.File }
 
 // newSplicer returns nil unless both are files.
-func newSplicer(w io.Writer, r io.Reader) *splicer {
+func NewSplicer(w io.Writer, r io.Reader) *splicer {
 	dst, ok1 := w.(*os.File)
 	src, ok2 := r.(*os.File)
 	if !ok1 || !ok2 {

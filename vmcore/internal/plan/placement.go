@@ -1,4 +1,7 @@
-package vmcore
+// Package plan has what every container of dumps plans changes with: extents of
+// a file, the steps of a change in place, the layout of a changed copy, where
+// notes may go, and what is found wrong. It knows no container.
+package plan
 
 // Rules that every change in place keeps, and who forces them:
 //

@@ -1,0 +1,62 @@
+package vmcore
+
+import "vmcsnote/vmcore/internal/plan"
+
+// What the containers and the planner share is internal; this is what of it
+// callers meet.
+type (
+	// A Placement is where the grown notes of a core go.
+	Placement = plan.Placement
+	// A Layout says what a changed copy of a core consists of: see [Core].
+	Layout = plan.Layout
+	// An InPlace is a planned change of a core where it lies.
+	InPlace = plan.InPlace
+	// A Step is one thing done to the file by an [InPlace].
+	Step = plan.Step
+	// Op is what a [Step] does.
+	Op = plan.Op
+	// A Finding is something about a core that one of its readers cannot do
+	// with.
+	Finding = plan.Finding
+	// A FormatError says what is wrong with a dump, and where.
+	FormatError = plan.FormatError
+)
+
+// The placements, cheapest first.
+const (
+	Slack = plan.Slack // into the zero bytes behind the notes
+	End   = plan.End   // to the end of a kdump-compressed dump; in an ELF core, where they are at the end
+	Clone = plan.Clone // a new file that shares the old one's blocks, renamed over it
+	Evict = plan.Evict // into the room of the first PT_LOADs, which move to the end of the file
+	Copy  = plan.Copy  // a new file, renamed over the old one
+)
+
+// The operations of a [Step].
+const (
+	OpWrite   = plan.OpWrite
+	OpCopy    = plan.OpCopy
+	OpZero    = plan.OpZero
+	OpSize    = plan.OpSize
+	OpReserve = plan.OpReserve
+	OpSync    = plan.OpSync
+)
+
+var (
+	// ErrNotCore: the file is no dump of a kind known.
+	ErrNotCore = plan.ErrNotCore
+	// ErrExcluded: the dump knows this memory, but whoever wrote the dump left
+	// it out (makedumpfile -d).
+	ErrExcluded = plan.ErrExcluded
+	// ErrOtherPiece: the memory is in another piece of the split dump, if
+	// anywhere.
+	ErrOtherPiece = plan.ErrOtherPiece
+	// ErrTruncated: the file ends before what its headers claim.
+	ErrTruncated = plan.ErrTruncated
+	// ErrNoMemory: no PT_LOAD covers this physical address.
+	ErrNoMemory = plan.ErrNoMemory
+	// ErrNoPlace: the change cannot be made in place under the restrictions
+	// given.
+	ErrNoPlace = plan.ErrNoPlace
+	// ErrChanged: the core changed while it was read or planned for.
+	ErrChanged = plan.ErrChanged
+)

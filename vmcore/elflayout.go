@@ -1,0 +1,174 @@
+package vmcore
+
+import (
+	"cmp"
+	"debug/elf"
+	"fmt"
+	"slices"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
+)
+
+// PlanCopy plans a copy of the core with the splice applied to its notes. It
+// writes nothing. It fails with a [*FormatError] where tables and notes share
+// bytes, or where offsets leave what the class can express.
+func (c *ELF) PlanCopy(sp elfnote.Splice) (*Layout, error) {
+	if err := c.checkChange(); err != nil {
+		return nil, err
+	}
+	notes := c.notesExtent()
+	start, end := int64(notes.Off), int64(notes.Off+notes.Size)
+	newEnd := end + sp.Grow()
+	shift, err := c.shift(sp.Grow())
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkRoom(shift); err != nil {
+		return nil, err
+	}
+	l := &Layout{Shift: shift, Size: plan.Endless}
+	if c.Size != plan.Endless {
+		l.Size = max(c.Size+shift, newEnd)
+	}
+	fixes, err := c.fixes(sp, shift)
+	if err != nil {
+		return nil, err
+	}
+	l.Add(fixes, 0, start+sp.Off)
+	l.Pieces = append(l.Pieces, plan.Piece{Lit: sp.Ins})
+	l.Add(fixes, start+sp.Off+sp.Del, end)
+	// From here on the copy's offset less shift is the original's.
+	resume := max(end, newEnd-shift)
+	l.Pieces = append(l.Pieces, plan.Piece{Zero: resume + shift - newEnd})
+	l.Add(fixes, resume, c.Size)
+	l.Pieces = slices.DeleteFunc(l.Pieces, func(p plan.Piece) bool { return p.Size() == 0 })
+	return l, nil
+}
+
+// shift returns by how much what stands behind the notes must move.
+func (c *ELF) shift(grow int64) (int64, error) {
+	page, err := c.granule()
+	if err != nil {
+		return 0, err
+	}
+	late := c.sectionsBehind()
+	switch {
+	case late && grow > 0:
+		return plan.RoundUp(grow, page), nil
+	case late && grow < 0 && c.Size == plan.Endless:
+		return 0, plan.FormatErrorf(int64(c.layout.eShoff), "e_shoff", fmt.Sprintf("%#x", c.Shoff),
+			"section headers before the notes: those of a stream tell too late what lies behind the notes; use a file")
+	}
+	zeros, err := c.slack(max(grow, 2*page), nil)
+	if err != nil {
+		return 0, err
+	}
+	switch {
+	case grow > zeros:
+		return plan.RoundUp(grow-zeros, page), nil
+	case grow < 0 && late:
+		return -min((zeros-grow)&^(page-1), plan.RoundUp(-grow, page)), nil
+	case grow < 0 && zeros < page:
+		return -((zeros - grow) &^ (page - 1)), nil
+	}
+	return 0, nil
+}
+
+// sectionsBehind reports whether section headers stand behind the notes: a
+// stream cannot tell then whether the zeros behind the notes are a section's.
+// So that a file gives the same copy, its notes never grow into such zeros
+// either. Section header 0, which PN_XNUM needs, is of no section.
+func (c *ELF) sectionsBehind() bool {
+	return c.Shnum > 1 && c.Shoff >= uint64(c.NotesOff())
+}
+
+// checkRoom makes sure that what moves has an offset afterwards. With ELF32 a
+// core of nearly 4 GiB cannot take another page.
+func (c *ELF) checkRoom(shift int64) error {
+	if shift <= 0 {
+		return nil
+	}
+	room := c.maxOffset() - uint64(shift)
+	for i, p := range c.Progs {
+		e := plan.Extent{Off: p.Off, Size: p.Filesz}
+		if end, ok := e.End(); p.Filesz > 0 && (!ok || end > room) {
+			return plan.FormatErrorf(c.progOff(i), fmt.Sprintf("phdr[%d]", i), e.String(), "room for %#x bytes more below %#x", shift, c.maxOffset())
+		}
+	}
+	for _, e := range []plan.Extent{{Off: c.Phoff, Size: c.Phnum * c.Phentsize}, {Off: c.Shoff, Size: c.Shnum * c.Shentsize}} {
+		if end, ok := e.End(); !ok || end > room {
+			return plan.FormatErrorf(0, "table", e.String(), "room for %#x bytes more below %#x", shift, c.maxOffset())
+		}
+	}
+	return nil
+}
+
+// fixes returns the tables to be mended when the splice is applied to the notes
+// and everything behind them moves by shift, in file order.
+func (c *ELF) fixes(sp elfnote.Splice, shift int64) ([]plan.Fix, error) {
+	l, notes, grow := c.layout, c.notesExtent(), sp.Grow()
+	end := notes.Off + notes.Size
+	moved := func(off uint64) uint64 {
+		if off < end || off > c.maxOffset()-uint64(max(shift, 0)) {
+			return off // no place in the file: all ones, or a lie
+		}
+		return off + uint64(shift)
+	}
+	mendProg := func(b []byte) {
+		p := c.prog(b)
+		if p.Type == elf.PT_NOTE {
+			c.putNotes(b, p.Off, uint64(int64(p.Filesz)+grow))
+			return
+		}
+		if off := moved(p.Off); off != p.Off { // else an unused header stays as it is
+			c.putWord(b, l.pOff, off)
+		}
+	}
+	note := plan.Fix{Extent: plan.Extent{Off: uint64(c.progOff(c.Note)), Size: c.Phentsize}, Entry: int64(c.Phentsize), Mend: mendProg}
+	table, err := c.sectionTable()
+	if err != nil {
+		return nil, err
+	}
+	// gdb writes a section for the notes, note0, and eu-readelf goes by it.
+	mendSection := func(b []byte) {
+		h := c.sectionHeader(b)
+		e := plan.Extent{Off: h.word(b, l.shOffset), Size: h.word(b, l.shSize)}
+		note := elf.SectionType(h.Order.Uint32(b[shType:])) == elf.SHT_NOTE && e.Off >= notes.Off && e.Within(int64(end))
+		switch splice := notes.Off + uint64(sp.Off); {
+		case note && (e == notes || e.Off < splice && e.Off+e.Size > splice):
+			h.putWord(b, l.shSize, e.Size+uint64(grow))
+		case note && e.Off >= splice+uint64(sp.Del):
+			h.putWord(b, l.shOffset, e.Off+uint64(grow)) // of a later note
+		default:
+			h.putWord(b, l.shOffset, moved(e.Off))
+		}
+	}
+	sections := plan.Fix{Extent: table, Entry: int64(c.Shentsize), Mend: mendSection}
+	f := []plan.Fix{note, sections}
+	if shift != 0 {
+		f = []plan.Fix{
+			{Extent: plan.Extent{Off: 0, Size: l.ehsize}, Entry: int64(l.ehsize), Mend: func(b []byte) {
+				c.putWord(b, l.ePhoff, moved(c.word(b, l.ePhoff)))
+				c.putWord(b, l.eShoff, moved(c.word(b, l.eShoff)))
+			}},
+			{Extent: plan.Extent{Off: c.Phoff, Size: c.Phnum * c.Phentsize}, Entry: int64(c.Phentsize), Mend: mendProg},
+			sections,
+		}
+	}
+	slices.SortFunc(f, func(a, b plan.Fix) int { return cmp.Compare(a.Off, b.Off) })
+	return f, nil
+}
+
+// putNotes writes the place and the size of the notes into the program header
+// at the start of b. p_memsz grows and shrinks with p_filesz, and so stays equal
+// or greater if it was; writers that leave it 0 get 0.
+func (h *Header) putNotes(b []byte, off, size uint64) {
+	l := h.layout
+	memsz, filesz := h.word(b, l.pMemsz), h.word(b, l.pFilesz)
+	if now := memsz - filesz + size; memsz >= filesz && now >= size && now <= h.maxOffset() {
+		h.putWord(b, l.pMemsz, now)
+	}
+	h.putWord(b, l.pOff, off)
+	h.putWord(b, l.pFilesz, size)
+}

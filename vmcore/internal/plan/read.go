@@ -1,0 +1,48 @@
+package plan
+
+import (
+	"io"
+
+	"github.com/pkg/errors"
+)
+
+// zeros counts the bytes of a file from off, up to stop, that are zero or equal
+// will. Only a stream may end before.
+func Zeros(r io.ReaderAt, size, off, stop int64, will []byte) (int64, error) {
+	buf := make([]byte, min(max(stop-off, 0), 64<<10))
+	for at := off; at < stop; {
+		b := buf[:min(int64(len(buf)), stop-at)]
+		n, err := r.ReadAt(b, at)
+		if n < len(b) {
+			if size != Endless || !errors.Is(err, io.EOF) {
+				return 0, errors.Wrapf(NoEOF(err), "room behind the notes, offset %#x", at)
+			}
+			b, stop = b[:n], at+int64(n)
+		}
+		for i, v := range b {
+			pos := at - off + int64(i)
+			if v != 0 && (pos >= int64(len(will)) || v != will[pos]) {
+				return pos, nil
+			}
+		}
+		at += int64(n)
+	}
+	return max(stop-off, 0), nil
+}
+
+// readFull fills b from offset off, where the file is known to go on.
+func ReadFull(r io.ReaderAt, b []byte, off int64) error {
+	n, err := r.ReadAt(b, off)
+	if n == len(b) {
+		return nil
+	}
+	return errors.Wrapf(NoEOF(err), "offset %#x", off+int64(n))
+}
+
+// noEOF says of a file that ended early what that means.
+func NoEOF(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return ErrChanged
+	}
+	return err
+}
