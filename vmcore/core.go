@@ -11,7 +11,7 @@
 //   - PlanInPlace gives the [Step]s that change the file where it lies, in an
 //     order such that at every moment, whatever dies, the file is the old core
 //     or the new one. The rules, and the readers that force them, stand in
-//     placement.go.
+//     internal/plan.
 //   - PlanCopy gives the [Layout] of a new file: the old one's bytes with the
 //     notes enlarged where they are and all behind them shifted by whole pages.
 //     The same layout serves a copy, a clone that shares the blocks of the
@@ -21,8 +21,8 @@
 // safe there, and carries it out. [Stream] does it to a stream.
 //
 // Everything read from a dump is taken for hostile. Offsets and sizes that have
-// not been checked are extents, which know whether their end can be computed
-// (bounds.go); nothing is allocated because a header says so.
+// not been checked are extents, which know whether their end can be computed;
+// nothing is allocated because a header says so.
 package vmcore
 
 import (

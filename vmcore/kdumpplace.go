@@ -12,7 +12,7 @@ import (
 )
 
 // Rules that changes in place of a kdump-compressed dump keep, beside those of
-// placement.go, and who forces them:
+// package plan, and who forces them:
 //
 //   - the notes may lie anywhere, but VMCOREINFO moves along with them:
 //     makedumpfile, when it filters the dump again, reckons its place from the

@@ -14,7 +14,7 @@ import (
 //
 // The notes stay where they are and grow into the zero bytes behind them. If
 // there are too few, everything behind the notes shifts by as few whole pages
-// as will do, see [ELF.granule]. Where notes shrink and thereby leave a page or
+// of the machine as will do. Where notes shrink and thereby leave a page or
 // more of zeros, such a shift must have brought them in, since no writer leaves
 // a whole page of its own machine: all that shifts back, and removing a note
 // undoes injecting it, byte for byte.
