@@ -2,13 +2,14 @@
 # Waiting for a virtual machine as long as it makes progress: a busy computer
 # makes it slow, which no clock on the wall can tell from one that hangs.
 
-# cpuTime PID: prints the processor time that a process has used, in 1/100 s.
+# cpuTime PID: prints the processor time that a process has used, in the 1/100 s
+# that /proc/PID/stat counts in (USER_HZ).
 cpuTime() {
 	local stat
 	stat=$(cat "/proc/$1/stat" 2>/dev/null) || { echo 0; return; }
 	# shellcheck disable=SC2086 # fields; the name, in brackets, may have blanks
 	set -- ${stat##*) }
-	echo $(((${12} + ${13}) * 100 / $(getconf CLK_TCK)))
+	echo $((${12} + ${13}))
 }
 
 # awaits PID CONSOLE LIMIT [COMMAND...]: waits until the process, a virtual

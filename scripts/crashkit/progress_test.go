@@ -28,7 +28,7 @@ func TestAwaits(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			for _, tool := range []string{"bash", "getconf", "grep"} {
+			for _, tool := range []string{"bash", "grep"} {
 				testcores.Tool(t, tool)
 			}
 			script, err := filepath.Abs("progress.sh")
