@@ -1,5 +1,5 @@
 // Package testcores finds the golden cores of testdata/cores and makes files of them, in tests of any package and for
-// scripts/cores. A core's name is its file's without the extension; a file NAME.sparse.gz was packed by
+// internal/cmd/cores. A core's name is its file's without the extension; a file NAME.sparse.gz was packed by
 // internal/sparse, NAME.core is text for internal/coretext. What a change to a core must give is in golden/, by the
 // name that the test gives it.
 package testcores

@@ -1,9 +1,9 @@
 // Cores lists, unpacks and packs the golden cores of testdata/cores:
 //
-//	go run ./scripts/cores list
-//	go run ./scripts/cores unpack deb-t1.thin vmcore
-//	go run ./scripts/cores unpack vmx/hsw-default/mini host
-//	go run ./scripts/cores pack vmcore testdata/cores/NAME.sparse.gz
+//	go run ./internal/cmd/cores list
+//	go run ./internal/cmd/cores unpack deb-t1.thin vmcore
+//	go run ./internal/cmd/cores unpack vmx/hsw-default/mini host
+//	go run ./internal/cmd/cores pack vmcore testdata/cores/NAME.sparse.gz
 //
 // Names may begin with golden/. A core that is text is built by unpack. The hosts
 // with guests, which are not listed, are NAME.elf.zst.
