@@ -9,7 +9,7 @@ import (
 	"vmcsnote/vmcs"
 )
 
-const realHost = "../../../testdata/cores/vmx/hsw-default/mini.elf.zst"
+const realHost = "../../../../testdata/cores/vmx/hsw-default/mini.elf.zst"
 
 // The machines of the real host are all found in one with more memory, and the
 // last one's memory is that, each page once.
