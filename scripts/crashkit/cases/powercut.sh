@@ -76,7 +76,7 @@ check() {
 	ok 'at least one kill came in the midst' test -s "$r/cuts"
 	for f in "$d"/cut*; do ok "${f##*/}: whole" whole "$f" "$d/${f##*.}"; done
 	bts "$d/elf" "$d"/cut*
-	go build -C "$crashkit/../.." -o "$WORK/powercut" ./scripts/crashkit/powercut
+	go build -C "$crashkit/../.." -o "$WORK/powercut" ./internal/cmd/powercut
 	ok 'all disks that a power failure may leave' powercut
 	echo "info $(tail -n 1 "$r/powercut.log")" >>"$r/checks"
 	for f in elf zlib flat; do ok "logged.$f: the note" saysNote "$d/logged.$f"; done
