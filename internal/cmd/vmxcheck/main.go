@@ -1,10 +1,10 @@
-// Check judges a run of scripts/vmxkit: what the module published against what
-// VMREAD said, and whether the guests ran on unharmed.
+// Vmxcheck judges a run of scripts/vmxkit: what the module published against
+// what VMREAD said, and whether the guests ran on unharmed.
 //
-//	go run ./scripts/vmxkit/check [--refused TEXT | --loads N] RUNDIR
+//	go run ./internal/cmd/vmxcheck [--refused TEXT | --loads N] RUNDIR
 //
-// With --refused the module must not have loaded, and have said TEXT; with --loads
-// it must have been loaded that many times while guests ran. It prints what is
+// With --refused the module must not have loaded, and have said TEXT; with
+// --loads it must have been loaded that many times while guests ran. It prints what is
 // wrong, a line each, and a verdict; its exit status is 1 if anything is.
 package main
 
