@@ -124,6 +124,9 @@ func (s *flatStream) run() error {
 			return nil
 		}
 		if err := s.record(off, size); err != nil {
+			if cut := s.bits.checkCut(); cut != nil && errors.Is(err, ErrTruncated) {
+				err = &Broken{cut, s.in, nil, s.r}
+			}
 			return err
 		}
 		if !begun { // behind the first record, which has the header

@@ -506,3 +506,38 @@ func TestStreamFlatManyRecords(t *testing.T) {
 		t.Errorf("%d bytes allocated for %d records", got, len(records))
 	}
 }
+
+// TestStreamFlatOneRecord: descriptors and page data come in one record whose
+// size is damaged, so that all the rest of the file is its own. The bitmap, not
+// the order of the records, tells where the descriptors end: bytes of page data
+// taken for descriptors would be changed.
+func TestStreamFlatOneRecord(t *testing.T) {
+	flat := testcores.Bytes(t, "flat/cloud-c1.flat-zlib")
+	was := openFlat(t, flat)
+	descs := was.Core.(*KDump).descOff()
+	damaged := flat[:flatHeaderSize:flatHeaderSize]
+	for _, r := range recordsOf(flat) {
+		if r.off < descs {
+			damaged = append(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(damaged, uint64(r.off)), uint64(len(r.body))), r.body...)
+		}
+	}
+	damaged = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(damaged, uint64(descs)), 1<<40)
+	damaged = append(damaged, plainOf(t, was)[descs:]...)
+	got, err := streamed(t, damaged, testVMCSInfo, "inject")
+	if !errors.Is(err, ErrTruncated) {
+		t.Fatalf("got %v, want a stream that is cut", err)
+	}
+	now := openFlat(t, got)
+	pages := 0
+	for r := range was.PhysRuns() {
+		a, b := make([]byte, r.Size), make([]byte, r.Size)
+		was.ReadPhys(a, r.Addr)
+		if _, err := now.ReadPhys(b, r.Addr); err != nil || !bytes.Equal(a, b) {
+			t.Fatalf("memory at %#x is not what it was (%v)", r.Addr, err)
+		}
+		pages += int(r.Size / pageSize)
+	}
+	if pages == 0 {
+		t.Fatal("no memory was compared")
+	}
+}

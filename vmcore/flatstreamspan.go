@@ -134,7 +134,7 @@ func (s *flatStream) behind(i int, off, n int64) (int64, error) {
 	}
 	bitmap := slices.IndexFunc(s.spans, func(p span) bool { return p.what == isBitmap })
 	switch came := off - p.src; {
-	case bitmap < 0 || s.bits.next >= s.spans[bitmap].end:
+	case bitmap < 0 || s.bits.next >= s.bitmapEnd(s.spans[bitmap]):
 		table.end = p.src + int64(s.bits.pages)*descSize
 	case came == s.bits.descs:
 		s.bits.descs += n
@@ -147,6 +147,21 @@ func (s *flatStream) behind(i int, off, n int64) (int64, error) {
 	data := span{src: table.end, end: p.end, dst: table.dst + table.end - table.src}
 	s.spans = append(s.spans[:i], table, data)
 	return 0, nil
+}
+
+// bitmapEnd returns where the bitmap's last byte ends. makedumpfile writes no
+// more than that; the span is of whole groups.
+func (s *flatStream) bitmapEnd(p span) int64 {
+	return min(p.end, p.src+int64((s.c.(*KDump).EndPFN+7)/8))
+}
+
+// checkCut makes sure, where the stream ends early, that page data was not taken
+// for page descriptors: there are no more of these than the bitmap has pages.
+func (b bitStream) checkCut() error {
+	if uint64(b.descs) > b.pages*descSize {
+		return b.checkPages()
+	}
+	return nil
 }
 
 // checkPages makes sure, once all of the bitmap has come, that it tells of as
