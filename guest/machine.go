@@ -71,7 +71,7 @@ func Machines(found []*vmcs.Candidate) []*Machine {
 
 // hostTable is HOST_CR3 without PCID.
 func hostTable(c *vmcs.Candidate) uint64 {
-	cr3, _ := c.Field("HOST_CR3")
+	cr3, _ := c.Read(vmcs.HostCR3)
 	return cr3 & x86.AddrMask
 }
 
@@ -83,8 +83,8 @@ func (m *Machine) Memory(host Reader) (*Memory, error) {
 	}
 	v := &m.CPUs[0].VMCS
 	c := Config{EPTP: m.EPTP, ModeBased: v.Secondary()&x86.SecondaryModeBasedExecute != 0}
-	c.HostCR3, _ = v.Field("HOST_CR3")
-	c.HostCR4, _ = v.Field("HOST_CR4")
+	c.HostCR3, _ = v.Read(vmcs.HostCR3)
+	c.HostCR4, _ = v.Read(vmcs.HostCR4)
 	return OpenMemory(host, c)
 }
 
@@ -103,10 +103,10 @@ func (m *Machine) Hypervisor() bool {
 // memory, or without EPT in the host's.
 func PagingOf(v *vmcs.VMCS) Paging {
 	var p Paging
-	p.CR0, _ = v.Field("GUEST_CR0")
-	p.CR3, _ = v.Field("GUEST_CR3")
-	p.CR4, _ = v.Field("GUEST_CR4")
-	if entry, _ := v.Field("VM_ENTRY_CONTROLS"); entry&x86.EntryIA32e != 0 {
+	p.CR0, _ = v.Read(vmcs.GuestCR0)
+	p.CR3, _ = v.Read(vmcs.GuestCR3)
+	p.CR4, _ = v.Read(vmcs.GuestCR4)
+	if entry, _ := v.Read(vmcs.VMEntryControls); entry&x86.EntryIA32e != 0 {
 		p.EFER = x86.EFERLMA
 	}
 	if _, ok := v.EPTPointer(); !ok {
@@ -119,9 +119,9 @@ func PagingOf(v *vmcs.VMCS) Paging {
 		return Paging{}
 	}
 	p.HavePDPTE = true
-	for i, name := range []string{"GUEST_PDPTR0", "GUEST_PDPTR1", "GUEST_PDPTR2", "GUEST_PDPTR3"} {
+	for i, e := range []vmcs.Encoding{vmcs.GuestPDPTR0, vmcs.GuestPDPTR1, vmcs.GuestPDPTR2, vmcs.GuestPDPTR3} {
 		var ok bool
-		p.PDPTE[i], ok = v.Field(name)
+		p.PDPTE[i], ok = v.Read(e)
 		p.HavePDPTE = p.HavePDPTE && ok
 	}
 	return p

@@ -59,17 +59,17 @@ const (
 func (m *Machine) MatchProcess(host Reader, core vmcore.Memory, threads []Thread, slots []Slot) Match {
 	var match Match
 	for _, c := range m.CPUs {
-		fs, ok := c.Field("HOST_FS_BASE")
+		fs, ok := c.Read(vmcs.HostFSBase)
 		match.CPUs++
 		if _, found := ThreadOf(&c.VMCS, threads); ok && fs != 0 && found {
 			match.Threads++
 		}
 	}
-	cr3, ok := m.CPUs[0].Field("HOST_CR3")
+	cr3, ok := m.CPUs[0].Read(vmcs.HostCR3)
 	if !ok {
 		return match
 	}
-	cr4, _ := m.CPUs[0].Field("HOST_CR4")
+	cr4, _ := m.CPUs[0].Read(vmcs.HostCR4)
 	looked := uint64(0)
 	for page, err := range NewProcess(host, cr3, cr4).Mappings() {
 		if err != nil {
@@ -132,7 +132,7 @@ func inSlot(slots []Slot, hva uint64) bool {
 // ThreadOf finds the thread that ran a vCPU last, by its HOST_FS_BASE, if it is
 // the only one with that.
 func ThreadOf(v *vmcs.VMCS, threads []Thread) (t Thread, ok bool) {
-	fs, has := v.Field("HOST_FS_BASE")
+	fs, has := v.Read(vmcs.HostFSBase)
 	for _, u := range threads {
 		if has && fs != 0 && u.FSBase == fs {
 			if ok {

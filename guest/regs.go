@@ -1,9 +1,8 @@
 package guest
 
 import (
-	"vmcsnote/vmcs"
-
 	"vmcsnote/internal/x86"
+	"vmcsnote/vmcs"
 )
 
 // Origin says where a register's value was taken from.
@@ -105,17 +104,17 @@ type Registers struct {
 
 // readVMCS takes what the VMCS itself holds.
 func readVMCS(v *vmcs.VMCS) *Registers {
-	get := func(name string) Register {
-		if x, ok := v.Field(name); ok {
+	get := func(e vmcs.Encoding) Register {
+		if x, ok := v.Read(e); ok {
 			return Register{x, FromVMCS}
 		}
 		return Register{}
 	}
 	r := &Registers{
-		RIP: get("GUEST_RIP"), RFLAGS: get("GUEST_RFLAGS"),
-		GDTR:        SegmentRegister{Base: get("GUEST_GDTR_BASE"), Limit: get("GUEST_GDTR_LIMIT")},
-		SysenterEIP: get("GUEST_SYSENTER_EIP"),
-		IDTR:        SegmentRegister{Base: get("GUEST_IDTR_BASE"), Limit: get("GUEST_IDTR_LIMIT")},
+		RIP: get(vmcs.GuestRIP), RFLAGS: get(vmcs.GuestRFLAGS),
+		GDTR:        SegmentRegister{Base: get(vmcs.GuestGDTRBase), Limit: get(vmcs.GuestGDTRLimit)},
+		SysenterEIP: get(vmcs.GuestSysenterEIP),
+		IDTR:        SegmentRegister{Base: get(vmcs.GuestIDTRBase), Limit: get(vmcs.GuestIDTRLimit)},
 	}
 	if cr0, ok := v.GuestCR0(); ok {
 		r.CR0 = Register{cr0, FromVMCS}
@@ -123,24 +122,24 @@ func readVMCS(v *vmcs.VMCS) *Registers {
 	if cr4, ok := v.GuestCR4(); ok {
 		r.CR4 = Register{cr4, FromVMCS}
 	}
-	r.GPR[RSP] = get("GUEST_RSP")
-	for i, name := range SegNames {
-		name = "GUEST_" + name + "_"
+	r.GPR[RSP] = get(vmcs.GuestRSP)
+	for i := range r.Seg {
+		e := vmcs.Encoding(2 * i)
 		s := &r.Seg[i]
-		s.Selector, s.Base, s.Limit = get(name+"SELECTOR"), get(name+"BASE"), get(name+"LIMIT")
+		s.Selector, s.Base, s.Limit = get(vmcs.GuestESSelector+e), get(vmcs.GuestESBase+e), get(vmcs.GuestESLimit+e)
 		if v.Layout.AccessRights != vmcs.RightsUnknown {
-			s.Rights = get(name + "AR_BYTES")
+			s.Rights = get(vmcs.GuestESARBytes + e)
 		}
 	}
-	entry, _ := v.Field("VM_ENTRY_CONTROLS")
+	entry, _ := v.Read(vmcs.VMEntryControls)
 	r.LongMode = entry&x86.EntryIA32e != 0
 	if efer, ok := v.GuestEFER(); ok {
 		r.EFER = Register{efer, FromVMCS}
 	}
 	if ownCR3(v) {
-		r.CR3 = get("GUEST_CR3")
+		r.CR3 = get(vmcs.GuestCR3)
 	}
-	if cr0, _ := v.Field("GUEST_CR0"); r.CR0.Known() && cr0&^r.CR0.Value&x86.CR0PE != 0 {
+	if cr0, _ := v.Read(vmcs.GuestCR0); r.CR0.Known() && cr0&^r.CR0.Value&x86.CR0PE != 0 {
 		r.leaveVM86()
 	}
 	return r
@@ -152,7 +151,7 @@ func readVMCS(v *vmcs.VMCS) *Registers {
 // everything to itself.
 func ownCR3(v *vmcs.VMCS) bool {
 	_, ept := v.EPTPointer()
-	real, ok := v.Field("GUEST_CR0")
+	real, ok := v.Read(vmcs.GuestCR0)
 	seen, ok2 := v.GuestCR0()
 	return ept && !(ok && ok2 && real&^seen&x86.CR0PG != 0)
 }

@@ -152,8 +152,8 @@ func (s RegSearch) look(w *wanted, h *hit) {
 
 // readAPIC takes the vCPU's number and CR8 from its virtual-APIC page.
 func readAPIC(mem Reader, v *vmcs.VMCS, r *Registers) {
-	cpu, _ := v.Field("CPU_BASED_VM_EXEC_CONTROL")
-	page, ok := v.Field("VIRTUAL_APIC_PAGE_ADDR")
+	cpu, _ := v.Read(vmcs.CPUBasedVMExecControl)
+	page, ok := v.Read(vmcs.VirtualApicPageAddr)
 	b := make([]byte, 0x84)
 	if !ok || cpu&x86.CPUTPRShadow == 0 { // the field is not in use
 		return

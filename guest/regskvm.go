@@ -58,12 +58,12 @@ func newWanted(v *vmcs.VMCS) (w *wanted, ok bool) {
 	var ok0, ok4 bool
 	w.cr0, ok0 = v.GuestCR0()
 	w.cr4, ok4 = v.GuestCR4()
-	w.cr0Mask, _ = v.Field("CR0_GUEST_HOST_MASK")
-	w.cr4Mask, _ = v.Field("CR4_GUEST_HOST_MASK")
-	w.cr3, _ = v.Field("GUEST_CR3")
+	w.cr0Mask, _ = v.Read(vmcs.CR0GuestHostMask)
+	w.cr4Mask, _ = v.Read(vmcs.CR4GuestHostMask)
+	w.cr3, _ = v.Read(vmcs.GuestCR3)
 	var okRIP bool
-	w.rip, okRIP = v.Field("GUEST_RIP")
-	w.rsp, ok = v.Field("GUEST_RSP")
+	w.rip, okRIP = v.Read(vmcs.GuestRIP)
+	w.rsp, ok = v.Read(vmcs.GuestRSP)
 	return w, ok && okRIP && ok0 && ok4
 }
 
@@ -97,7 +97,7 @@ func (w *wanted) agrees(b []byte) bool {
 	avail, dirty := word(kvmDirty)>>kvmRIP&1 != 0, word(kvmDirty)>>32>>kvmRIP&1 != 0
 	next := w.rip
 	if dirty {
-		size, _ := w.v.Field("VM_EXIT_INSTRUCTION_LEN")
+		size, _ := w.v.Read(vmcs.VMExitInstructionLen)
 		next += size
 	}
 	return w.rsp != 0 && word(RSP) == w.rsp || next != 0 && avail && word(kvmRIP) == next

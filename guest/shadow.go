@@ -51,8 +51,8 @@ func ShadowOf(v *vmcs.VMCS, r *Registers) (Shadow, bool) {
 	if r.LongMode {
 		s.Guest.EFER = x86.EFERLMA
 	}
-	s.HostCR3, _ = v.Field("HOST_CR3")
-	s.HostCR4, _ = v.Field("HOST_CR4")
+	s.HostCR3, _ = v.Read(vmcs.HostCR3)
+	s.HostCR4, _ = v.Read(vmcs.HostCR4)
 	return s, r.CR0.Known() && r.CR4.Known() && (r.CR3.Known() || s.Guest.Mode() == NoPaging)
 }
 

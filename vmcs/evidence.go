@@ -10,11 +10,11 @@ import (
 // should be, if the dump holds them. A page freed long ago may be as good as
 // ever; what it refers to is gone, though.
 func (j *judge) evidence(t *hostTables) {
-	if link, has := j.Read(encLinkPointer); has && link != ^uint64(0) {
+	if link, has := j.Read(VMCSLinkPointer); has && link != ^uint64(0) {
 		j.shadow(t, link)
 	}
-	if v, has := j.Read(encHostCR3); has {
-		if exit, known := j.Read(encExitControls); !known || exit&x86.ExitHost64 != 0 {
+	if v, has := j.Read(HostCR3); has {
+		if exit, known := j.Read(VMExitControls); !known || exit&x86.ExitHost64 != 0 {
 			j.hostRoot(t, v)
 		}
 	}
@@ -62,13 +62,13 @@ func (j *judge) hostRoot(t *hostTables, cr3 uint64) {
 	}
 	t.seen.host, j.rooted = true, true
 	process := true
-	if rip, _ := j.Read(encHostRIP); rip >= linuxText && rip < vmwareText {
+	if rip, _ := j.Read(HostRIP); rip >= linuxText && rip < vmwareText {
 		process = user > 0
 		j.add(Check{Name: "HOST_CR3's page", Value: uint64(user), Want: "page-table entries for the process, Linux's KVM being the host",
 			Answer: answer(process), Weight: 3, Fails: Stale})
 	}
 	levels := 4
-	if cr4, _ := j.Read(encHostCR4); cr4&x86.CR4LA57 != 0 {
+	if cr4, _ := j.Read(HostCR4); cr4&x86.CR4LA57 != 0 {
 		levels = 5
 	}
 	// Absent in dumps without page tables, and no proof against a host that

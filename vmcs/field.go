@@ -46,7 +46,7 @@ func (e Encoding) String() string { return fmt.Sprintf("0x%04x", uint16(e)) }
 // rights reports whether e is one of GUEST_ES_AR_BYTES to GUEST_TR_AR_BYTES,
 // the only fields that are known to lie in memory otherwise than VMREAD gives
 // them.
-func (e Encoding) rights() bool { return e >= 0x4814 && e <= 0x4822 && e&1 == 0 }
+func (e Encoding) rights() bool { return e >= GuestESARBytes && e <= GuestTRARBytes && e&1 == 0 }
 
 // Kind is what a field is for.
 type Kind uint8

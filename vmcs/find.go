@@ -334,7 +334,7 @@ func (f *finder) try(ctx context.Context, p *plan, res *Result) (Trial, error) {
 		} else if c.Verdict != Rejected || f.Explain {
 			res.Others = append(res.Others, c)
 		}
-		if link, ok := c.Read(encLinkPointer); ok && c.Verdict == Live && link != ^uint64(0) {
+		if link, ok := c.Read(VMCSLinkPointer); ok && c.Verdict == Live && link != ^uint64(0) {
 			shadows = append(shadows, link)
 		}
 		page = make([]byte, PageSize)

@@ -25,9 +25,9 @@ func (m Mode) String() string { return modeNames[m] }
 func (v *VMCS) Mode() Mode {
 	cr0, ok0 := v.GuestCR0()
 	cr4, ok4 := v.GuestCR4()
-	entry, okEntry := v.Read(encEntryControls)
-	rflags, okFlags := v.Read(encGuestRFLAGS)
-	rights, okRights := v.Read(encGuestCSRights)
+	entry, okEntry := v.Read(VMEntryControls)
+	rflags, okFlags := v.Read(GuestRFLAGS)
+	rights, okRights := v.Read(GuestCSARBytes)
 	switch {
 	case !ok0:
 		return ModeUnknown
@@ -54,7 +54,7 @@ func (v *VMCS) Mode() Mode {
 // and paging on (real mode as virtual-8086 mode): what a hypervisor must do
 // where the guest is no unrestricted one.
 func (v *VMCS) ModeEmulated() bool {
-	real, ok := v.Read(encGuestCR0)
+	real, ok := v.Read(GuestCR0)
 	seen, ok2 := v.GuestCR0()
 	return ok && ok2 && (real^seen)&real&(x86.CR0PE|x86.CR0PG) != 0
 }
@@ -62,10 +62,10 @@ func (v *VMCS) ModeEmulated() bool {
 // GuestCR0 gives CR0 as the guest reads it: the bits of CR0_GUEST_HOST_MASK
 // come from CR0_READ_SHADOW, the others from GUEST_CR0. It is false where the
 // layout lacks one of the three.
-func (v *VMCS) GuestCR0() (uint64, bool) { return v.seen(encGuestCR0, encCR0Mask, encCR0Shadow) }
+func (v *VMCS) GuestCR0() (uint64, bool) { return v.seen(GuestCR0, CR0GuestHostMask, CR0ReadShadow) }
 
 // GuestCR4 gives CR4 as the guest reads it, as GuestCR0 does CR0.
-func (v *VMCS) GuestCR4() (uint64, bool) { return v.seen(encGuestCR4, encCR4Mask, encCR4Shadow) }
+func (v *VMCS) GuestCR4() (uint64, bool) { return v.seen(GuestCR4, CR4GuestHostMask, CR4ReadShadow) }
 
 func (v *VMCS) seen(register, mask, shadow Encoding) (uint64, bool) {
 	r, ok1 := v.Read(register)
@@ -78,8 +78,8 @@ func (v *VMCS) seen(register, mask, shadow Encoding) (uint64, bool) {
 // 15): else what is in the page is old. Its LMA and LME are what the processor
 // runs with.
 func (v *VMCS) GuestEFER() (uint64, bool) {
-	efer, ok1 := v.Read(encGuestEFER)
-	entry, ok2 := v.Read(encEntryControls)
+	efer, ok1 := v.Read(GuestIA32EFER)
+	entry, ok2 := v.Read(VMEntryControls)
 	return efer, ok1 && ok2 && entry&x86.EntryLoadEFER != 0
 }
 
@@ -87,8 +87,8 @@ func (v *VMCS) GuestEFER() (uint64, bool) {
 // GUEST_CR3 is the hypervisor's own table then. A layout that lacks the
 // control is taken to mean EPT where the pointer is valid.
 func (v *VMCS) EPTPointer() (x86.EPTP, bool) {
-	p, ok := v.Read(encEPTPointer)
-	if _, has := v.Read(encSecondary); has {
+	p, ok := v.Read(EPTPointer)
+	if _, has := v.Read(SecondaryVMExecControl); has {
 		return x86.EPTP(p), ok && v.Secondary()&x86.SecondaryEPT != 0
 	}
 	return x86.EPTP(p), ok && x86.EPTP(p).Valid()
@@ -98,24 +98,24 @@ func (v *VMCS) EPTPointer() (x86.EPTP, bool) {
 // virtual CPU has never run. Exit reason 0 is that of an exception or NMI, which
 // VM_EXIT_INTR_INFO then describes (bit 31); a fresh VMCS has zeros in both.
 func (v *VMCS) NeverExited() bool {
-	reason, ok := v.Read(encExitReason)
-	info, ok2 := v.Read(encExitIntrInfo)
+	reason, ok := v.Read(VMExitReason)
+	info, ok2 := v.Read(VMExitIntrInfo)
 	return ok && ok2 && reason == 0 && info>>31 == 0
 }
 
 // VPID gives VIRTUAL_PROCESSOR_ID; false where VPIDs are not enabled.
 func (v *VMCS) VPID() (uint16, bool) {
-	id, ok := v.Read(encVPID)
+	id, ok := v.Read(VirtualProcessorID)
 	return uint16(id), ok && v.Secondary()&x86.SecondaryVPID != 0
 }
 
 // Secondary gives SECONDARY_VM_EXEC_CONTROL; 0 where the primary controls do
 // not activate it, whatever the page holds.
 func (v *VMCS) Secondary() uint32 {
-	if primary, has := v.Read(encCPUBased); has && primary&x86.CPUSecondary == 0 {
+	if primary, has := v.Read(CPUBasedVMExecControl); has && primary&x86.CPUSecondary == 0 {
 		return 0
 	}
-	s, _ := v.Read(encSecondary)
+	s, _ := v.Read(SecondaryVMExecControl)
 	return uint32(s)
 }
 

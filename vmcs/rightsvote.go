@@ -23,7 +23,7 @@ func (b *ballot) vote(l *Layout, page []byte) {
 			if r.Width() == 4 {
 				stored = binary.LittleEndian.Uint32(page[e.Offset:])
 			}
-			if stored&reservedStored[r] == 0 && validRights(int(e.Encoding-encGuestESRights)/2, r.Decode(stored)) {
+			if stored&reservedStored[r] == 0 && validRights(int(e.Encoding-GuestESARBytes)/2, r.Decode(stored)) {
 				b[r]++
 			}
 		}

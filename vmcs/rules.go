@@ -18,7 +18,7 @@ func (j *judge) page() {
 func (j *judge) header() bool {
 	// The SDM has 6 reasons for a VMX abort; no processor has had many more.
 	ok := j.must("VMX-abort indicator", uint64(j.Abort()), "0, or a small number after a VMX abort", j.Abort() < 16)
-	if link, has := j.Read(encLinkPointer); ok && has {
+	if link, has := j.Read(VMCSLinkPointer); ok && has {
 		// It is that of a shadow VMCS where the guest is a hypervisor.
 		ok = j.must("VMCS_LINK_POINTER", link, "all ones, or the address of a VMCS",
 			link == ^uint64(0) || link != 0 && link%PageSize == 0 && physical(link))
@@ -30,16 +30,16 @@ func (j *judge) header() bool {
 // have: VMX needs paging and protection.
 func (j *judge) host() bool {
 	const fixed = x86.CR0PE | x86.CR0NE | x86.CR0PG
-	if v, has := j.Read(encHostCR4); has && !j.must("HOST_CR4", v, "VMXE set, bits 63:33 clear", v&x86.CR4VMXE != 0 && v>>33 == 0) {
+	if v, has := j.Read(HostCR4); has && !j.must("HOST_CR4", v, "VMXE set, bits 63:33 clear", v&x86.CR4VMXE != 0 && v>>33 == 0) {
 		return false
 	}
-	if v, has := j.Read(encHostCR0); has && !j.must("HOST_CR0", v, "PG, NE and PE set, bits 63:32 clear", v&fixed == fixed && v>>32 == 0) {
+	if v, has := j.Read(HostCR0); has && !j.must("HOST_CR0", v, "PG, NE and PE set, bits 63:32 clear", v&fixed == fixed && v>>32 == 0) {
 		return false
 	}
-	if v, has := j.Read(encHostCR3); has && !j.must("HOST_CR3", v, "the address of a page table, below 2^52", v >= PageSize && physical(v&^x86.CR3LAM)) {
+	if v, has := j.Read(HostCR3); has && !j.must("HOST_CR3", v, "the address of a page table, below 2^52", v >= PageSize && physical(v&^x86.CR3LAM)) {
 		return false
 	}
-	if v, has := j.Read(encHostRIP); has && !j.must("HOST_RIP", v, "a canonical address", v != 0 && canonical(v)) {
+	if v, has := j.Read(HostRIP); has && !j.must("HOST_RIP", v, "a canonical address", v != 0 && canonical(v)) {
 		return false
 	}
 	return true
@@ -48,19 +48,19 @@ func (j *judge) host() bool {
 // guest checks those fields of the guest's state that every VM entry demands.
 func (j *judge) guest() bool {
 	const reserved = ^uint64(1<<22-1) | 1<<15 | 1<<5 | 1<<3
-	if v, has := j.Read(encGuestRFLAGS); has && !j.must("GUEST_RFLAGS", v, "bit 1 set, reserved bits clear", v&2 != 0 && v&reserved == 0) {
+	if v, has := j.Read(GuestRFLAGS); has && !j.must("GUEST_RFLAGS", v, "bit 1 set, reserved bits clear", v&2 != 0 && v&reserved == 0) {
 		return false
 	}
-	if v, has := j.Read(encGuestCR0); has && !j.must("GUEST_CR0", v, "NE set, bits 63:32 clear", v&x86.CR0NE != 0 && v>>32 == 0) {
+	if v, has := j.Read(GuestCR0); has && !j.must("GUEST_CR0", v, "NE set, bits 63:32 clear", v&x86.CR0NE != 0 && v>>32 == 0) {
 		return false
 	}
-	if v, has := j.Read(encGuestCR4); has && !j.must("GUEST_CR4", v, "VMXE set, bits 63:33 clear", v&x86.CR4VMXE != 0 && v>>33 == 0) {
+	if v, has := j.Read(GuestCR4); has && !j.must("GUEST_CR4", v, "VMXE set, bits 63:33 clear", v&x86.CR4VMXE != 0 && v>>33 == 0) {
 		return false
 	}
-	if v, has := j.Read(encActivity); has && !j.must("GUEST_ACTIVITY_STATE", v, "0 to 3", v <= 3) {
+	if v, has := j.Read(GuestActivityState); has && !j.must("GUEST_ACTIVITY_STATE", v, "0 to 3", v <= 3) {
 		return false
 	}
-	if v, has := j.Read(encEPTPointer); has && !j.must("EPT_POINTER", v, "0, or memory type 0 or 6, walk length 4 or 5, bits 11:8 and 63:52 clear",
+	if v, has := j.Read(EPTPointer); has && !j.must("EPT_POINTER", v, "0, or memory type 0 or 6, walk length 4 or 5, bits 11:8 and 63:52 clear",
 		v == 0 || x86.EPTP(v).Valid()) {
 		return false
 	}
@@ -83,10 +83,10 @@ func (j *judge) controls() bool {
 		name string
 		bits uint64
 	}{
-		{encPinBased, "PIN_BASED_VM_EXEC_CONTROL", pinDefault1},
-		{encCPUBased, "CPU_BASED_VM_EXEC_CONTROL", cpuDefault1},
-		{encExitControls, "VM_EXIT_CONTROLS", exitDefault1},
-		{encEntryControls, "VM_ENTRY_CONTROLS", entryDefault1},
+		{PinBasedVMExecControl, "PIN_BASED_VM_EXEC_CONTROL", pinDefault1},
+		{CPUBasedVMExecControl, "CPU_BASED_VM_EXEC_CONTROL", cpuDefault1},
+		{VMExitControls, "VM_EXIT_CONTROLS", exitDefault1},
+		{VMEntryControls, "VM_ENTRY_CONTROLS", entryDefault1},
 	} {
 		if v, has := j.Read(c.e); has {
 			j.add(Check{Name: c.name, Value: v, Want: "the bits set that are always 1", Answer: answer(v&c.bits == c.bits), Weight: 2, Fails: Live})
@@ -95,18 +95,18 @@ func (j *judge) controls() bool {
 	for _, p := range [...]struct {
 		e    Encoding
 		name string
-	}{{encMSRBitmap, "MSR_BITMAP"}, {encIOBitmapA, "IO_BITMAP_A"}, {encIOBitmapB, "IO_BITMAP_B"}, {encVirtualAPIC, "VIRTUAL_APIC_PAGE_ADDR"}} {
+	}{{MSRBitmap, "MSR_BITMAP"}, {IOBitmapA, "IO_BITMAP_A"}, {IOBitmapB, "IO_BITMAP_B"}, {VirtualApicPageAddr, "VIRTUAL_APIC_PAGE_ADDR"}} {
 		if v, has := j.Read(p.e); has {
 			j.should(p.name, v, "the address of a page, or all ones", v%PageSize == 0 && physical(v) || v == ^uint64(0))
 		}
 	}
-	if v, has := j.Read(encVPID); has && j.Secondary()&x86.SecondaryVPID != 0 {
+	if v, has := j.Read(VirtualProcessorID); has && j.Secondary()&x86.SecondaryVPID != 0 {
 		j.should("VIRTUAL_PROCESSOR_ID", v, "not 0, VPIDs being enabled", v != 0)
 	}
-	if v, has := j.Read(encEPTPointer); has && j.Secondary()&x86.SecondaryEPT != 0 {
+	if v, has := j.Read(EPTPointer); has && j.Secondary()&x86.SecondaryEPT != 0 {
 		j.should("EPT_POINTER", v, "not 0, EPT being enabled", v != 0)
 	}
-	if v, has := j.Read(encExitReason); has {
+	if v, has := j.Read(VMExitReason); has {
 		j.should("VM_EXIT_REASON", v, "a basic reason there is, bits 24:16 clear", v&0xffff < 128 && v>>16&0x1ff == 0)
 	}
 	return true
@@ -117,28 +117,28 @@ func (j *judge) hostState() bool {
 	// RPL and TI are clear in all of them, and two of them are never 0.
 	var selectors uint64
 	has := true
-	for e := encHostESSelector; e <= encHostTRSelector; e += 2 {
+	for e := HostESSelector; e <= HostTRSelector; e += 2 {
 		v, ok := j.Read(e)
-		if has = has && ok; e == encHostCSSelector || e == encHostTRSelector {
+		if has = has && ok; e == HostCSSelector || e == HostTRSelector {
 			has = has && v != 0
 		}
 		selectors |= v
 	}
-	if _, known := j.Read(encHostCSSelector); known {
+	if _, known := j.Read(HostCSSelector); known {
 		j.should("HOST_*_SELECTOR", selectors, "RPL and TI clear in all, CS and TR not 0", has && selectors&7 == 0)
 	}
-	exit, _ := j.Read(encExitControls)
-	if v, has := j.Read(encHostEFER); has && exit&x86.ExitLoadEFER != 0 {
+	exit, _ := j.Read(VMExitControls)
+	if v, has := j.Read(HostIA32EFER); has && exit&x86.ExitLoadEFER != 0 {
 		host64 := exit&x86.ExitHost64 != 0
 		j.should("HOST_IA32_EFER", v, "LMA and LME as the host's address-space size", v&x86.EFERLMA != 0 == host64 && v&x86.EFERLME != 0 == host64)
 	}
-	if v, has := j.Read(encHostCR4); has && exit&x86.ExitHost64 != 0 {
+	if v, has := j.Read(HostCR4); has && exit&x86.ExitHost64 != 0 {
 		j.should("HOST_CR4", v, "PAE set, the host being in 64-bit mode", v&x86.CR4PAE != 0)
 	}
 	for _, p := range [...]struct {
 		e    Encoding
 		name string
-	}{{0x6c0a, "HOST_TR_BASE"}, {0x6c0c, "HOST_GDTR_BASE"}, {0x6c0e, "HOST_IDTR_BASE"}, {0x6c12, "HOST_IA32_SYSENTER_EIP"}, {encHostRSP, "HOST_RSP"}} {
+	}{{HostTRBase, "HOST_TR_BASE"}, {HostGDTRBase, "HOST_GDTR_BASE"}, {HostIDTRBase, "HOST_IDTR_BASE"}, {HostIA32SysenterEIP, "HOST_IA32_SYSENTER_EIP"}, {HostRSP, "HOST_RSP"}} {
 		if v, has := j.Read(p.e); has {
 			j.should(p.name, v, "a canonical address", canonical(v))
 		}
@@ -148,10 +148,10 @@ func (j *judge) hostState() bool {
 
 // guestState checks that the guest's state agrees with itself and the controls.
 func (j *judge) guestState() bool {
-	cr0, hasCR0 := j.Read(encGuestCR0)
-	cr4, hasCR4 := j.Read(encGuestCR4)
-	entry, _ := j.Read(encEntryControls)
-	if _, has := j.Read(encSecondary); has && hasCR0 {
+	cr0, hasCR0 := j.Read(GuestCR0)
+	cr4, hasCR4 := j.Read(GuestCR4)
+	entry, _ := j.Read(VMEntryControls)
+	if _, has := j.Read(SecondaryVMExecControl); has && hasCR0 {
 		j.should("GUEST_CR0", cr0, "PG and PE set but in an unrestricted guest, never PG alone",
 			cr0&x86.CR0PG == 0 || cr0&x86.CR0PE != 0) // PG needs PE
 		if j.Secondary()&x86.SecondaryUnrestricted == 0 {
@@ -161,16 +161,16 @@ func (j *judge) guestState() bool {
 	if hasCR0 && hasCR4 && entry&x86.EntryIA32e != 0 {
 		j.should("VM_ENTRY_CONTROLS", entry, "IA-32e mode with paging and PAE alone", cr0&x86.CR0PG != 0 && cr4&x86.CR4PAE != 0)
 	}
-	if v, has := j.Read(encGuestCR3); has {
+	if v, has := j.Read(GuestCR3); has {
 		j.should("GUEST_CR3", v, "below 2^52", physical(v&^x86.CR3LAM))
 	}
-	if v, has := j.Read(encGuestDR7); has {
+	if v, has := j.Read(GuestDR7); has {
 		j.should("GUEST_DR7", v, "bits 63:32 clear", v>>32 == 0)
 	}
-	if v, has := j.Read(encGuestRIP); has {
+	if v, has := j.Read(GuestRIP); has {
 		j.should("GUEST_RIP", v, "canonical, and of 32 bits outside of IA-32e mode", canonical(v) && (entry&x86.EntryIA32e != 0 || v>>32 == 0))
 	}
-	if v, has := j.Read(encInterruptibility); has {
+	if v, has := j.Read(GuestInterruptibilityInfo); has {
 		j.should("GUEST_INTERRUPTIBILITY_INFO", v, "bits 31:5 clear, not blocked by both STI and MOV SS", v>>5 == 0 && v&3 != 3)
 	}
 	return true
@@ -182,7 +182,7 @@ func (j *judge) segments() bool {
 		return true
 	}
 	for i, name := range segmentNames {
-		if v, has := j.Read(encGuestESRights + Encoding(2*i)); has {
+		if v, has := j.Read(GuestESARBytes + Encoding(2*i)); has {
 			want := "those of a code or data segment, or unusable"
 			if i >= segLDTR {
 				want = "those of a system segment"

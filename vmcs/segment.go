@@ -63,10 +63,10 @@ func (v *VMCS) Segments() []Segment {
 	var segments []Segment
 	for i, name := range segmentNames {
 		e := Encoding(2 * i)
-		selector, ok1 := v.Read(0x0800 + e)
-		base, ok2 := v.Read(encGuestESBase + e)
-		limit, ok3 := v.Read(encGuestESLimit + e)
-		rights, ok4 := v.Read(encGuestESRights + e)
+		selector, ok1 := v.Read(GuestESSelector + e)
+		base, ok2 := v.Read(GuestESBase + e)
+		limit, ok3 := v.Read(GuestESLimit + e)
+		rights, ok4 := v.Read(GuestESARBytes + e)
 		if ok1 && ok2 && ok3 && ok4 {
 			segments = append(segments, Segment{name, uint16(selector), base, uint32(limit), uint32(rights)})
 		}

@@ -157,7 +157,7 @@ func (v *vcpu) exit() string {
 	if v.NeverExited() {
 		return neverRan
 	}
-	reason, ok := v.Field("VM_EXIT_REASON")
+	reason, ok := v.Read(vmcs.VMExitReason)
 	if !ok {
 		return "?"
 	}

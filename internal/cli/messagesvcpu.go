@@ -73,14 +73,16 @@ var origins = map[guest.Origin]string{
 }
 
 // registerFields are the fields whose bits registers have.
-var registerFields = map[string]string{"RFLAGS": "GUEST_RFLAGS", "CR0": "GUEST_CR0", "CR4": "GUEST_CR4", "EFER": "GUEST_IA32_EFER"}
+var registerFields = map[string]vmcs.Encoding{
+	"RFLAGS": vmcs.GuestRFLAGS, "CR0": vmcs.GuestCR0, "CR4": vmcs.GuestCR4, "EFER": vmcs.GuestIA32EFER,
+}
 
 // printRegisters prints the registers as the guest sees them. Those from KVM's
 // structures are marked, and what is unknown is a question mark.
 func (v *vcpu) printRegisters(w io.Writer) {
 	fmt.Fprintf(w, "  registers, as the guest sees them (%s):\n", evidenceText(v.regs.Evidence))
 	for _, r := range registers(v.regs) {
-		fmt.Fprintf(w, "    %-32s %s%s%s\n", r.name, r.text(), bitsText(registerFields[r.name], r.Value), origins[r.Origin])
+		fmt.Fprintf(w, "    %-32s %s%s%s\n", r.name, r.text(), bitsText(r), origins[r.Origin])
 	}
 	for i, s := range v.regs.Seg {
 		rights := "?"
@@ -102,12 +104,13 @@ func evidenceText(ev guest.Evidence) string {
 	return "KVM's structure is not in the dump"
 }
 
-func bitsText(field string, v uint64) string {
-	f, ok := vmcs.FieldByName(field)
+// bitsText names the bits set in a register; "" for one without names.
+func bitsText(r namedRegister) string {
+	e, ok := registerFields[r.name]
 	if !ok {
 		return ""
 	}
-	bits, ok := vmcs.FieldBits(f.Encoding, v)
+	bits, ok := vmcs.FieldBits(e, r.Value)
 	if !ok || len(bits) == 0 {
 		return ""
 	}
@@ -155,21 +158,24 @@ func (v *vcpu) fieldText(e vmcs.Entry, x uint64) string {
 	if !e.Known {
 		return ""
 	}
-	switch {
-	case e.Name == "VM_EXIT_REASON" && v.NeverExited():
-		return neverRan
-	case e.Name == "VM_EXIT_REASON":
-		return vmcs.ExitReason(uint32(x))
-	case e.Name == "VM_EXIT_INTR_INFO", e.Name == "IDT_VECTORING_INFO_FIELD", e.Name == "VM_ENTRY_INTR_INFO_FIELD":
-		return vmcs.Interruption(uint32(x))
-	case e.Name == "EPT_POINTER" && x86.EPTP(x).Valid():
-		if x86.EPTP(x).AccessedDirty() {
-			return fmt.Sprintf("%d levels, accessed and dirty flags", x86.EPTP(x).Levels())
+	switch e.Encoding {
+	case vmcs.VMExitReason:
+		if v.NeverExited() {
+			return neverRan
 		}
-		return fmt.Sprintf("%d levels", x86.EPTP(x).Levels())
-	case e.Name == "GUEST_ACTIVITY_STATE":
+		return vmcs.ExitReason(uint32(x))
+	case vmcs.VMExitIntrInfo, vmcs.IDTVectoringInfoField, vmcs.VMEntryIntrInfoField:
+		return vmcs.Interruption(uint32(x))
+	case vmcs.EPTPointer:
+		if p := x86.EPTP(x); p.Valid() && p.AccessedDirty() {
+			return fmt.Sprintf("%d levels, accessed and dirty flags", p.Levels())
+		} else if p.Valid() {
+			return fmt.Sprintf("%d levels", p.Levels())
+		}
+	case vmcs.GuestActivityState:
 		return vmcs.ActivityState(uint32(x))
-	case strings.HasSuffix(e.Name, "_AR_BYTES"):
+	}
+	if strings.HasSuffix(e.Name, "_AR_BYTES") {
 		return vmcs.RightsText(uint32(x))
 	}
 	bits, ok := vmcs.FieldBits(e.Encoding, x)
