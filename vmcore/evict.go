@@ -57,8 +57,8 @@ func (c *ELF) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
 		return nil, err
 	}
 	p.Sync()
-	c.planMove(p, sp, place)
-	if err := c.planSwitch(p, place, size+sp.Grow(), "PT_NOTE points to the new notes"); err != nil {
+	plan.PlanWrite(elfHolder{c}, p, sp, place)
+	if err := plan.PlanSwitch(elfHolder{c}, p, sp, place, "PT_NOTE points to the new notes"); err != nil {
 		return nil, err
 	}
 	p.Tidy = len(p.Steps)

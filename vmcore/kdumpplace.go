@@ -29,7 +29,7 @@ func (c *KDump) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
 	}
 	switch pl {
 	case Slack:
-		return c.planSlack(sp)
+		return plan.PlanSlack(kdumpHolder{c}, sp)
 	case End:
 		return c.planEnd(sp)
 	}
@@ -48,41 +48,16 @@ func (c *KDump) checkSplice(sp elfnote.Splice) error {
 	return nil
 }
 
-// atEnd reports whether the splice touches the notes' end alone.
-func (c *KDump) atEnd(sp elfnote.Splice) bool {
-	return sp.Off+sp.Del == c.notes.Size && (len(sp.Ins) == 0 || sp.Off == c.notes.Fill)
-}
+// A kdumpHolder is a kdump-compressed dump, as the planner of its notes sees it.
+type kdumpHolder struct{ *KDump }
 
-// planSlack plans to apply the splice within the sub header's blocks, as
-// [ELF.PlanSlack] does before the first PT_LOAD.
-func (c *KDump) planSlack(sp elfnote.Splice) (*InPlace, error) {
-	start, size := c.NotesOff(), c.notes.Size
-	end := start + size
-	p := &InPlace{Placement: Slack}
-	if c.atEnd(sp) {
-		if need := sp.Grow(); need > 0 {
-			zeros, err := c.slack(end, need, sp.Ins[sp.Del:])
-			if err != nil {
-				return nil, err
-			}
-			if zeros < need {
-				return nil, noSlack(zeros, need)
-			}
-		}
-		return p, c.planTail(p, sp)
-	}
-	size += sp.Grow()
-	place := plan.RoundUp(end, 4)
-	need := place - end + size
-	zeros, err := c.slack(end, need, nil)
-	if err != nil {
-		return nil, err
-	}
-	if zeros < need {
-		return nil, noSlack(zeros, need)
-	}
-	p.Undo = []Step{{Op: OpZero, Off: place, Len: size}}
-	return p, c.planMove(p, sp, place)
+func (h kdumpHolder) Align() int64   { return 4 }
+func (h kdumpHolder) Header() string { return "the sub header" }
+
+func (h kdumpHolder) Read(b []byte, off int64) error { return h.read(b, off) }
+
+func (h kdumpHolder) Room(limit int64, will []byte) (int64, error) {
+	return h.slack(h.NotesOff()+h.notes.Size, limit, will)
 }
 
 // planEnd plans to put the notes with the splice applied at the end of the
@@ -98,10 +73,10 @@ func (c *KDump) planEnd(sp elfnote.Splice) (*InPlace, error) {
 		return nil, err
 	}
 	p := &InPlace{Placement: End, Undo: []Step{{Op: OpSize, Off: c.Size}}}
-	if c.NotesOff()+c.notes.Size == c.Size && c.NotesOff() >= c.descOff() && c.atEnd(sp) && sp.Del == 0 {
-		return p, c.planTail(p, sp)
+	if c.NotesOff()+c.notes.Size == c.Size && c.NotesOff() >= c.descOff() && plan.AtEnd(kdumpHolder{c}, sp) && sp.Del == 0 {
+		return p, plan.PlanTail(kdumpHolder{c}, p, sp)
 	}
-	return p, c.planMove(p, sp, plan.RoundUp(c.Size, 4))
+	return p, plan.PlanMove(kdumpHolder{c}, p, sp, plan.RoundUp(c.Size, 4))
 }
 
 // checkWhole makes sure that no page's data would lie, by its descriptor, where
@@ -168,83 +143,21 @@ func (c *KDump) checkLast(n uint64) error {
 // lastDescs is how many descriptors checkLast looks at, at least.
 const lastDescs = 4096
 
-// planTail plans a change at the end of the notes.
-func (c *KDump) planTail(p *InPlace, sp elfnote.Splice) error {
-	start := c.NotesOff()
-	at := start + sp.Off
-	if sp.Del > 0 {
-		p.CommitHere()
-		what := "the note is out"
-		if len(sp.Ins) > 0 {
-			what = "the zero fill is out"
-		}
-		if err := c.planSwitch(p, elfnote.Splice{Off: sp.Off, Del: sp.Del}, start, what); err != nil {
-			return err
-		}
-	}
-	if len(sp.Ins) == 0 {
-		p.Tidy = len(p.Steps)
-		p.Zero(at, sp.Del, "its bytes are free")
-		p.Sync()
-		return nil
-	}
-	if sp.Del == 0 && p.Undo == nil {
-		// Zeros, or the remains of an injection that was killed.
-		old := make([]byte, len(sp.Ins))
-		if err := c.read(old, at); err != nil {
-			return err
-		}
-		p.Undo = []Step{{Op: OpWrite, Off: at, Len: int64(len(old)), Data: old}}
-	}
-	p.Write(at, sp.Ins, "the note, behind the others")
-	p.Sync()
-	if sp.Del == 0 {
-		p.CommitHere()
-	}
-	return c.planSwitch(p, sp, start, "the sub header takes it in")
-}
-
-// planMove plans to write the whole new notes to place, and to switch to them.
-func (c *KDump) planMove(p *InPlace, sp elfnote.Splice, place int64) error {
-	start, size := c.NotesOff(), c.notes.Size
-	if sp.Off > 0 {
-		p.Add(Step{Op: OpCopy, From: start, Off: place, Len: sp.Off, Why: "the notes before"})
-	}
-	if len(sp.Ins) > 0 {
-		p.Write(place+sp.Off, sp.Ins, "the new note")
-	}
-	if rest := sp.Off + sp.Del; rest < size {
-		p.Add(Step{Op: OpCopy, From: start + rest, Off: place + sp.Off + int64(len(sp.Ins)), Len: size - rest, Why: "the notes behind"})
-	}
-	p.Sync()
-	p.CommitHere()
-	if err := c.planSwitch(p, sp, place, "the sub header points to the new notes"); err != nil {
-		return err
-	}
-	p.Tidy = len(p.Steps)
-	p.Zero(start, size, "the old notes' place is free")
-	p.Sync()
-	return nil
-}
-
-// planSwitch plans the write that makes the notes those at place, with the
-// splice applied: offset and size of VMCOREINFO and of the notes, which lie side
-// by side in the first sector of a block.
-func (c *KDump) planSwitch(p *InPlace, sp elfnote.Splice, place int64, why string) error {
-	info, err := c.movedInfo(sp, place)
+// Switch returns the write of offset and size of VMCOREINFO and of the notes,
+// which lie side by side in the first sector of a block.
+func (h kdumpHolder) Switch(place int64, sp elfnote.Splice) (int64, []byte, error) {
+	info, err := h.movedInfo(sp, place)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
-	first, end := c.abi.info, c.abi.note+8+int64(c.abi.word)
+	first, end := h.abi.info, h.abi.note+8+int64(h.abi.word)
 	b := make([]byte, end-first)
-	if err := c.read(b, c.subOff()+first); err != nil {
-		return err
+	if err := h.read(b, h.subOff()+first); err != nil {
+		return 0, nil, err
 	}
-	c.putExtent(b, info)
-	c.putExtent(b[c.abi.note-first:], c.movedNotes(sp, place))
-	p.Write(c.subOff()+first, b, why)
-	p.Sync()
-	return nil
+	h.putExtent(b, info)
+	h.putExtent(b[h.abi.note-first:], h.movedNotes(sp, place))
+	return h.subOff() + first, b, nil
 }
 
 // movedNotes returns where the notes are once the splice is applied and they lie
