@@ -203,7 +203,7 @@ func (o *File) replace(ctx context.Context, l *Layout, clone bool, opt Options) 
 	if o.flat() {
 		err = o.WriteLayout(ctx, n, l, opt)
 	} else {
-		c := &atomicfile.Copier{Ctx: ctx, Dst: n.File, Src: o.f, MustClone: clone, Durable: true, Progress: opt.counter(o.size())}
+		c := &atomicfile.Copier{Ctx: ctx, Dst: n.File, Src: o.f, MustClone: clone, Durable: true, Progress: opt.counter(o.PlainSize())}
 		err = copyLayout(c, l)
 	}
 	if err != nil {
@@ -244,7 +244,7 @@ func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt Op
 	if w.Device() || o.flat() {
 		err = o.WriteLayout(ctx, w, l, opt)
 	} else {
-		c := &atomicfile.Copier{Ctx: ctx, Dst: w.File, Src: o.f, Progress: opt.counter(o.size())}
+		c := &atomicfile.Copier{Ctx: ctx, Dst: w.File, Src: o.f, Progress: opt.counter(o.PlainSize())}
 		err = copyLayout(c, l)
 	}
 	if err == nil {
@@ -292,14 +292,14 @@ func (o *File) WriteLayout(ctx context.Context, w io.Writer, l *Layout, opt Opti
 		}
 		return o.unchanged()
 	}
-	r := &countReader{io.NewSectionReader(o.plain(), 0, o.size()), opt.counter(o.size())}
+	r := &countReader{io.NewSectionReader(o.plain(), 0, o.PlainSize()), opt.counter(o.PlainSize())}
 	s := &plan.Streamer{Ctx: ctx, W: w, R: r, Buf: make([]byte, plan.BufSize)}
 	err := s.Run(l)
-	if err == nil && s.In < o.size() {
-		err = s.Skip(o.size()) // what the copy leaves out at the end
+	if err == nil && s.In < o.PlainSize() {
+		err = s.Skip(o.PlainSize()) // what the copy leaves out at the end
 	}
 	if errors.Is(err, io.EOF) {
-		err = errors.Wrapf(ErrChanged, "the file ends at %#x, %#x when it was opened", s.In, o.size())
+		err = errors.Wrapf(ErrChanged, "the file ends at %#x, %#x when it was opened", s.In, o.PlainSize())
 	}
 	if err != nil {
 		return err

@@ -31,6 +31,7 @@ import (
 	"iter"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // A Core is an open dump, in whichever container. It reads from its file when
@@ -54,10 +55,16 @@ type Core interface {
 	// given. The error wraps [ErrNoPlace] where that way is not safe here.
 	PlanInPlace(Placement, elfnote.Splice) (*InPlace, error)
 
-	// size is the file's size in bytes, or endless.
-	size() int64
-	// claimed is where the file ends by its headers.
-	claimed() int64
+	// Plain is the dump in plain form: another Core if it is flattened, and
+	// where it is in a [File].
+	Plain() Core
+	// PlainSize is the size of the plain form in bytes, or endless for a stream.
+	PlainSize() int64
+	// Claimed is where the plain form ends by its headers.
+	Claimed() int64
+	// Used returns what in the plain form something refers to, but for the
+	// notes, and for what each page's descriptor leads to.
+	Used() ([]plan.Extent, error)
 }
 
 // Memory is the physical memory of a dump.
@@ -102,7 +109,7 @@ func Open(r io.ReaderAt, size int64) (Core, error) {
 }
 
 // Truncated reports whether the dump's file ends before what its headers claim.
-func Truncated(c Core) bool { return c.claimed() > c.size() }
+func Truncated(c Core) bool { return c.Claimed() > c.PlainSize() }
 
 // isKDump reports whether r begins as a kdump-compressed dump does, or as one of
 // the format's ancestor, which OpenKDump refuses by name.
@@ -115,27 +122,20 @@ func isKDump(r io.ReaderAt) bool {
 // VerifyHead is Verify without what takes reading the whole dump: the page
 // descriptors of a compressed one, and the records of a flattened one.
 func VerifyHead(c Core) []Finding {
-	switch c := c.(type) {
-	case *File:
-		return VerifyHead(c.Core)
-	case *Flat:
-		return VerifyHead(c.Core)
-	case *KDump:
-		return c.verifyHead().Found
+	if p, ok := c.Plain().(interface{ VerifyHead() []Finding }); ok {
+		return p.VerifyHead()
 	}
-	return c.Verify()
+	return c.Plain().Verify()
 }
 
 // VerifyDeep is Verify, and inflates every page of a compressed dump. It stops
 // early for ctx.
 func VerifyDeep(ctx context.Context, c Core) []Finding {
-	switch c := c.(type) {
-	case *File:
-		return VerifyDeep(ctx, c.Core)
-	case *Flat:
-		return append(c.verifyRecords(), VerifyDeep(ctx, c.Core)...)
-	case *KDump:
-		return c.VerifyDeep(ctx)
+	found := c.Verify()
+	if p, ok := c.Plain().(interface {
+		VerifyPages(context.Context) []Finding
+	}); ok {
+		found = append(found, p.VerifyPages(ctx)...)
 	}
-	return c.Verify()
+	return found
 }

@@ -4,9 +4,10 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // Memory may be in more pieces than a core should have PT_LOADs: a guest's with

@@ -12,23 +12,16 @@ import (
 // for what is no ELF core, and for one whose PT_LOADs say where in physical
 // memory they were: that of a machine.
 func Virtual(c Core) (Memory, bool) {
-	switch c := c.(type) {
-	case *File:
-		return Virtual(c.Core)
-	case *Flat:
-		return Virtual(c.Core)
-	case *ELF:
-		if !c.unplaced() {
-			return nil, false
-		}
-		v := &ELF{Header: c.Header, Progs: slices.Clone(c.Progs), Size: c.Size, r: c.r}
-		v.phys = sync.OnceValue(v.mapPhys)
-		for i := range v.Progs {
-			v.Progs[i].Paddr = v.Progs[i].Vaddr
-		}
-		return v, true
+	e, ok := c.Plain().(*ELF)
+	if !ok || !e.unplaced() {
+		return nil, false
 	}
-	return nil, false
+	v := &ELF{Header: e.Header, Progs: slices.Clone(e.Progs), Size: e.Size, r: e.r}
+	v.phys = sync.OnceValue(v.mapPhys)
+	for i := range v.Progs {
+		v.Progs[i].Paddr = v.Progs[i].Vaddr
+	}
+	return v, true
 }
 
 // DirectMaps gives the virtual addresses at which the kernel of a dump may have
@@ -36,11 +29,7 @@ func Virtual(c Core) (Memory, bool) {
 // most memory first. On x86 one of them is that of the kernel's text. It is
 // empty where the dump does not say.
 func DirectMaps(c Core) []uint64 {
-	switch c := c.(type) {
-	case *File:
-		return DirectMaps(c.Core)
-	case *Flat:
-		return DirectMaps(c.Core)
+	switch c := c.Plain().(type) {
 	case *Image:
 		if e, ok := c.Memory.(*ELF); ok {
 			return DirectMaps(e)

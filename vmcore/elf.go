@@ -116,16 +116,20 @@ func (c *ELF) Format() string {
 	return s
 }
 
-func (c *ELF) size() int64 { return c.Size }
+// PlainSize implements [Core].
+func (c *ELF) PlainSize() int64 { return c.Size }
+
+// Plain implements [Core].
+func (c *ELF) Plain() Core { return c }
 
 // Incomplete implements [Core].
 func (c *ELF) Incomplete() bool {
 	return c.Flags&incomplete != 0 && !c.process()
 }
 
-// claimed returns the end of the last segment in the file, by the headers, or
+// Claimed implements [Core]: it returns the end of the last segment in the file, by the headers, or
 // of the section headers and of those sections that are known.
-func (c *ELF) claimed() int64 {
+func (c *ELF) Claimed() int64 {
 	end := int64(0)
 	claim := func(e plan.Extent) {
 		if n, ok := e.End(); ok && e.Size > 0 {

@@ -138,7 +138,7 @@ func (o *File) input() fs.FileInfo {
 // plain is the dump in plain form, whose offsets are those of the Core: the
 // file itself, unless it is flattened.
 func (o *File) plain() io.ReaderAt {
-	if f, ok := o.Core.(*Flat); ok {
+	if f, ok := asFlat(o); ok {
 		return f
 	}
 	return o.f
@@ -146,7 +146,7 @@ func (o *File) plain() io.ReaderAt {
 
 // flat reports whether the file is flattened.
 func (o *File) flat() bool {
-	_, ok := o.Core.(*Flat)
+	_, ok := asFlat(o)
 	return ok
 }
 

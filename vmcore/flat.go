@@ -5,9 +5,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // A Flat is an open flattened dump: a dump of another kind, the plain form, cut
@@ -108,20 +109,27 @@ func (f *Flat) isCut() bool { return f.Size-f.end < flatRecordHeader || f.cut > 
 
 // CutOff reports whether the file of a flattened dump ends before its end marker.
 func CutOff(c Core) bool {
-	switch c := c.(type) {
-	case *File:
-		return CutOff(c.Core)
-	case *Flat:
-		return c.isCut()
-	}
-	return false
+	f, ok := asFlat(c)
+	return ok && f.isCut()
 }
 
-// claimed implements [Core]: a file without an end marker should be longer.
-func (f *Flat) claimed() int64 {
-	end := max(f.Core.claimed(), f.cut)
+// asFlat returns the flattened dump that c is, on disk or not.
+func asFlat(c Core) (*Flat, bool) {
+	if o, ok := c.(*File); ok {
+		c = o.Core
+	}
+	f, ok := c.(*Flat)
+	return f, ok
+}
+
+// Plain implements [Core].
+func (f *Flat) Plain() Core { return f.Core }
+
+// Claimed implements [Core]: a file without an end marker should be longer.
+func (f *Flat) Claimed() int64 {
+	end := max(f.Core.Claimed(), f.cut)
 	if f.isCut() {
-		end = max(end, f.size()+1)
+		end = max(end, f.PlainSize()+1)
 	}
 	return end
 }

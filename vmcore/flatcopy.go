@@ -37,7 +37,7 @@ func (o *File) writeFlat(ctx context.Context, w io.Writer, l *Layout, opt Option
 			return err
 		}
 	}
-	return FlattenTo(ctx, w, &countReader{io.NewSectionReader(o.plain(), 0, o.size()), opt.counter(o.size())}, l)
+	return FlattenTo(ctx, w, &countReader{io.NewSectionReader(o.plain(), 0, o.PlainSize()), opt.counter(o.PlainSize())}, l)
 }
 
 // streamRecords writes the copy as a stream. If it could not be changed that way

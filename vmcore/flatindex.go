@@ -6,9 +6,10 @@ import (
 	"math"
 	"slices"
 	"sort"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 const (

@@ -6,9 +6,10 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // TestFlatOverlaps: whatever the records, it reads as they overwrite one another.

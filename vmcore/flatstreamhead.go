@@ -78,7 +78,7 @@ func (p *flatHead) plan(edit Edit) (*flatStreamPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.whole && c.size() == plan.Endless { // small enough to know all of it
+	if p.whole && c.PlainSize() == plan.Endless { // small enough to know all of it
 		if c, err = p.open(); err == nil {
 			l, err = c.PlanCopy(sp)
 		}

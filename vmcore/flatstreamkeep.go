@@ -3,9 +3,10 @@ package vmcore
 import (
 	"io"
 	"math/bits"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // keptBytes keeps parts of a plain form as its records go by, and reads as the

@@ -3,9 +3,10 @@ package vmcore
 import (
 	"bytes"
 	"slices"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // A span is bytes of the plain form and where they go in the copy.

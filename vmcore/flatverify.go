@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -58,13 +59,11 @@ func (f *Flat) trailing() int64 { return f.Size - f.end - flatRecordHeader }
 // its size, though no record holds them, and the first one's offset.
 func (f *Flat) missing() (first int64, bytes int64) {
 	used := []plan.Extent{{Off: uint64(f.NotesOff()), Size: uint64(f.Notes().Size)}}
-	if c, ok := f.Core.(interface{ used() ([]plan.Extent, error) }); ok {
-		u, err := c.used()
-		if err != nil {
-			return 0, 0 // the plain form's own Verify tells
-		}
-		used = append(used, u...)
+	u, err := f.Used()
+	if err != nil {
+		return 0, 0 // the plain form's own Verify tells
 	}
+	used = append(used, u...)
 	slices.SortFunc(used, func(a, b plan.Extent) int { return cmp.Compare(a.Off, b.Off) })
 	at := int64(0)
 	for _, e := range used {

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // A flatView is the plain form of a flattened dump, read where it lies.

@@ -5,9 +5,10 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // flatBody is how many bytes a record holds that we write: as many as those of

@@ -148,7 +148,7 @@ func TestGoldenCopy(t *testing.T) {
 			defer in.Close()
 			streamed := filepath.Join(t.TempDir(), "streamed")
 			_, err = StreamTo(t.Context(), streamed, in, func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(n), nil }, Options{})
-			if truncated := f.claimed() > f.size(); truncated != errors.Is(err, ErrTruncated) || !truncated && err != nil {
+			if truncated := f.Claimed() > f.PlainSize(); truncated != errors.Is(err, ErrTruncated) || !truncated && err != nil {
 				t.Fatalf("stream: %v", err)
 			}
 			testcores.Golden(t, streamed, name+".copy")

@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"io"
 	"unsafe"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // debug/elf cannot open every real dump (more than 65,534 program headers,

@@ -6,9 +6,10 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // manyLoads is a core with as many PT_LOADs, made by load, and a file of size

@@ -52,7 +52,7 @@ func OpenMemory(r io.ReaderAt, size int64) (Core, error) {
 		return nil, err
 	}
 	format := (&ELF{Header: e.Header}).Format()
-	return asCore(newImage(format+"-without-notes", e, size, e.claimed(), e.Order))
+	return asCore(newImage(format+"-without-notes", e, size, e.Claimed(), e.Order))
 }
 
 // OpenRaw opens raw physical memory from address 0 on. No magic tells it.
@@ -93,8 +93,11 @@ func (i *Image) PlanCopy(elfnote.Splice) (*Layout, error) { return nil, ErrNoNot
 // PlanInPlace implements [Core]: it fails.
 func (i *Image) PlanInPlace(Placement, elfnote.Splice) (*InPlace, error) { return nil, ErrNoNotes }
 
-func (i *Image) size() int64    { return i.Size }
-func (i *Image) claimed() int64 { return i.end }
+// PlainSize and the others implement [Core].
+func (i *Image) PlainSize() int64             { return i.Size }
+func (i *Image) Plain() Core                  { return i }
+func (i *Image) Claimed() int64               { return i.end }
+func (i *Image) Used() ([]plan.Extent, error) { return nil, nil }
 
 // The form of LiME (version 1) and of AVML (version 2): for each range of memory
 // a header of 32 bytes, all little-endian, and its contents. AVML compresses

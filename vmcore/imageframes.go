@@ -7,10 +7,11 @@ import (
 	"io"
 	"slices"
 	"sync"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/klauspost/compress/snappy"
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // Chunks of snappy's framing format (framing_format.txt): a type of one byte, a

@@ -85,7 +85,14 @@ func (c *KDump) Format() string {
 	return s
 }
 
-func (c *KDump) size() int64 { return c.Size }
+// PlainSize implements [Core].
+func (c *KDump) PlainSize() int64 { return c.Size }
+
+// Plain implements [Core].
+func (c *KDump) Plain() Core { return c }
+
+// Used implements [Core]: Verify looks at each page's descriptor itself.
+func (c *KDump) Used() ([]plan.Extent, error) { return nil, nil }
 
 // changeable makes sure that the notes can be changed at all, and that they
 // share no bytes with what else the headers tell of.

@@ -33,10 +33,10 @@ func TestKDumpMade(t *testing.T) {
 			if _, ok := c.Notes().Find(elfnote.VMCoreInfo, 0); ok == (s.noNotes || s.noInfo) {
 				t.Errorf("VMCOREINFO found: %v", ok)
 			}
-			if c.claimed() != c.Size {
-				t.Errorf("it claims to end at %#x, want %#x", c.claimed(), c.Size)
+			if c.Claimed() != c.Size {
+				t.Errorf("it claims to end at %#x, want %#x", c.Claimed(), c.Size)
 			}
-			for _, f := range c.VerifyDeep(t.Context()) {
+			for _, f := range VerifyDeep(t.Context(), c) {
 				if !f.Remark && name != "incomplete" && name != "fill" {
 					t.Errorf("verify finds %q", f.Text)
 				}
@@ -148,7 +148,7 @@ func TestKDumpMemory(t *testing.T) {
 			if both < 1000 || both < all*9/10 {
 				t.Errorf("%d pages, of which the ELF dump holds %d and %d more", pages, both, all-both)
 			}
-			if f := c.VerifyDeep(t.Context()); len(f) > 0 {
+			if f := VerifyDeep(t.Context(), c); len(f) > 0 {
 				t.Errorf("verify finds %v", f)
 			}
 			if !bytes.Equal(notesText(t, c.Notes()), notesText(t, e.Notes())) {
@@ -312,7 +312,7 @@ func TestKDumpLive(t *testing.T) {
 	}}
 	b := spec.build()
 	c := openKDump(t, b)
-	found := c.VerifyDeep(t.Context())
+	found := VerifyDeep(t.Context(), c)
 	if len(found) != 1 || !found[0].Remark || !strings.Contains(found[0].Text, "page data begins at") {
 		t.Errorf("verify finds %v", found)
 	}

@@ -5,9 +5,10 @@ import (
 	"io"
 	"iter"
 	"math/bits"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // chunkSize is how many bytes of the bitmap the index has one count for: those

@@ -76,8 +76,8 @@ func checkKDumpCopy(t *testing.T, done, before *KDump) {
 		t.Errorf("VMCOREINFO is at %v, want %v", got, want)
 	}
 	noWorse(t, done, before)
-	if done.claimed() != done.Size {
-		t.Errorf("it claims to end at %#x, the file does at %#x", done.claimed(), done.Size)
+	if done.Claimed() != done.Size {
+		t.Errorf("it claims to end at %#x, the file does at %#x", done.Claimed(), done.Size)
 	}
 }
 

@@ -34,7 +34,7 @@ func FuzzKDumpOpen(f *testing.F) {
 			}
 			return
 		}
-		c.VerifyDeep(t.Context())
+		VerifyDeep(t.Context(), c)
 		p := make([]byte, 4096)
 		for r := range c.PhysRuns() {
 			for off := uint64(0); off < min(r.Size, 100*4096); off += 4096 {

@@ -130,7 +130,7 @@ func TestKDumpHostilePages(t *testing.T) {
 			if n != 0 || err == nil || !strings.Contains(err.Error(), tc.err) || tc.is != nil && !errors.Is(err, tc.is) {
 				t.Errorf("%d bytes, %v, want %q", n, err, tc.err)
 			}
-			if f := c.VerifyDeep(t.Context()); len(f) == 0 || !strings.Contains(f[0].Text+f[len(f)-1].Text, tc.err) {
+			if f := VerifyDeep(t.Context(), c); len(f) == 0 || !strings.Contains(f[0].Text+f[len(f)-1].Text, tc.err) {
 				t.Errorf("verify finds %v", f)
 			}
 		})
@@ -199,7 +199,7 @@ func TestKDumpVerify(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var all strings.Builder
-			found := openKDump(t, tc.spec.build()).VerifyDeep(t.Context())
+			found := VerifyDeep(t.Context(), openKDump(t, tc.spec.build()))
 			for _, f := range found {
 				all.WriteString(f.Text + "\n")
 			}

@@ -187,9 +187,9 @@ func (c *KDump) fixBitmap(m *kdumpMove) plan.Fix {
 	}}
 }
 
-// claimed returns the end of notes, eraseinfo and page data, by the headers and,
+// Claimed implements [Core]: it returns the end of notes, eraseinfo and page data, by the headers and,
 // but in a stream, by all descriptors.
-func (c *KDump) claimed() int64 {
+func (c *KDump) Claimed() int64 {
 	end := int64(0)
 	if c.Size != plan.Endless {
 		end = c.dataEnd()

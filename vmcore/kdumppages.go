@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // A pageDesc is struct page_desc: where a page's data lies.

@@ -25,7 +25,9 @@ func (c *KDump) Verify() []Finding {
 	return v.Found
 }
 
-// verifyHead checks all but the page descriptors.
+// VerifyHead is Verify without the page descriptors.
+func (c *KDump) VerifyHead() []Finding { return c.verifyHead().Found }
+
 func (c *KDump) verifyHead() *kdumpVerifier {
 	v := &kdumpVerifier{c: c}
 	v.header()
@@ -34,9 +36,10 @@ func (c *KDump) verifyHead() *kdumpVerifier {
 	return v
 }
 
-// VerifyDeep is Verify, and inflates every page. It stops early for ctx.
-func (c *KDump) VerifyDeep(ctx context.Context) []Finding {
-	v := &kdumpVerifier{c: c, Findings: plan.Findings{Found: c.Verify()}}
+// VerifyPages inflates every page, and finds what Verify has not. It stops early
+// for ctx.
+func (c *KDump) VerifyPages(ctx context.Context) []Finding {
+	v := &kdumpVerifier{c: c}
 	runs := make(chan Range)
 	var wait sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {

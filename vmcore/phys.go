@@ -6,9 +6,10 @@ import (
 	"iter"
 	"math"
 	"slices"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // A physRun is physical memory that lies in the file in one piece.

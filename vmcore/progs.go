@@ -4,9 +4,10 @@ import (
 	"debug/elf"
 	"fmt"
 	"math"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // maxProgs bounds the program header table: 4 Mi entries, 64 times the most

@@ -19,7 +19,7 @@ func isMount(path string) bool {
 // complete, if anybody else has it open: whoever still writes it would go on
 // writing to a file without a name. A lease is what tells.
 func (o *File) stillWritten() error {
-	if o.claimed() <= o.size() {
+	if o.Claimed() <= o.PlainSize() {
 		return nil
 	}
 	l, err := takeLease(o.f)

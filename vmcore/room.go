@@ -2,12 +2,13 @@ package vmcore
 
 import (
 	"fmt"
+
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// used returns everything in the file that something refers to, but for the
+// Used implements [Core]: everything in the file that something refers to, but for the
 // notes: headers, tables, sections, and the bytes of every other segment.
-func (c *ELF) used() ([]plan.Extent, error) {
+func (c *ELF) Used() ([]plan.Extent, error) {
 	table, err := c.sectionTable()
 	if err != nil {
 		return nil, err
@@ -106,7 +107,7 @@ func (c *ELF) checkEmpty(notes, table plan.Extent) error {
 // the file, or of an unused header: crash takes the lowest one that is not 0 for the end of the
 // headers, and reads notes only below it.
 func (c *ELF) slack(limit int64, will []byte) (int64, error) {
-	used, err := c.used()
+	used, err := c.Used()
 	if err != nil {
 		return 0, err
 	}

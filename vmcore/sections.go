@@ -4,9 +4,10 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"unsafe"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // maxSections bounds the section header table. QEMU writes two to four.

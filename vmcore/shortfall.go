@@ -53,11 +53,7 @@ func PieceOf(c Core) (PFNs, bool) {
 
 // kdumps returns the compressed dumps that c consists of; nil for other dumps.
 func kdumps(c Core) []*KDump {
-	switch c := c.(type) {
-	case *File:
-		return kdumps(c.Core)
-	case *Flat:
-		return kdumps(c.Core)
+	switch c := c.Plain().(type) {
 	case *KDump:
 		return []*KDump{c}
 	case *SplitDump:

@@ -182,10 +182,13 @@ func (s *SplitDump) PhysRuns() iter.Seq[Range] {
 	}
 }
 
-// claimed is beyond the file's end if that of a piece is.
-func (s *SplitDump) claimed() int64 {
+// Plain implements [Core]: all pieces together are no other dump.
+func (s *SplitDump) Plain() Core { return s }
+
+// Claimed is beyond the file's end if that of a piece is.
+func (s *SplitDump) Claimed() int64 {
 	if slices.ContainsFunc(s.whole, Truncated) {
-		return s.size() + 1
+		return s.PlainSize() + 1
 	}
-	return s.Core.claimed()
+	return s.Core.Claimed()
 }

@@ -36,7 +36,7 @@ func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, 
 	if err != nil {
 		return nil, &Unwritten{err, h}
 	}
-	end := c.claimed()
+	end := c.Claimed()
 	s := h.streamer(ctx, w)
 	if err := s.Run(l); err != nil {
 		return nil, err

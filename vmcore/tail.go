@@ -99,7 +99,7 @@ func (c *ELF) checkTail() error {
 		return errors.Wrap(ErrNoPlace, "the section headers stand before the notes")
 	case c.Phoff > start:
 		return errors.Wrap(ErrNoPlace, "the program headers stand behind the notes")
-	case c.claimed() > c.Size:
+	case c.Claimed() > c.Size:
 		return errors.Wrap(ErrNoPlace, "the file is truncated")
 	}
 	for i, p := range c.Progs {

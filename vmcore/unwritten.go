@@ -3,9 +3,10 @@ package vmcore
 import (
 	"context"
 	"io"
-	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // Unwritten is the error of a stream of which nothing has been written yet. It

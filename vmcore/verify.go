@@ -3,6 +3,7 @@ package vmcore
 import (
 	"debug/elf"
 	"math"
+
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -45,7 +46,7 @@ func (v *verifier) by(machine, process string) string {
 // file checks that the dump is complete.
 func (v *verifier) file() {
 	c := v.c
-	if end := c.claimed(); end > c.Size {
+	if end := c.Claimed(); end > c.Size {
 		v.Fault(v.by("crash and makedumpfile refuse or lose memory, libkdumpfile reads zeros", "gdb warns and lacks memory, eu-stack may lack frames"),
 			"the file ends at %#x, expected %#x by its headers: it is truncated", c.Size, end)
 	}

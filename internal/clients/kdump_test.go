@@ -138,7 +138,7 @@ func refilterKDump(t *testing.T, n elfnote.Note, core string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range c.VerifyDeep(t.Context()) {
+	for _, f := range vmcore.VerifyDeep(t.Context(), c) {
 		t.Errorf("verify finds %q in what comes of it", f.Text)
 	}
 }
