@@ -535,7 +535,7 @@ func TestStreamFlatOneRecord(t *testing.T) {
 		if _, err := now.ReadPhys(b, r.Addr); err != nil || !bytes.Equal(a, b) {
 			t.Fatalf("memory at %#x is not what it was (%v)", r.Addr, err)
 		}
-		pages += int(r.Size / pageSize)
+		pages += int(r.Size / plan.PageSize)
 	}
 	if pages == 0 {
 		t.Fatal("no memory was compared")
