@@ -46,7 +46,7 @@ func (o *File) streamRecords(ctx context.Context, w io.Writer, l *Layout, opt Op
 	f := o.Core.(*Flat)
 	stream := func(w io.Writer, opt Options) error {
 		r := &countReader{io.NewSectionReader(o.f, 0, f.Size), opt.counter(f.Size)}
-		_, err := streamFlat(ctx, w, &head{r: r}, func(Core) (elfnote.Splice, error) { return l.Splice, nil })
+		_, err := streamFlat(ctx, w, &head{r: r, file: io.NewSectionReader(o.f, 0, f.Size), size: f.Size}, func(Core) (elfnote.Splice, error) { return l.Splice, nil })
 		if f.isCut() && errors.Is(err, ErrTruncated) && !unstreamable(err) {
 			return nil // the copy is cut off where the file is
 		}

@@ -290,10 +290,30 @@ func isBlank(v *flatView, e plan.Extent) bool {
 var sumSeed = maphash.MakeSeed()
 
 // sumNotes returns a sum by which notes that a later record has changed can be
-// told.
+// told, as far as they matter.
 func sumNotes(r io.ReaderAt, c Core) (uint64, error) {
 	var h maphash.Hash
 	h.SetSeed(sumSeed)
-	_, err := io.Copy(&h, io.NewSectionReader(r, c.NotesOff(), c.Notes().Size))
-	return h.Sum64(), err
+	for _, e := range smallNotes(c) {
+		if _, err := io.Copy(&h, io.NewSectionReader(r, int64(e.Off), int64(e.Size))); err != nil {
+			return 0, err
+		}
+	}
+	return h.Sum64(), nil
+}
+
+// smallNotes returns where the notes lie, but for descriptors that no edit looks
+// into, for they are too large: device dumps of many MiB.
+func smallNotes(c Core) (es []plan.Extent) {
+	s := c.Notes()
+	at := int64(0)
+	add := func(end int64) { es = appendExtent(es, c.NotesOff()+at, c.NotesOff()+end) }
+	for _, n := range s.Notes {
+		if n.DescSize > elfnote.MaxBlob {
+			add(n.DescOff)
+			at = n.DescOff + n.DescSize
+		}
+	}
+	add(s.Size)
+	return es
 }

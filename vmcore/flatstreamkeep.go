@@ -3,6 +3,7 @@ package vmcore
 import (
 	"io"
 	"math/bits"
+	"slices"
 
 	"github.com/pkg/errors"
 
@@ -25,12 +26,18 @@ type keptChunk struct {
 
 const chunkKept = 4 << 10
 
-// keep returns what is to be kept for the check at the end: all up to behind the
-// notes, as far as the planner looks for room there, and tables further on.
+// keep returns what is to be kept for the check at the end: headers, [smallNotes],
+// what follows the notes as far as the planner looks for room there, and tables
+// further on.
 func (s *flatStream) keep() (*keptBytes, error) {
-	end := s.c.NotesOff() + s.c.Notes().Size + max(s.sp.Grow(), 0) + maxBlockSize
-	k := &keptBytes{chunks: map[int64]*keptChunk{}, parts: []plan.Extent{{Off: 0, Size: uint64(end)}}}
-	sum := end
+	notes := s.c.NotesOff() + s.c.Notes().Size
+	end := notes + max(s.sp.Grow(), 0) + maxBlockSize
+	k := &keptBytes{chunks: map[int64]*keptChunk{}, parts: slices.Concat(
+		[]plan.Extent{{Off: 0, Size: uint64(s.c.NotesOff())}}, smallNotes(s.c), []plan.Extent{{Off: uint64(notes), Size: uint64(end - notes)}})}
+	sum := int64(0)
+	for _, e := range k.parts {
+		sum += int64(e.Size)
+	}
 	for _, p := range s.spans {
 		if p.what == isTable && p.end > end {
 			k.parts = append(k.parts, plan.Extent{Off: uint64(p.src), Size: uint64(p.end - p.src)})
@@ -38,7 +45,7 @@ func (s *flatStream) keep() (*keptBytes, error) {
 		}
 	}
 	if sum > plan.MaxHead {
-		return nil, errors.Errorf("headers and notes have %#x bytes, more than one pass can hold: use a file", sum)
+		return nil, errors.Errorf("headers and notes have %#x bytes, the most that is kept of a stream in memory is %#x: use a file", sum, plan.MaxHead)
 	}
 	return k, nil
 }

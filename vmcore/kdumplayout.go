@@ -40,17 +40,13 @@ func (c *KDump) PlanCopy(sp elfnote.Splice) (*Layout, error) {
 // brought there, a copy without the note undoes.
 func (c *KDump) planHome(sp elfnote.Splice) (*Layout, error) {
 	start := c.NotesOff()
-	if c.Size == plan.Endless || c.notes.Size > plan.MaxHead {
+	if c.Size == plan.Endless {
 		return nil, plan.FormatErrorf(c.subOff()+c.abi.note, "offset_note", c.note.String(),
-			"at most %#x bytes before the bitmaps, where one pass can change them: use a file", plan.MaxHead)
+			"notes before the bitmaps, where one pass can change them: use a file")
 	}
-	notes := make([]byte, c.notes.Size)
-	if err := c.read(notes, start); err != nil {
-		return nil, err
-	}
-	notes = slices.Concat(notes[:sp.Off], sp.Ins, notes[sp.Off+sp.Del:])
+	size := c.notes.Size + sp.Grow()
 	home := c.home()
-	m, err := c.planShift(sp, home, home, int64(len(notes)))
+	m, err := c.planShift(sp, home, home, size)
 	if err != nil {
 		return nil, err
 	}
@@ -63,8 +59,12 @@ func (c *KDump) planHome(sp elfnote.Splice) (*Layout, error) {
 	}
 	l := &Layout{Shift: m.shift}
 	l.Add(m.fixes, 0, home)
-	l.Pieces = append(l.Pieces, plan.Piece{Lit: notes})
-	c.finish(l, m, home+int64(len(notes)), tail)
+	rest := sp.Off + sp.Del
+	l.Pieces = append(l.Pieces,
+		plan.Piece{From: c.r, Src: start, N: sp.Off},
+		plan.Piece{Lit: sp.Ins},
+		plan.Piece{From: c.r, Src: start + rest, N: c.notes.Size - rest})
+	c.finish(l, m, home+size, tail)
 	return l, nil
 }
 

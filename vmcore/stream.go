@@ -2,6 +2,7 @@ package vmcore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -28,7 +29,15 @@ type Edit func(Core) (elfnote.Splice, error)
 // with its notes changed. With all other errors the layout is nil. Of a
 // flattened dump that cannot be changed to its end the error is [*Broken].
 func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, error) {
+	return StreamWithin(ctx, w, r, edit, plan.MaxHead)
+}
+
+// StreamWithin is [Stream] with another bound on the headers and notes that it
+// keeps in memory: limit bytes, 64 MiB at most. A stream that has more of them
+// is an [*Unwritten], as soon as limit bytes have been read.
+func StreamWithin(ctx context.Context, w io.Writer, r io.Reader, edit Edit, limit int64) (*Layout, error) {
 	h := headOf(r)
+	h.limit = min(limit, plan.MaxHead)
 	if isFlat(h) {
 		return streamFlat(ctx, w, h, edit)
 	}
@@ -82,19 +91,28 @@ func (h *head) streamer(ctx context.Context, w io.Writer) *plan.Streamer {
 }
 
 // A head keeps the beginning of a stream, as far as it is asked for, and reads
-// like a file.
+// like a file. If the stream is a file's bytes it reads the file, and keeps
+// nothing.
 type head struct {
 	r      io.Reader
 	chunks [][]byte // of headChunk bytes each but the last
 	size   int64
 	err    error // why no more can be had
 	cut    bool  // it ended before headers and notes did
+	limit  int64 // of size; plan.MaxHead if 0
+	file   *io.SectionReader
 }
 
 const headChunk = 64 << 10
 
 // ReadAt reads further into the stream where it must.
 func (h *head) ReadAt(p []byte, off int64) (int, error) {
+	if h.file != nil && min(off+int64(len(p)), h.size) > plan.MaxHead {
+		return 0, h.tooLarge(plan.MaxHead) // as of the same dump from a pipe
+	}
+	if h.file != nil {
+		return h.file.ReadAt(p, off)
+	}
 	for h.size < off+int64(len(p)) && h.err == nil {
 		h.more()
 	}
@@ -110,8 +128,9 @@ func (h *head) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (h *head) more() {
-	if h.size >= plan.MaxHead {
-		h.err = errors.Errorf("headers and notes reach beyond %#x bytes, more than one pass can hold: use a file", plan.MaxHead)
+	limit := cmp.Or(h.limit, plan.MaxHead)
+	if h.size >= limit {
+		h.err = h.tooLarge(limit)
 		return
 	}
 	b := make([]byte, headChunk)
@@ -119,6 +138,10 @@ func (h *head) more() {
 	h.chunks = append(h.chunks, b[:n])
 	h.size += int64(n)
 	h.err = plan.EndOf(err)
+}
+
+func (h *head) tooLarge(limit int64) error {
+	return errors.Errorf("headers and notes reach beyond %#x bytes, the most that is kept of a stream in memory: use a file", limit)
 }
 
 // explain says of an error in the headers what it is of a file that ends where

@@ -16,6 +16,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/inputfile"
+	"vmcsnote/sysfs"
 	"vmcsnote/vmcore"
 )
 
@@ -29,6 +30,7 @@ type changeFlags struct {
 	format    string
 	jobs      int
 	passOn    bool // inject: a stream that cannot be changed is passed on as it is
+	root      string
 }
 
 func (f *changeFlags) add(fs *pflag.FlagSet) {
@@ -278,7 +280,7 @@ func (f *changeFlags) stream(ctx context.Context, e *env, _ string, decide chang
 	defer in.Close()
 	var l *vmcore.Layout
 	if f.output == "-" {
-		l, err = vmcore.Stream(ctx, e.stdout, in.Reader, edit)
+		l, err = vmcore.StreamWithin(ctx, e.stdout, in.Reader, edit, f.memory())
 	} else {
 		l, err = vmcore.StreamTo(ctx, f.output, in.Reader, edit, f.options(e, f.output))
 	}
@@ -302,6 +304,21 @@ func (f *changeFlags) stream(ctx context.Context, e *env, _ string, decide chang
 		r.report(d, l)
 	}
 	return err
+}
+
+// memory returns how many bytes of a stream's headers and notes may be kept.
+// With --pass-through that is little of the memory available: should the
+// kernel of a capture environment have to kill a program, the dump is lost.
+func (f *changeFlags) memory() int64 {
+	const all, little = 64 << 20, 8 << 20
+	if !f.passOn {
+		return all
+	}
+	free, err := sysfs.New(f.root).MemAvailable()
+	if err != nil {
+		return little
+	}
+	return min(max(free/16, little), all)
 }
 
 // report says of a copy where its notes went.

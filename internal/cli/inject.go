@@ -44,6 +44,7 @@ there. The very same note being in the core already is no error.`,
 				if err := src.check(); err != nil {
 					return err
 				}
+				chg.root = src.root
 				if *vmcsFrom != "" {
 					if src.given() {
 						return usagef("--vmcs-from is a source of its own")

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"io"
 	"iter"
 	"strings"
 
@@ -40,6 +41,7 @@ type Piece struct {
 	Src, N int64 // original bytes; n may reach to the end of the stream
 	Entry  int64 // size of a table entry to be mended, else 0
 	Mend   func([]byte)
+	From   io.ReaderAt // of N bytes that do not come in the order of the original
 
 	Later func() []Piece
 }

@@ -13,8 +13,8 @@ const (
 	// holds at most by default is 64 KiB, what it can be made to hold, 1 MiB.
 	BufSize = 256 << 10
 	// maxHead bounds what a stream's headers and notes may take, all of which
-	// is kept until the notes are known. The largest seen is 3.7 MB (65,801
-	// program headers).
+	// is kept until the notes are known. The largest seen are 3.7 MB (65,801
+	// program headers) and 48 MB (device dumps, NT_VMCOREDD).
 	MaxHead = 64 << 20
 )
 
@@ -50,6 +50,12 @@ func (s *Streamer) Piece(p Piece) error {
 		return err
 	case p.Zero > 0:
 		_, err := io.CopyBuffer(s.W, io.LimitReader(ZeroReader{}, p.Zero), s.Buf)
+		return err
+	case p.From != nil:
+		n, err := io.CopyBuffer(OnlyWriter{s.W}, io.NewSectionReader(p.From, p.Src, p.N), s.Buf)
+		if err == nil && n < p.N {
+			err = errors.Wrapf(ErrChanged, "the file ends at %#x", p.Src+n)
+		}
 		return err
 	}
 	if err := s.Skip(p.Src); err != nil {
