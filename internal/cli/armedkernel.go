@@ -78,7 +78,7 @@ func (a *armoury) pair() *sysfs.Pair {
 func (a *armoury) record(pair *sysfs.Pair) *record.Record {
 	const what = "record"
 	path := filepath.Join(a.root, defaultRecord)
-	r, err := record.ReadFile(path)
+	r, err := record.ReadOwn(path)
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) {
 			a.unknown(what, err.Error(), asRoot)

@@ -157,11 +157,16 @@ func (f *finder) fromRecord(path string) (source, error) {
 	if err != nil {
 		return source{}, errSource{err}
 	}
+	return f.byRecord(path, r)
+}
+
+// byRecord is fromRecord with the record read.
+func (f *finder) byRecord(path string, r record.Record) (s source, err error) {
 	if s, ok := f.coreHolds(r.Pair); ok {
 		s.where += ", by the record " + path
 		return s, nil
 	}
-	s := source{kind: "record", where: fmt.Sprintf("the record %s of %s", path, r.Time.UTC().Format("2006-01-02 15:04 UTC"))}
+	s = source{kind: "record", where: fmt.Sprintf("the record %s of %s", path, r.Time.UTC().Format("2006-01-02 15:04 UTC"))}
 	if rel := osRelease(f.core); rel != "" && r.Release != rel {
 		s.where += fmt.Sprintf(", of another kernel (%s, the core's is %s)", name(r.Release), name(rel))
 	}
@@ -179,15 +184,21 @@ func (f *finder) fromRecord(path string) (source, error) {
 // kernel: on a desk it is not.
 func (f *finder) defaultRecord(context.Context) (source, error) {
 	path := filepath.Join(f.root, defaultRecord)
-	r, err := record.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	r, err := record.ReadOwn(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return source{}, errNoNote
+	case errors.Is(err, record.ErrForeign):
+		f.e.say("%v: not used", err)
+		return source{}, errNoNote
+	case err != nil:
+		return source{}, errSource{err}
 	}
-	if rel := osRelease(f.core); err == nil && r.Release != rel {
+	if rel := osRelease(f.core); r.Release != rel {
 		f.e.say("%s is of kernel %s, the core %s: not used", path, name(r.Release), ofKernel(f.core))
 		return source{}, errNoNote
 	}
-	return f.warned(f.fromRecord(path))
+	return f.warned(f.byRecord(path, r))
 }
 
 // coreHolds takes the note at the pair out of the core's own memory, which is

@@ -57,7 +57,7 @@ type machine struct {
 func newMachine(t testing.TB) *machine {
 	t.Helper()
 	m := &machine{t: t, root: t.TempDir(), core: testcores.Open(t, "flat/cloud-c1.flat-zlib")}
-	testcores.Tools(t, m.path("tools"), "sh", "cat", "cp", "head")
+	testcores.Tools(t, m.path("tools"), "sh", "cat", "cp", "head", "ls", "timeout")
 	for _, name := range []string{"makedumpfile", "capture", "../kdump-utils/vmcsnote-collector"} {
 		script, err := os.ReadFile(name)
 		if err != nil {
@@ -99,6 +99,13 @@ func (m *machine) replace(name, text string) {
 	m.t.Helper()
 	m.remove(name)
 	m.write(name, text)
+}
+
+func (m *machine) chmod(name string, mode os.FileMode) {
+	m.t.Helper()
+	if err := os.Chmod(m.path(name), mode); err != nil {
+		m.t.Fatal(err)
+	}
 }
 
 func (m *machine) remove(name string) {

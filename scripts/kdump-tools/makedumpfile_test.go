@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"vmcsnote/internal/testcores"
 )
@@ -30,6 +31,8 @@ func TestSaved(t *testing.T) {
 		{"no record", func(m *machine) { m.remove("etc/vmcsnote") }, false},
 		{"an empty record", func(m *machine) { m.replace("etc/vmcsnote/record", "") }, false},
 		{"a record cut off", func(m *machine) { m.replace("etc/vmcsnote/record", "vmcsnote-record 1\npair: 1000 1000\n") }, false},
+		{"a record that others can write", func(m *machine) { m.chmod("etc/vmcsnote/record", 0o606) }, false},
+		{"a record in a directory that others can write", func(m *machine) { m.chmod("etc/vmcsnote", 0o777) }, false},
 		{"the record is a directory", func(m *machine) {
 			m.remove("etc/vmcsnote/record")
 			m.write("etc/vmcsnote/record/file", "")
@@ -154,6 +157,43 @@ func TestOther(t *testing.T) {
 				} else if !bytes.Equal(file, m.saved()) {
 					t.Error("the file has changed")
 				}
+			}
+		})
+	}
+}
+
+// TestTimeLimit has vmcsnote hang while the dump is saved: the machine boots all
+// the same. Where no timeout is to be had the dump has its note nevertheless.
+func TestTimeLimit(t *testing.T) {
+	script := strings.Split(save, " ")[0] + " -c -d 31 /proc/vmcore FILE"
+	for _, row := range []struct {
+		name   string
+		change func(*machine)
+		note   bool
+	}{
+		{"vmcsnote hangs", func(m *machine) {
+			m.replace("usr/bin/vmcsnote", "#!/bin/sh\nexec sleep 600\n")
+			m.replace("tools/timeout", "#!/bin/sh\n[ \"$3\" = 600 ] && [ \"$4\" = vmcsnote ] || exec "+testcores.Tool(t, "timeout")+" \"$@\"\nexec "+
+				testcores.Tool(t, "timeout")+" -k 1 0.2 vmcsnote inject\n")
+		}, false},
+		{"no timeout", func(m *machine) { m.remove("tools/timeout") }, true},
+		{"a timeout that knows no -k", func(m *machine) { m.replace("tools/timeout", "#!/bin/sh\nexit 1\n") }, true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			m := newMachine(t)
+			testcores.Tools(t, m.path("tools"), "sleep")
+			row.change(m)
+			begun := time.Now()
+			_, msg, status := m.sh(script)
+			file, err := os.ReadFile(m.path("FILE"))
+			if err != nil || status != 0 || time.Since(begun) > time.Minute {
+				t.Fatalf("after %v: exit status %d, %v: %s", time.Since(begun), status, err, msg)
+			}
+			switch {
+			case row.note && !m.hasNote(file):
+				t.Errorf("no note: %s", msg)
+			case !row.note && (!bytes.Equal(file, m.saved()) || !strings.Contains(msg, "FILE stays as it is")):
+				t.Errorf("the file has changed, or nothing says that it has no note: %s", msg)
 			}
 		})
 	}

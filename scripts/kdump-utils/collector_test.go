@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"vmcsnote/internal/testcores"
@@ -26,10 +27,33 @@ func TestCollector(t *testing.T) {
 		{name: "record of another kernel", collector: copying, note: true, set: func(c *capture) {
 			c.record("etc/vmcsnote/record", "6.9", "2026-11-23T08:00:00Z", testcores.Blob(c.t, "deb-t1"))
 		}},
+		{name: "a record that others can write", collector: copying, set: func(c *capture) { c.chmod("etc/vmcsnote/record", 0o606) }},
+		{name: "a record in a directory that others can write", collector: copying, set: func(c *capture) { c.chmod("etc/vmcsnote", 0o777) }},
+		{name: "a record of another owner", collector: copying, set: func(c *capture) {
+			if err := os.Chown(c.path("etc/vmcsnote/record"), 12345, 12345); err != nil {
+				c.t.Skip(err)
+			}
+		}},
+		{name: "a record that is a symbolic link", collector: copying, set: func(c *capture) {
+			c.move("etc/vmcsnote/record", "etc/vmcsnote/real")
+			if err := os.Symlink("real", c.path("etc/vmcsnote/record")); err != nil {
+				c.t.Fatal(err)
+			}
+		}},
 		{name: "no dump", collector: copying, set: func(c *capture) { c.write("proc/vmcore", []byte("no dump")) }},
 		{name: "a dump that ends early", collector: copying, set: func(c *capture) { c.write("proc/vmcore", testcores.Bytes(c.t, "bad-truncated-notes")) }},
 		{name: "no program", collector: copying, set: func(c *capture) { c.remove("bin/vmcsnote") }},
 		{name: "a program of before --pass-through", collector: copying, set: func(c *capture) { c.program("vmcsnote", "cat; exit 2") }},
+		{name: "a program that hangs", collector: copying, set: func(c *capture) {
+			if strings.Contains(strings.Join(c.shell, " "), "busybox") {
+				c.t.Skip("its own timeout comes before PATH's")
+			}
+			c.program("timeout", `case $* in *inject*) exit 124 ;; esac`)
+		}},
+		{name: "a timeout that knows no -k", collector: copying, note: true, set: func(c *capture) {
+			c.program("timeout", `echo "timeout: invalid option -- 'k'" >&2; exit 1`)
+		}},
+		{name: "no timeout", collector: copying, note: true, set: func(c *capture) { c.remove("bin/timeout") }},
 		{name: "a program that is killed at once", collector: copying, set: func(c *capture) { c.program("vmcsnote", "kill -9 $$") }},
 		{name: "the collector fails at its end", collector: []string{"sh", "-c", `cat "$0"; exit 7`}, note: true, status: 7},
 		{name: "the collector fails at once", collector: []string{"sh", "-c", "exit 9"}, status: 9},

@@ -20,12 +20,21 @@ depends() {
 	return 0
 }
 
+# own FILE: only root could have written it, or put another in its place.
+own() {
+	local part
+	for part in "${1%/*}" "$1"; do
+		[[ -O $part && $(ls -ld "$part") == [-d]????-??-?* ]] || return 1
+	done
+}
+
 install() {
 	inst_multiple vmcsnote sed ls head tr
 	# What is missing here costs a bound or a sync, not the note.
 	inst_multiple -o vmcsnote-collector /usr/libexec/vmcsnote/kdump-post timeout stat chmod sync
 
-	# There is none before kdump has been armed for the first time.
+	# There is none before kdump has been armed for the first time. In the image
+	# it is root's, so it has to be root's here.
 	local record=/etc/vmcsnote/record
-	[[ ! -f ${dracutsysrootdir-}$record ]] || inst_simple "$record"
+	! own "${dracutsysrootdir-}$record" || inst_simple "$record"
 }
