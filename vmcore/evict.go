@@ -30,6 +30,10 @@ func (c *ELF) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
 	if err := c.checkSwitch(); err != nil {
 		return nil, err
 	}
+	if end := c.Claimed(); end > c.Size {
+		// Readers would take what is appended for what was cut off.
+		return nil, errors.Wrapf(ErrNoPlace, "the file ends at %#x, expected %#x by its headers", c.Size, end)
+	}
 	page, err := c.granule()
 	if err != nil {
 		return nil, err
