@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/internal/inputfile"
 )
 
 // Before Linux 4.11 /proc/kcore has p_paddr 0 in every PT_LOAD. Its loads for RAM are still one for each System RAM range of
@@ -32,7 +34,7 @@ func unplaced(loads []load) bool {
 
 // placeLoads returns the loads that are RAM, with their p_paddr, by /proc/iomem below root.
 func placeLoads(loads []load, root string) ([]load, error) {
-	f, err := os.Open(filepath.Join(root, "/proc/iomem"))
+	f, err := inputfile.Open(filepath.Join(root, "/proc/iomem"))
 	if err != nil {
 		return nil, errors.Wrap(ErrNoPaddr, err.Error())
 	}

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
+
+	"vmcsnote/internal/inputfile"
 )
 
 // file is what the readers need of an open device. Tests put their own in its place, to see each errno without the kernel that
@@ -32,7 +34,7 @@ func (f osFile) Munmap(b []byte) error {
 }
 
 func open(path string) (file, error) {
-	f, err := os.Open(path)
+	f, err := inputfile.Open(path)
 	if err != nil {
 		return nil, newError(path, opOpen, 0, err)
 	}

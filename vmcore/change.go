@@ -66,6 +66,8 @@ func (p *Plan) String() string {
 		s = p.Layout.String() + "sync, then rename over " + p.file.path + "\n"
 	}
 	switch n := p.Growth(); {
+	case n > 0 && p.Layout != nil: // a copy without the note undoes it
+		s += fmt.Sprintf("the file becomes %#x bytes larger: %#x\n", n, p.file.info.Size()+n)
 	case n > 0:
 		s += fmt.Sprintf("the file stays %#x bytes larger: %#x\n", n, p.file.info.Size()+n)
 	case n < 0:

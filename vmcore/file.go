@@ -74,11 +74,11 @@ func openFile(path string, flag, lock int, open func(io.ReaderAt, int64) (Core, 
 		err = errors.New("only a regular file can be changed in place")
 	}
 	var perr *fs.PathError
-	if err != nil && !errors.As(err, &perr) {
-		err = &fs.PathError{Op: "open", Path: path, Err: err}
+	if errors.As(err, &perr) {
+		err = perr.Err // that of opening the file
 	}
 	if err != nil {
-		return nil, err
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	f, err := os.OpenFile(path, flag, 0)
 	if flag == os.O_RDWR && errors.Is(err, syscall.EACCES) && owned(info) {

@@ -157,7 +157,7 @@ func (e *env) changed(r changeReport) {
 		vmcore.Evict: "the first segments moved to the end of the file",
 		vmcore.Copy:  "all memory shifted by whole pages",
 	}[r.Placement]
-	if r.Growth > 0 {
+	if r.Growth > 0 && r.Placement != vmcore.Clone && r.Placement != vmcore.Copy { // remove undoes those
 		how += ", which stays " + size(r.Growth) + " larger"
 	}
 	e.say("%s: %s (%s: %s)", where, r.why, r.Placement, how)
