@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Short names for what the scripts do; each runs without make, too.
 GO ?= go
 

@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "write kmod/fields.h anew")
 func TestKernelModuleFields(t *testing.T) {
 	const path = "../kmod/fields.h"
 	var b strings.Builder
-	b.WriteString("/* SPDX-License-Identifier: GPL-2.0 */\n" +
+	b.WriteString("/* SPDX-License-Identifier: GPL-2.0-only */\n" +
 		"/* Generated from vmcs/layouts by go test ./vmcs -run KernelModule -update. */\n")
 	for _, f := range Fields() {
 		if !f.High() {

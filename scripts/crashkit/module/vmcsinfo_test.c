@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * vmcsinfo_test: stands in for the kernel side of VMCSINFO, which was never
  * merged.  It keeps one complete ELF note ("VMCSINFO", type 0) in physically
