@@ -31,6 +31,7 @@ import (
 	"iter"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -95,7 +96,7 @@ func Open(r io.ReaderAt, size int64) (Core, error) {
 	var c Core
 	var err error
 	switch {
-	case isFlat(r):
+	case flat.Is(r):
 		c, err = OpenFlat(r, size, Open)
 	case isKDump(r):
 		c, err = OpenKDump(r, size)

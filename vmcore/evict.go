@@ -123,7 +123,7 @@ func (c *ELF) checkEviction(room plan.Extent) error {
 	if err != nil {
 		return err
 	}
-	own := append(c.headers(), table)
+	own := append(c.Headers(), table)
 	for _, s := range sections {
 		own = append(own, s.Extent)
 	}

@@ -17,6 +17,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/sparse"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/flat"
 )
 
 // A record is one of a flattened dump made for a test.
@@ -27,17 +28,17 @@ type record struct {
 
 // flatOf returns a flattened dump of the records as they come.
 func flatOf(records ...record) []byte {
-	b := flatHeader()
+	b := flat.Header()
 	for _, r := range records {
 		b = append(b, recordHeader(r.off, int64(len(r.body)))...)
 		b = append(b, r.body...)
 	}
-	return append(b, flatEnd...)
+	return append(b, flat.EndMarker...)
 }
 
 func recordHeader(off, size int64) []byte {
-	b := make([]byte, flatRecordHeader)
-	putRecordHeader(b, off, size)
+	b := make([]byte, flat.RecordHeader)
+	flat.PutRecordHeader(b, off, size)
 	return b
 }
 
@@ -101,8 +102,8 @@ func TestFlatReal(t *testing.T) {
 			if sum := sha256.Sum256(b); int64(len(b)) != tc.size || hex.EncodeToString(sum[:]) != tc.sum {
 				t.Errorf("%d bytes with the sum %x, want %d with %s", len(b), sum, tc.size, tc.sum)
 			}
-			if len(f.view.runs) != tc.runs {
-				t.Errorf("%d runs, want %d", len(f.view.runs), tc.runs)
+			if len(f.View.Runs) != tc.runs {
+				t.Errorf("%d runs, want %d", len(f.View.Runs), tc.runs)
 			}
 			if tc.same == "" {
 				return
@@ -171,8 +172,8 @@ func TestFlatView(t *testing.T) {
 			if got := string(plainOf(t, f)); got != tc.want {
 				t.Errorf("it reads %q, want %q", got, tc.want)
 			}
-			if len(f.view.runs) != tc.runs || fmt.Sprint(f.view.shared) != tc.shared {
-				t.Errorf("%d runs, shared %v; want %d, %s", len(f.view.runs), f.view.shared, tc.runs, tc.shared)
+			if len(f.View.Runs) != tc.runs || fmt.Sprint(f.View.Shared) != tc.shared {
+				t.Errorf("%d runs, shared %v; want %d, %s", len(f.View.Runs), f.View.Shared, tc.runs, tc.shared)
 			}
 			for off := range len(tc.want) {
 				p := make([]byte, 3)
@@ -193,9 +194,9 @@ func TestFlatView(t *testing.T) {
 
 // TestFlatHostile: each row is a dump that no reader may take.
 func TestFlatHostile(t *testing.T) {
-	raw := func(parts ...[]byte) []byte { return append(flatHeader(), bytes.Join(parts, nil)...) }
+	raw := func(parts ...[]byte) []byte { return append(flat.Header(), bytes.Join(parts, nil)...) }
 	head := func(at int, b byte) []byte {
-		h := append(flatHeader(), flatEnd...)
+		h := append(flat.Header(), flat.EndMarker...)
 		h[at] = b
 		return h
 	}
@@ -210,20 +211,20 @@ func TestFlatHostile(t *testing.T) {
 		{"another type", head(23, 2), "type at offset 0x10: found 2, expected 1", nil},
 		{"little-endian", head(16, 1), "type at offset 0x10: found 72057594037927937, expected 1", nil},
 		{"another version", head(31, 2), "version at offset 0x18: found 2, expected 1", nil},
-		{"the header cut", flatHeader()[:4000], "makedumpfile_header at offset 0x0: found the end of the file at 0xfa0, expected 4096 bytes", ErrTruncated},
+		{"the header cut", flat.Header()[:4000], "makedumpfile_header at offset 0x0: found the end of the file at 0xfa0, expected 4096 bytes", ErrTruncated},
 		{"nothing behind the header", raw(), "record at offset 0x1000: found the end of the file at 0x1000, expected a record, or the end marker", ErrTruncated},
 		{"no end marker", raw(recordHeader(0, 1), []byte("a")), "record at offset 0x1011: found the end of the file at 0x1011", ErrTruncated},
-		{"half an end marker", raw(flatEnd[:8]), "found the end of the file at 0x1008", ErrTruncated},
-		{"negative offset", raw(recordHeader(-2, 1), []byte("a"), flatEnd), "record at offset 0x1000: found offset -2, size 1", nil},
-		{"offset -1 with a size", raw(recordHeader(-1, 1), []byte("a"), flatEnd), "found offset -1, size 1, expected an offset of 0 or more and a size of 1 or more, or -1 for both", nil},
-		{"offset with size -1", raw(recordHeader(0, -1), flatEnd), "found offset 0, size -1", nil},
-		{"size 0", raw(recordHeader(0, 0), flatEnd), "found offset 0, size 0", nil},
-		{"least size", raw(recordHeader(0, math.MinInt64), flatEnd), "found offset 0, size -9223372036854775808", nil},
-		{"least offset", raw(recordHeader(math.MinInt64, 1), []byte("a"), flatEnd), "found offset -9223372036854775808, size 1", nil},
-		{"end of 2^63", raw(recordHeader(math.MaxInt64, 1), []byte("a"), flatEnd), "found offset 9223372036854775807, size 1, expected an end below 1<<63", nil},
-		{"size of 2^63 - 1", raw(recordHeader(0, math.MaxInt64), []byte("a"), flatEnd), "record at offset 0x1021: found the end of the file at 0x1021", ErrTruncated},
-		{"body beyond the file", raw(recordHeader(0, 18), []byte("a"), flatEnd), "record at offset 0x1021: found the end of the file at 0x1021, expected a record, or the end marker; in the plain form: ", ErrTruncated},
-		{"offset of 2^62", raw(recordHeader(1<<62, 1), []byte("a"), flatEnd), "records at offset 0x1000: found 0x4000000000000000 bytes that none of them holds", nil},
+		{"half an end marker", raw(flat.EndMarker[:8]), "found the end of the file at 0x1008", ErrTruncated},
+		{"negative offset", raw(recordHeader(-2, 1), []byte("a"), flat.EndMarker), "record at offset 0x1000: found offset -2, size 1", nil},
+		{"offset -1 with a size", raw(recordHeader(-1, 1), []byte("a"), flat.EndMarker), "found offset -1, size 1, expected an offset of 0 or more and a size of 1 or more, or -1 for both", nil},
+		{"offset with size -1", raw(recordHeader(0, -1), flat.EndMarker), "found offset 0, size -1", nil},
+		{"size 0", raw(recordHeader(0, 0), flat.EndMarker), "found offset 0, size 0", nil},
+		{"least size", raw(recordHeader(0, math.MinInt64), flat.EndMarker), "found offset 0, size -9223372036854775808", nil},
+		{"least offset", raw(recordHeader(math.MinInt64, 1), []byte("a"), flat.EndMarker), "found offset -9223372036854775808, size 1", nil},
+		{"end of 2^63", raw(recordHeader(math.MaxInt64, 1), []byte("a"), flat.EndMarker), "found offset 9223372036854775807, size 1, expected an end below 1<<63", nil},
+		{"size of 2^63 - 1", raw(recordHeader(0, math.MaxInt64), []byte("a"), flat.EndMarker), "record at offset 0x1021: found the end of the file at 0x1021", ErrTruncated},
+		{"body beyond the file", raw(recordHeader(0, 18), []byte("a"), flat.EndMarker), "record at offset 0x1021: found the end of the file at 0x1021, expected a record, or the end marker; in the plain form: ", ErrTruncated},
+		{"offset of 2^62", raw(recordHeader(1<<62, 1), []byte("a"), flat.EndMarker), "records at offset 0x1000: found 0x4000000000000000 bytes that none of them holds", nil},
 		{"flattened twice", flatOf(record{0, flatOf()}), "in the plain form: signature at offset 0x0: found a flattened dump within a flattened dump", nil},
 		{"no dump in it", flatOf(record{0, []byte("hello")}), "in the plain form: ", ErrNotCore},
 		{"nothing in it", flatOf(), "in the plain form: ", ErrNotCore},
@@ -252,12 +253,12 @@ func TestFlatTruncated(t *testing.T) {
 	for n := range len(whole) + 1 {
 		f, err := OpenFlat(bytes.NewReader(whole[:n]), int64(n), opener())
 		switch {
-		case n < len(flatSignature):
+		case n < len(flat.Signature):
 			if !errors.Is(err, ErrNotCore) {
 				t.Fatalf("%d bytes of %d: %v", n, len(whole), err)
 			}
 			continue
-		case n < flatHeaderSize:
+		case n < flat.HeaderSize:
 			if !errors.Is(err, ErrTruncated) {
 				t.Fatalf("%d bytes of %d: %v", n, len(whole), err)
 			}
@@ -266,13 +267,13 @@ func TestFlatTruncated(t *testing.T) {
 			t.Fatalf("%d bytes of %d: %v", n, len(whole), err)
 		}
 		came := 0
-		for left := n - flatHeaderSize; left > flatRecordHeader; left -= 700 + flatRecordHeader {
-			came += min(left-flatRecordHeader, 700)
+		for left := n - flat.HeaderSize; left > flat.RecordHeader; left -= 700 + flat.RecordHeader {
+			came += min(left-flat.RecordHeader, 700)
 		}
 		if came = min(came, len(plain)); !bytes.Equal(plainOf(t, f), plain[:came]) {
 			t.Fatalf("%d bytes of %d: the plain form has %#x bytes, or others", n, len(whole), f.PlainSize())
 		}
-		if Truncated(f) != (n < len(whole)) || f.isCut() != (n < len(whole)) {
+		if Truncated(f) != (n < len(whole)) || f.IsCut() != (n < len(whole)) {
 			t.Fatalf("%d bytes of %d: truncated is %v", n, len(whole), Truncated(f))
 		}
 	}
@@ -284,7 +285,7 @@ func TestFlatCut(t *testing.T) {
 	s := kdumpSpecs["64-room"]
 	plain := s.build()
 	whole := flatOf(inRecords(plain, 5000)...)
-	f := openFlat(t, whole[:len(whole)-flatRecordHeader])
+	f := openFlat(t, whole[:len(whole)-flat.RecordHeader])
 	checkMade(t, f.Core.(*KDump), s)
 	found := f.Verify()
 	if len(found) != 1 || found[0].Remark || !strings.Contains(found[0].Text, "expected the end marker") {
@@ -296,7 +297,7 @@ func TestFlatCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "cut")
-	if err := os.WriteFile(path, whole[:len(whole)-flatRecordHeader], 0o600); err != nil {
+	if err := os.WriteFile(path, whole[:len(whole)-flat.RecordHeader], 0o600); err != nil {
 		t.Fatal(err)
 	}
 	o, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -308,10 +309,10 @@ func TestFlatCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(path)
-	if err != nil || len(b) != len(whole)-flatRecordHeader {
-		t.Errorf("%d bytes, want %d (%v)", len(b), len(whole)-flatRecordHeader, err)
+	if err != nil || len(b) != len(whole)-flat.RecordHeader {
+		t.Errorf("%d bytes, want %d (%v)", len(b), len(whole)-flat.RecordHeader, err)
 	}
-	if g := openFlat(t, b); !bytes.Contains(notesText(t, g.Notes()), []byte(elfnote.VMCSInfo)) || !g.isCut() {
+	if g := openFlat(t, b); !bytes.Contains(notesText(t, g.Notes()), []byte(elfnote.VMCSInfo)) || !g.IsCut() {
 		t.Errorf("notes %s", notesText(t, g.Notes()))
 	}
 	if _, err := f.PlanInPlace(End, sp); !errors.Is(err, ErrNoPlace) || !strings.Contains(err.Error(), "without an end marker") {
@@ -327,7 +328,7 @@ func TestFlatChanged(t *testing.T) {
 		t.Errorf("while it is opened: %v", err)
 	}
 	f := openFlat(t, b)
-	f.view.r = bytes.NewReader(b[:cut])
+	f.View.R = bytes.NewReader(b[:cut])
 	if _, err := io.ReadAll(io.NewSectionReader(f, 0, f.PlainSize())); !errors.Is(err, ErrChanged) {
 		t.Errorf("while it is read: %v", err)
 	}
@@ -336,7 +337,7 @@ func TestFlatChanged(t *testing.T) {
 // TestFlatHugeRecord: one record of a sparse file counts as many, and is refused
 // before it does.
 func TestFlatHugeRecord(t *testing.T) {
-	b := append(flatHeader(), recordHeader(0, 1<<62)...)
+	b := append(flat.Header(), recordHeader(0, 1<<62)...)
 	before := allocated()
 	_, err := OpenFlat(sparseFile(b), 1<<62+1<<20, opener())
 	if err == nil || !strings.Contains(err.Error(), "record at offset 0x1000: more than") {

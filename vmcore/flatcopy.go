@@ -8,6 +8,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/atomicfile"
+	"vmcsnote/vmcore/internal/flat"
 )
 
 // PlanCopy implements [Core], for the plain form.
@@ -37,7 +38,7 @@ func (o *File) writeFlat(ctx context.Context, w io.Writer, l *Layout, opt Option
 			return err
 		}
 	}
-	return FlattenTo(ctx, w, &countReader{io.NewSectionReader(o.plain(), 0, o.PlainSize()), opt.counter(o.PlainSize())}, l)
+	return flat.Flatten(ctx, w, &countReader{io.NewSectionReader(o.plain(), 0, o.PlainSize()), opt.counter(o.PlainSize())}, l)
 }
 
 // streamRecords writes the copy as a stream. If it could not be changed that way
@@ -47,7 +48,7 @@ func (o *File) streamRecords(ctx context.Context, w io.Writer, l *Layout, opt Op
 	stream := func(w io.Writer, opt Options) error {
 		r := &countReader{io.NewSectionReader(o.f, 0, f.Size), opt.counter(f.Size)}
 		_, err := streamFlat(ctx, w, &head{r: r, file: io.NewSectionReader(o.f, 0, f.Size), size: f.Size}, func(Core) (elfnote.Splice, error) { return l.Splice, nil })
-		if f.isCut() && errors.Is(err, ErrTruncated) && !unstreamable(err) {
+		if f.IsCut() && errors.Is(err, ErrTruncated) && !unstreamable(err) {
 			return nil // the copy is cut off where the file is
 		}
 		return err
@@ -69,4 +70,14 @@ func newFile(w io.Writer) (*atomicfile.File, bool) {
 // unstreamable reports whether err says that a stream could not be changed.
 func unstreamable(err error) bool {
 	return errors.As(err, new(*Unwritten)) || errors.As(err, new(*Broken))
+}
+
+// FlattenTo writes the copy that l lays out to w as a flattened dump, in records
+// of 64 KiB. r gives the original in plain form, from its first byte on: of a
+// [*Flat] that is io.NewSectionReader(f, 0, f.PlainSize()).
+//
+// Where r ends before the layout does, what came is written as a complete
+// flattened dump of a truncated core, and the error is [ErrTruncated].
+func FlattenTo(ctx context.Context, w io.Writer, r io.Reader, l *Layout) error {
+	return flat.Flatten(ctx, w, r, l)
 }

@@ -62,7 +62,7 @@ func FuzzFlat(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			shared := len(c.view.shared)
+			shared := len(c.View.Shared)
 			after := &journal{base: bytes.NewReader(b), size: int64(len(b))}
 			plain := &journal{base: c, size: c.PlainSize()}
 			if err := errors.WithMessage(p.Run(t.Context(), after, func(int64) {}), "flattened"); err != nil {
@@ -75,7 +75,7 @@ func FuzzFlat(f *testing.F) {
 			if !bytes.Equal(plainOf(t, got), readAll(t, plain.now())) {
 				t.Fatalf("%s: put together it is not what the direct change gives", pl)
 			}
-			if len(got.view.shared) != shared {
+			if len(got.View.Shared) != shared {
 				t.Fatalf("%s: more bytes are in two records than before", pl)
 			}
 		}

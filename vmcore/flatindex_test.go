@@ -9,6 +9,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -41,10 +42,10 @@ func TestFlatOverlaps(t *testing.T) {
 			}
 		}
 		for off, n := range holders {
-			if got := slices.ContainsFunc(f.view.shared, plan.Extent{Off: uint64(off), Size: 1}.Overlaps); got != (n > 1) {
+			if got := slices.ContainsFunc(f.View.Shared, plan.Extent{Off: uint64(off), Size: 1}.Overlaps); got != (n > 1) {
 				t.Fatalf("%d records hold offset %d, shared: %v, of %v", n, off, got, records)
 			}
-			if _, _, held := findRun(f.view.runs, int64(off)); held != (n > 0) {
+			if _, _, held := flat.FindRun(f.View.Runs, int64(off)); held != (n > 0) {
 				t.Fatalf("%d records hold offset %d, held: %v, of %v", n, off, held, records)
 			}
 		}
@@ -78,11 +79,11 @@ func TestFlatMemory(t *testing.T) {
 		}, n / 3, 24 * n * 12},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b := flatHeader()
+			b := flat.Header()
 			tc.make(func(off, size int64) {
 				b = append(append(b, recordHeader(off, size)...), plain[:size]...)
 			})
-			b = append(b, flatEnd...)
+			b = append(b, flat.EndMarker...)
 			before := allocated()
 			f, err := OpenFlat(bytes.NewReader(b), int64(len(b)), opener())
 			if err != nil {
@@ -91,18 +92,18 @@ func TestFlatMemory(t *testing.T) {
 			if got := allocated() - before; got > tc.most {
 				t.Errorf("%d bytes allocated", got)
 			}
-			if got := len(f.view.runs); got < tc.runs || got > tc.runs*3/2+2 {
+			if got := len(f.View.Runs); got < tc.runs || got > tc.runs*3/2+2 {
 				t.Errorf("%d runs, want about %d", got, tc.runs)
 			}
 		})
 	}
 	t.Run("too many", func(t *testing.T) {
-		b := flatHeader()
-		for i := range int64(maxRuns + 1) {
+		b := flat.Header()
+		for i := range int64(flat.MaxRuns + 1) {
 			b = append(append(b, recordHeader(2*i, 1)...), 'x')
 		}
-		b = append(b, flatEnd...)
-		if _, err := OpenFlat(bytes.NewReader(b), int64(len(b)), opener()); !errors.Is(err, errTooManyRuns) {
+		b = append(b, flat.EndMarker...)
+		if _, err := OpenFlat(bytes.NewReader(b), int64(len(b)), opener()); !errors.Is(err, flat.ErrTooManyRuns) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -110,30 +111,30 @@ func TestFlatMemory(t *testing.T) {
 
 // TestFlatHuge looks at records and holes of sizes that no test can hold.
 func TestFlatHuge(t *testing.T) {
-	var runs []run
-	pos := int64(flatHeaderSize + flatRecordHeader)
+	var runs []flat.Run
+	pos := int64(flat.HeaderSize + flat.RecordHeader)
 	for _, r := range []struct{ off, size int64 }{{0, 5 << 30}, {5 << 30, 64 << 10}, {5<<30 + 64<<10, 64 << 10}, {1 << 40, 3}} {
-		runs = appendRecord(runs, r.off, pos, r.size)
-		pos += r.size + flatRecordHeader
+		runs = flat.AppendRecord(runs, r.off, pos, r.size)
+		pos += r.size + flat.RecordHeader
 	}
-	held, shared, err := resolve(runs)
+	held, shared, err := flat.Resolve(runs)
 	if err != nil || len(shared) > 0 || len(held) != 7 {
 		t.Fatalf("%v, %v, %v", held, shared, err)
 	}
-	const second = flatHeaderSize + 2*flatRecordHeader + 5<<30
+	const second = flat.HeaderSize + 2*flat.RecordHeader + 5<<30
 	for _, tc := range []struct {
 		off, pos, n int64
 		held        bool
 	}{
-		{0, flatHeaderSize + flatRecordHeader, 1 << 30, true},
-		{5<<30 - 1, second - flatRecordHeader - 1, 1, true},
+		{0, flat.HeaderSize + flat.RecordHeader, 1 << 30, true},
+		{5<<30 - 1, second - flat.RecordHeader - 1, 1, true},
 		{5 << 30, second, 64 << 10, true},
-		{5<<30 + 64<<10 + 1, second + flatRecordHeader + 64<<10 + 1, 64<<10 - 1, true},
+		{5<<30 + 64<<10 + 1, second + flat.RecordHeader + 64<<10 + 1, 64<<10 - 1, true},
 		{5<<30 + 128<<10, 0, 1<<40 - 5<<30 - 128<<10, false},
-		{1<<40 + 2, pos - flatRecordHeader - 1, 1, true},
+		{1<<40 + 2, pos - flat.RecordHeader - 1, 1, true},
 		{1<<40 + 3, 0, math.MaxInt64 - 1<<40 - 3, false},
 	} {
-		if pos, n, held := findRun(held, tc.off); pos != tc.pos || n != tc.n || held != tc.held {
+		if pos, n, held := flat.FindRun(held, tc.off); pos != tc.pos || n != tc.n || held != tc.held {
 			t.Errorf("at %#x: %#x, %#x, %v; want %#x, %#x, %v", tc.off, pos, n, held, tc.pos, tc.n, tc.held)
 		}
 	}

@@ -14,21 +14,22 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
 )
 
 // rearranged is what makedumpfile -R makes of a flattened dump.
-func rearranged(t testing.TB, flat []byte) []byte {
+func rearranged(t testing.TB, dump []byte) []byte {
 	t.Helper()
 	var plain []byte
-	for b := flat[flatHeaderSize:]; ; {
+	for b := dump[flat.HeaderSize:]; ; {
 		off, size := int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:]))
 		if off == -1 && size == -1 {
 			return plain
 		}
 		plain = append(plain, make([]byte, max(off+size-int64(len(plain)), 0))...)
-		copy(plain[off:], b[flatRecordHeader:][:size])
-		b = b[flatRecordHeader+size:]
+		copy(plain[off:], b[flat.RecordHeader:][:size])
+		b = b[flat.RecordHeader+size:]
 	}
 }
 
@@ -45,8 +46,8 @@ func (c *flatChange) sum(v *version) (s sum, err error) {
 	if err != nil {
 		return s, err
 	}
-	if len(f.view.shared) > 0 {
-		return s, fmt.Errorf("bytes are in two records: %v", f.view.shared)
+	if len(f.View.Shared) > 0 {
+		return s, fmt.Errorf("bytes are in two records: %v", f.View.Shared)
 	}
 	return (&change{}).sum(f.Core.(*ELF))
 }
@@ -78,7 +79,7 @@ func (c *flatChange) run(t *testing.T, plan *InPlace, fail int) ([]edit, error) 
 // flatCuts are ways to cut a core into records, such that a plan must patch
 // one record, patch several, or add some.
 var flatCuts = map[string]func([]byte) []byte{
-	"large records":          func(b []byte) []byte { return flatOf(inRecords(b, flatBody)...) },
+	"large records":          func(b []byte) []byte { return flatOf(inRecords(b, flat.BodySize)...) },
 	"small, backwards":       func(b []byte) []byte { return flatOf(backwards(inRecords(b, 1024))...) },
 	"with holes":             func(b []byte) []byte { return flatOf(notZero(inRecords(b, 128))...) },
 	"with holes, a device's": func(b []byte) []byte { return append(flatOf(notZero(inRecords(b, 160))...), b[:min(len(b), 2000)]...) },
@@ -126,9 +127,9 @@ func flatChanges(t *testing.T) map[string]*flatChange {
 
 // planFlat plans one change, or returns nil where it cannot be had. What comes
 // of it must be what the direct plan makes of the plain form.
-func planFlat(t *testing.T, flat []byte, pl Placement, sp elfnote.Splice, plain []byte, direct *InPlace) *flatChange {
+func planFlat(t *testing.T, dump []byte, pl Placement, sp elfnote.Splice, plain []byte, direct *InPlace) *flatChange {
 	t.Helper()
-	f := openFlat(t, flat)
+	f := openFlat(t, dump)
 	p, err := f.PlanInPlace(pl, sp)
 	if errors.Is(err, ErrNoPlace) {
 		return nil
@@ -136,7 +137,7 @@ func planFlat(t *testing.T, flat []byte, pl Placement, sp elfnote.Splice, plain 
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &flatChange{plan: p, base: flat}
+	c := &flatChange{plan: p, base: dump}
 	if c.old, err = c.sum(c.version(nil)); err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +221,7 @@ func (c *flatChange) failWrites(t *testing.T, edits int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := openFlat(t, c.base).end + flatRecordHeader
+	end := openFlat(t, c.base).End + flat.RecordHeader
 	for i := range edits {
 		done, err := c.run(t, c.plan, i+1)
 		v := c.version(done)
@@ -240,7 +241,7 @@ func (c *flatChange) failWrites(t *testing.T, edits int) {
 func TestFlatRefuses(t *testing.T) {
 	plain := testcores.Bytes(t, "kernel-slack")
 	n := testNote(t, "kernel-slack")
-	whole := inRecords(plain, flatBody)
+	whole := inRecords(plain, flat.BodySize)
 	f := openFlat(t, flatOf(whole...))
 	end := f.NotesOff() + f.Notes().Size
 	// The header of PT_NOTE is at 64 to 120; of it p_filesz at 96 changes, and
@@ -251,7 +252,7 @@ func TestFlatRefuses(t *testing.T) {
 	// Slack that no record holds, and the end marker at a place in its sector.
 	marker := func(at int) []byte {
 		r := []record{{0, plain[:end]}, {8192, plain[8192:]}, {int64(len(plain)), make([]byte, 1)}}
-		n := len(flatOf(r...)) - flatRecordHeader
+		n := len(flatOf(r...)) - flat.RecordHeader
 		r[2].body = make([]byte, 1+(at-n%plan.SectorSize+plan.SectorSize)%plan.SectorSize)
 		return flatOf(r...)
 	}
@@ -265,10 +266,10 @@ func TestFlatRefuses(t *testing.T) {
 		{"cut behind p_memsz", flatOf(cut(112)...), ""},
 		{"p_filesz in another record than p_memsz", flatOf(cut(104)...), "the header at offset 0x40 of the plain form is not in one record"},
 		{"in two records", flatOf(append(whole, record{64, plain[64:120]})...), "more than one record holds the 0x38 bytes at 0x40 of the plain form, and crash may read either"},
-		{"across a sector", flatOf(record{int64(len(plain)), make([]byte, plan.SectorSize-2*flatRecordHeader-100)}, whole[0]),
+		{"across a sector", flatOf(record{int64(len(plain)), make([]byte, plan.SectorSize-2*flat.RecordHeader-100)}, whole[0]),
 			"the header at offset 0x40 of the plain form crosses a sector at offset 0x11fc of the file"},
-		{"the end marker last in its sector", marker(plan.SectorSize - flatRecordHeader), ""},
-		{"the end marker across a sector", marker(plan.SectorSize - flatRecordHeader + 1), "of the file crosses a sector"},
+		{"the end marker last in its sector", marker(plan.SectorSize - flat.RecordHeader), ""},
+		{"the end marker across a sector", marker(plan.SectorSize - flat.RecordHeader + 1), "of the file crosses a sector"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := openFlat(t, tc.bytes)

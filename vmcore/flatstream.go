@@ -3,7 +3,6 @@ package vmcore
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -51,15 +51,15 @@ func streamFlat(ctx context.Context, w io.Writer, h *head, edit Edit) (*Layout, 
 		return nil, &Unwritten{err, h}
 	}
 	if p.whole {
-		return plan.l, FlattenTo(ctx, w, io.NewSectionReader(p, 0, p.top), plan.l)
+		return plan.l, flat.Flatten(ctx, w, io.NewSectionReader(p, 0, p.top), plan.l)
 	}
 	s := &flatStream{flatStreamPlan: *plan, ctx: ctx, w: w}
 	s.spans, s.fresh = spansOf(plan.c, plan.l)
 	if s.kept, err = s.keep(); err != nil {
 		return nil, &Unwritten{err, h}
 	}
-	s.r = bufio.NewReaderSize(io.MultiReader(h.replay(), h.r), flatBody+flatRecordHeader)
-	s.buf = make([]byte, flatRecordHeader+flatBody)
+	s.r = bufio.NewReaderSize(io.MultiReader(h.replay(), h.r), flat.BodySize+flat.RecordHeader)
+	s.buf = make([]byte, flat.RecordHeader+flat.BodySize)
 	switch err := s.run(); {
 	case err == nil, errors.Is(err, ErrTruncated):
 		return s.l, err
@@ -95,7 +95,7 @@ type flatStream struct {
 }
 
 func (s *flatStream) run() error {
-	b := make([]byte, flatHeaderSize)
+	b := make([]byte, flat.HeaderSize)
 	if _, err := s.read(b); err != nil {
 		return err
 	}
@@ -107,15 +107,15 @@ func (s *flatStream) run() error {
 			return context.Cause(s.ctx)
 		}
 		at := s.in
-		if n, err := s.read(b[:flatRecordHeader]); err != nil {
+		if n, err := s.read(b[:flat.RecordHeader]); err != nil {
 			if _, err := s.w.Write(b[:n]); err != nil {
 				return err
 			}
 			return err
 		}
-		off, size, err := parseRecord(b, at)
+		off, size, err := flat.ParseRecord(b, at)
 		if err != nil {
-			return &Broken{err, at, slices.Clone(b[:flatRecordHeader]), s.r}
+			return &Broken{err, at, slices.Clone(b[:flat.RecordHeader]), s.r}
 		}
 		if size < 0 {
 			if err := s.finish(); err != nil {
@@ -155,24 +155,10 @@ func cutStream(at int64) error {
 	return errors.Wrapf(ErrTruncated, "the stream ends at %#x, before the end marker of the flattened dump", at)
 }
 
-// parseRecord reads a record's header, which lies at offset at of the file. The
-// end marker has a size below 0.
-func parseRecord(b []byte, at int64) (off, size int64, err error) {
-	off, size = int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:]))
-	switch w := (&flatWalk{at: at}); {
-	case off == -1 && size == -1:
-	case off < 0 || size <= 0:
-		err = w.badRecord(off, size, "an offset of 0 or more and a size of 1 or more, or -1 for both")
-	case off > plan.Endless-size:
-		err = w.badRecord(off, size, "an end below 1<<63")
-	}
-	return off, size, err
-}
-
 // write writes a record, that of b at off.
 func (s *flatStream) write(off int64, b []byte) error {
-	var h [flatRecordHeader]byte
-	putRecordHeader(h[:], off, int64(len(b)))
+	var h [flat.RecordHeader]byte
+	flat.PutRecordHeader(h[:], off, int64(len(b)))
 	s.top = max(s.top, off+int64(len(b)))
 	_, err := s.w.Write(slices.Concat(h[:], b))
 	return err
@@ -258,8 +244,8 @@ func (s *flatStream) broken(err error, p span, off, n int64, b []byte) error {
 	if !errors.As(err, &plan) {
 		return err
 	}
-	h := make([]byte, flatRecordHeader, flatRecordHeader+len(b))
-	putRecordHeader(h, p.dst+off-p.src, n)
+	h := make([]byte, flat.RecordHeader, flat.RecordHeader+len(b))
+	flat.PutRecordHeader(h, p.dst+off-p.src, n)
 	return &Broken{plan.error, s.in - int64(len(b)), append(h, b...), s.r}
 }
 
@@ -268,9 +254,9 @@ type planError struct{ error }
 
 // copy passes on n bytes at off as one record, as they are.
 func (s *flatStream) copy(p span, off, n int64) error {
-	putRecordHeader(s.buf, p.dst+off-p.src, n)
+	flat.PutRecordHeader(s.buf, p.dst+off-p.src, n)
 	s.top = max(s.top, p.dst+off-p.src+n)
-	for h := flatRecordHeader; n > 0; h = 0 {
+	for h := flat.RecordHeader; n > 0; h = 0 {
 		b := s.buf[h:]
 		k, cut := s.read(b[:min(n, int64(len(b)))])
 		b = b[:k]
@@ -323,8 +309,8 @@ func (s *flatStream) mended(p span, first, end int64) []byte {
 // finish checks the plan against headers and notes as all records have left
 // them, writes what is still missing, and then the end marker.
 func (s *flatStream) finish() error {
-	if holes := s.kept.size - s.held; holes > maxHoles && holes-maxHoles > s.in {
-		return errors.Errorf("the plain form has %#x bytes that no record holds, expected at most %#x in a stream of %#x bytes", holes, maxHoles, s.in)
+	if holes := s.kept.size - s.held; holes > flat.MaxHoles && holes-flat.MaxHoles > s.in {
+		return errors.Errorf("the plain form has %#x bytes that no record holds, expected at most %#x in a stream of %#x bytes", holes, flat.MaxHoles, s.in)
 	}
 	l, spans, err := s.again()
 	if err != nil {
@@ -363,7 +349,7 @@ func (s *flatStream) finish() error {
 	if err != nil {
 		return err
 	}
-	_, err = s.w.Write(flatEnd)
+	_, err = s.w.Write(flat.EndMarker)
 	return err
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -25,21 +26,21 @@ import (
 var flatDumps = []string{"flat/deb-t1.flat-elf31", "flat/cloud-c1.flat-elf31", "flat/cloud-c1.flat-zlib"}
 
 // recordsOf returns the records of a flattened dump.
-func recordsOf(flat []byte) (records []record) {
-	for b := flat[flatHeaderSize:]; ; {
+func recordsOf(dump []byte) (records []record) {
+	for b := dump[flat.HeaderSize:]; ; {
 		off, size := int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:]))
 		if off < 0 {
 			return records
 		}
-		records = append(records, record{off, b[flatRecordHeader:][:size]})
-		b = b[flatRecordHeader+size:]
+		records = append(records, record{off, b[flat.RecordHeader:][:size]})
+		b = b[flat.RecordHeader+size:]
 	}
 }
 
 // complete reports whether a flattened dump has its end marker.
-func complete(flat []byte) bool {
-	f, err := OpenFlat(bytes.NewReader(flat), int64(len(flat)), opener())
-	return err == nil && !f.isCut()
+func complete(dump []byte) bool {
+	f, err := OpenFlat(bytes.NewReader(dump), int64(len(dump)), opener())
+	return err == nil && !f.IsCut()
 }
 
 // edits are what the tests do to the notes.
@@ -55,11 +56,11 @@ var edits = map[string]func(*elfnote.Segment, elfnote.Note) elfnote.Splice{
 }
 
 // streamed returns what streamFlat writes, and its error.
-func streamed(t testing.TB, flat []byte, n elfnote.Note, edit string) ([]byte, error) {
+func streamed(t testing.TB, dump []byte, n elfnote.Note, edit string) ([]byte, error) {
 	t.Helper()
 	var out bytes.Buffer
 	calls := 0
-	_, err := streamFlat(t.Context(), &out, &head{r: bytes.NewReader(flat)}, func(c Core) (elfnote.Splice, error) {
+	_, err := streamFlat(t.Context(), &out, &head{r: bytes.NewReader(dump)}, func(c Core) (elfnote.Splice, error) {
 		calls++
 		return edits[edit](c.Notes(), n), nil
 	})
@@ -124,7 +125,7 @@ func TestStreamFlat(t *testing.T) {
 		tail := inRecords(plain, 1000)
 		cuts := map[string][]record{
 			"at once":     {{0, plain}},
-			"in order":    inRecords(plain, flatBody),
+			"in order":    inRecords(plain, flat.BodySize),
 			"small":       inRecords(plain, 1000),
 			"backwards":   backwards(inRecords(plain, 4096)),
 			"with holes":  notZero(inRecords(plain, 64)),
@@ -152,15 +153,15 @@ func TestStreamFlat(t *testing.T) {
 // TestStreamFlatReal: dumps by makedumpfile -F pass in one go.
 func TestStreamFlatReal(t *testing.T) {
 	for _, name := range flatDumps {
-		flat := testcores.Bytes(t, name)
+		dump := testcores.Bytes(t, name)
 		n, err := elfnote.FromBlob(testcores.Blob(t, strings.TrimPrefix(name, "flat/")), elfnote.VMCSInfo, 0, binary.LittleEndian)
 		if err != nil {
 			t.Fatal(err)
 		}
-		plain := rearranged(t, flat)
+		plain := rearranged(t, dump)
 		for edit := range edits {
 			want := copyOf(t, plain, n, edit)
-			got, err := streamed(t, flat, n, edit)
+			got, err := streamed(t, dump, n, edit)
 			if err != nil {
 				t.Errorf("%s, %s: %v", name, edit, err)
 				continue
@@ -168,7 +169,7 @@ func TestStreamFlatReal(t *testing.T) {
 			if !bytes.Equal(rearranged(t, got), want) {
 				t.Errorf("%s, %s: not what -o gives", name, edit)
 			}
-			in, out := recordsOf(flat), recordsOf(got)
+			in, out := recordsOf(dump), recordsOf(got)
 			if out[0].off != 0 || out[len(out)-1].off < in[len(in)-1].off || len(out) > len(in)+40 {
 				t.Errorf("%s, %s: %d records became %d, of another order", name, edit, len(in), len(out))
 			}
@@ -181,9 +182,9 @@ func TestStreamFlatHeadLast(t *testing.T) {
 	plain := rearranged(t, testcores.Bytes(t, "flat/deb-t1.flat-elf31"))
 	n := testVMCSInfo
 	for edit := range edits {
-		flat := flatOf(headLast(t, plain, 50_000)...)
+		dump := flatOf(headLast(t, plain, 50_000)...)
 		var out bytes.Buffer
-		p := &probe{r: bytes.NewReader(flat)}
+		p := &probe{r: bytes.NewReader(dump)}
 		_, err := streamFlat(t.Context(), &out, &head{r: p}, func(c Core) (elfnote.Splice, error) {
 			if p.n > 1<<20 {
 				t.Errorf("%d bytes were read before the notes were known", p.n)
@@ -220,8 +221,8 @@ func TestStreamFlatWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	notes, size := c.NotesOff(), c.Notes().Size
-	order := headLast(t, plain, flatBody)
-	change := func(off int64, b ...byte) []record { return append(headLast(t, plain, flatBody), record{off, b}) }
+	order := headLast(t, plain, flat.BodySize)
+	change := func(off int64, b ...byte) []record { return append(headLast(t, plain, flat.BodySize), record{off, b}) }
 	le := func(v int64) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(v)) }
 	phdr := func(i int, at uintptr) int64 { return c.progOff(i) + int64(at) }
 	kdump := recordsOf(testcores.Bytes(t, "flat/cloud-c1.flat-zlib"))
@@ -270,16 +271,16 @@ func TestStreamFlatLater(t *testing.T) {
 		name    string
 		records []record
 	}{
-		{"a program header", append(headLast(t, plain, flatBody), record{c.progOff(3) + 24, []byte{1, 2, 3}})},
-		{"e_flags", append(headLast(t, plain, flatBody), record{int64(layout64.eFlags), []byte{incomplete}})},
-		{"memory", append(headLast(t, plain, flatBody), record{0x1ff00, bytes.Repeat([]byte("x"), 3000)})},
+		{"a program header", append(headLast(t, plain, flat.BodySize), record{c.progOff(3) + 24, []byte{1, 2, 3}})},
+		{"e_flags", append(headLast(t, plain, flat.BodySize), record{int64(layout64.eFlags), []byte{incomplete}})},
+		{"memory", append(headLast(t, plain, flat.BodySize), record{0x1ff00, bytes.Repeat([]byte("x"), 3000)})},
 		{"eraseinfo and the sub header", append(recordsOf(kdump), record{int64(len(unpacked)), []byte("erase")}, record{k.subOff(), sub})},
 	} {
-		flat := flatOf(tc.records...)
-		got, err := streamed(t, flat, testVMCSInfo, "inject")
+		dump := flatOf(tc.records...)
+		got, err := streamed(t, dump, testVMCSInfo, "inject")
 		if err != nil {
 			t.Errorf("%s: %v", tc.name, err)
-		} else if !bytes.Equal(rearranged(t, got), copyOf(t, rearranged(t, flat), testVMCSInfo, "inject")) {
+		} else if !bytes.Equal(rearranged(t, got), copyOf(t, rearranged(t, dump), testVMCSInfo, "inject")) {
 			t.Errorf("%s: not what -o gives", tc.name)
 		}
 	}
@@ -309,9 +310,9 @@ func TestStreamFlatShuffled(t *testing.T) {
 				records = append([]record{{r.off, bytes.Repeat([]byte{0xa5}, len(r.body))}}, records...)
 				records[0], records[min(i, len(records)-1)] = records[min(i, len(records)-1)], records[0]
 			}
-			flat := flatOf(records...)
+			dump := flatOf(records...)
 			for edit := range edits {
-				got, err := streamed(t, flat, testVMCSInfo, edit)
+				got, err := streamed(t, dump, testVMCSInfo, edit)
 				if err != nil {
 					if complete(got) {
 						t.Fatalf("%s, %d, %s: an error (%v), and an end marker", name, seed, edit, err)
@@ -319,7 +320,7 @@ func TestStreamFlatShuffled(t *testing.T) {
 					continue
 				}
 				done++
-				if !bytes.Equal(rearranged(t, got), copyOf(t, rearranged(t, flat), testVMCSInfo, edit)) {
+				if !bytes.Equal(rearranged(t, got), copyOf(t, rearranged(t, dump), testVMCSInfo, edit)) {
 					t.Fatalf("%s, %d, %s: not what -o gives", name, seed, edit)
 				}
 			}
@@ -334,16 +335,16 @@ func TestStreamFlatShuffled(t *testing.T) {
 // what was written has all that came, and no end marker.
 func TestStreamFlatTruncated(t *testing.T) {
 	for _, name := range flatDumps[1:] {
-		flat := testcores.Bytes(t, name)
-		all, err := streamed(t, flat, testVMCSInfo, "inject")
+		dump := testcores.Bytes(t, name)
+		all, err := streamed(t, dump, testVMCSInfo, "inject")
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := openFlat(t, all).view
-		at := flatHeaderSize
-		for _, r := range recordsOf(flat) {
-			for _, cut := range []int{at - 1, at, at + 1, at + flatRecordHeader, at + flatRecordHeader + len(r.body)/2} {
-				got, err := streamed(t, flat[:cut], testVMCSInfo, "inject")
+		want := openFlat(t, all).View
+		at := flat.HeaderSize
+		for _, r := range recordsOf(dump) {
+			for _, cut := range []int{at - 1, at, at + 1, at + flat.RecordHeader, at + flat.RecordHeader + len(r.body)/2} {
+				got, err := streamed(t, dump[:cut], testVMCSInfo, "inject")
 				if want := "the stream ends at " + fmt.Sprintf("%#x", cut); !errors.Is(err, ErrTruncated) || !strings.Contains(err.Error(), want+",") {
 					t.Fatalf("%s: got %v, want %q", name, err, want)
 				}
@@ -355,37 +356,37 @@ func TestStreamFlatTruncated(t *testing.T) {
 					continue
 				}
 				f, err := OpenFlat(bytes.NewReader(got), int64(len(got)), opener())
-				if err != nil || !f.isCut() {
+				if err != nil || !f.IsCut() {
 					t.Fatalf("%s: %v, or an end marker after %#x bytes", name, err, cut)
 				}
 				// A table entry that is cut in two is none.
 				if lost := cut - len(got); lost > 200 {
 					t.Fatalf("%s: %d bytes of %#x are missing", name, lost, cut)
 				}
-				for _, r := range f.view.runs {
-					a, b := make([]byte, r.end()-r.off), make([]byte, r.end()-r.off)
-					f.view.ReadAt(a, r.off)
-					want.ReadAt(b, r.off)
+				for _, r := range f.View.Runs {
+					a, b := make([]byte, r.End()-r.Off), make([]byte, r.End()-r.Off)
+					f.View.ReadAt(a, r.Off)
+					want.ReadAt(b, r.Off)
 					if !bytes.Equal(a, b) {
-						t.Fatalf("%s, cut at %#x: other bytes at %#x", name, cut, r.off)
+						t.Fatalf("%s, cut at %#x: other bytes at %#x", name, cut, r.Off)
 					}
 				}
 			}
-			at += flatRecordHeader + len(r.body)
+			at += flat.RecordHeader + len(r.body)
 		}
 	}
-	if _, err := streamed(t, flatHeader()[:100], testVMCSInfo, "inject"); !errors.Is(err, ErrTruncated) {
+	if _, err := streamed(t, flat.Header()[:100], testVMCSInfo, "inject"); !errors.Is(err, ErrTruncated) {
 		t.Error(err)
 	}
 }
 
 // TestStreamFlatMemory: however large the dump, it takes no more memory.
 func TestStreamFlatMemory(t *testing.T) {
-	flat := testcores.Bytes(t, "flat/deb-t1.flat-elf31")
-	records := recordsOf(flat)
+	dump := testcores.Bytes(t, "flat/deb-t1.flat-elf31")
+	records := recordsOf(dump)
 	front := flatOf(records[:len(records)-1]...)
-	front = front[:len(front)-flatRecordHeader]
-	last := flatOf(records[len(records)-1])[flatHeaderSize:]
+	front = front[:len(front)-flat.RecordHeader]
+	last := flatOf(records[len(records)-1])[flat.HeaderSize:]
 	end := records[len(records)-2].off + int64(len(records[len(records)-2].body))
 	const more = 1 << 30
 	r := io.MultiReader(bytes.NewReader(front), bytes.NewReader(recordHeader(end, more)), io.LimitReader(plan.ZeroReader{}, more), bytes.NewReader(last))
@@ -414,25 +415,25 @@ func (w *peakWriter) Write(b []byte) (int, error) {
 
 // TestStreamFlatErrors: what fails is told, and does not end the dump.
 func TestStreamFlatErrors(t *testing.T) {
-	flat := testcores.Bytes(t, "flat/cloud-c1.flat-elf31")
+	dump := testcores.Bytes(t, "flat/cloud-c1.flat-elf31")
 	edit := func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(testVMCSInfo), nil }
 	boom := errors.New("boom")
-	if _, err := streamFlat(t.Context(), &failingWriter{1 << 20}, &head{r: bytes.NewReader(flat)}, edit); !errors.Is(err, io.ErrShortWrite) {
+	if _, err := streamFlat(t.Context(), &failingWriter{1 << 20}, &head{r: bytes.NewReader(dump)}, edit); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("writing: %v", err)
 	}
-	if _, err := streamFlat(t.Context(), io.Discard, &head{r: io.MultiReader(bytes.NewReader(flat[:1<<20]), iotest.ErrReader(boom))}, edit); !errors.Is(err, boom) {
+	if _, err := streamFlat(t.Context(), io.Discard, &head{r: io.MultiReader(bytes.NewReader(dump[:1<<20]), iotest.ErrReader(boom))}, edit); !errors.Is(err, boom) {
 		t.Errorf("reading: %v", err)
 	}
 	var out bytes.Buffer
-	if _, err := streamFlat(t.Context(), &out, &head{r: bytes.NewReader(flat)}, func(Core) (elfnote.Splice, error) { return elfnote.Splice{}, boom }); !errors.Is(err, boom) || out.Len() > 0 {
+	if _, err := streamFlat(t.Context(), &out, &head{r: bytes.NewReader(dump)}, func(Core) (elfnote.Splice, error) { return elfnote.Splice{}, boom }); !errors.Is(err, boom) || out.Len() > 0 {
 		t.Errorf("the edit: %v, and %d bytes", err, out.Len())
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(boom)
-	if _, err := streamFlat(ctx, io.Discard, &head{r: bytes.NewReader(flat)}, edit); !errors.Is(err, boom) {
+	if _, err := streamFlat(ctx, io.Discard, &head{r: bytes.NewReader(dump)}, edit); !errors.Is(err, boom) {
 		t.Errorf("the context: %v", err)
 	}
-	huge := append(flatHeader(), recordHeader(0, 1<<62)...)
+	huge := append(flat.Header(), recordHeader(0, 1<<62)...)
 	if _, err := streamFlat(t.Context(), &out, &head{r: io.MultiReader(bytes.NewReader(huge), plan.ZeroReader{})}, edit); err == nil || !strings.HasSuffix(err.Error(), "use a file") || out.Len() > 0 {
 		t.Errorf("a huge record: %v", err)
 	}
@@ -446,17 +447,17 @@ func TestStreamFlatErrors(t *testing.T) {
 // TestStreamFlatBroken: from a damaged record on a stream can be passed on as it
 // came, and nothing that came before is lost.
 func TestStreamFlatBroken(t *testing.T) {
-	flat := testcores.Bytes(t, "flat/cloud-c1.flat-zlib")
-	records := recordsOf(flat)
-	all, err := streamed(t, flat, testVMCSInfo, "inject")
+	dump := testcores.Bytes(t, "flat/cloud-c1.flat-zlib")
+	records := recordsOf(dump)
+	all, err := streamed(t, dump, testVMCSInfo, "inject")
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := int64(flatHeaderSize)
+	at := int64(flat.HeaderSize)
 	for i, r := range records {
-		size := int64(flatRecordHeader + len(r.body))
+		size := int64(flat.RecordHeader + len(r.body))
 		for _, bad := range [][]byte{recordHeader(r.off, 0), recordHeader(-5, 1), recordHeader(math.MaxInt64, 2)} {
-			b := bytes.Clone(flat)
+			b := bytes.Clone(dump)
 			copy(b[at:], bad)
 			got, err := streamed(t, b, testVMCSInfo, "inject")
 			var unwritten *Unwritten
@@ -479,7 +480,7 @@ func TestStreamFlatBroken(t *testing.T) {
 		}
 		at += size
 	}
-	if at != int64(len(flat)-flatRecordHeader) || at < 600_000 {
+	if at != int64(len(dump)-flat.RecordHeader) || at < 600_000 {
 		t.Errorf("only %#x bytes were tried", at)
 	}
 }
@@ -512,11 +513,11 @@ func TestStreamFlatManyRecords(t *testing.T) {
 // the order of the records, tells where the descriptors end: bytes of page data
 // taken for descriptors would be changed.
 func TestStreamFlatOneRecord(t *testing.T) {
-	flat := testcores.Bytes(t, "flat/cloud-c1.flat-zlib")
-	was := openFlat(t, flat)
+	dump := testcores.Bytes(t, "flat/cloud-c1.flat-zlib")
+	was := openFlat(t, dump)
 	descs := was.Core.(*KDump).descOff()
-	damaged := flat[:flatHeaderSize:flatHeaderSize]
-	for _, r := range recordsOf(flat) {
+	damaged := dump[:flat.HeaderSize:flat.HeaderSize]
+	for _, r := range recordsOf(dump) {
 		if r.off < descs {
 			damaged = append(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(damaged, uint64(r.off)), uint64(len(r.body))), r.body...)
 		}

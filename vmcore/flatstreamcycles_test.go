@@ -10,6 +10,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/flat"
 )
 
 // inCycles cuts a kdump-compressed dump as makedumpfile does that has no memory
@@ -90,8 +91,8 @@ func TestStreamFlatCyclesWrong(t *testing.T) {
 		}
 		held := 0
 		all := openFlatCut(t, append(got, rest.Bytes()...))
-		for _, r := range all.view.runs {
-			held += int(r.end() - r.off)
+		for _, r := range all.View.Runs {
+			held += int(r.End() - r.Off)
 		}
 		if held < came {
 			t.Errorf("%s: %d bytes in records, %d came", tc.name, held, came)
@@ -119,7 +120,7 @@ func TestStreamFlatBlankTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	blank := record{int64(c.Phoff), make([]byte, c.Phnum*c.Phentsize)}
-	records := append([]record{blank}, headLast(t, plain, flatBody)...)
+	records := append([]record{blank}, headLast(t, plain, flat.BodySize)...)
 	for edit := range edits {
 		got, err := streamed(t, flatOf(records...), testVMCSInfo, edit)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -23,25 +24,25 @@ var errNotYet = errors.New("not among the records so far")
 // reads like its plain form, as far as that has come. Other bytes are errNotYet.
 type flatHead struct {
 	h     *head
-	at    int64 // of the next record in the stream
-	runs  []run // the records so far, in their order
+	at    int64      // of the next record in the stream
+	runs  []flat.Run // the records so far, in their order
 	count int
-	top   int64     // where the plain form ends so far
-	view  *flatView // of them; nil if another one has come
-	whole bool      // all records, and the end marker, have come
-	loose bool      // bytes before others that have come are zeros; read on for those behind
+	top   int64      // where the plain form ends so far
+	view  *flat.View // of them; nil if another one has come
+	whole bool       // all records, and the end marker, have come
+	loose bool       // bytes before others that have come are zeros; read on for those behind
 }
 
 // plan reads records until the notes are known, and plans the copy.
 func (p *flatHead) plan(edit Edit) (*flatStreamPlan, error) {
-	b := make([]byte, flatHeaderSize)
+	b := make([]byte, flat.HeaderSize)
 	if n, err := p.h.ReadAt(b, 0); n < len(b) {
 		return nil, p.cut(err)
 	}
-	if err := checkFlatHeader(bytes.NewReader(b), flatHeaderSize); err != nil {
+	if err := flat.CheckHeader(bytes.NewReader(b), flat.HeaderSize); err != nil {
 		return nil, err
 	}
-	p.at = flatHeaderSize
+	p.at = flat.HeaderSize
 	var c Core
 	var bad error // what is wrong with the plain form so far
 	for next := 1; c == nil; {
@@ -103,11 +104,11 @@ func (p *flatHead) cut(err error) error {
 
 // more takes the next record in, or the end marker.
 func (p *flatHead) more() error {
-	b := make([]byte, flatRecordHeader)
+	b := make([]byte, flat.RecordHeader)
 	if n, err := p.h.ReadAt(b, p.at); n < len(b) {
 		return p.cut(err)
 	}
-	off, size, err := parseRecord(b, p.at)
+	off, size, err := flat.ParseRecord(b, p.at)
 	if err != nil {
 		return err
 	}
@@ -115,11 +116,11 @@ func (p *flatHead) more() error {
 		p.whole = true
 		return nil
 	}
-	body := p.at + flatRecordHeader
+	body := p.at + flat.RecordHeader
 	if _, err := p.h.ReadAt(b[:1], body+min(size, 2*plan.MaxHead)-1); err != nil {
 		return p.cut(err)
 	}
-	if p.runs = appendRecord(p.runs, off, body, size); len(p.runs) > maxHeadRuns {
+	if p.runs = flat.AppendRecord(p.runs, off, body, size); len(p.runs) > maxHeadRuns {
 		return errors.Errorf("the notes are not among the first %d records, more than one pass can hold: use a file", maxHeadRuns)
 	}
 	p.at = body + size
@@ -130,15 +131,15 @@ func (p *flatHead) more() error {
 }
 
 // plain returns the plain form so far.
-func (p *flatHead) plain() (*flatView, error) {
+func (p *flatHead) plain() (*flat.View, error) {
 	if p.view == nil {
-		runs, _, err := resolve(slices.Clone(p.runs))
+		runs, _, err := flat.Resolve(slices.Clone(p.runs))
 		if err != nil {
 			return nil, err
 		}
-		p.view = &flatView{r: p.h, runs: runs}
+		p.view = &flat.View{R: p.h, Runs: runs}
 		if n := len(runs); n > 0 {
-			p.view.size = runs[n-1].end()
+			p.view.Size = runs[n-1].End()
 		}
 	}
 	return p.view, nil
@@ -158,7 +159,7 @@ func (p *flatHead) ReadAt(b []byte, off int64) (int, error) {
 	if p.loose || p.whole {
 		return v.ReadAt(b, off)
 	}
-	k := heldFrom(v.runs, off, int64(len(b)))
+	k := heldFrom(v.Runs, off, int64(len(b)))
 	if n, err := v.ReadAt(b[:k], off); n < int(k) {
 		return n, err
 	}
@@ -170,10 +171,10 @@ func (p *flatHead) ReadAt(b []byte, off int64) (int, error) {
 
 // heldFrom returns how many of the n bytes from off on are in records without a
 // gap.
-func heldFrom(runs []run, off, n int64) int64 {
+func heldFrom(runs []flat.Run, off, n int64) int64 {
 	at := off
 	for at < off+n {
-		_, k, held := findRun(runs, at)
+		_, k, held := flat.FindRun(runs, at)
 		if !held {
 			break
 		}
@@ -188,14 +189,14 @@ func (p *flatHead) open() (Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	if isFlat(v) {
+	if flat.Is(v) {
 		return nil, plan.FormatErrorf(0, "signature", "a flattened dump within a flattened dump", "a dump in plain form")
 	}
 	if p.whole {
-		if err := v.checkHoles(p.at); err != nil {
+		if err := v.CheckHoles(p.at); err != nil {
 			return nil, err
 		}
-		return Open(p, v.size)
+		return Open(p, v.Size)
 	}
 	c, err := Open(p, plan.Endless)
 	if err != nil && !isKDump(v) {
@@ -208,7 +209,7 @@ func (p *flatHead) open() (Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n := c.Notes().Size; heldFrom(v.runs, c.NotesOff(), n) < n {
+	if n := c.Notes().Size; heldFrom(v.Runs, c.NotesOff(), n) < n {
 		return nil, errNotYet
 	}
 	if k, ok := c.(*KDump); ok {
@@ -225,13 +226,13 @@ func (p *flatHead) open() (Core, error) {
 func (p *flatHead) inOrder(off int64) bool {
 	at := off
 	for _, r := range p.runs {
-		if r.end() <= off {
+		if r.End() <= off {
 			continue
 		}
-		if max(r.off, off) < at {
+		if max(r.Off, off) < at {
 			return false
 		}
-		at = r.end()
+		at = r.End()
 	}
 	return true
 }
@@ -240,29 +241,29 @@ func (p *flatHead) inOrder(off int64) bool {
 // their place, as makedumpfile -E writes it: the notes are a record directly
 // behind the table's place, and memory begins directly behind them. bad is why
 // the core cannot be opened as it is.
-func (p *flatHead) infer(v *flatView, bad error) (*ELF, error) {
-	if heldFrom(v.runs, 0, int64(layout32.ehsize)) < int64(layout32.ehsize) {
+func (p *flatHead) infer(v *flat.View, bad error) (*ELF, error) {
+	if heldFrom(v.Runs, 0, int64(layout32.ehsize)) < int64(layout32.ehsize) {
 		return nil, bad
 	}
-	h, err := readHeader(v, v.size)
+	h, err := readHeader(v, v.Size)
 	if err != nil {
 		return nil, bad
 	}
 	table := plan.Extent{Off: h.Phoff, Size: h.Phnum * h.Phentsize}
 	start, ok := table.End()
-	if !ok || h.Shoff != 0 || h.Phnum == 0 || heldFrom(v.runs, 0, int64(h.layout.ehsize)) < int64(h.layout.ehsize) {
+	if !ok || h.Shoff != 0 || h.Phnum == 0 || heldFrom(v.Runs, 0, int64(h.layout.ehsize)) < int64(h.layout.ehsize) {
 		return nil, bad
 	}
 	if !errors.Is(bad, errNotYet) && !isBlank(v, table) {
 		return nil, bad
 	}
-	i := slices.IndexFunc(p.runs, func(r run) bool { return r.off == int64(start) })
+	i := slices.IndexFunc(p.runs, func(r flat.Run) bool { return r.Off == int64(start) })
 	if i < 0 {
 		return nil, bad
 	}
-	size := int64(p.runs[i].size)
+	size := int64(p.runs[i].Size)
 	memory := int64(start) + size
-	if p.runs[i].n == 1 && !slices.ContainsFunc(p.runs, func(r run) bool { return r.off == memory }) {
+	if p.runs[i].N == 1 && !slices.ContainsFunc(p.runs, func(r flat.Run) bool { return r.Off == memory }) {
 		return nil, bad
 	}
 	notes, err := elfnote.Parse(io.NewSectionReader(p, int64(start), size), size, h.Order)
@@ -276,9 +277,9 @@ func (p *flatHead) infer(v *flatView, bad error) (*ELF, error) {
 }
 
 // isBlank reports whether bytes are zeros, as far as they are in records.
-func isBlank(v *flatView, e plan.Extent) bool {
+func isBlank(v *flat.View, e plan.Extent) bool {
 	b := make([]byte, 4<<10)
-	for off, end := int64(e.Off), min(int64(e.Off+e.Size), v.size); off < end; off += int64(len(b)) {
+	for off, end := int64(e.Off), min(int64(e.Off+e.Size), v.Size); off < end; off += int64(len(b)) {
 		n, err := v.ReadAt(b[:min(int64(len(b)), end-off)], off)
 		if err != nil || bytes.Count(b[:n], []byte{0}) < n {
 			return false
@@ -307,7 +308,7 @@ func sumNotes(r io.ReaderAt, c Core) (uint64, error) {
 func smallNotes(c Core) (es []plan.Extent) {
 	s := c.Notes()
 	at := int64(0)
-	add := func(end int64) { es = appendExtent(es, c.NotesOff()+at, c.NotesOff()+end) }
+	add := func(end int64) { es = flat.AppendExtent(es, c.NotesOff()+at, c.NotesOff()+end) }
 	for _, n := range s.Notes {
 		if n.DescSize > elfnote.MaxBlob {
 			add(n.DescOff)

@@ -10,16 +10,17 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
 )
 
 // TestFlatWriter: however it is written to, the same records come out.
 func TestFlatWriter(t *testing.T) {
 	plain := bytes.Repeat([]byte("0123456789abcde"), 10000)
-	want := flatOf(inRecords(plain, flatBody)...)
-	for _, piece := range []int{len(plain), 1, 7, 4096, flatBody, flatBody + 1} {
+	want := flatOf(inRecords(plain, flat.BodySize)...)
+	for _, piece := range []int{len(plain), 1, 7, 4096, flat.BodySize, flat.BodySize + 1} {
 		var b bytes.Buffer
-		w := NewFlatWriter(&b)
+		w := flat.NewWriter(&b)
 		for _, r := range inRecords(plain, piece) {
 			if n, err := w.Write(r.body); n != len(r.body) || err != nil {
 				t.Fatal(n, err)
@@ -33,7 +34,7 @@ func TestFlatWriter(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	if err := NewFlatWriter(&b).Close(); err != nil || !bytes.Equal(b.Bytes(), flatOf()) {
+	if err := flat.NewWriter(&b).Close(); err != nil || !bytes.Equal(b.Bytes(), flatOf()) {
 		t.Errorf("without a byte: %x, %v", b.Bytes(), err)
 	}
 }
@@ -50,9 +51,9 @@ func (w *failingWriter) Write(p []byte) (int, error) {
 }
 
 func TestFlatWriterFails(t *testing.T) {
-	for _, n := range []int{0, flatHeaderSize, flatHeaderSize + flatRecordHeader + flatBody, flatHeaderSize + 2*flatRecordHeader + flatBody + 1} {
-		w := NewFlatWriter(&failingWriter{n})
-		_, err := w.Write(make([]byte, flatBody+1))
+	for _, n := range []int{0, flat.HeaderSize, flat.HeaderSize + flat.RecordHeader + flat.BodySize, flat.HeaderSize + 2*flat.RecordHeader + flat.BodySize + 1} {
+		w := flat.NewWriter(&failingWriter{n})
+		_, err := w.Write(make([]byte, flat.BodySize+1))
 		if err == nil {
 			err = w.Close()
 		}
@@ -80,13 +81,13 @@ func TestFlattenTo(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := copied(t, l, bytes.NewReader(plain))
-			for cut, flat := range map[string][]byte{
+			for cut, dump := range map[string][]byte{
 				"in order":   flatOf(inRecords(plain, 1000)...),
 				"backwards":  flatOf(backwards(inRecords(plain, 4096))...),
 				"with holes": flatOf(notZero(inRecords(plain, 64))...),
 			} {
 				t.Run(name+"/"+how+"/"+cut, func(t *testing.T) {
-					f := openFlat(t, flat)
+					f := openFlat(t, dump)
 					l, err := f.PlanCopy(sp)
 					if err != nil {
 						t.Fatal(err)
@@ -95,10 +96,10 @@ func TestFlattenTo(t *testing.T) {
 						t.Error("the plain copy differs")
 					}
 					var out bytes.Buffer
-					if err := FlattenTo(t.Context(), &out, io.NewSectionReader(f, 0, f.PlainSize()), l); err != nil {
+					if err := flat.Flatten(t.Context(), &out, io.NewSectionReader(f, 0, f.PlainSize()), l); err != nil {
 						t.Fatal(err)
 					}
-					if !bytes.Equal(out.Bytes(), flatOf(inRecords(want, flatBody)...)) {
+					if !bytes.Equal(out.Bytes(), flatOf(inRecords(want, flat.BodySize)...)) {
 						t.Error("the flattened copy differs")
 					}
 					if got := plainOf(t, openFlat(t, out.Bytes())); !bytes.Equal(got, want) {
@@ -144,7 +145,7 @@ func TestFlattenToEndsEarly(t *testing.T) {
 	}
 	var out bytes.Buffer
 	cut := len(plain) - 1000
-	err = FlattenTo(t.Context(), &out, bytes.NewReader(plain[:cut]), l)
+	err = flat.Flatten(t.Context(), &out, bytes.NewReader(plain[:cut]), l)
 	if !errors.Is(err, ErrTruncated) || !strings.Contains(err.Error(), "the copy ends at") {
 		t.Errorf("got %v", err)
 	}
@@ -158,7 +159,7 @@ func TestFlattenToMemory(t *testing.T) {
 	const size = 1 << 30
 	l := &Layout{Size: size, Pieces: []plan.Piece{{N: size}}}
 	before := allocated()
-	if err := FlattenTo(t.Context(), io.Discard, io.LimitReader(plan.ZeroReader{}, size), l); err != nil {
+	if err := flat.Flatten(t.Context(), io.Discard, io.LimitReader(plan.ZeroReader{}, size), l); err != nil {
 		t.Fatal(err)
 	}
 	if got := allocated() - before; got > 1<<20 {

@@ -18,7 +18,7 @@ func (c *ELF) Used() ([]plan.Extent, error) {
 		return nil, err
 	}
 	u := make([]plan.Extent, 0, len(c.Progs)+len(sections)+3)
-	u = append(append(u, c.headers()...), table)
+	u = append(append(u, c.Headers()...), table)
 	for _, s := range sections {
 		u = append(u, s.Extent)
 	}
@@ -30,8 +30,8 @@ func (c *ELF) Used() ([]plan.Extent, error) {
 	return u, nil
 }
 
-// headers is where the ELF header and the program header table lie.
-func (c *ELF) headers() []plan.Extent {
+// Headers is where the ELF header and the program header table lie.
+func (c *ELF) Headers() []plan.Extent {
 	return []plan.Extent{{Off: 0, Size: c.layout.ehsize}, {Off: c.Phoff, Size: c.Phnum * c.Phentsize}}
 }
 
@@ -61,7 +61,7 @@ func (c *ELF) checkDisjoint() error {
 			return err
 		}
 	}
-	own := append(c.headers(), table, notes)
+	own := append(c.Headers(), table, notes)
 	names := []string{"ELF header", "program header table", "section header table", "PT_NOTE"}
 	for i, e := range own {
 		for j, f := range own[:i] {
@@ -85,7 +85,7 @@ func (c *ELF) checkDisjoint() error {
 // it says, which must not be inside of anything.
 func (c *ELF) checkEmpty(notes, table plan.Extent) error {
 	place := plan.Extent{Off: notes.Off, Size: 1}
-	for _, e := range append(c.headers(), table) {
+	for _, e := range append(c.Headers(), table) {
 		if e.Overlaps(place) {
 			return plan.FormatErrorf(c.progOff(c.Note), "PT_NOTE", notes.String(), "a place apart from the %v", e)
 		}

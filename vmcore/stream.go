@@ -11,6 +11,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/atomicfile"
+	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -38,7 +39,7 @@ func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, 
 func StreamWithin(ctx context.Context, w io.Writer, r io.Reader, edit Edit, limit int64) (*Layout, error) {
 	h := headOf(r)
 	h.limit = min(limit, plan.MaxHead)
-	if isFlat(h) {
+	if flat.Is(h) {
 		return streamFlat(ctx, w, h, edit)
 	}
 	c, l, err := h.plan(edit)

@@ -44,16 +44,17 @@ func (e *FormatError) Error() string {
 // Unwrap gives the sentinel to errors.Is.
 func (e *FormatError) Unwrap() error { return e.Err }
 
+// FormatErrorf returns a [*FormatError].
 func FormatErrorf(off int64, what, found, want string, args ...any) error {
 	return &FormatError{Off: off, What: what, Found: found, Want: fmt.Sprintf(want, args...)}
 }
 
-// cutErr is formatErr for what a truncated file does not hold.
+// TruncatedErrorf is [FormatErrorf] for what a truncated file does not hold.
 func TruncatedErrorf(off int64, what, found, want string, args ...any) error {
 	return &FormatError{Off: off, What: what, Found: found, Want: fmt.Sprintf(want, args...), Err: ErrTruncated}
 }
 
-// rebase turns an error of elfnote, counted from the notes, into one of the
+// Rebase turns an error of elfnote, counted from the notes, into one of the
 // file.
 func Rebase(err error, off int64) error {
 	var e *elfnote.FormatError

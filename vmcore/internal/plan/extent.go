@@ -5,37 +5,37 @@ import (
 	"math"
 )
 
-// pageSize is the least by which data shifts within a file, so that what was
+// PageSize is the least by which data shifts within a file, so that what was
 // page-aligned in it stays so: crash tells kdump from netdump cores by that,
 // and file systems share or punch only whole blocks.
 const PageSize = 4096
 
-// sectorSize is what a disk writes whole or not at all.
+// SectorSize is what a disk writes whole or not at all.
 const SectorSize = 512
 
-// endless is the size of a stream, whose end is not known until it comes.
+// Endless is the size of a stream, whose end is not known until it comes.
 const Endless = math.MaxInt64
 
-// An extent is a range of bytes in a file, as a header gives it: nothing says
+// An Extent is a range of bytes in a file, as a header gives it: nothing says
 // that it lies in the file, or even that its end can be computed.
 type Extent struct {
 	Off, Size uint64
 }
 
-// end returns the offset behind the last byte, and false where that is beyond
+// End returns the offset behind the last byte, and false where that is beyond
 // what a file can have.
 func (e Extent) End() (uint64, bool) {
 	end := e.Off + e.Size
 	return end, end >= e.Off && end <= math.MaxInt64
 }
 
-// within reports whether the extent lies in a file of size bytes.
+// Within reports whether the extent lies in a file of size bytes.
 func (e Extent) Within(size int64) bool {
 	end, ok := e.End()
 	return ok && end <= uint64(size)
 }
 
-// clip returns how many of the extent's bytes a file of size bytes holds.
+// Clip returns how many of the extent's bytes a file of size bytes holds.
 func (e Extent) Clip(size int64) uint64 {
 	if e.Off >= uint64(size) {
 		return 0
@@ -43,7 +43,7 @@ func (e Extent) Clip(size int64) uint64 {
 	return min(e.Size, uint64(size)-e.Off)
 }
 
-// overlaps reports whether two extents share a byte.
+// Overlaps reports whether two extents share a byte.
 func (e Extent) Overlaps(f Extent) bool {
 	if e.Off > f.Off {
 		e, f = f, e
@@ -55,7 +55,7 @@ func (e Extent) String() string {
 	return fmt.Sprintf("%#x bytes at %#x", e.Size, e.Off)
 }
 
-// roundUp rounds n up to a multiple of align, a power of two.
+// RoundUp rounds n up to a multiple of align, a power of two.
 func RoundUp(n, align int64) int64 {
 	return (n + align - 1) &^ (align - 1)
 }

@@ -13,11 +13,11 @@ type Finding struct {
 	Readers string
 }
 
-// maxOfKind is how many findings of one kind are listed. A core may have as many
+// MaxOfKind is how many findings of one kind are listed. A core may have as many
 // faulty program headers, sections or notes as its tables have entries.
 const MaxOfKind = 10
 
-// findings collects what Verify finds.
+// Findings collects what Verify finds.
 type Findings struct {
 	Found []Finding
 	kinds map[string]*kind // by format
@@ -30,10 +30,12 @@ type kind struct {
 	more  int    // index in found of the finding that counts those not listed
 }
 
+// Fault adds what is wrong with this core.
 func (f *Findings) Fault(readers, format string, args ...any) {
 	f.add(Finding{Text: fmt.Sprintf(format, args...), Readers: readers}, format)
 }
 
+// Remark adds what every core of this writer is like.
 func (f *Findings) Remark(readers, format string, args ...any) {
 	f.add(Finding{Remark: true, Text: fmt.Sprintf(format, args...), Readers: readers}, format)
 }

@@ -31,7 +31,7 @@ type Layout struct {
 	End    int64 // where the original ends, by tables that have passed in a stream
 }
 
-// A piece is some bytes of the copy: literal ones, zeros, or bytes of the
+// A Piece is some bytes of the copy: literal ones, zeros, or bytes of the
 // original, of which a table may need mending entry by entry. Or it stands for
 // pieces that are known only once all before it has been read.
 type Piece struct {
@@ -46,7 +46,7 @@ type Piece struct {
 	Later func() []Piece
 }
 
-// all gives the pieces one by one, each when the one before has been dealt with.
+// All gives the pieces one by one, each when the one before has been dealt with.
 func (l *Layout) All() iter.Seq[Piece] {
 	return func(yield func(Piece) bool) {
 		for _, p := range l.Pieces {
@@ -63,18 +63,19 @@ func (l *Layout) All() iter.Seq[Piece] {
 	}
 }
 
+// Size is how many bytes of the copy the piece is.
 func (p Piece) Size() int64 {
 	return int64(len(p.Lit)) + p.Zero + p.N
 }
 
-// A fix is a table of the original and how its entries change.
+// A Fix is a table of the original and how its entries change.
 type Fix struct {
 	Extent
 	Entry int64
 	Mend  func([]byte)
 }
 
-// add adds the original's bytes from off to end, and splits off the tables in
+// Add adds the original's bytes from off to end, and splits off the tables in
 // them that want mending.
 func (l *Layout) Add(fixes []Fix, off, end int64) {
 	for _, f := range fixes {

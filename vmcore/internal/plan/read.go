@@ -6,7 +6,7 @@ import (
 	"github.com/pkg/errors"
 )
 
-// zeros counts the bytes of a file from off, up to stop, that are zero or equal
+// Zeros counts the bytes of a file from off, up to stop, that are zero or equal
 // will. Only a stream may end before.
 func Zeros(r io.ReaderAt, size, off, stop int64, will []byte) (int64, error) {
 	buf := make([]byte, min(max(stop-off, 0), 64<<10))
@@ -30,7 +30,7 @@ func Zeros(r io.ReaderAt, size, off, stop int64, will []byte) (int64, error) {
 	return max(stop-off, 0), nil
 }
 
-// readFull fills b from offset off, where the file is known to go on.
+// ReadFull fills b from offset off, where the file is known to go on.
 func ReadFull(r io.ReaderAt, b []byte, off int64) error {
 	n, err := r.ReadAt(b, off)
 	if n == len(b) {
@@ -39,7 +39,7 @@ func ReadFull(r io.ReaderAt, b []byte, off int64) error {
 	return errors.Wrapf(NoEOF(err), "offset %#x", off+int64(n))
 }
 
-// noEOF says of a file that ended early what that means.
+// NoEOF says of a file that ended early what that means.
 func NoEOF(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return ErrChanged

@@ -17,7 +17,7 @@ const pipeSize = 1 << 20
 // copying them, if one of the two is a pipe.
 type splicer struct{ dst, src *os.File }
 
-// newSplicer returns nil unless both are files.
+// NewSplicer returns nil unless both are files.
 func NewSplicer(w io.Writer, r io.Reader) *splicer {
 	dst, ok1 := w.(*os.File)
 	src, ok2 := r.(*os.File)

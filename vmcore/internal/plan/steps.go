@@ -69,6 +69,7 @@ func (p *InPlace) String() string {
 	return b.String()
 }
 
+// Add, Write, Zero and Sync add steps.
 func (p *InPlace) Add(steps ...Step) { p.Steps = append(p.Steps, steps...) }
 
 func (p *InPlace) Write(off int64, data []byte, why string) {
@@ -81,7 +82,7 @@ func (p *InPlace) Zero(off, n int64, why string) {
 	}
 }
 
-// commitHere marks the next step as the first that changes what something
+// CommitHere marks the next step as the first that changes what something
 // refers to.
 func (p *InPlace) CommitHere() { p.Commit = len(p.Steps) }
 
@@ -99,7 +100,7 @@ type medium interface {
 	CopyWithin(ctx context.Context, s Step, progress func(int64)) error
 }
 
-// run carries the plan out. It stops for ctx, and takes back what it did, as
+// Run carries the plan out. It stops for ctx, and takes back what it did, as
 // long as nothing has changed that the core consists of; from then on it goes
 // through with it.
 func (p *InPlace) Run(ctx context.Context, m medium, progress func(int64)) error {

@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// bufSize is the size of the buffer that copies go through: what a pipe
+	// BufSize is the size of the buffer that copies go through: what a pipe
 	// holds at most by default is 64 KiB, what it can be made to hold, 1 MiB.
 	BufSize = 256 << 10
-	// maxHead bounds what a stream's headers and notes may take, all of which
+	// MaxHead bounds what a stream's headers and notes may take, all of which
 	// is kept until the notes are known. The largest seen are 3.7 MB (65,801
 	// program headers) and 48 MB (device dumps, NT_VMCOREDD).
 	MaxHead = 64 << 20
 )
 
-// A streamer writes a layout's pieces while the original flows by.
+// A Streamer writes a layout's pieces while the original flows by.
 type Streamer struct {
 	Ctx context.Context
 	W   io.Writer
@@ -30,6 +30,7 @@ type Streamer struct {
 	Kept int64
 }
 
+// Run writes all pieces. It ends without an error where the original does.
 func (s *Streamer) Run(l *Layout) error {
 	for p := range l.All() {
 		err := s.Piece(p)
@@ -43,6 +44,7 @@ func (s *Streamer) Run(l *Layout) error {
 	return nil
 }
 
+// Piece writes one piece.
 func (s *Streamer) Piece(p Piece) error {
 	switch {
 	case len(p.Lit) > 0:
@@ -83,7 +85,7 @@ func (s *Streamer) Piece(p Piece) error {
 	return nil
 }
 
-// copy passes n bytes on.
+// Copy passes n bytes on.
 func (s *Streamer) Copy(n int64) error {
 	for n > 0 {
 		if s.Ctx.Err() != nil {
@@ -115,7 +117,7 @@ func (s *Streamer) pass(n int64) (int64, error) {
 	return int64(k), err
 }
 
-// skip drops what lies before offset off of the original: old notes, or zeros
+// Skip drops what lies before offset off of the original: old notes, or zeros
 // that the new ones take the place of.
 func (s *Streamer) Skip(off int64) error {
 	n, err := io.CopyBuffer(OnlyWriter{io.Discard}, io.LimitReader(s.R, off-s.In), s.Buf)
@@ -126,6 +128,7 @@ func (s *Streamer) Skip(off int64) error {
 	return err
 }
 
+// EndOf takes an unexpected end for an end.
 func EndOf(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return io.EOF
@@ -133,9 +136,10 @@ func EndOf(err error) error {
 	return err
 }
 
-// onlyWriter hides ReadFrom, which would not use our buffer.
+// OnlyWriter hides ReadFrom, which would not use our buffer.
 type OnlyWriter struct{ io.Writer }
 
+// A ZeroReader reads as zeros without end.
 type ZeroReader struct{}
 
 func (ZeroReader) Read(p []byte) (int, error) {

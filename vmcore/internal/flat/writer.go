@@ -1,4 +1,4 @@
-package vmcore
+package flat
 
 import (
 	"bytes"
@@ -11,46 +11,46 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// flatBody is how many bytes a record holds that we write: as many as those of
+// BodySize is how many bytes a record holds that we write: as many as those of
 // makedumpfile, which has them as large as its buffer.
-const flatBody = 64 << 10
+const BodySize = 64 << 10
 
-// flatEnd is the end marker.
-var flatEnd = bytes.Repeat([]byte{0xff}, flatRecordHeader)
+// EndMarker is the end marker.
+var EndMarker = bytes.Repeat([]byte{0xff}, RecordHeader)
 
-// flatHeader returns the header of a flattened dump.
-func flatHeader() []byte {
-	b := make([]byte, flatHeaderSize)
-	copy(b, flatSignature)
-	binary.BigEndian.PutUint64(b[16:], flatType)
-	binary.BigEndian.PutUint64(b[24:], flatVersion)
+// Header returns the header of a flattened dump.
+func Header() []byte {
+	b := make([]byte, HeaderSize)
+	copy(b, Signature)
+	binary.BigEndian.PutUint64(b[16:], Type)
+	binary.BigEndian.PutUint64(b[24:], Version)
 	return b
 }
 
-// putRecordHeader writes the header of a record to b.
-func putRecordHeader(b []byte, off, size int64) {
+// PutRecordHeader writes the header of a record to b.
+func PutRecordHeader(b []byte, off, size int64) {
 	binary.BigEndian.PutUint64(b, uint64(off))
 	binary.BigEndian.PutUint64(b[8:], uint64(size))
 }
 
-// A FlatWriter writes a flattened dump. What is written to it is the plain
+// A Writer writes a flattened dump. What is written to it is the plain
 // form, from the first byte to the last; it comes out in records of 64 KiB, in
 // order. It keeps one record, and writes nothing before that is full.
-type FlatWriter struct {
+type Writer struct {
 	w     io.Writer
 	off   int64 // of the record in the plain form
 	buf   []byte
 	begun bool
 }
 
-// NewFlatWriter returns a FlatWriter to w. To end the dump, Close it.
-func NewFlatWriter(w io.Writer) *FlatWriter {
-	return &FlatWriter{w: w, buf: make([]byte, flatRecordHeader, flatRecordHeader+flatBody)}
+// NewWriter returns a Writer to w. To end the dump, Close it.
+func NewWriter(w io.Writer) *Writer {
+	return &Writer{w: w, buf: make([]byte, RecordHeader, RecordHeader+BodySize)}
 }
 
 // Write takes the next bytes of the plain form. After an error the dump cannot
 // be gone on with.
-func (f *FlatWriter) Write(p []byte) (int, error) {
+func (f *Writer) Write(p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
 		if len(f.buf) == cap(f.buf) {
@@ -68,46 +68,46 @@ func (f *FlatWriter) Write(p []byte) (int, error) {
 // Close writes the last record and the end marker. It does not close the
 // underlying writer. A dump that is not closed is not complete, and no reader
 // takes it.
-func (f *FlatWriter) Close() error {
+func (f *Writer) Close() error {
 	if err := f.flush(); err != nil {
 		return err
 	}
-	_, err := f.w.Write(flatEnd)
+	_, err := f.w.Write(EndMarker)
 	return err
 }
 
 // flush writes the record that was gathered, if there is any, and before the
 // first one the dump's header.
-func (f *FlatWriter) flush() error {
+func (f *Writer) flush() error {
 	if !f.begun {
-		if _, err := f.w.Write(flatHeader()); err != nil {
+		if _, err := f.w.Write(Header()); err != nil {
 			return err
 		}
 		f.begun = true
 	}
-	size := int64(len(f.buf) - flatRecordHeader)
+	size := int64(len(f.buf) - RecordHeader)
 	if size == 0 {
 		return nil
 	}
-	putRecordHeader(f.buf, f.off, size)
+	PutRecordHeader(f.buf, f.off, size)
 	if _, err := f.w.Write(f.buf); err != nil {
 		return err
 	}
 	f.off += size
-	f.buf = f.buf[:flatRecordHeader]
+	f.buf = f.buf[:RecordHeader]
 	return nil
 }
 
-// FlattenTo writes the copy that l lays out to w as a flattened dump. r gives
-// the original in plain form, from its first byte on: of a [*Flat] that is
-// io.NewSectionReader(f, 0, f.PlainSize()). What it writes depends on the
+// Flatten writes the copy that l lays out to w as a flattened dump. r gives
+// the original in plain form, from its first byte on: of [Records] that is
+// io.NewSectionReader(f, 0, f.View.Size). What it writes depends on the
 // original's plain form and the change alone, not on how the original was cut
 // into records.
 //
 // Where r ends before the layout does, what came is written as a complete
 // flattened dump of a truncated core, and the error is [ErrTruncated].
-func FlattenTo(ctx context.Context, w io.Writer, r io.Reader, l *Layout) error {
-	f := NewFlatWriter(w)
+func Flatten(ctx context.Context, w io.Writer, r io.Reader, l *plan.Layout) error {
+	f := NewWriter(w)
 	s := &plan.Streamer{Ctx: ctx, W: f, R: r, Buf: make([]byte, plan.BufSize)}
 	if err := s.Run(l); err != nil {
 		return err
@@ -116,7 +116,7 @@ func FlattenTo(ctx context.Context, w io.Writer, r io.Reader, l *Layout) error {
 		return err
 	}
 	if l.Size != plan.Endless && f.off < l.Size {
-		return errors.Wrapf(ErrTruncated, "the copy ends at %#x of %#x bytes", f.off, l.Size)
+		return errors.Wrapf(plan.ErrTruncated, "the copy ends at %#x of %#x bytes", f.off, l.Size)
 	}
 	return nil
 }

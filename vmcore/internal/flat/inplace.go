@@ -1,4 +1,4 @@
-package vmcore
+package flat
 
 import (
 	"bytes"
@@ -7,11 +7,10 @@ import (
 
 	"github.com/pkg/errors"
 
-	"vmcsnote/elfnote"
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// PlanInPlace implements [Core]: the plan for the plain form, with each step
+// PlanInPlace turns a plan for the plain form into one for the file: each step is
 // done where the records hold the bytes. Never does a second record hold a
 // byte that one held before: crash would read either.
 //
@@ -27,12 +26,8 @@ import (
 // is in more than one record.
 //
 // Behind the end marker bytes may be lost even if the change is taken back.
-func (f *Flat) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
-	plain, err := f.Core.PlanInPlace(pl, sp)
-	if err != nil {
-		return nil, err
-	}
-	t := &flatPlan{Flat: f, plain: plain, out: &InPlace{Placement: plain.Placement, Ready: plain.Ready}}
+func (f *Records) PlanInPlace(p *plan.InPlace, headers []plan.Extent) (*plan.InPlace, error) {
+	t := &planner{Records: f, plain: p, headers: headers, out: &plan.InPlace{Placement: p.Placement, Ready: p.Ready}}
 	if err := t.checkShared(); err != nil {
 		return nil, err
 	}
@@ -42,11 +37,11 @@ func (f *Flat) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
 	if err := t.makeRoom(); err != nil {
 		return nil, err
 	}
-	for i, s := range plain.Steps {
-		if i == plain.Commit {
+	for i, s := range p.Steps {
+		if i == p.Commit {
 			t.out.Commit = len(t.out.Steps)
 		}
-		if i == plain.Tidy && i > 0 {
+		if i == p.Tidy && i > 0 {
 			t.out.Tidy = len(t.out.Steps)
 		}
 		if err := t.step(i, s); err != nil {
@@ -56,23 +51,25 @@ func (f *Flat) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
 	return t.out, nil
 }
 
-// A flatPlan turns a plan for the plain form into one for the file.
-type flatPlan struct {
-	*Flat
-	plain *InPlace
-	out   *InPlace
-	added []run // records to come, sorted by offset
+// A planner turns a plan for the plain form into one for the file.
+type planner struct {
+	*Records
+	plain *plan.InPlace
+	out   *plan.InPlace
+	added []Run // records to come, sorted by offset
+
+	headers []plan.Extent // of the plain form; nil if it does not tell
 }
 
 // checkShared makes sure that no step changes what more than one record holds.
-func (t *flatPlan) checkShared() error {
+func (t *planner) checkShared() error {
 	for _, s := range t.plain.Steps {
 		e := plan.Extent{Off: uint64(s.Off), Size: uint64(s.Len)}
-		if s.Op == OpSize || s.Op == OpReserve {
+		if s.Op == plan.OpSize || s.Op == plan.OpReserve {
 			continue
 		}
-		if i := slices.IndexFunc(t.view.shared, e.Overlaps); i >= 0 {
-			return errors.Wrapf(ErrNoPlace, "more than one record holds the %v of the plain form, and crash may read either", t.view.shared[i])
+		if i := slices.IndexFunc(t.View.Shared, e.Overlaps); i >= 0 {
+			return errors.Wrapf(plan.ErrNoPlace, "more than one record holds the %v of the plain form, and crash may read either", t.View.Shared[i])
 		}
 	}
 	return nil
@@ -85,20 +82,20 @@ const maxParts = 4096
 
 // checkParts makes sure that what the plan reads and writes does not lie in too
 // many records: someone may have cut memory into records of a byte.
-func (t *flatPlan) checkParts() error {
+func (t *planner) checkParts() error {
 	n := 0
 	count := func(int64, int64, int64) { n++ }
 	for _, s := range t.plain.Steps {
 		switch s.Op {
-		case OpCopy:
+		case plan.OpCopy:
 			t.each(s.From, s.Len, count)
 			t.each(s.Off, s.Len, count)
-		case OpWrite, OpZero:
+		case plan.OpWrite, plan.OpZero:
 			t.each(s.Off, s.Len, count)
 		}
 	}
 	if n > maxParts {
-		return errors.Wrapf(ErrNoPlace, "what has to move lies in %d records, expected at most %d", n, maxParts)
+		return errors.Wrapf(plan.ErrNoPlace, "what has to move lies in %d records, expected at most %d", n, maxParts)
 	}
 	return nil
 }
@@ -106,19 +103,19 @@ func (t *flatPlan) checkParts() error {
 // find returns where in the file the byte at off of the plain form lies or is
 // going to, and how many follow it in its record; or false, and how many bytes
 // follow that no record holds.
-func (t *flatPlan) find(off int64) (pos, n int64, held bool) {
-	pos, n, held = findRun(t.view.runs, off)
+func (t *planner) find(off int64) (pos, n int64, held bool) {
+	pos, n, held = FindRun(t.View.Runs, off)
 	if held {
 		return pos, n, true
 	}
-	pos, m, held := findRun(t.added, off)
+	pos, m, held := FindRun(t.added, off)
 	return pos, min(n, m), held
 }
 
 // each calls do for each part of n bytes from off on of the plain form: with
 // where it begins there, where in the file, and its size. What no record holds
 // has pos -1.
-func (t *flatPlan) each(off, n int64, do func(off, pos, n int64)) {
+func (t *planner) each(off, n int64, do func(off, pos, n int64)) {
 	for n > 0 {
 		pos, k, held := t.find(off)
 		if !held {
@@ -131,7 +128,7 @@ func (t *flatPlan) each(off, n int64, do func(off, pos, n int64)) {
 }
 
 // gaps returns what the plan writes though no record holds it.
-func (t *flatPlan) gaps() []plan.Extent {
+func (t *planner) gaps() []plan.Extent {
 	var all, merged []plan.Extent
 	add := func(off, n int64) {
 		t.each(off, n, func(off, pos, n int64) {
@@ -142,83 +139,83 @@ func (t *flatPlan) gaps() []plan.Extent {
 	}
 	for _, s := range t.plain.Steps {
 		switch {
-		case s.Op == OpWrite || s.Op == OpCopy:
+		case s.Op == plan.OpWrite || s.Op == plan.OpCopy:
 			add(s.Off, s.Len)
-		case s.Op == OpSize && s.Off > t.view.size:
+		case s.Op == plan.OpSize && s.Off > t.View.Size:
 			add(s.Off-1, 1)
 		}
 	}
 	slices.SortFunc(all, func(a, b plan.Extent) int { return cmp.Compare(a.Off, b.Off) })
 	for _, e := range all {
-		merged = appendExtent(merged, int64(e.Off), int64(e.Off+e.Size))
+		merged = AppendExtent(merged, int64(e.Off), int64(e.Off+e.Size))
 	}
 	return merged
 }
 
 // makeRoom plans records of zeros for the gaps.
-func (t *flatPlan) makeRoom() error {
+func (t *planner) makeRoom() error {
 	gaps := t.gaps()
 	if len(gaps) == 0 {
 		t.planUndo()
 		return nil
 	}
-	if t.isCut() {
-		return errors.Wrapf(ErrNoPlace, "the file ends at %#x without an end marker, and no record holds %v", t.Size, gaps[0])
+	if t.IsCut() {
+		return errors.Wrapf(plan.ErrNoPlace, "the file ends at %#x without an end marker, and no record holds %v", t.Size, gaps[0])
 	}
-	if !oneSector(t.end, flatRecordHeader) {
-		return errors.Wrapf(ErrNoPlace, "the end marker at offset %#x of the file crosses a sector", t.end)
+	if !oneSector(t.End, RecordHeader) {
+		return errors.Wrapf(plan.ErrNoPlace, "the end marker at offset %#x of the file crosses a sector", t.End)
 	}
-	var headers []Step
-	pos := t.end
+	var headers []plan.Step
+	pos := t.End
 	for _, g := range gaps {
-		b := make([]byte, flatRecordHeader)
-		putRecordHeader(b, int64(g.Off), int64(g.Size))
-		headers = append(headers, Step{Op: OpWrite, Off: pos, Len: flatRecordHeader, Data: b, Why: "header of a new record"})
-		t.added = appendRecord(t.added, int64(g.Off), pos+flatRecordHeader, int64(g.Size))
-		pos += flatRecordHeader + int64(g.Size)
+		b := make([]byte, RecordHeader)
+		PutRecordHeader(b, int64(g.Off), int64(g.Size))
+		headers = append(headers, plan.Step{Op: plan.OpWrite, Off: pos, Len: RecordHeader, Data: b, Why: "header of a new record"})
+		t.added = AppendRecord(t.added, int64(g.Off), pos+RecordHeader, int64(g.Size))
+		pos += RecordHeader + int64(g.Size)
 	}
-	first, last := t.end+flatRecordHeader, pos+flatRecordHeader
+	first, last := t.End+RecordHeader, pos+RecordHeader
 	t.out.Zero(first, min(last, t.Size)-first, "behind the end marker")
 	if last > t.Size {
-		t.out.Add(Step{Op: OpSize, Off: last, Why: "room for new records at the end of the file"})
+		t.out.Add(plan.Step{Op: plan.OpSize, Off: last, Why: "room for new records at the end of the file"})
 	}
-	t.out.Add(Step{Op: OpReserve, Off: first, Len: last - first, Why: "their place"})
+	t.out.Add(plan.Step{Op: plan.OpReserve, Off: first, Len: last - first, Why: "their place"})
 	t.out.Add(headers[1:]...)
-	t.out.Write(pos, flatEnd, "a new end marker")
+	t.out.Write(pos, EndMarker, "a new end marker")
 	t.out.Sync()
 	headers[0].Why = "header of a new record, in place of the end marker"
 	t.out.Add(headers[0])
 	t.out.Sync()
 
 	t.planUndo()
-	t.out.Undo = append(t.out.Undo, Step{Op: OpWrite, Off: t.end, Len: flatRecordHeader, Data: flatEnd}, Step{Op: OpSync})
+	t.out.Undo = append(t.out.Undo, plan.Step{Op: plan.OpWrite, Off: t.End, Len: RecordHeader, Data: EndMarker}, plan.Step{Op: plan.OpSync})
 	if last > t.Size {
-		t.out.Undo = append(t.out.Undo, Step{Op: OpSize, Off: t.Size})
+		t.out.Undo = append(t.out.Undo, plan.Step{Op: plan.OpSize, Off: t.Size})
 	}
 	return nil
 }
 
 // planUndo turns what takes the plain plan back into what does so in the file;
 // its size is none of it.
-func (t *flatPlan) planUndo() {
+func (t *planner) planUndo() {
 	for _, s := range t.plain.Undo {
-		if s.Op != OpSize {
+		if s.Op != plan.OpSize {
 			t.out.Undo = append(t.out.Undo, t.parts(s)...)
 		}
 	}
 }
 
 // step plans step i of the plain plan, s.
-func (t *flatPlan) step(i int, s Step) error {
+func (t *planner) step(i int, s plan.Step) error {
 	switch {
-	case s.Op == OpSync:
+	case s.Op == plan.OpSync:
 		t.out.Sync()
-	case s.Op == OpSize && s.Off < t.view.size:
-		return errors.Wrapf(ErrNoPlace, "the plain form would end at %#x, and records cannot be cut", s.Off)
-	case s.Op == OpSize: // makeRoom saw to it
-	case s.Op == OpCopy:
+	case s.Op == plan.OpSize && s.Off < t.View.Size:
+		return errors.Wrapf(plan.ErrNoPlace, "the plain form would end at %#x, and records cannot be cut", s.Off)
+	case s.Op == plan.OpSize: // makeRoom saw to it
+	case s.Op == plan.OpCopy:
 		t.copy(s)
-	case s.Op == OpWrite && i >= t.plain.Commit && t.switches(s):
+	case s.Op == plan.OpWrite && i >= t.plain.Commit && t.switches(s):
 		return t.switchTo(i, s)
 	default:
 		t.out.Add(t.parts(s)...)
@@ -228,13 +225,13 @@ func (t *flatPlan) step(i int, s Step) error {
 
 // parts returns what a step is in the file: one for each record. What no record
 // holds needs no zeros, and nothing else goes there.
-func (t *flatPlan) parts(s Step) (parts []Step) {
+func (t *planner) parts(s plan.Step) (parts []plan.Step) {
 	t.each(s.Off, s.Len, func(off, pos, n int64) {
 		if pos < 0 {
 			return
 		}
-		p := Step{Op: s.Op, Off: pos, Len: n, Why: s.Why}
-		if s.Op == OpWrite {
+		p := plan.Step{Op: s.Op, Off: pos, Len: n, Why: s.Why}
+		if s.Op == plan.OpWrite {
 			p.Data = s.Data[off-s.Off:][:n]
 		}
 		parts = append(parts, p)
@@ -244,12 +241,12 @@ func (t *flatPlan) parts(s Step) (parts []Step) {
 
 // copy plans a copy. What no record holds is copied as zeros; holes in the file
 // are, too, since what was behind the end marker might shine through.
-func (t *flatPlan) copy(s Step) {
+func (t *planner) copy(s plan.Step) {
 	t.each(s.From, s.Len, func(from, src, n int64) {
 		t.each(s.Off+from-s.From, n, func(off, pos, n int64) {
-			p := Step{Op: OpCopy, Off: pos, Len: n, From: src + off - (s.Off + from - s.From), Why: s.Why}
+			p := plan.Step{Op: plan.OpCopy, Off: pos, Len: n, From: src + off - (s.Off + from - s.From), Why: s.Why}
 			if src < 0 {
-				p = Step{Op: OpZero, Off: pos, Len: n, Why: s.Why}
+				p = plan.Step{Op: plan.OpZero, Off: pos, Len: n, Why: s.Why}
 			}
 			t.out.Add(p)
 		})
@@ -259,20 +256,19 @@ func (t *flatPlan) copy(s Step) {
 // switches reports whether a write changes the plain form's headers, and so
 // must be done whole or not at all. Where the plain form does not tell where
 // they are, any may.
-func (t *flatPlan) switches(s Step) bool {
-	c, ok := t.Core.(interface{ headers() []plan.Extent })
-	return !ok || slices.ContainsFunc(c.headers(), plan.Extent{Off: uint64(s.Off), Size: uint64(s.Len)}.Overlaps)
+func (t *planner) switches(s plan.Step) bool {
+	return t.headers == nil || slices.ContainsFunc(t.headers, plan.Extent{Off: uint64(s.Off), Size: uint64(s.Len)}.Overlaps)
 }
 
 // switchTo plans a write, step i of the plain plan, as one in one sector: from
 // the first byte to the last that it changes.
-func (t *flatPlan) switchTo(i int, s Step) error {
+func (t *planner) switchTo(i int, s plan.Step) error {
 	old := make([]byte, s.Len)
-	if n, err := t.ReadAt(old, s.Off); int64(n) < s.Len && s.Off+int64(n) < t.view.size {
+	if n, err := t.ReadAt(old, s.Off); int64(n) < s.Len && s.Off+int64(n) < t.View.Size {
 		return err
 	}
 	for _, w := range t.plain.Steps[:i] {
-		if from, to := max(w.Off, s.Off), min(w.Off+w.Len, s.Off+s.Len); w.Op == OpWrite && from < to {
+		if from, to := max(w.Off, s.Off), min(w.Off+w.Len, s.Off+s.Len); w.Op == plan.OpWrite && from < to {
 			copy(old[from-s.Off:to-s.Off], w.Data[from-w.Off:])
 		}
 	}
@@ -290,9 +286,9 @@ func (t *flatPlan) switchTo(i int, s Step) error {
 	pos, k, held := t.find(off)
 	switch {
 	case !held || k < n:
-		return errors.Wrapf(ErrNoPlace, "the header at offset %#x of the plain form is not in one record", s.Off)
+		return errors.Wrapf(plan.ErrNoPlace, "the header at offset %#x of the plain form is not in one record", s.Off)
 	case !oneSector(pos, n):
-		return errors.Wrapf(ErrNoPlace, "the header at offset %#x of the plain form crosses a sector at offset %#x of the file", s.Off, pos)
+		return errors.Wrapf(plan.ErrNoPlace, "the header at offset %#x of the plain form crosses a sector at offset %#x of the file", s.Off, pos)
 	}
 	t.out.Write(pos, s.Data[first:last+1], s.Why)
 	return nil

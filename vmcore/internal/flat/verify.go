@@ -1,0 +1,75 @@
+package flat
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"vmcsnote/vmcore/internal/plan"
+)
+
+// Verify finds what is wrong with the records; used is what the plain form
+// consists of.
+func (f *Records) Verify(used []plan.Extent) []plan.Finding {
+	var found []plan.Finding
+	if n := len(f.View.Shared); n > 0 {
+		bytes := uint64(0)
+		for _, e := range f.View.Shared {
+			bytes += e.Size
+		}
+		found = append(found, plan.Finding{
+			Remark:  true, // makedumpfile may write a sub header again
+			Text:    fmt.Sprintf("%#x bytes of the plain form are in more than one record, the first at offset %#x: expected one for each byte", bytes, f.View.Shared[0].Off),
+			Readers: "crash may read either; all others read the later one",
+		})
+	}
+	if hole, bytes := f.missing(used); bytes > 0 {
+		found = append(found, plan.Finding{
+			Text:    fmt.Sprintf("%#x bytes that the dump consists of are in no record, the first at offset %#x of the plain form", bytes, hole),
+			Readers: "all readers take them for zeros",
+		})
+	}
+	if f.IsCut() {
+		found = append(found, plan.Finding{
+			Text:    fmt.Sprintf("the file ends at %#x, expected the end marker: the dump is not complete", f.Size),
+			Readers: "makedumpfile -R, crash and libkdumpfile refuse it",
+		})
+	}
+	if rest := f.trailing(); rest > 0 {
+		found = append(found, plan.Finding{
+			Remark:  true,
+			Text:    fmt.Sprintf("%#x bytes behind the end marker at offset %#x of the file", rest, f.End),
+			Readers: "nothing reads them",
+		})
+	}
+	return found
+}
+
+// trailing is the number of bytes behind the end marker: the rest of a raw
+// device, or what a change left that was killed before it took effect.
+func (f *Records) trailing() int64 { return f.Size - f.End - RecordHeader }
+
+// missing returns how many bytes something in the plain form refers to, within
+// its size, though no record holds them, and the first one's offset.
+func (f *Records) missing(used []plan.Extent) (first int64, bytes int64) {
+	slices.SortFunc(used, func(a, b plan.Extent) int { return cmp.Compare(a.Off, b.Off) })
+	at := int64(0)
+	for _, e := range used {
+		if e.Off >= uint64(f.View.Size) {
+			break
+		}
+		at = max(at, int64(e.Off))
+		for end := int64(e.Off + e.Clip(f.View.Size)); at < end; {
+			_, n, held := FindRun(f.View.Runs, at)
+			n = min(n, end-at)
+			if !held {
+				if bytes == 0 {
+					first = at
+				}
+				bytes += n
+			}
+			at += n
+		}
+	}
+	return first, bytes
+}
