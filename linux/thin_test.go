@@ -1,16 +1,18 @@
 package linux_test
 
 import (
-	"debug/elf"
 	"flag"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"vmcsnote/internal/sparse"
 	"vmcsnote/linux"
+	"vmcsnote/vmcore"
 )
 
 var (
@@ -70,9 +72,19 @@ func TestThin(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	in, err := elf.Open(*thinHost)
-	if err != nil {
-		t.Fatal(err)
+	var patched []patch
+	for _, p := range patches {
+		for len(p.Data) > 0 {
+			phys, size, err := k.Phys(p.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := min(uint64(len(p.Data)), 4096-phys%4096, size)
+			patched = append(patched, patch{phys, p.Data[:n]})
+			pages[phys&^4095] = true
+			p.Addr += n
+			p.Data = p.Data[n:]
+		}
 	}
 	out, err := os.Create(filepath.Join(t.TempDir(), "thin"))
 	if err != nil {
@@ -84,37 +96,14 @@ func TestThin(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	offset := func(phys uint64) int64 {
-		for _, p := range in.Progs {
-			if p.Type == elf.PT_LOAD && phys >= p.Paddr && phys-p.Paddr < p.Filesz {
-				return int64(p.Off + phys - p.Paddr)
-			}
-		}
-		t.Fatalf("no memory at %#x", phys)
-		return 0
+	place := places(t, src, st.Size(), pages)
+	copyAt(0, place.data)
+	for _, off := range place.pages {
+		copyAt(off, 4096)
 	}
-	first := st.Size()
-	for _, p := range in.Progs {
-		if p.Type == elf.PT_LOAD {
-			first = min(first, int64(p.Off))
-		}
-	}
-	copyAt(0, first)
-	for page := range pages {
-		copyAt(offset(page), 4096)
-	}
-	for _, p := range patches {
-		for len(p.Data) > 0 {
-			phys, size, err := k.Phys(p.Addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			n := min(uint64(len(p.Data)), 4096-phys%4096, size)
-			if _, err := out.WriteAt(p.Data[:n], offset(phys)); err != nil {
-				t.Fatal(err)
-			}
-			p.Addr += n
-			p.Data = p.Data[n:]
+	for _, p := range patched {
+		if _, err := out.WriteAt(p.data, place.pages[p.phys&^4095]+int64(p.phys%4096)); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if err := out.Sync(); err != nil {
@@ -141,6 +130,59 @@ func TestThin(t *testing.T) {
 	t.Logf("%d pages, %d bytes", len(pages), st.Size())
 }
 
+// A patch is a part of a page that is to be something else.
+type patch struct {
+	phys uint64
+	data []byte
+}
+
+// A layout is where a dump's file has pages, and where the first page is:
+// everything before is no memory.
+type layout struct {
+	pages map[uint64]int64
+	data  int64
+}
+
+// places finds pages in a dump, whatever its form, if it is not compressed: a
+// page's place is what the dump's reader reads last. From the last page to the
+// first, for the reader reads ahead in the other direction.
+func places(t *testing.T, src io.ReaderAt, size int64, pages map[uint64]bool) layout {
+	rec := &fileRecorder{r: src}
+	core, err := vmcore.Open(rec, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := layout{pages: map[uint64]int64{}}
+	page := make([]byte, 4096)
+	sorted := slices.Sorted(maps.Keys(pages))
+	for _, phys := range slices.Backward(sorted) {
+		if _, err := core.ReadPhys(page, phys); err != nil || rec.n != 4096 {
+			t.Fatalf("page at %#x: the file is read at %#x for %#x bytes (%v)", phys, rec.off, rec.n, err)
+		}
+		l.pages[phys] = rec.off
+	}
+	for phys := uint64(0); ; phys += 4096 {
+		if _, err := core.ReadPhys(page, phys); err == nil {
+			l.data = rec.off
+			return l
+		} else if phys > sorted[0] {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A fileRecorder remembers the last read.
+type fileRecorder struct {
+	r   io.ReaderAt
+	off int64
+	n   int
+}
+
+func (r *fileRecorder) ReadAt(p []byte, off int64) (int, error) {
+	r.off, r.n = off, len(p)
+	return r.r.ReadAt(p, off)
+}
+
 // A recorder remembers the pages that were read.
 type recorder struct {
 	mem   linux.Memory
@@ -149,7 +191,7 @@ type recorder struct {
 
 func (r *recorder) ReadPhys(p []byte, addr uint64) (int, error) {
 	n, err := r.mem.ReadPhys(p, addr)
-	for at := addr &^ 4095; r.pages != nil && at < addr+uint64(n); at += 4096 {
+	for at := addr &^ 4095; r.pages != nil && n > 0 && at < addr+uint64(n); at += 4096 {
 		r.pages[at] = true
 	}
 	return n, err

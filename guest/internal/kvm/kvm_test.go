@@ -61,6 +61,11 @@ func TestMachines(t *testing.T) {
 			{248, 12, 79 << 20, []vcpu{{257, "CPU 0/KVM", InVMM}}},
 			{101, 12, 95 << 20, []vcpu{{108, "CPU 0/KVM", Halted}, {110, "CPU 1/KVM", InHost}}},
 		}, 0xffffffffa02c2277, 0xffffd0df00013ab0},
+		// -d 31 leaves out nothing of this.
+		{"amd-6.1-d31", true, []machine{
+			{248, 12, 79 << 20, []vcpu{{257, "CPU 0/KVM", InVMM}}},
+			{101, 12, 95 << 20, []vcpu{{108, "CPU 0/KVM", Halted}, {110, "CPU 1/KVM", InHost}}},
+		}, 0xffffffffa02c2277, 0xffffd0df00013ab0},
 		{"amd-6.12", true, []machine{
 			{209, 12, 79 << 20, []vcpu{{213, "CPU 0/KVM", InVMM}}},
 			{156, 12, 95 << 20, []vcpu{{164, "CPU 0/KVM", InGuest}, {165, "CPU 1/KVM", Halted}}},
