@@ -3,6 +3,7 @@ package linux
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"github.com/pkg/errors"
 )
@@ -174,8 +175,12 @@ func (t *types) str(off uint32) string {
 const maxNamesakes = 16
 
 // named returns a struct or a union by its name: this BTF's own, else its
-// base's. Strings are there once each, so types are compared by the offset.
-func (t *types) named(name string) (btfType, error) {
+// base's.
+func (t *types) named(name string) (btfType, error) { return t.find(name, kindStruct, kindUnion) }
+
+// find returns a type by its name and its kind. Strings are there once each, so
+// types are compared by the offset.
+func (t *types) find(name string, kinds ...byte) (btfType, error) {
 	key := append(append([]byte{0}, name...), 0)
 	tries := maxNamesakes
 	for ; t != nil; t = t.base {
@@ -186,7 +191,7 @@ func (t *types) named(name string) (btfType, error) {
 				if i < 0 {
 					break
 				}
-				if typ, ok := t.withName(s.strBase + uint32(off+i+1)); ok {
+				if typ, ok := t.withName(s.strBase+uint32(off+i+1), kinds); ok {
 					return typ, nil
 				}
 				off, rest = off+i+1, rest[i+1:]
@@ -196,14 +201,14 @@ func (t *types) named(name string) (btfType, error) {
 	return btfType{}, &TypeError{name}
 }
 
-// withName returns a struct or a union that has the name at an offset.
-func (t *types) withName(name uint32) (btfType, bool) {
+// withName returns a type of some kinds that has the name at an offset.
+func (t *types) withName(name uint32, kinds []byte) (btfType, bool) {
 	for i, at := range t.offsets {
 		b := t.types[at:]
 		if binary.LittleEndian.Uint32(b) != name {
 			continue
 		}
-		if kind := b[7] & 0x1f; kind == kindStruct || kind == kindUnion {
+		if slices.Contains(kinds, b[7]&0x1f) {
 			typ, err := t.get(typeID(t.first + uint32(i)))
 			return typ, err == nil
 		}

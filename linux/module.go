@@ -37,6 +37,8 @@ type moduleFields struct {
 	Strings Field `btf:"kallsyms->strtab"`
 }
 
+func (f *moduleFields) binding() Binding { return Binding{"", "module", f} }
+
 // Modules returns the modules that are loaded, which are read once. What was
 // read before an error is good.
 func (k *Kernel) Modules() ([]*Module, error) {
@@ -48,12 +50,8 @@ func (k *Kernel) readModules() (all []*Module, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := k.Struct("module")
-	if err != nil {
-		return nil, err
-	}
 	fields := new(moduleFields)
-	if err := s.Bind(fields); err != nil {
+	if err := k.bind(fields.binding()); err != nil {
 		return nil, err
 	}
 	for addr, err := range k.List(head, fields.List) {

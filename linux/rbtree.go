@@ -16,10 +16,7 @@ const maxDepth = 64
 func (k *Kernel) RBTree(root uint64, link Field) iter.Seq2[uint64, error] {
 	return func(yield func(uint64, error) bool) {
 		w := rbWalk{k: k, link: link, yield: yield}
-		s, err := k.Struct("rb_node")
-		if err == nil {
-			err = s.Bind(&w.fields)
-		}
+		err := k.bind(w.fields.binding())
 		var node uint64
 		if err == nil {
 			node, err = k.Pointer(root)
@@ -37,11 +34,15 @@ type rbWalk struct {
 	link   Field
 	yield  func(uint64, error) bool
 	count  int
-	fields struct {
-		Left  Field `btf:"rb_left"`
-		Right Field `btf:"rb_right"`
-	}
+	fields rbFields
 }
+
+type rbFields struct {
+	Left  Field `btf:"rb_left"`
+	Right Field `btf:"rb_right"`
+}
+
+func (f *rbFields) binding() Binding { return Binding{"", "rb_node", f} }
 
 // node walks the tree below a node. It returns false at the end of the walk.
 func (w *rbWalk) node(at uint64, depth int) bool {

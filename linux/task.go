@@ -44,24 +44,16 @@ type taskFields struct {
 	}
 }
 
+func (f *taskFields) bindings() []Binding {
+	return []Binding{
+		{"", "task_struct", f}, {"", "mm_struct", &f.mm}, {"", "cgroup_subsys_state", &f.css}, {"", "kernfs_node", &f.kernfs},
+	}
+}
+
 func (k *Kernel) taskFields() (*taskFields, error) {
 	return k.tasks.get(func() (*taskFields, error) {
 		f := new(taskFields)
-		for _, b := range []struct {
-			name string
-			to   any
-		}{
-			{"task_struct", f}, {"mm_struct", &f.mm}, {"cgroup_subsys_state", &f.css}, {"kernfs_node", &f.kernfs},
-		} {
-			s, err := k.Struct(b.name)
-			if err == nil {
-				err = s.Bind(b.to)
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
-		return f, nil
+		return f, k.bind(f.bindings()...)
 	})
 }
 

@@ -1,6 +1,10 @@
 package linux
 
-import "github.com/pkg/errors"
+import (
+	"encoding/binary"
+
+	"github.com/pkg/errors"
+)
 
 // btf returns the kernel's own BTF, which is read once.
 func (k *Kernel) btf() (*types, error) {
@@ -41,6 +45,8 @@ type btfModuleFields struct {
 	Size   Field `btf:"btf->data_size"`
 }
 
+func (f *btfModuleFields) binding() Binding { return Binding{"", "btf_module", f} }
+
 // Struct returns a type of the module, or of the kernel if the module has no
 // type of this name: what both use stands in the kernel's BTF alone. The error
 // is a [*TypeError] if there is none; it wraps [ErrNoBTF] if the module has no
@@ -55,6 +61,74 @@ func (m *Module) Struct(name string) (*Struct, error) {
 	}
 	return nil, errors.WithMessagef(err, "module %s", m.Name)
 }
+
+// Enum returns the value of an enumerator, of the kernel or of the module as
+// [Module.Struct] does. The error is a [*MemberError] if the enum has none of
+// that name.
+func (m *Module) Enum(enum, name string) (uint64, error) {
+	t, err := m.types.get(m.readTypes)
+	if err == nil {
+		return t.enumerator(enum, name)
+	}
+	if v, kerr := m.k.Enum(enum, name); kerr == nil {
+		return v, nil
+	}
+	return 0, errors.WithMessagef(err, "module %s", m.Name)
+}
+
+// Enum returns the value of an enumerator of the kernel.
+func (k *Kernel) Enum(enum, name string) (uint64, error) {
+	t, err := k.btf()
+	if err != nil {
+		return 0, err
+	}
+	return t.enumerator(enum, name)
+}
+
+// enumerator returns the value of one of an enum's names.
+func (t *types) enumerator(enum, name string) (uint64, error) {
+	typ, err := t.find(enum, kindEnum, kindEnum64)
+	if err != nil {
+		return 0, err
+	}
+	size := 8
+	if typ.kind == kindEnum64 {
+		size = 12
+	}
+	for i := range typ.vlen {
+		b := typ.data[size*i:]
+		if !t.is(binary.LittleEndian.Uint32(b), name) {
+			continue
+		}
+		v := uint64(int64(int32(binary.LittleEndian.Uint32(b[4:]))))
+		if size == 12 {
+			v = v&0xffffffff | uint64(binary.LittleEndian.Uint32(b[8:]))<<32
+		}
+		return v, nil
+	}
+	return 0, &MemberError{Type: enum, Member: name, Path: name}
+}
+
+// A BTF is the types of a kernel or a module that is not in memory: the section
+// .BTF of vmlinux or of a module's file.
+type BTF struct{ types *types }
+
+// ParseBTF takes BTF apart. base is the kernel's for a module's, nil for a
+// kernel's.
+func ParseBTF(b []byte, base *BTF) (*BTF, error) {
+	var on *types
+	if base != nil {
+		on = base.types
+	}
+	t, err := parseBTF(b, on)
+	return &BTF{t}, err
+}
+
+// Struct returns a type, of the base if these have none of that name.
+func (b *BTF) Struct(name string) (*Struct, error) { return b.types.structure(name) }
+
+// Enum returns the value of an enumerator.
+func (b *BTF) Enum(enum, name string) (uint64, error) { return b.types.enumerator(enum, name) }
 
 func (m *Module) readTypes() (*types, error) {
 	base, err := m.k.btf()
@@ -79,12 +153,8 @@ func (k *Kernel) readBTFModules() (map[uint64]btfModule, error) {
 	if err != nil {
 		return nil, ErrNoBTF
 	}
-	s, err := k.Struct("btf_module")
-	if err != nil {
-		return nil, err
-	}
 	var f btfModuleFields
-	if err := s.Bind(&f); err != nil {
+	if err := k.bind(f.binding()); err != nil {
 		return nil, err
 	}
 	all := make(map[uint64]btfModule)

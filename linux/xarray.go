@@ -32,7 +32,7 @@ func (k *Kernel) XArray(addr uint64) iter.Seq2[Entry, error] {
 		w, err := k.newXAWalk()
 		var head uint64
 		if err == nil {
-			head, err = k.Value(addr, w.head)
+			head, err = k.Value(addr, w.root.Head)
 		}
 		if err != nil {
 			yield(Entry{Value: addr}, err)
@@ -47,14 +47,8 @@ func (k *Kernel) XArray(addr uint64) iter.Seq2[Entry, error] {
 // does. The index of an entry is its ID.
 func (k *Kernel) IDR(addr uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		var f struct {
-			Tree Field `btf:"idr_rt"`
-			Base Field `btf:"idr_base,optional"` // since 4.16
-		}
-		s, err := k.Struct("idr")
-		if err == nil {
-			err = s.Bind(&f)
-		}
+		var f idrFields
+		err := k.bind(f.binding())
 		var base uint64
 		if err == nil && f.Base.Valid() {
 			base, err = k.Value(addr, f.Base)
@@ -74,41 +68,48 @@ func (k *Kernel) IDR(addr uint64) iter.Seq2[Entry, error] {
 	}
 }
 
+type idrFields struct {
+	Tree Field `btf:"idr_rt"`
+	Base Field `btf:"idr_base,optional"` // since 4.16
+}
+
+func (f *idrFields) binding() Binding { return Binding{"", "idr", f} }
+
 type xaWalk struct {
 	k      *Kernel
 	yield  func(Entry, error) bool
-	head   Field
+	root   xaRootFields
 	node   uint64 // what bits 1:0 of an entry are that leads to a node
 	count  int    // of nodes and entries
-	fields struct {
-		Shift Field `btf:"shift"`
-		Slots Field `btf:"slots"`
-	}
+	fields xaNodeFields
 }
+
+type xaRootFields struct {
+	Head Field `btf:"xa_head|rnode"` // rnode until 4.19
+}
+
+func (f *xaRootFields) binding() Binding { return Binding{"", "xarray", f} }
+
+type xaNodeFields struct {
+	Shift Field `btf:"shift"`
+	Slots Field `btf:"slots"`
+}
+
+func (f *xaNodeFields) binding() Binding { return Binding{"", "xa_node", f} }
 
 func (k *Kernel) newXAWalk() (*xaWalk, error) {
 	w := &xaWalk{k: k, node: xaInternal}
-	root, node, path := "xarray", "xa_node", "xa_head"
-	s, err := k.Struct(root)
+	root, node := w.root.binding(), w.fields.binding()
+	_, err := k.Struct(root.Struct)
 	var none *TypeError
-	if errors.As(err, &none) {
-		root, node, path, w.node = "radix_tree_root", "radix_tree_node", "rnode", 1
-		s, err = k.Struct(root)
+	if errors.As(err, &none) { // until 4.19
+		root.Struct, node.Struct, w.node = "radix_tree_root", "radix_tree_node", 1
 	}
-	if err != nil {
-		return nil, err
-	}
-	if w.head, err = s.Field(path); err != nil {
-		return nil, err
-	}
-	if s, err = k.Struct(node); err != nil {
-		return nil, err
-	}
-	if err := s.Bind(&w.fields); err != nil {
+	if err := k.bind(root, node); err != nil {
 		return nil, err
 	}
 	if n := w.fields.Slots.Count; n != 16 && n != 64 {
-		return nil, corrupt("struct %s has %d slots", node, n)
+		return nil, corrupt("struct %s has %d slots", node.Struct, n)
 	}
 	return w, nil
 }

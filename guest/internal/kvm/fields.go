@@ -1,10 +1,6 @@
 package kvm
 
-import (
-	"fmt"
-
-	"vmcsnote/linux"
-)
+import "vmcsnote/linux"
 
 // fields is what is read of KVM's structures, and since when it is there.
 type fields struct {
@@ -26,7 +22,7 @@ type fields struct {
 		Blocking  linux.Field `btf:"stat.generic.blocking,optional"` // since 5.15
 		MPState   linux.Field `btf:"arch.mp_state"`
 		Exit      linux.Field `btf:"run->exit_reason"`
-		Running   linux.Field `btf:"wants_to_run,optional"` // since 6.10
+		Running   linux.Field `btf:"wants_to_run,optional"` // since 6.11, and in stable releases of older ones
 		Regs      linux.Field `btf:"arch.regs"`
 		RIP       linux.Field `btf:"arch.rip|arch.regs[16]"` // rip since 7.x
 		Avail     linux.Field `btf:"arch.regs_avail"`
@@ -52,9 +48,11 @@ type fields struct {
 		HVA   linux.Field `btf:"userspace_addr"`
 		Flags linux.Field `btf:"flags"`
 		ID    linux.Field `btf:"id"`
+		// The slot's place in the tree, by slots.Index.
+		Node0 linux.Field `btf:"gfn_node[0],optional"`
+		Node1 linux.Field `btf:"gfn_node[1],optional"`
 	}
-	nodes [2]linux.Field // a slot's place in the tree, by slots.Index
-	vmx   struct {
+	vmx struct {
 		VCPU    linux.Field `btf:"vcpu"`
 		Loaded  linux.Field `btf:"loaded_vmcs"`
 		VMCS    linux.Field `btf:"loaded_vmcs->vmcs"`
@@ -64,6 +62,9 @@ type fields struct {
 		VMCS02  linux.Field `btf:"nested.vmcs02.vmcs"`
 		Cached  linux.Field `btf:"nested.cached_vmcs12"`
 		Current linux.Field `btf:"nested.current_vmptr"`
+	}
+	ops struct { // for a KVM that is built in
+		Create linux.Field `btf:"vcpu_create"`
 	}
 	svm struct {
 		VCPU    linux.Field `btf:"vcpu"`
@@ -76,26 +77,49 @@ type fields struct {
 	}
 }
 
+// bindings is of the structs that every KVM has.
+func (f *fields) bindings() []linux.Binding {
+	return []linux.Binding{
+		{Module: "kvm", Struct: "kvm", Fields: &f.machine},
+		{Module: "kvm", Struct: "kvm_vcpu", Fields: &f.vcpu},
+		{Module: "kvm", Struct: "kvm_memslots", Fields: &f.slots},
+		{Module: "kvm", Struct: "kvm_memory_slot", Fields: &f.slot},
+	}
+}
+
+func (f *fields) intel() linux.Binding {
+	return linux.Binding{Module: "kvm_intel", Struct: "vcpu_vmx", Fields: &f.vmx}
+}
+
+func (f *fields) amd() linux.Binding {
+	return linux.Binding{Module: "kvm_amd", Struct: "vcpu_svm", Fields: &f.svm}
+}
+
+func (f *fields) builtIn() linux.Binding {
+	return linux.Binding{Module: "kvm", Struct: "kvm_x86_ops", Fields: &f.ops}
+}
+
+// Bindings returns what this package reads of a kernel, but for what package
+// linux does.
+func Bindings() []linux.Binding {
+	f := new(fields)
+	return append(f.bindings(), f.intel(), f.amd(), f.builtIn())
+}
+
+// bind binds the fields of a struct that s has.
+func bind(s scope, b linux.Binding) error {
+	t, err := s.Struct(b.Struct)
+	if err != nil {
+		return err
+	}
+	return t.Bind(b.Fields)
+}
+
 // resolve binds the fields of the structs that every KVM has.
 func (f *fields) resolve(s scope) error {
-	for _, b := range []struct {
-		name string
-		to   any
-	}{{"kvm", &f.machine}, {"kvm_vcpu", &f.vcpu}, {"kvm_memslots", &f.slots}, {"kvm_memory_slot", &f.slot}} {
-		t, err := s.Struct(b.name)
-		if err == nil {
-			err = t.Bind(b.to)
-		}
-		if err != nil {
+	for _, b := range f.bindings() {
+		if err := bind(s, b); err != nil {
 			return err
-		}
-		if b.name != "kvm_memory_slot" || !f.slots.Tree.Valid() {
-			continue
-		}
-		for i := range f.nodes {
-			if f.nodes[i], err = t.Field(fmt.Sprintf("gfn_node[%d]", i)); err != nil {
-				return err
-			}
 		}
 	}
 	return nil

@@ -10,6 +10,8 @@ package kvm
 
 import (
 	"iter"
+	"slices"
+	"strings"
 
 	"github.com/pkg/errors"
 
@@ -29,12 +31,13 @@ type KVM struct {
 	list   uint64 // vm_list
 	kvm    scope
 	fields fields
+	bits   registerBits
 	// budget is the number of machines, vCPUs, slots and threads that may
 	// still be read: lists that share their entries multiply.
 	budget int
 
-	// Intel and AMD report which of kvm_intel and kvm_amd runs the
-	// machines, and has BTF.
+	// Intel and AMD report which of the two runs the machines, if there is
+	// BTF of kvm_intel or kvm_amd.
 	Intel, AMD bool
 }
 
@@ -43,6 +46,7 @@ type KVM struct {
 type scope interface {
 	Symbol(name string) (uint64, error)
 	Struct(name string) (*linux.Struct, error)
+	Enum(enum, name string) (uint64, error)
 }
 
 // Open finds KVM in a kernel. The error wraps [ErrNoKVM], [ErrNoTypes], or is
@@ -61,11 +65,10 @@ func Open(k *linux.Kernel) (*KVM, error) {
 	if err := v.fields.resolve(v.kvm); err != nil {
 		return nil, noTypes(err)
 	}
-	if v.Intel, err = vendor(k, "kvm_intel", "vcpu_vmx", &v.fields.vmx); err != nil {
+	if v.bits, err = readBits(v.kvm.Enum); err != nil {
 		return nil, err
 	}
-	v.AMD, err = vendor(k, "kvm_amd", "vcpu_svm", &v.fields.svm)
-	return v, err
+	return v, v.vendor()
 }
 
 // maxObjects is enough for 10,000 machines of 16 vCPUs.
@@ -89,26 +92,58 @@ func find(k *linux.Kernel, name string) (scope, error) {
 	return k, err
 }
 
-// vendor binds the fields of a vendor's struct of a vCPU. It reports whether
-// the vendor's module is there and has BTF.
-func vendor(k *linux.Kernel, module, name string, fields any) (bool, error) {
-	m, err := find(k, module)
-	if err != nil {
-		return false, err
+// vendor binds the fields of the vendor's struct of a vCPU.
+func (v *KVM) vendor() error {
+	for _, side := range []struct {
+		b      linux.Binding
+		prefix []string // of functions
+		is     *bool
+	}{
+		{v.fields.intel(), []string{"vmx_", "vt_"}, &v.Intel}, // vt_ with TDX, since 6.16
+		{v.fields.amd(), []string{"svm_"}, &v.AMD},
+	} {
+		m, err := find(v.k, side.b.Module)
+		if err != nil {
+			return err
+		}
+		if m == scope(v.k) {
+			if built, err := v.builtIn(side.prefix); !built || err != nil {
+				continue // a kernel that cannot tell: nobody's
+			}
+		}
+		switch err := noTypes(bind(m, side.b)); {
+		case err == nil:
+			*side.is = true
+		case !errors.Is(err, ErrNoTypes):
+			return err
+		}
 	}
-	if m == scope(k) {
-		// Built in: both are, and one has set kvm_x86_ops up. Which one
-		// cannot be told by types.
+	return nil
+}
+
+// builtIn reports whether KVM is built into the kernel and a vendor's functions
+// are in kvm_x86_ops. The code of both vendors is there; the one that the
+// processor needs has set the functions up.
+func (v *KVM) builtIn(prefixes []string) (bool, error) {
+	if v.kvm != scope(v.k) {
 		return false, nil
 	}
-	s, err := m.Struct(name)
-	if err != nil {
-		if errors.Is(noTypes(err), ErrNoTypes) {
-			return false, nil
-		}
+	if err := bind(v.kvm, v.fields.builtIn()); err != nil {
 		return false, err
 	}
-	return true, s.Bind(fields)
+	ops, err := v.kvm.Symbol("kvm_x86_ops")
+	if err != nil {
+		return false, err
+	}
+	create, err := v.k.Value(ops, v.fields.ops.Create)
+	if err != nil {
+		return false, err
+	}
+	function, err := v.k.SymbolAt(create)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(function.Name, p) }), nil
 }
 
 // noTypes turns the error of a missing type into one that wraps [ErrNoTypes].

@@ -173,7 +173,7 @@ func TestState(t *testing.T) {
 		{"HLT before 5.15", circumstances{mpState: 3, asleep: true}, Halted},
 		{"preempted", circumstances{preempted: true, asleep: true}, Preempted},
 		{"paused", circumstances{asleep: true, outside: true}, InVMM},
-		{"paused before 6.10", circumstances{asleep: true}, InVMM},
+		{"paused before 6.11", circumstances{asleep: true}, InVMM},
 		{"an exit being handled", circumstances{running: true}, InHost},
 		{"a device being emulated", circumstances{running: true, outside: true}, InVMM},
 		{"the thread is not known", circumstances{}, InHost},

@@ -124,7 +124,11 @@ func (m *Machine) slotsAt(at uint64) iter.Seq2[uint64, error] {
 	if err != nil {
 		return fail(err)
 	}
-	return k.RBTree(root, m.v.fields.nodes[index])
+	node := m.v.fields.slot.Node0
+	if index == 1 {
+		node = m.v.fields.slot.Node1
+	}
+	return k.RBTree(root, node)
 }
 
 func (m *Machine) slotArray(at uint64) iter.Seq2[uint64, error] {

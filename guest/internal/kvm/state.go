@@ -18,8 +18,8 @@ const (
 	// process.
 	InHost State = "host"
 	// InVMM means that the process did not run the vCPU: it emulated a
-	// device, or has paused it. Before Linux 6.10 it may also have waited
-	// for a page.
+	// device, or has paused it. Without wants_to_run (6.11) it may also have
+	// waited for a page.
 	InVMM State = "vmm"
 )
 

@@ -6,18 +6,6 @@ import (
 	"vmcsnote/linux"
 )
 
-// Registers are KVM's copies of a virtual CPU's registers. Not all are good:
-// KVM reads some from the VMCS or VMCB when it needs them.
-type Registers struct {
-	GPR [16]uint64 // RAX RCX RDX RBX RSP RBP RSI RDI, R8 to R15
-	RIP uint64
-	// Avail and Dirty have a bit for each of GPR, then RIP, PDPTR, CR0,
-	// CR3, CR4 and more (enum kvm_reg). Avail: the copy is good. Dirty: it
-	// is newer than the VMCS or VMCB. All of GPR but RSP are always good.
-	Avail, Dirty                  uint64
-	CR0, CR2, CR3, CR4, CR8, EFER uint64
-}
-
 // VMX is where Intel's structures of a virtual CPU are, as physical addresses;
 // 0 if there is none.
 type VMX struct {
@@ -77,7 +65,7 @@ func (v *VCPU) read() error {
 	}
 	v.Regs = Registers{
 		RIP:   r.value(v.Addr, f.RIP),
-		Avail: r.word(v.Addr, f.Avail), Dirty: r.word(v.Addr, f.Dirty),
+		Avail: v.m.v.bits.translate(r.word(v.Addr, f.Avail)), Dirty: v.m.v.bits.translate(r.word(v.Addr, f.Dirty)),
 		CR0: r.value(v.Addr, f.CR0), CR2: r.value(v.Addr, f.CR2), CR3: r.value(v.Addr, f.CR3),
 		CR4: r.value(v.Addr, f.CR4), CR8: r.value(v.Addr, f.CR8), EFER: r.value(v.Addr, f.EFER),
 	}
