@@ -10,7 +10,6 @@ package kvm
 
 import (
 	"iter"
-	"slices"
 	"strings"
 
 	"github.com/pkg/errors"
@@ -94,26 +93,30 @@ func find(k *linux.Kernel, name string) (scope, error) {
 
 // vendor binds the fields of the vendor's struct of a vCPU.
 func (v *KVM) vendor() error {
+	// A built-in KVM has the code of both vendors.
+	intel, amd := true, true
+	if v.kvm == scope(v.k) {
+		function, err := v.creator(v.kvm)
+		if err != nil && !errors.Is(err, ErrNoTypes) && !errors.Is(err, linux.ErrNoSymbol) {
+			return err
+		}
+		intel, amd = vendorOf(function)
+	}
 	for _, side := range []struct {
-		b      linux.Binding
-		prefix []string // of functions
-		is     *bool
-	}{
-		{v.fields.intel(), []string{"vmx_", "vt_"}, &v.Intel}, // vt_ with TDX, since 6.16
-		{v.fields.amd(), []string{"svm_"}, &v.AMD},
-	} {
+		b    linux.Binding
+		may  bool
+		does *bool
+	}{{v.fields.intel(), intel, &v.Intel}, {v.fields.amd(), amd, &v.AMD}} {
 		m, err := find(v.k, side.b.Module)
 		if err != nil {
 			return err
 		}
-		if m == scope(v.k) {
-			if built, err := v.builtIn(side.prefix); !built || err != nil {
-				continue // a kernel that cannot tell: nobody's
-			}
+		if !side.may || m == scope(v.k) && v.kvm != m {
+			continue
 		}
 		switch err := noTypes(bind(m, side.b)); {
 		case err == nil:
-			*side.is = true
+			*side.does = true
 		case !errors.Is(err, ErrNoTypes):
 			return err
 		}
@@ -121,29 +124,28 @@ func (v *KVM) vendor() error {
 	return nil
 }
 
-// builtIn reports whether KVM is built into the kernel and a vendor's functions
-// are in kvm_x86_ops. The code of both vendors is there; the one that the
-// processor needs has set the functions up.
-func (v *KVM) builtIn(prefixes []string) (bool, error) {
-	if v.kvm != scope(v.k) {
-		return false, nil
+// creator returns the name of the function that makes vCPUs, which the vendor
+// that the processor needs has put into kvm_x86_ops.
+func (v *KVM) creator(s scope) (string, error) {
+	if err := bind(s, v.fields.builtIn()); err != nil {
+		return "", noTypes(err)
 	}
-	if err := bind(v.kvm, v.fields.builtIn()); err != nil {
-		return false, err
-	}
-	ops, err := v.kvm.Symbol("kvm_x86_ops")
+	ops, err := s.Symbol("kvm_x86_ops")
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	create, err := v.k.Value(ops, v.fields.ops.Create)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	function, err := v.k.SymbolAt(create)
-	if err != nil {
-		return false, err
-	}
-	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(function.Name, p) }), nil
+	return function.Name, err
+}
+
+// vendorOf tells whose a function is. Intel's begin with vt_ where there is TDX,
+// since Linux 6.16.
+func vendorOf(function string) (intel, amd bool) {
+	return strings.HasPrefix(function, "vmx_") || strings.HasPrefix(function, "vt_"), strings.HasPrefix(function, "svm_")
 }
 
 // noTypes turns the error of a missing type into one that wraps [ErrNoTypes].

@@ -186,6 +186,72 @@ func TestState(t *testing.T) {
 	}
 }
 
+// kvm_x86_ops leads to the vendor, whether KVM is built in or not.
+func TestVendor(t *testing.T) {
+	c := newCrowd(t)
+	ops, err := c.v.kvm.Symbol("kvm_x86_ops")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bind(c.v.kvm, c.v.fields.builtIn()); err != nil {
+		t.Fatal(err)
+	}
+	// What vcpu_create leads to is not in this dump; vm_list stands for it.
+	c.put(ops+c.v.fields.ops.Create.Offset(), 8, c.v.list)
+	if name, err := c.v.creator(c.v.kvm); name != "vm_list" || err != nil {
+		t.Errorf("%q (%v)", name, err)
+	}
+	for _, test := range []struct {
+		function   string
+		intel, amd bool
+	}{
+		{"vmx_create_vcpu", true, false},
+		{"vmx_vcpu_create", true, false},
+		{"vt_vcpu_create", true, false},
+		{"svm_create_vcpu", false, true},
+		{"svm_vcpu_create", false, true},
+		{"", false, false},
+	} {
+		if intel, amd := vendorOf(test.function); intel != test.intel || amd != test.amd {
+			t.Errorf("%q: Intel is %v, AMD is %v", test.function, intel, amd)
+		}
+	}
+}
+
+func TestRegisterBits(t *testing.T) {
+	known := registerBits{16, 17, 18, 19, 20, 21, 22, 23, 24}
+	for _, test := range []struct {
+		name string
+		enum map[string]uint64
+		err  error // of an enumerator that is not there
+		want registerBits
+	}{
+		{"until 6.x", map[string]uint64{"VCPU_REGS_RIP": 16, "VCPU_EXREG_CR3": 19, "VCPU_EXREG_CR4": 20}, &linux.MemberError{}, registerBits{16, -1, -1, 19, 20, -1, -1, -1, -1}},
+		{"7.x", map[string]uint64{"VCPU_REG_RIP": 17, "VCPU_REG_CR3": 18}, &linux.MemberError{}, registerBits{17, -1, -1, 18, -1, -1, -1, -1, -1}},
+		{"no enum", nil, &linux.TypeError{}, known},
+		{"no BTF", nil, linux.ErrNoBTF, known},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := readBits(func(enum, name string) (uint64, error) {
+				if v, ok := test.enum[name]; ok && enum == "kvm_reg" {
+					return v, nil
+				}
+				return 0, test.err
+			})
+			if got != test.want || err != nil {
+				t.Errorf("%v (%v), want %v", got, err, test.want)
+			}
+		})
+	}
+	if _, err := readBits(func(_, _ string) (uint64, error) { return 64, nil }); !errors.Is(err, linux.ErrCorrupt) {
+		t.Errorf("bit 64: %v", err)
+	}
+	moved := registerBits{17, -1, -1, 30, -1, -1, -1, -1, -1}
+	if got := moved.translate(1<<30 | 1<<17 | 1<<16 | 1<<RegRSP); got != 1<<RegCR3|1<<RegRIP|1<<RegRSP {
+		t.Errorf("%#x", got)
+	}
+}
+
 func TestOpenWithout(t *testing.T) {
 	_, err := find(openHost(t, "amd-6.1"), "no_such_module")
 	if err != nil {
