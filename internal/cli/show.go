@@ -289,7 +289,7 @@ func (e *env) show(r *showReport) error {
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "#\tname\ttype\tsize\toffset\twhat it is")
 	for i, n := range r.Notes {
-		fmt.Fprintf(w, "%d\t%s\t%#x\t%d\t%s\t%s\n", i, name(n.Name), n.Type, n.Size, n.Offset, vmcore.NoteKind(n.Name, n.Type))
+		fmt.Fprintf(w, "%d\t%s\t%#x\t%d\t%s\t%s\n", i, name(n.Name), n.Type, n.Size, n.Offset, noteKind(n.Name, n.Type))
 	}
 	w.Flush()
 	if r.VMCSInfo != nil {
