@@ -223,6 +223,14 @@ func (m *mutator) one(ctx context.Context, b []byte) (err error) {
 		m.tally["plain form too large to try"]++
 		return nil
 	}
+	for _, f := range c.Verify() {
+		// Bytes that are descriptors as well as page data: what moves a page
+		// changes what is in it.
+		if strings.Contains(f.Text, "the page descriptors end at") {
+			m.tally["page data in the descriptors"]++
+			return nil
+		}
+	}
 	before, err := digestOf(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
 		return nil // a note that cannot be read
@@ -238,7 +246,7 @@ func (m *mutator) one(ctx context.Context, b []byte) (err error) {
 	}
 	if copied != nil && streamErr == nil {
 		m.tally["streamed"]++
-		if !bytes.Equal(copied, stream.Bytes()) && !strings.HasPrefix(c.Format(), "flat") {
+		if !bytes.Equal(copied, stream.Bytes()) {
 			return errors.New("stream and copy differ")
 		}
 	}
