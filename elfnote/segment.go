@@ -202,6 +202,17 @@ func (s *Segment) Note(i int, limit int64) (Note, error) {
 	return n, nil
 }
 
+// Get reads the first note of that name and type 0 whole. It is false if there is
+// none, if its descriptor is larger than limit bytes, or if it cannot be read.
+func (s *Segment) Get(name string, limit int64) (Note, bool) {
+	i, ok := s.Find(name, 0)
+	if !ok {
+		return Note{}, false
+	}
+	n, err := s.Note(i, limit)
+	return n, err == nil
+}
+
 // Desc returns a reader of note i's descriptor.
 func (s *Segment) Desc(i int) *io.SectionReader {
 	return io.NewSectionReader(s.r, s.Notes[i].DescOff, s.Notes[i].DescSize)

@@ -40,7 +40,7 @@ func TestExtractLinux(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := openHost(t, name)
 			m, regs := h.machine(t)
-			mem, err := m.Memory(h.core)
+			mem, err := m.Memory()
 			if err != nil {
 				t.Fatal(err)
 			}

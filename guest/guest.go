@@ -1,4 +1,10 @@
-// Package guest reads the memory of a virtual machine out of its host's dump.
+// Package guest finds the virtual machines of a crashed host in its dump, their
+// registers and their memory.
+//
+// A [Host] is the dump. [Host.FindMachines] finds its machines, chooses the layout
+// of VMCSs and numbers machines and vCPUs; [Host.FindRegisters] finds the
+// registers that are in no VMCS. [Machine.Memory] and [Machine.Virtual] open a
+// machine's memory, [Extraction] writes it as a dump of its own.
 //
 // Four kinds of addresses meet here: those that the guest's programs use
 // (GVA), those that the guest takes for physical (GPA), those of the process

@@ -1,12 +1,22 @@
 package guest
 
 import (
+	"cmp"
+	"slices"
+	"strconv"
+
+	"github.com/pkg/errors"
+
 	"vmcsnote/internal/x86"
 	"vmcsnote/vmcs"
 )
 
-// A Machine is a virtual machine: the vCPUs that share their memory.
+// A Machine is a virtual machine of a host, or of a machine: the vCPUs that share
+// their memory.
 type Machine struct {
+	// Number counts the machines of a host, or of a machine, from 0 in the order
+	// in which they were created.
+	Number int
 	// EPTP is EPT_POINTER. It is 0 without EPT, and while none of the vCPUs has
 	// run.
 	EPTP uint64
@@ -16,18 +26,36 @@ type Machine struct {
 	// Process is the physical address of the page tables of the process that
 	// runs the machine: HOST_CR3 without PCID.
 	Process uint64
-	CPUs    []*vmcs.Candidate
+	VCPUs   []*VCPU // by Number
+	// Within is the machine that runs it; nil for one of the host. Nested are
+	// those that it runs, Found what the search for them came to: nil without
+	// a search, or if its memory cannot be read.
+	Within *Machine
+	Nested []*Machine
+	Found  *vmcs.Result
+
+	outer  Reader  // the memory that its VMCSs and EPT are in
+	first  *VCPU   // whose VMCS tells where the memory is
+	memory *Memory // nil until it has been opened
+	failed error   // why it cannot be opened, whatever registers are known
 }
 
-// Machines puts VMCSs together that are of the same machine: those with the
-// same EPT, or, without EPT, of the same process. The order is that of the first
-// VMCS of each.
+// A VCPU is a virtual CPU of a machine.
+type VCPU struct {
+	*vmcs.Candidate
+	Number int        // in its machine, from 0
+	Regs   *Registers // nil until [Host.FindRegisters]
+}
+
+// Machines groups VMCSs in the memory outer by machine: those with the same EPT,
+// or, without EPT, of the same process. It numbers machines and vCPUs in the order
+// in which they were created: KVM gives the lowest VPID that is free to each vCPU.
 //
 // A machine in system management mode has another EPT, and so has one that a
 // guest of this machine's runs: these are machines of their own, of the same
 // process. A vCPU that never ran has no EPT yet, though it is enabled: it goes to
 // the process's first machine.
-func Machines(found []*vmcs.Candidate) []*Machine {
+func Machines(outer Reader, found []*vmcs.Candidate) []*Machine {
 	type key struct {
 		eptp, process uint64
 		shadow        bool
@@ -40,13 +68,13 @@ func Machines(found []*vmcs.Candidate) []*Machine {
 		m := byKey[k]
 		if m == nil {
 			process := hostTable(c)
-			m = &Machine{EPTP: uint64(eptp), Shadow: k.shadow, Process: process}
+			m = &Machine{EPTP: uint64(eptp), Shadow: k.shadow, Process: process, outer: outer}
 			byKey[k], ms = m, append(ms, m)
 			if first[process] == nil {
 				first[process] = m
 			}
 		}
-		m.CPUs = append(m.CPUs, c)
+		m.add(c)
 	}
 	for _, c := range found {
 		switch eptp, ok := c.EPTPointer(); {
@@ -61,12 +89,47 @@ func Machines(found []*vmcs.Candidate) []*Machine {
 	for _, c := range fresh {
 		process := hostTable(c)
 		if m := first[process]; m != nil && process != 0 {
-			m.CPUs = append(m.CPUs, c)
+			m.add(c)
 		} else {
 			add(key{process: process}, c, 0)
 		}
 	}
+	number(ms)
 	return ms
+}
+
+func (m *Machine) add(c *vmcs.Candidate) {
+	m.VCPUs = append(m.VCPUs, &VCPU{Candidate: c})
+	m.first = m.VCPUs[0]
+}
+
+// number sorts machines and their vCPUs, and numbers them.
+func number(ms []*Machine) {
+	for _, m := range ms {
+		slices.SortStableFunc(m.VCPUs, (*VCPU).compare)
+		for i, v := range m.VCPUs {
+			v.Number = i
+		}
+	}
+	slices.SortStableFunc(ms, func(a, b *Machine) int { return a.VCPUs[0].compare(b.VCPUs[0]) })
+	for i, m := range ms {
+		m.Number = i
+	}
+}
+
+// compare orders vCPUs by VPID, and those without by the VMCS's address.
+func (v *VCPU) compare(w *VCPU) int {
+	a, _ := v.VPID()
+	b, _ := w.VPID()
+	return cmp.Or(cmp.Compare(a, b), cmp.Compare(v.Addr, w.Addr))
+}
+
+// ID returns the machine's number; that of a machine within another is "N.M".
+func (m *Machine) ID() string {
+	if m.Within != nil {
+		return m.Within.ID() + "." + strconv.Itoa(m.Number)
+	}
+	return strconv.Itoa(m.Number)
 }
 
 // hostTable is HOST_CR3 without PCID.
@@ -75,23 +138,82 @@ func hostTable(c *vmcs.Candidate) uint64 {
 	return cr3 & x86.AddrMask
 }
 
-// Memory opens the machine's memory in the host's; see [OpenMemory]. It fails
-// with [ErrNeverRan] where none of the vCPUs has an EPT yet.
-func (m *Machine) Memory(host Reader) (*Memory, error) {
+// Memory opens the machine's guest-physical memory; see [OpenMemory]. A machine
+// without EPT needs the registers ([Host.FindRegisters]), and fails with
+// [ErrNoEPT] without. [ErrNeverRan] means that none of the vCPUs has an EPT yet.
+func (m *Machine) Memory() (*Memory, error) {
+	if m.memory != nil || m.failed != nil {
+		return m.memory, m.failed
+	}
+	mem, err := m.open()
+	if errors.Is(err, ErrNoEPT) {
+		for _, v := range m.VCPUs {
+			if v.Regs == nil {
+				return nil, err // with them there may be a way
+			}
+			if s, ok := ShadowOf(&v.VMCS, v.Regs); ok && err != nil {
+				mem, err = OpenShadow(m.outer, s)
+			}
+		}
+	}
+	if err != nil {
+		m.failed = err
+		return nil, err
+	}
+	m.memory = mem
+	return mem, nil
+}
+
+// open opens the memory by EPT.
+func (m *Machine) open() (*Memory, error) {
 	if m.EPTP == 0 && !m.Shadow {
 		return nil, ErrNeverRan
 	}
-	v := &m.CPUs[0].VMCS
+	v := m.first
 	c := Config{EPTP: m.EPTP, ModeBased: v.Secondary()&x86.SecondaryModeBasedExecute != 0}
 	c.HostCR3, _ = v.Read(vmcs.HostCR3)
 	c.HostCR4, _ = v.Read(vmcs.HostCR4)
-	return OpenMemory(host, c)
+	return OpenMemory(m.outer, c)
+}
+
+// Virtual returns the machine's memory by the virtual addresses of one of its
+// vCPUs. Without EPT the tables of GUEST_CR3 are the hypervisor's, which lead
+// straight to the host's memory but have only what the guest has touched of late;
+// the guest's own have it all, if they can be found.
+func (m *Machine) Virtual(v *VCPU) (Reader, error) {
+	mem, err := m.Memory()
+	if !m.Shadow {
+		return Virtual{Paging: PagingOf(&v.VMCS), Mem: mem}, err
+	}
+	shadow := Virtual{Paging: PagingOf(&v.VMCS), Mem: m.outer}
+	if err != nil || v.Regs == nil {
+		return shadow, nil
+	}
+	if s, ok := ShadowOf(&v.VMCS, v.Regs); ok {
+		return inTurn{shadow, Virtual{Paging: s.Guest, Mem: mem}}, nil
+	}
+	return shadow, nil
+}
+
+// inTurn reads from the second what the first does not have.
+type inTurn [2]Reader
+
+func (t inTurn) ReadPhys(p []byte, addr uint64) (int, error) {
+	n, err := t[0].ReadPhys(p, addr)
+	if err == nil {
+		return n, nil
+	}
+	k, err2 := t[1].ReadPhys(p[n:], addr+uint64(n))
+	if err2 != nil && k == 0 {
+		return n, err
+	}
+	return n + k, err2
 }
 
 // Hypervisor reports whether the machine runs one: whether any of its vCPUs sees
 // CR4.VMXE set.
 func (m *Machine) Hypervisor() bool {
-	for _, c := range m.CPUs {
+	for _, c := range m.VCPUs {
 		if cr4, ok := c.GuestCR4(); ok && cr4&x86.CR4VMXE != 0 {
 			return true
 		}

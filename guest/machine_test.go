@@ -20,7 +20,7 @@ func TestMachines(t *testing.T) {
 	}{
 		{"two vCPUs, other PCIDs", []cpu{{0x5e05e, a | 1, 2}, {0x5e05e, a | 2, 2}}, []int{2}, []error{nil}},
 		{"two machines of one process", []cpu{{0x5e05e, a, 2}, {0x6e05e, a, 2}}, []int{1, 1}, []error{nil, nil}},
-		{"a vCPU that never ran", []cpu{{0, a, 2}, {0x6e05e, b, 2}, {0x5e05e, a, 2}}, []int{1, 2}, []error{nil, nil}},
+		{"a vCPU that never ran", []cpu{{0, a, 2}, {0x6e05e, b, 2}, {0x5e05e, a, 2}}, []int{2, 1}, []error{nil, nil}},
 		{"no vCPU ever ran", []cpu{{0, a, 2}, {0, a, 2}, {0, b, 2}}, []int{2, 1}, []error{ErrNeverRan, ErrNeverRan}},
 		{"without EPT", []cpu{{0, a, 0}, {0x5e05e, a, 0}, {0, b, 0}}, []int{2, 1}, []error{ErrNoEPT, ErrNoEPT}},
 		{"without EPT, and with EPT but never run", []cpu{{0, a, 0}, {0, b, 2}}, []int{1, 1}, []error{ErrNoEPT, ErrNeverRan}},
@@ -32,9 +32,9 @@ func TestMachines(t *testing.T) {
 				found = append(found, &vmcs.Candidate{VMCS: *v})
 			}
 			var got []int
-			for i, m := range Machines(found) {
-				got = append(got, len(m.CPUs))
-				if _, err := m.Memory(newRAM()); !errors.Is(err, tt.errs[i]) {
+			for i, m := range Machines(newRAM(), found) {
+				got = append(got, len(m.VCPUs))
+				if _, err := m.Memory(); !errors.Is(err, tt.errs[i]) {
 					t.Errorf("memory of machine %d: %v, want %v", i, err, tt.errs[i])
 				}
 			}

@@ -30,8 +30,8 @@ func processCore(t testing.TB, host Reader, m *Machine, leave func(hva uint64) b
 		notes = append(notes, PRStatus(pid, r).Encode(binary.LittleEndian)...)
 		pid++
 	}
-	cr3, _ := m.CPUs[0].Field("HOST_CR3")
-	cr4, _ := m.CPUs[0].Field("HOST_CR4")
+	cr3, _ := m.VCPUs[0].Field("HOST_CR3")
+	cr4, _ := m.VCPUs[0].Field("HOST_CR4")
 	var loads []elf.Prog64
 	var memory []byte
 	for page, err := range NewProcess(host, cr3, cr4).Mappings() {
@@ -66,7 +66,7 @@ func processCore(t testing.TB, host Reader, m *Machine, leave func(hva uint64) b
 
 func fsBases(t testing.TB, m *Machine) (bases []uint64) {
 	t.Helper()
-	for _, c := range m.CPUs {
+	for _, c := range m.VCPUs {
 		fs, ok := c.Field("HOST_FS_BASE")
 		if !ok || fs == 0 {
 			t.Fatal("no HOST_FS_BASE")
@@ -86,7 +86,7 @@ func kvmHost(t testing.TB, name string) (core vmcore.Core, layout *vmcs.Layout, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	ms = Machines(found.VMCSs)
+	ms = Machines(core, found.VMCSs)
 	if len(ms) != 4 {
 		t.Fatalf("%d machines", len(ms))
 	}
@@ -109,8 +109,8 @@ func (f filtered) ReadPhys(p []byte, addr uint64) (int, error) {
 func filter(host Reader, ms []*Machine) filtered {
 	f := filtered{host, make(map[uint64]bool)}
 	for _, m := range ms {
-		cr3, _ := m.CPUs[0].Field("HOST_CR3")
-		cr4, _ := m.CPUs[0].Field("HOST_CR4")
+		cr3, _ := m.VCPUs[0].Field("HOST_CR3")
+		cr4, _ := m.VCPUs[0].Field("HOST_CR4")
 		for page, err := range NewProcess(host, cr3, cr4).Mappings() {
 			for off := uint64(0); err == nil && off < page.Size; off += pageSize {
 				f.user[(page.Phys+off)/pageSize] = true
@@ -124,7 +124,7 @@ func TestMatchProcess(t *testing.T) {
 	core, _, ms := kvmHost(t, "hsw-default")
 	slots := make([][]Slot, len(ms))
 	for i, m := range ms {
-		mem, err := m.Memory(core)
+		mem, err := m.Memory()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,8 +132,8 @@ func TestMatchProcess(t *testing.T) {
 	}
 	for i, m := range ms {
 		whole := processCore(t, core, m, nil)
-		cr3, _ := m.CPUs[0].Field("HOST_CR3")
-		cr4, _ := m.CPUs[0].Field("HOST_CR4")
+		cr3, _ := m.VCPUs[0].Field("HOST_CR3")
+		cr4, _ := m.VCPUs[0].Field("HOST_CR4")
 		proc := NewProcess(core, cr3, cr4)
 		// gdb leaves out what is unchanged in its file, and the kernel shared
 		// memory, by coredump_filter.
@@ -160,7 +160,9 @@ func TestMatchProcess(t *testing.T) {
 			}
 			threads := Threads(tt.core.Notes())
 			for j, other := range ms {
-				match := other.MatchProcess(tt.host, virt, threads, slots[j])
+				other := *other
+				other.outer = tt.host
+				match := other.MatchProcess(virt, threads, slots[j])
 				if got := match.Belongs(); got != (i == j) {
 					t.Errorf("%s: core of machine %d, and machine %d: %v, %+v", tt.name, i, j, got, match)
 				}
@@ -168,7 +170,7 @@ func TestMatchProcess(t *testing.T) {
 					t.Errorf("%s: core of machine %d lacks its memory: %v, %+v", tt.name, i, got, match)
 				}
 			}
-			if th, ok := ThreadOf(&m.CPUs[0].VMCS, threads); !ok || th.PID != 1000 {
+			if th, ok := ThreadOf(&m.VCPUs[0].VMCS, threads); !ok || th.PID != 1000 {
 				t.Errorf("thread %+v, %v", th, ok)
 			}
 		}
@@ -180,12 +182,12 @@ func TestMatchProcess(t *testing.T) {
 func TestExtractProcess(t *testing.T) {
 	core, layout, ms := kvmHost(t, "hsw-default")
 	for i, m := range ms {
-		mem, err := m.Memory(core)
+		mem, err := m.Memory()
 		if err != nil {
 			t.Fatal(err)
 		}
 		var vs []*vmcs.VMCS
-		for _, c := range m.CPUs {
+		for _, c := range m.VCPUs {
 			vs = append(vs, &c.VMCS)
 		}
 		regs, err := RegSearch{Mem: core, Ranges: rangesOf(core)}.Find(context.Background(), vs)

@@ -56,22 +56,22 @@ const (
 // threads, with the process that runs the machine in the host's dump. The
 // machine's memory, in the slots, is looked up but not compared: QEMU can be told
 // to have it left out of its cores (-machine dump-guest-core=off).
-func (m *Machine) MatchProcess(host Reader, core vmcore.Memory, threads []Thread, slots []Slot) Match {
+func (m *Machine) MatchProcess(core vmcore.Memory, threads []Thread, slots []Slot) Match {
 	var match Match
-	for _, c := range m.CPUs {
+	for _, c := range m.VCPUs {
 		fs, ok := c.Read(vmcs.HostFSBase)
 		match.CPUs++
 		if _, found := ThreadOf(&c.VMCS, threads); ok && fs != 0 && found {
 			match.Threads++
 		}
 	}
-	cr3, ok := m.CPUs[0].Read(vmcs.HostCR3)
+	cr3, ok := m.first.Read(vmcs.HostCR3)
 	if !ok {
 		return match
 	}
-	cr4, _ := m.CPUs[0].Read(vmcs.HostCR4)
+	cr4, _ := m.first.Read(vmcs.HostCR4)
 	looked := uint64(0)
-	for page, err := range NewProcess(host, cr3, cr4).Mappings() {
+	for page, err := range NewProcess(m.outer, cr3, cr4).Mappings() {
 		if err != nil {
 			continue
 		}
@@ -82,7 +82,7 @@ func (m *Machine) MatchProcess(host Reader, core vmcore.Memory, threads []Thread
 				match.guestPage(core, page.Addr+off)
 			case !guest && looked < matchPages:
 				looked++
-				match.page(host, core, page, off)
+				match.page(m.outer, core, page, off)
 			}
 		}
 	}

@@ -1,6 +1,8 @@
 package guest
 
 import (
+	"fmt"
+
 	"vmcsnote/internal/x86"
 	"vmcsnote/vmcs"
 )
@@ -35,6 +37,14 @@ type Register struct {
 
 // Known reports whether the register has a value.
 func (r Register) Known() bool { return r.Origin != Unknown }
+
+// String returns the value in hexadecimal, or "?" if it is unknown.
+func (r Register) String() string {
+	if !r.Known() {
+		return "?"
+	}
+	return fmt.Sprintf("%#x", r.Value)
+}
 
 // The general registers in GPR, as the processor numbers them, and KVM after it
 // (enum kvm_reg).

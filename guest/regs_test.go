@@ -149,8 +149,8 @@ func (h *host) machine(t testing.TB) (*Machine, []*Registers) {
 	if err != nil || len(found.VMCSs) != 1 {
 		t.Fatal(found, err)
 	}
-	m := Machines(found.VMCSs)[0]
-	regs, err := RegSearch{Mem: h.core, Ranges: h.ranges}.Find(context.Background(), []*vmcs.VMCS{&m.CPUs[0].VMCS})
+	m := Machines(h.core, found.VMCSs)[0]
+	regs, err := RegSearch{Mem: h.core, Ranges: h.ranges}.Find(context.Background(), []*vmcs.VMCS{&m.VCPUs[0].VMCS})
 	if err != nil {
 		t.Fatal(err)
 	}

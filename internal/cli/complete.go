@@ -171,7 +171,7 @@ func valuesOf(c command, f *pflag.Flag, cur string, args []string) (kind string,
 		return files, layoutWords()
 	case "field":
 		front := cur[:strings.LastIndexByte(cur, ',')+1]
-		for _, n := range fieldNames(&host{found: &vmcs.Result{}}) {
+		for _, n := range fieldNames(nil) {
 			all = append(all, candidate{word: front + n})
 		}
 		return onlyWords, all

@@ -96,12 +96,12 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu,
 	if err != nil {
 		return err
 	}
-	h.machines = []*machine{m}
+	h.Machines = []*guest.Machine{m}
 	if err := h.findRegisters(ctx, e); err != nil {
 		return err
 	}
 	e.guestOf(h, m)
-	mem, err := m.open(h)
+	mem, err := m.Memory()
 	if errors.Is(err, guest.ErrNoEPT) {
 		return withHint{err, "vmcsnote guests -v prints its registers, vmcsnote guests --read gva:0xADDR:LENGTH memory by virtual address"}
 	}
@@ -116,13 +116,13 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu,
 		if len(mem.Slots()) == 0 {
 			return errNoSlots
 		}
-		if p.match(h, m).LacksGuest() {
+		if p.match(m).LacksGuest() {
 			return withHint{errors.Errorf("%s has none of the guest's memory", p.path), dumpItAll}
 		}
 		x.Mem = guest.NewProcessMemory(p.memory, mem.Slots())
 	}
-	for _, v := range m.vcpus {
-		x.VCPUs = append(x.VCPUs, v.regs)
+	for _, v := range m.VCPUs {
+		x.VCPUs = append(x.VCPUs, v.Regs)
 	}
 	cure := takeQEMUCore
 	if p != nil {
@@ -133,18 +133,18 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu,
 
 // choose says which machine is meant: the one that --guest names, the one that
 // the process ran, or the only one there is.
-func (f *guestsFlags) choose(h *host, p *process) (*machine, error) {
-	if len(h.machines) == 0 {
+func (f *guestsFlags) choose(h *host, p *process) (*guest.Machine, error) {
+	if len(h.Machines) == 0 {
 		return nil, errNone(h)
 	}
 	if p != nil && f.guest == "" {
 		return p.machine(h)
 	}
-	if len(h.machines) != 1 {
-		return nil, withHint{errors.Errorf("which of the %s?", plural(len(h.machines), "virtual machine")), "--guest N says; vmcsnote guests lists them"}
+	if len(h.Machines) != 1 {
+		return nil, withHint{errors.Errorf("which of the %s?", plural(len(h.Machines), "virtual machine")), "--guest N says; vmcsnote guests lists them"}
 	}
-	m := h.machines[0]
-	if p != nil && !p.match(h, m).Belongs() {
+	m := h.Machines[0]
+	if p != nil && !p.match(m).Belongs() {
 		return nil, withHint{errors.Errorf("%s is no core of the process that ran virtual machine %s", p.path, name(f.guest)), "without --guest the right one is looked for"}
 	}
 	return m, nil
@@ -250,29 +250,29 @@ func (p *process) attach(c vmcore.Core) error {
 }
 
 // match compares the process with the one that runs the machine.
-func (p *process) match(h *host, m *machine) guest.Match {
+func (p *process) match(m *guest.Machine) guest.Match {
 	var slots []guest.Slot
-	if mem, err := m.open(h); err == nil {
+	if mem, err := m.Memory(); err == nil {
 		slots = mem.Slots()
 	}
-	return m.MatchProcess(h, p.memory, p.threads, slots)
+	return m.MatchProcess(p.memory, p.threads, slots)
 }
 
 // machine finds the machine that the process ran.
-func (p *process) machine(h *host) (*machine, error) {
-	if len(h.machines) == 0 {
+func (p *process) machine(h *host) (*guest.Machine, error) {
+	if len(h.Machines) == 0 {
 		return nil, errNone(h)
 	}
-	var best *machine
+	var best *guest.Machine
 	var most uint64
-	for _, m := range h.machines {
+	for _, m := range h.Machines {
 		// Without address-space randomization several may look alike.
-		if match := p.match(h, m); match.Belongs() && (best == nil || match.Same > most) {
+		if match := p.match(m); match.Belongs() && (best == nil || match.Same > most) {
 			best, most = m, match.Same
 		}
 	}
 	if best == nil {
-		return nil, withHint{errors.Errorf("%s is no core of a process that runs one of the %s", p.path, plural(len(h.machines), "virtual machine")),
+		return nil, withHint{errors.Errorf("%s is no core of a process that runs one of the %s", p.path, plural(len(h.Machines), "virtual machine")),
 			"it must be of the same boot of the host, and of the same process"}
 	}
 	return best, nil
@@ -298,17 +298,17 @@ func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *
 	if err != nil {
 		return nil, err
 	}
-	h.machines = []*machine{m}
+	h.Machines = []*guest.Machine{m}
 	if err := h.findRegisters(ctx, e); err != nil {
 		return nil, err
 	}
-	e.say("virtual machine %s ran in that process, %s", m.id(), plural(len(m.vcpus), "vCPU"))
-	if p.match(h, m).LacksGuest() {
+	e.say("virtual machine %s ran in that process, %s", m.ID(), plural(len(m.VCPUs), "vCPU"))
+	if p.match(m).LacksGuest() {
 		e.say("warning: %s has none of the guest's memory", p.path)
 		e.hint(dumpItAll)
 	}
 	var slots []guest.Slot
-	mem, err := m.open(h)
+	mem, err := m.Memory()
 	if err == nil {
 		slots = mem.Slots()
 	}
@@ -316,9 +316,9 @@ func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *
 		e.say("warning: the notes will not say where in the process the guest's memory is: %v", cmp.Or(err, errNoSlots))
 	}
 	var cpus []*guest.CPU
-	for _, v := range m.vcpus {
+	for _, v := range m.VCPUs {
 		t, _ := guest.ThreadOf(&v.VMCS, p.threads)
-		cpus = append(cpus, &guest.CPU{VMCS: &v.VMCS, Regs: v.regs, Thread: t.PID, Slots: slots})
+		cpus = append(cpus, &guest.CPU{VMCS: &v.VMCS, Regs: v.Regs, Thread: t.PID, Slots: slots})
 	}
 	return guest.ProcessNotes(info, cpus), nil
 }

@@ -2,10 +2,13 @@ package cli
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/pkg/errors"
 	"github.com/spf13/pflag"
 
+	"vmcsnote/elfnote"
+	"vmcsnote/guest"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -142,73 +145,57 @@ func (f *guestsFlags) run(ctx context.Context, e *env, paths []string) error {
 // find finds the virtual machines in a dump, and leaves those that the flags
 // name. Without any it is an error, unless a layout was known.
 func (f *guestsFlags) find(ctx context.Context, e *env, c vmcore.Core) (*host, error) {
-	h := &host{Core: c, shortfall: vmcore.ShortfallOf(c)}
-	e.partial(h.shortfall, "guests, registers and memory")
-	if err := f.findLayout(ctx, e, h); err != nil {
+	h := &host{Host: guest.OpenHost(c)}
+	e.partial(h.Shortfall, "guests, registers and memory")
+	if err := f.setLayout(ctx, e, h); err != nil {
 		return nil, err
 	}
-	var err error
-	h.found, err = vmcs.Find(ctx, c, physRanges(c), vmcs.Search{
-		Note: h.asked, Found: foundNotes(h.candidates), Explain: f.explain,
-		Partial: h.shortfall.Partial(), VMCOREINFO: vmCoreInfo(c),
-		Progress: portion(e.progress("looking for guests"), c),
-	})
+	err := h.FindMachines(ctx, guest.MachineSearch{Nested: f.nested, Explain: f.explain, Progress: e.searching()})
+	e.moreNotes(h.MoreNotes, elfnote.VMCSInfo)
+	var none *guest.NoVMCSError
+	if errors.As(err, &none) {
+		return nil, noVMCS{none.Found}
+	}
 	if err != nil {
 		return nil, err
 	}
 	e.progressOver()
-	h.settleLayout()
-	if h.found.Layout == nil && h.asked == nil && (len(h.candidates) == 0 || len(h.found.Strangers) > 0) {
-		return nil, noVMCS{h.found}
-	}
-	h.machines = machines(h.found.VMCSs)
-	for _, m := range h.machines {
-		if err := f.findNested(ctx, e, h, m); err != nil {
-			return nil, err
-		}
-	}
 	return h, f.pick(h)
 }
 
-// findNested looks for the guests of a guest. That takes reading all its memory,
-// so it is done for those that have switched VMX on, and with --nested for all.
-func (f *guestsFlags) findNested(ctx context.Context, e *env, h *host, m *machine) error {
-	if m.EPTP == 0 || !f.nested && !m.Hypervisor() {
+// searching shows the progress of the search for machines, for each memory that
+// is searched.
+func (e *env) searching() func(m *guest.Machine, done, total uint64) {
+	const what = "looking for guests"
+	show := e.progress(what)
+	if show == nil {
 		return nil
 	}
-	m.searched = true
-	mem, err := m.open(h)
-	if err != nil {
-		return nil // it is said where the memory is asked for
+	var in *guest.Machine
+	return func(m *guest.Machine, done, total uint64) {
+		if m != in {
+			e.progressOver()
+			show, in = e.progress(what+" in guest "+m.ID()), m
+		}
+		show(int64(done), int64(total))
 	}
-	res, err := vmcs.Find(ctx, mem, mem.Once(physRanges(h)), vmcs.Search{
-		Note: h.found.Layout, Nested: true, Explain: f.explain,
-		Progress: portion(e.progress("looking for guests in guest "+m.id()), h.Core),
-	})
-	if err != nil {
-		// Not a page of it could be read: that there was nothing to find in is said.
-		return ctx.Err()
+}
+
+// findRegisters completes the registers of all vCPUs.
+func (h *host) findRegisters(ctx context.Context, e *env) error {
+	if err := h.FindRegisters(ctx, bytesOf(e.progress("looking for registers"))); err != nil {
+		return err
 	}
 	e.progressOver()
-	m.found = res
-	m.nested = machines(res.VMCSs)
-	for _, n := range m.nested {
-		n.within = m
-	}
 	return nil
 }
 
-// portion makes a progress in bytes of the core's memory out of one that knows
-// the total.
-func portion(progress func(done, total int64), c vmcore.Core) func(uint64) {
+// bytesOf makes a progress of unsigned numbers out of one of signed ones.
+func bytesOf(progress func(done, total int64)) func(done, total uint64) {
 	if progress == nil {
 		return nil
 	}
-	var total uint64
-	for _, size := range physRanges(c) {
-		total += size
-	}
-	return func(done uint64) { progress(int64(done), int64(total)) }
+	return func(done, total uint64) { progress(int64(done), int64(total)) }
 }
 
 // noVMCS: no page of the dump is a VMCS by any layout known.
@@ -229,7 +216,7 @@ func (n noVMCS) Hint() string {
 
 // errNone says that there is no machine to read, and how hard that was looked for.
 func errNone(h *host) error {
-	return errors.Errorf("no virtual machine: by %s %s", h.layoutText(), noVMCSText(h.found))
+	return errors.Errorf("no virtual machine: by %s %s", h.layoutText(), noVMCSText(h.Found))
 }
 
 // pick leaves the machine and vCPU that the flags name.
@@ -237,22 +224,22 @@ func (f *guestsFlags) pick(h *host) error {
 	if f.guest == "" {
 		return nil
 	}
-	m := h.machine(f.guest)
+	m := h.Machine(f.guest)
 	if m == nil {
-		if len(h.machines) == 0 {
+		if len(h.Machines) == 0 {
 			return errNone(h)
 		}
 		return withHint{errors.Errorf("no virtual machine %s", name(f.guest)), "vmcsnote guests lists them"}
 	}
-	h.machines = []*machine{m}
+	h.Machines = []*guest.Machine{m}
 	if f.vcpu == "" {
 		return nil
 	}
-	for _, v := range m.vcpus {
-		if v.id() == f.vcpu {
-			m.vcpus, m.nested = []*vcpu{v}, nil
+	for _, v := range m.VCPUs {
+		if strconv.Itoa(v.Number) == f.vcpu {
+			m.VCPUs, m.Nested = []*guest.VCPU{v}, nil
 			return nil
 		}
 	}
-	return errors.Errorf("virtual machine %s has no vCPU %s, it has %d, counted from 0", f.guest, name(f.vcpu), len(m.vcpus))
+	return errors.Errorf("virtual machine %s has no vCPU %s, it has %d, counted from 0", f.guest, name(f.vcpu), len(m.VCPUs))
 }

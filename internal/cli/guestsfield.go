@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pkg/errors"
@@ -26,7 +27,7 @@ func registerNames() (names []string) {
 // better than the VMCS. Finding them reads all memory once more.
 func (f *guestsFlags) wantsRegisters(h *host) bool {
 	if f.read != "" {
-		return h.shadowed()
+		return slices.ContainsFunc(h.Machines, func(m *guest.Machine) bool { return m.Shadow })
 	}
 	return len(f.fields) == 0 || slices.ContainsFunc(f.fields, func(n string) bool { return slices.Contains(registerNames(), n) })
 }
@@ -40,34 +41,34 @@ func (f *guestsFlags) printFields(e *env, h *host) error {
 			continue
 		}
 		_, known := vmcs.FieldByName(n)
-		if !known && (h.found.Layout == nil || !hasEntry(h.found.Layout, n)) {
+		if !known && (h.Found.Layout == nil || !hasEntry(h.Found.Layout, n)) {
 			return withHint{errors.Errorf("--field %s: no field or register is called that", name(n)),
-				strings.TrimSpace(didYouMean(n, fieldNames(h)) + " vmcsnote guests -v prints all; besides those there are " + strings.Join(idNames, ", "))}
+				strings.TrimSpace(didYouMean(n, fieldNames(h.Found.Layout)) + " vmcsnote guests -v prints all; besides those there are " + strings.Join(idNames, ", "))}
 		}
 	}
 	w := bufio.NewWriter(e.stdout)
-	h.each(func(m *machine) {
-		for _, v := range m.vcpus {
+	for m := range h.All() {
+		for _, v := range m.VCPUs {
 			for i, n := range f.fields {
 				if i > 0 {
 					w.WriteByte(' ')
 				}
 				switch n {
 				case "GUEST":
-					w.WriteString(m.id())
+					w.WriteString(m.ID())
 				case "VCPU":
-					w.WriteString(v.id())
+					w.WriteString(strconv.Itoa(v.Number))
 				case "EPTP":
-					w.WriteString(m.eptp())
+					w.WriteString(eptpText(m))
 				case "VPID":
-					w.WriteString(v.vpid())
+					w.WriteString(vpidText(v))
 				default:
-					w.WriteString(v.text(n))
+					w.WriteString(valueText(v, n))
 				}
 			}
 			w.WriteByte('\n')
 		}
-	})
+	}
 	return w.Flush()
 }
 
@@ -80,15 +81,15 @@ func hasEntry(l *vmcs.Layout, name string) bool {
 	return ok
 }
 
-// text gives a field's or register's value in hexadecimal, "?" without one.
-func (v *vcpu) text(name string) string {
+// valueText returns a field's or register's value in hexadecimal, "?" without one.
+func valueText(v *guest.VCPU, name string) string {
 	if name == "VMCS" {
 		return hex(v.Addr)
 	}
-	if v.regs != nil {
-		for _, r := range allRegisters(v.regs) {
+	if v.Regs != nil {
+		for _, r := range allRegisters(v.Regs) {
 			if r.name == name {
-				return r.text()
+				return r.String()
 			}
 		}
 	}
@@ -134,13 +135,13 @@ func allRegisters(r *guest.Registers) []namedRegister {
 	return all
 }
 
-// fieldNames lists all that --field takes.
-func fieldNames(h *host) []string {
+// fieldNames lists all that --field takes; l may be nil.
+func fieldNames(l *vmcs.Layout) []string {
 	all := append(registerNames(), idNames...)
 	for _, f := range vmcs.Fields() {
 		all = append(all, f.Name)
 	}
-	if l := h.found.Layout; l != nil {
+	if l != nil {
 		for _, e := range l.Entries {
 			if !e.Known {
 				all = append(all, e.Name)
@@ -148,15 +149,4 @@ func fieldNames(h *host) []string {
 		}
 	}
 	return all
-}
-
-// text gives the value in hexadecimal, "?" without one.
-func (r namedRegister) text() string { return registerText(r.Register) }
-
-// registerText gives a register's value in hexadecimal, "?" where it is unknown.
-func registerText(r guest.Register) string {
-	if !r.Known() {
-		return "?"
-	}
-	return hex(r.Value)
 }

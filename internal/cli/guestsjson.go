@@ -17,32 +17,32 @@ func (e *env) reportGuests(paths []string, h *host) error {
 		if len(paths) > 1 {
 			s.field("files", paths)
 		}
-		if h.shortfall.Partial() || h.shortfall.Split {
-			s.field("shortfall", reportShortfall(h.shortfall))
+		if h.Shortfall.Partial() || h.Shortfall.Split {
+			s.field("shortfall", reportShortfall(h.Shortfall))
 		}
-		layout := h.reportLayout(h.found, h.layoutText())
-		layout.Warnings = append(layout.Warnings, h.doubts...)
+		layout := h.reportLayout(h.Found, h.layoutText())
+		layout.Warnings = append(layout.Warnings, h.doubts()...)
 		s.field("layout", layout)
 		s.list("guests", func() {
-			for _, m := range h.machines {
+			for _, m := range h.Machines {
 				s.machine(h, m)
 			}
 		})
 		// Pages that are no VMCS of a running virtual CPU.
 		s.list("others", func() {
-			for _, c := range h.found.Others {
-				s.item(reportVCPU(&vcpu{Candidate: c}))
+			for _, c := range h.Found.Others {
+				s.item(reportVCPU(&guest.VCPU{Candidate: c}))
 			}
 		})
-		s.field("search", reportSearch(h.found))
+		s.field("search", reportSearch(h.Found))
 	})
 	return s.end()
 }
 
-func (s *jsonStream) machine(h *host, m *machine) {
+func (s *jsonStream) machine(h *host, m *guest.Machine) {
 	s.object(func() {
-		s.field("id", m.number)
-		s.field("guest", m.id())
+		s.field("id", m.Number)
+		s.field("guest", m.ID())
 		eptp := ""
 		if m.EPTP != 0 {
 			eptp = hex(m.EPTP)
@@ -50,7 +50,7 @@ func (s *jsonStream) machine(h *host, m *machine) {
 		s.field("eptp", eptp)
 		s.field("process", hex(m.Process))
 		s.field("hypervisor", m.Hypervisor())
-		if mem, err := m.open(h); err != nil {
+		if mem, err := m.Memory(); err != nil {
 			s.field("memory_error", err.Error())
 		} else {
 			s.list("slots", func() {
@@ -61,16 +61,16 @@ func (s *jsonStream) machine(h *host, m *machine) {
 			s.field("memory", tallyReport(mem.Tally()))
 		}
 		s.list("vcpus", func() {
-			for _, v := range m.vcpus {
+			for _, v := range m.VCPUs {
 				s.item(reportVCPU(v))
 			}
 		})
-		if len(m.nested) == 0 {
+		if len(m.Nested) == 0 {
 			return
 		}
-		s.field("nested_layout", h.reportLayout(m.found, usedText(m.found.Layout)))
+		s.field("nested_layout", h.reportLayout(m.Found, usedText(m.Found.Layout)))
 		s.list("nested", func() {
-			for _, n := range m.nested {
+			for _, n := range m.Nested {
 				s.machine(h, n)
 			}
 		})
@@ -103,9 +103,9 @@ func (h *host) reportLayout(found *vmcs.Result, from string) usedLayout {
 	return u
 }
 
-func reportVCPU(v *vcpu) vcpuReport {
-	r := vcpuReport{ID: v.number, VMCS: hex(v.Addr), Verdict: v.Verdict.String(), Stale: v.Verdict == vmcs.Stale, Score: v.Score,
-		Mode: v.Mode().String(), Emulated: v.ModeEmulated(), Abort: v.Abort(), ExitReason: v.exit(),
+func reportVCPU(v *guest.VCPU) vcpuReport {
+	r := vcpuReport{ID: v.Number, VMCS: hex(v.Addr), Verdict: v.Verdict.String(), Stale: v.Verdict == vmcs.Stale, Score: v.Score,
+		Mode: v.Mode().String(), Emulated: v.ModeEmulated(), Abort: v.Abort(), ExitReason: exitText(v),
 		Fields: make(map[string]string), Bits: make(map[string][]string), Texts: make(map[string]string)}
 	r.VPID, _ = v.VPID()
 	for _, e := range v.Layout.Entries {
@@ -116,7 +116,7 @@ func reportVCPU(v *vcpu) vcpuReport {
 		r.Fields[e.Name] = hex(x)
 		if bits, ok := vmcs.FieldBits(e.Encoding, x); ok && e.Known {
 			r.Bits[e.Name] = bits
-		} else if text := v.fieldText(e, x); text != "" {
+		} else if text := fieldText(v, e, x); text != "" {
 			r.Texts[e.Name] = text
 		}
 	}
@@ -126,8 +126,8 @@ func reportVCPU(v *vcpu) vcpuReport {
 	for _, c := range v.Checks {
 		r.Checks = append(r.Checks, checkReport{c.Name, hex(c.Value), c.Want, c.Answer.String(), c.Weight})
 	}
-	if v.regs != nil {
-		r.Registers, r.Evidence = reportRegisters(v.regs)
+	if v.Regs != nil {
+		r.Registers, r.Evidence = reportRegisters(v.Regs)
 	}
 	return r
 }

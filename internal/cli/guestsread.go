@@ -46,19 +46,19 @@ func parseSpan(s string) (span, error) {
 
 // dump prints the guest's memory that --read asks for.
 func (f *guestsFlags) dump(e *env, h *host) error {
-	if len(h.machines) == 0 {
+	if len(h.Machines) == 0 {
 		return errNone(h)
 	}
-	if len(h.machines) != 1 {
-		return withHint{errors.Errorf("--read: of which of the %s?", plural(len(h.machines), "virtual machine")), "--guest N says, and with gva --vcpu N whose page tables"}
+	if len(h.Machines) != 1 {
+		return withHint{errors.Errorf("--read: of which of the %s?", plural(len(h.Machines), "virtual machine")), "--guest N says, and with gva --vcpu N whose page tables"}
 	}
-	m := h.machines[0]
+	m := h.Machines[0]
 	var r guest.Reader
 	var err error
 	if f.span.virtual {
-		r, err = m.virtual(h, m.vcpus[0])
+		r, err = m.Virtual(m.VCPUs[0])
 	} else {
-		r, err = m.open(h)
+		r, err = m.Memory()
 	}
 	if errors.Is(err, guest.ErrNoEPT) {
 		return withHint{err, "gva: reads it by virtual address, through the hypervisor's shadow page tables"}

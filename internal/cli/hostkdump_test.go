@@ -81,8 +81,8 @@ func kdump(ts *testscript.TestScript, neg bool, args []string) {
 func processPages(ts *testscript.TestScript, c vmcore.Core) map[uint64]bool {
 	pages := make(map[uint64]bool)
 	for _, m := range hostMachines(ts, c) {
-		cr3, _ := m.CPUs[0].Field("HOST_CR3")
-		cr4, _ := m.CPUs[0].Field("HOST_CR4")
+		cr3, _ := m.VCPUs[0].Field("HOST_CR3")
+		cr4, _ := m.VCPUs[0].Field("HOST_CR4")
 		for page, err := range guest.NewProcess(c, cr3, cr4).Mappings() {
 			for off := uint64(0); err == nil && off < page.Size; off += 4096 {
 				pages[(page.Phys+off)/4096] = true

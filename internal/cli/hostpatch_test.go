@@ -42,7 +42,7 @@ func setvmcs(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer c.Close()
 	for _, m := range hostMachines(ts, c) {
-		for _, v := range m.CPUs {
+		for _, v := range m.VCPUs {
 			if strconv.Itoa(vpid(v)) != args[1] {
 				continue
 			}

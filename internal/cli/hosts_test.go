@@ -84,16 +84,10 @@ func hostMachines(ts *testscript.TestScript, c vmcore.Core) []*guest.Machine {
 	}
 	found, err := vmcs.Find(tb(ts).Context(), c, ranges, vmcs.Search{})
 	ts.Check(err)
-	ms := guest.Machines(found.VMCSs)
-	lowest := func(m *guest.Machine) uint16 {
-		id, _ := slices.MinFunc(m.CPUs, func(a, b *vmcs.Candidate) int { return vpid(a) - vpid(b) }).VPID()
-		return id
-	}
-	slices.SortFunc(ms, func(a, b *guest.Machine) int { return int(lowest(a)) - int(lowest(b)) })
-	return ms
+	return guest.Machines(c, found.VMCSs)
 }
 
-func vpid(c *vmcs.Candidate) int {
+func vpid(c *guest.VCPU) int {
 	id, _ := c.VPID()
 	return int(id)
 }
@@ -108,8 +102,8 @@ func nest(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer c.Close()
 	m := hostMachines(ts, c)[1]
-	v := m.CPUs[slices.IndexFunc(m.CPUs, func(v *vmcs.Candidate) bool { return vpid(v) == 2 })]
-	mem, err := m.Memory(c)
+	v := m.VCPUs[slices.IndexFunc(m.VCPUs, func(v *guest.VCPU) bool { return vpid(v) == 2 })]
+	mem, err := m.Memory()
 	ts.Check(err)
 	at, err := mem.Translate(0x9000)
 	ts.Check(err)
@@ -158,7 +152,7 @@ func process(ts *testscript.TestScript, neg bool, args []string) {
 	m := hostMachines(ts, c)[n]
 	leave := func(guest.Mapping) bool { return false }
 	if len(args) == 4 {
-		mem, err := m.Memory(c)
+		mem, err := m.Memory()
 		ts.Check(err)
 		leave = func(page guest.Mapping) bool {
 			const writable = 1 << 1
@@ -167,7 +161,7 @@ func process(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	var notes, memory []byte
 	threads := make(map[uint64]bool)
-	for _, v := range m.CPUs {
+	for _, v := range m.VCPUs {
 		r := &guest.Registers{}
 		fs, _ := v.Field("HOST_FS_BASE")
 		if r.Seg[guest.FS].Base.Value = fs; !threads[fs] {
@@ -175,8 +169,8 @@ func process(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		threads[fs] = true
 	}
-	cr3, _ := m.CPUs[0].Field("HOST_CR3")
-	cr4, _ := m.CPUs[0].Field("HOST_CR4")
+	cr3, _ := m.VCPUs[0].Field("HOST_CR3")
+	cr4, _ := m.VCPUs[0].Field("HOST_CR4")
 	loads := []elf.Prog64{{Type: uint32(elf.PT_NOTE), Filesz: uint64(len(notes))}}
 	for page, err := range guest.NewProcess(c, cr3, cr4).Mappings() {
 		if err != nil || leave(page) {

@@ -11,12 +11,12 @@ import (
 )
 
 // guestOf tells which machine was found by which layout.
-func (e *env) guestOf(h *host, m *machine) {
-	e.say("virtual machine %s, found by %s", m.id(), h.layoutText())
-	for _, d := range h.doubts {
+func (e *env) guestOf(h *host, m *guest.Machine) {
+	e.say("virtual machine %s, found by %s", m.ID(), h.layoutText())
+	for _, d := range h.doubts() {
 		e.say("warning: %s", d)
 	}
-	for _, o := range h.ambiguous(h.found) {
+	for _, o := range h.ambiguous(h.Found) {
 		e.say("warning: the layout %s fits as well: registers and memory may be wrong", o)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/guest"
 	"vmcsnote/vmcs"
 )
 
@@ -16,26 +17,28 @@ import (
 func (e *env) guests(path string, f *guestsFlags, h *host) error {
 	w := bufio.NewWriter(e.stdout)
 	fmt.Fprintf(w, "%s: by %s\n", path, h.layoutText())
-	for _, o := range h.ambiguous(h.found) {
+	for _, o := range h.ambiguous(h.Found) {
 		fmt.Fprintf(w, "the layout %s fits as well: what is said of guests may be wrong\n", o)
 	}
-	for _, d := range h.doubts {
+	for _, d := range h.doubts() {
 		fmt.Fprintf(w, "warning: %s\n", d)
 	}
-	if f.verbose && h.found.Layout != nil {
-		for i, text := range h.found.Layout.Warnings {
+	if f.verbose && h.Found.Layout != nil {
+		for i, text := range h.Found.Layout.Warnings {
 			if i == maxWarnings {
-				fmt.Fprintf(w, "and %d more\n", len(h.found.Layout.Warnings)-i)
+				fmt.Fprintf(w, "and %d more\n", len(h.Found.Layout.Warnings)-i)
 				break
 			}
 			fmt.Fprintf(w, "warning: %s\n", name(text))
 		}
 	}
 	switch {
-	case len(h.machines) == 0:
-		fmt.Fprintf(w, "no virtual machine: %s\n", noVMCSText(h.found))
+	case len(h.Machines) == 0:
+		fmt.Fprintf(w, "no virtual machine: %s\n", noVMCSText(h.Found))
 	case f.verbose:
-		h.each(func(m *machine) { m.printAll(w, h) })
+		for m := range h.All() {
+			printMachine(w, m)
+		}
 	default:
 		h.printTable(w)
 	}
@@ -48,19 +51,19 @@ func (e *env) guests(path string, f *guestsFlags, h *host) error {
 
 // layoutText says which layout was taken, and why.
 func (h *host) layoutText() string {
-	l := h.found.Layout
+	l := h.Found.Layout
 	switch {
-	case l == nil && h.asked == nil:
+	case l == nil && h.Layout == nil:
 		return "a VMCSINFO note in the core's memory, and the layouts built in"
 	case l == nil:
-		return fmt.Sprintf("%s, revision identifier %#x", h.layoutFrom, h.asked.RevisionID)
-	case h.asked != nil && l.Name == h.asked.Name:
-		return h.layoutFrom + revisionText(l)
+		return fmt.Sprintf("%s, revision identifier %#x", h.layoutFrom(), h.Layout.RevisionID)
+	case h.Layout != nil && l.Name == h.Layout.Name:
+		return h.layoutFrom() + revisionText(l)
 	}
 	what := usedText(l)
-	switch n := len(h.found.Trials); {
-	case h.asked != nil:
-		what += fmt.Sprintf("; by %s no page is a VMCS", h.layoutFrom)
+	switch n := len(h.Found.Trials); {
+	case h.Layout != nil:
+		what += fmt.Sprintf("; by %s no page is a VMCS", h.layoutFrom())
 	case n > 1:
 		what += fmt.Sprintf("; of %d tried it explains the pages best", n)
 	}
@@ -83,31 +86,31 @@ func revisionText(l *vmcs.Layout) string {
 func (h *host) printTable(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "guest\tvcpu\tvmcs\teptp\tvpid\tmode\trip\trsp\tcr3\tlast exit")
-	h.each(func(m *machine) {
-		for _, v := range m.vcpus {
-			fmt.Fprintf(t, "%s\t%d\t%#x\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.id(), v.number, v.Addr, m.eptp(), v.vpid(), v.mode(),
-				v.text("RIP"), v.text("RSP"), v.text("CR3"), v.exit())
+	for m := range h.All() {
+		for _, v := range m.VCPUs {
+			fmt.Fprintf(t, "%s\t%d\t%#x\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.ID(), v.Number, v.Addr, eptpText(m), vpidText(v), modeText(v),
+				valueText(v, "RIP"), valueText(v, "RSP"), valueText(v, "CR3"), exitText(v))
 		}
-	})
+	}
 	t.Flush()
 }
 
 // printRest prints what else was found, and what could not be read.
 func (h *host) printRest(w io.Writer) {
-	h.each(func(m *machine) {
+	for m := range h.All() {
 		switch {
-		case len(m.nested) > 0:
-			fmt.Fprintf(w, "guest %s is a hypervisor; its guests are listed by %s\n", m.id(), usedText(m.found.Layout))
-			for _, o := range h.ambiguous(m.found) {
-				fmt.Fprintf(w, "the layout %s fits as well: what is said of guest %s's guests may be wrong\n", o, m.id())
+		case len(m.Nested) > 0:
+			fmt.Fprintf(w, "guest %s is a hypervisor; its guests are listed by %s\n", m.ID(), usedText(m.Found.Layout))
+			for _, o := range h.ambiguous(m.Found) {
+				fmt.Fprintf(w, "the layout %s fits as well: what is said of guest %s's guests may be wrong\n", o, m.ID())
 			}
-		case m.Hypervisor() && m.found == nil:
-			fmt.Fprintf(w, "guest %s is a hypervisor, but its memory cannot be read to find its guests\n", m.id())
+		case m.Hypervisor() && m.Found == nil:
+			fmt.Fprintf(w, "guest %s is a hypervisor, but its memory cannot be read to find its guests\n", m.ID())
 		case m.Hypervisor():
-			fmt.Fprintf(w, "guest %s is a hypervisor, but in its memory there is %s\n", m.id(), noVMCSText(m.found))
+			fmt.Fprintf(w, "guest %s is a hypervisor, but in its memory there is %s\n", m.ID(), noVMCSText(m.Found))
 		}
-	})
-	for _, c := range h.found.Others {
+	}
+	for _, c := range h.Found.Others {
 		switch c.Verdict {
 		case vmcs.Stale:
 			fmt.Fprintf(w, "%#x is a stale VMCS, of a virtual CPU that was no more\n", c.Addr)
@@ -115,19 +118,19 @@ func (h *host) printRest(w io.Writer) {
 			fmt.Fprintf(w, "%#x is a shadow VMCS, of a guest that is a hypervisor\n", c.Addr)
 		}
 	}
-	if n := h.found.Dropped; n > 0 {
+	if n := h.Found.Dropped; n > 0 {
 		fmt.Fprintf(w, "%s more were left out\n", plural(n, "VMCS"))
 	}
-	if n := h.found.Lost; n > 0 {
-		fmt.Fprintf(w, "%s of the dump could not be read; the first: %v\n", plural(int(n), "page"), h.found.ReadError)
+	if n := h.Found.Lost; n > 0 {
+		fmt.Fprintf(w, "%s of the dump could not be read; the first: %v\n", plural(int(n), "page"), h.Found.ReadError)
 	}
 }
 
 // neverRan stands for the last exit of a vCPU that made none.
 const neverRan = "never ran"
 
-// eptp is the machine's EPT pointer as the list has it.
-func (m *machine) eptp() string {
+// eptpText returns the machine's EPT pointer as the list has it.
+func eptpText(m *guest.Machine) string {
 	switch {
 	case m.Shadow:
 		return "shadow"
@@ -137,23 +140,24 @@ func (m *machine) eptp() string {
 	return hex(m.EPTP)
 }
 
-// vpid is the vCPU's VPID, or "-" without one.
-func (v *vcpu) vpid() string {
+// vpidText returns the vCPU's VPID, or "-" without one.
+func vpidText(v *guest.VCPU) string {
 	if id, ok := v.VPID(); ok {
 		return strconv.Itoa(int(id))
 	}
 	return "-"
 }
 
-func (v *vcpu) mode() string {
+// modeText returns the mode that the guest runs in.
+func modeText(v *guest.VCPU) string {
 	if v.ModeEmulated() {
 		return v.Mode().String() + " (emulated)"
 	}
 	return v.Mode().String()
 }
 
-// exit is why the guest was last left.
-func (v *vcpu) exit() string {
+// exitText says why the guest was last left.
+func exitText(v *guest.VCPU) string {
 	if v.NeverExited() {
 		return neverRan
 	}
@@ -167,13 +171,13 @@ func (v *vcpu) exit() string {
 // explain prints why each page was taken for a VMCS or was not, and what came
 // of each layout.
 func (h *host) explain(w io.Writer) {
-	explain(w, h.found)
-	h.each(func(m *machine) {
-		if m.found != nil {
-			fmt.Fprintf(w, "\nin the memory of guest %s:", m.id())
-			explain(w, m.found)
+	explain(w, h.Found)
+	for m := range h.All() {
+		if m.Found != nil {
+			fmt.Fprintf(w, "\nin the memory of guest %s:", m.ID())
+			explain(w, m.Found)
 		}
-	})
+	}
 }
 
 func explain(w io.Writer, r *vmcs.Result) {

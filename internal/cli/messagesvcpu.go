@@ -11,8 +11,8 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// printAll prints all that is known of a machine.
-func (m *machine) printAll(w io.Writer, h *host) {
+// printMachine prints all that is known of a machine.
+func printMachine(w io.Writer, m *guest.Machine) {
 	how := fmt.Sprintf("EPTP %#x", m.EPTP)
 	switch {
 	case m.Shadow:
@@ -20,19 +20,19 @@ func (m *machine) printAll(w io.Writer, h *host) {
 	case m.EPTP == 0:
 		how = "no EPT yet"
 	}
-	fmt.Fprintf(w, "\nguest %s: %s, page tables of its process at %#x\n", m.id(), how, m.Process)
-	if mem, err := m.open(h); err != nil {
+	fmt.Fprintf(w, "\nguest %s: %s, page tables of its process at %#x\n", m.ID(), how, m.Process)
+	if mem, err := m.Memory(); err != nil {
 		fmt.Fprintf(w, "  memory: %v\n", err)
 	} else {
 		printMemory(w, mem)
 	}
-	for _, v := range m.vcpus {
-		fmt.Fprintf(w, "\nguest %s, vCPU %d: VMCS at %#x, %s, last exit %s\n", m.id(), v.number, v.Addr, v.mode(), v.exit())
+	for _, v := range m.VCPUs {
+		fmt.Fprintf(w, "\nguest %s, vCPU %d: VMCS at %#x, %s, last exit %s\n", m.ID(), v.Number, v.Addr, modeText(v), exitText(v))
 		if a := v.Abort(); a != 0 {
 			fmt.Fprintf(w, "  VMX abort %d: the processor shut down when it left the guest\n", a)
 		}
-		v.printRegisters(w)
-		v.printFields(w)
+		printRegisters(w, v)
+		printFields(w, v)
 	}
 }
 
@@ -79,17 +79,17 @@ var registerFields = map[string]vmcs.Encoding{
 
 // printRegisters prints the registers as the guest sees them. Those from KVM's
 // structures are marked, and what is unknown is a question mark.
-func (v *vcpu) printRegisters(w io.Writer) {
-	fmt.Fprintf(w, "  registers, as the guest sees them (%s):\n", evidenceText(v.regs.Evidence))
-	for _, r := range registers(v.regs) {
-		fmt.Fprintf(w, "    %-32s %s%s%s\n", r.name, r.text(), bitsText(r), origins[r.Origin])
+func printRegisters(w io.Writer, v *guest.VCPU) {
+	fmt.Fprintf(w, "  registers, as the guest sees them (%s):\n", evidenceText(v.Regs.Evidence))
+	for _, r := range registers(v.Regs) {
+		fmt.Fprintf(w, "    %-32s %s%s%s\n", r.name, r.Register, bitsText(r), origins[r.Origin])
 	}
-	for i, s := range v.regs.Seg {
+	for i, s := range v.Regs.Seg {
 		rights := "?"
 		if s.Rights.Known() {
 			rights = vmcs.RightsText(uint32(s.Rights.Value))
 		}
-		fmt.Fprintf(w, "    %-4s %-6s  base %s  limit %s  %s\n", guest.SegNames[i], registerText(s.Selector), registerText(s.Base), registerText(s.Limit), rights)
+		fmt.Fprintf(w, "    %-4s %-6s  base %s  limit %s  %s\n", guest.SegNames[i], s.Selector, s.Base, s.Limit, rights)
 	}
 }
 
@@ -118,7 +118,7 @@ func bitsText(r namedRegister) string {
 }
 
 // printFields prints the fields by group.
-func (v *vcpu) printFields(w io.Writer) {
+func printFields(w io.Writer, v *guest.VCPU) {
 	for _, group := range []struct {
 		kind vmcs.Kind
 		name string
@@ -126,7 +126,7 @@ func (v *vcpu) printFields(w io.Writer) {
 		fmt.Fprintf(w, "  %s:\n", group.name)
 		for _, e := range v.Layout.Entries {
 			if e.Known && e.Encoding.Kind() == group.kind && !e.Encoding.High() {
-				v.printField(w, e)
+				printField(w, v, e)
 			}
 		}
 	}
@@ -134,27 +134,27 @@ func (v *vcpu) printFields(w io.Writer) {
 	for _, e := range v.Layout.Entries {
 		if !e.Known {
 			io.WriteString(w, other)
-			v.printField(w, e)
+			printField(w, v, e)
 			other = ""
 		}
 	}
 }
 
-func (v *vcpu) printField(w io.Writer, e vmcs.Entry) {
+func printField(w io.Writer, v *guest.VCPU, e vmcs.Entry) {
 	x, ok := v.Value(e)
 	if !ok {
 		fmt.Fprintf(w, "    %-32s ?\n", name(e.Name))
 		return
 	}
 	fmt.Fprintf(w, "    %-32s %#x", name(e.Name), x)
-	if text := v.fieldText(e, x); text != "" {
+	if text := fieldText(v, e, x); text != "" {
 		fmt.Fprintf(w, "  %s", text)
 	}
 	fmt.Fprintln(w)
 }
 
 // fieldText puts what a field holds into words; "" where there are none.
-func (v *vcpu) fieldText(e vmcs.Entry, x uint64) string {
+func fieldText(v *guest.VCPU, e vmcs.Entry, x uint64) string {
 	if !e.Known {
 		return ""
 	}

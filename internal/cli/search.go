@@ -10,82 +10,38 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/guest"
 	"vmcsnote/sysfs"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
 
-// A foundNote is a note found in the core's memory. Any program may have put it
-// there.
-type foundNote struct {
-	vmcore.Hit
-	layout *vmcs.Layout // nil but for VMCSINFO
-	owner  vmcs.Owner
-}
-
 // candidates looks through the core's memory for intact notes, those first that
 // are to be trusted most.
-func (f *finder) candidates(ctx context.Context) ([]foundNote, error) {
-	owners := vmcs.NewOwners(f.core, vmCoreInfo(f.core))
-	hits, more, err := vmcore.SearchNote(ctx, f.core, vmcore.NoteSearch{
-		Name: f.name, Type: f.typ, Order: f.order(),
-		Intact: func(n elfnote.Note) bool {
-			_, err := vmcs.ParseNote(n.Desc)
-			return err == nil || n.Name != elfnote.VMCSInfo
-		},
-		Trust: func(addr uint64) int { return trustOf[owners.Of(addr)] },
-	})
-	if err != nil {
-		return nil, err
-	}
-	if more > 0 {
-		f.e.say("warning: %d more %s notes in the core's memory: not looked at", more, f.name)
-	}
-	var cs []foundNote
-	for _, h := range hits {
-		c := foundNote{Hit: h, owner: owners.Of(h.Addr)}
-		if f.name == elfnote.VMCSInfo {
-			c.layout, err = vmcs.ParseNote(h.Note.Desc)
-		}
-		if err == nil {
-			cs = append(cs, c)
-		}
-	}
-	return cs, nil
+func (f *finder) candidates(ctx context.Context) ([]guest.FoundNote, error) {
+	cs, more, err := guest.FindNotes(ctx, f.core, f.name, f.typ)
+	f.e.moreNotes(more, f.name)
+	return cs, err
 }
 
-// trustOf orders the owners of memory: what the kernel's has, no program chose.
-var trustOf = map[vmcs.Owner]int{vmcs.OwnerKernel: 3, vmcs.OwnerUnknown: 2, vmcs.OwnerUser: 1, vmcs.OwnerNone: 0}
-
-// foundNotes are the candidates as [vmcs.Find] takes them.
-func foundNotes(cs []foundNote) (ns []vmcs.FoundNote) {
-	for _, c := range cs {
-		ns = append(ns, vmcs.FoundNote{Layout: c.layout, Owner: c.owner})
+// moreNotes warns of notes in memory that were not looked at.
+func (e *env) moreNotes(n int, name string) {
+	if n > 0 {
+		e.say("warning: %d more %s notes in the core's memory: not looked at", n, name)
 	}
-	return ns
-}
-
-// candidateOf returns the candidate that a layout is of.
-func candidateOf(cs []foundNote, l *vmcs.Layout) (foundNote, bool) {
-	for _, c := range cs {
-		if c.layout == l && l != nil {
-			return c, true
-		}
-	}
-	return foundNote{}, false
 }
 
 // pickNote returns the candidate to take: the only one, the one that explains
 // the dump's VMCSs, or the one of the core's own kernel.
-func (f *finder) pickNote(ctx context.Context, cs []foundNote) (foundNote, error) {
+func (f *finder) pickNote(ctx context.Context, cs []guest.FoundNote) (guest.FoundNote, error) {
 	switch {
-	case len(cs) == 1 && (f.name != elfnote.VMCSInfo || cs[0].owner == vmcs.OwnerKernel):
+	case len(cs) == 1 && (f.name != elfnote.VMCSInfo || cs[0].Owner == vmcs.OwnerKernel):
 		return cs[0], nil
 	case f.name == elfnote.VMCSInfo:
 		return f.pickLayout(ctx, cs)
 	}
 	own := f.kernelBase()
-	var good []foundNote
+	var good []guest.FoundNote
 	for _, c := range cs {
 		if own != "" && f.name == elfnote.VMCoreInfo && infoLine(string(c.Note.Desc), "NUMBER(phys_base)") == own {
 			good = append(good, c)
@@ -95,33 +51,30 @@ func (f *finder) pickNote(ctx context.Context, cs []foundNote) (foundNote, error
 		f.list(cs, nil)
 		return good[0], nil
 	}
-	return foundNote{}, f.several(cs, nil)
+	return guest.FoundNote{}, f.several(cs, nil)
 }
 
 // pickLayout chooses among VMCSINFO notes by what the dump's VMCSs say.
-func (f *finder) pickLayout(ctx context.Context, cs []foundNote) (foundNote, error) {
-	res, err := vmcs.Find(ctx, f.core, physRanges(f.core), vmcs.Search{
-		Found: foundNotes(cs), Partial: vmcore.ShortfallOf(f.core).Partial(), VMCOREINFO: vmCoreInfo(f.core),
-		Progress: portion(f.e.progress("comparing notes with the dump's VMCSs"), f.core),
-	})
+func (f *finder) pickLayout(ctx context.Context, cs []guest.FoundNote) (guest.FoundNote, error) {
+	res, err := guest.CompareNotes(ctx, f.core, cs, bytesOf(f.e.progress("comparing notes with the dump's VMCSs")))
 	if err != nil {
-		return foundNote{}, err
+		return guest.FoundNote{}, err
 	}
 	f.e.progressOver()
 	if res.Layout == nil { // no guest ran
-		if len(cs) == 1 || cs[0].owner == vmcs.OwnerKernel && cs[1].owner != vmcs.OwnerKernel {
+		if len(cs) == 1 || cs[0].Owner == vmcs.OwnerKernel && cs[1].Owner != vmcs.OwnerKernel {
 			return cs[0], nil
 		}
-		return foundNote{}, f.several(cs, res)
+		return guest.FoundNote{}, f.several(cs, res)
 	}
-	c, ok := candidateOf(cs, res.Trials[0].From)
+	c, ok := guest.NoteOf(cs, res.Trials[0].From)
 	switch {
 	case !ok:
 		f.list(cs, res)
-		return foundNote{}, refuted{withHint{errors.Wrapf(errNoNote, "%s in the core's memory: none explains the dump's VMCSs as the built-in layout %s does",
+		return guest.FoundNote{}, refuted{withHint{errors.Wrapf(errNoNote, "%s in the core's memory: none explains the dump's VMCSs as the built-in layout %s does",
 			plural(len(cs), "VMCSINFO note"), res.Layout.Name), "to take one all the same, give --pair"}}
 	case len(res.Ambiguous()) > 0:
-		return foundNote{}, f.several(cs, res)
+		return guest.FoundNote{}, f.several(cs, res)
 	case len(cs) > 1:
 		f.list(cs, res)
 	}
@@ -135,24 +88,24 @@ func (f *finder) pickLayout(ctx context.Context, cs []foundNote) (foundNote, err
 type refuted struct{ withHint }
 
 // several is the error for notes that nothing tells apart.
-func (f *finder) several(cs []foundNote, res *vmcs.Result) error {
+func (f *finder) several(cs []guest.FoundNote, res *vmcs.Result) error {
 	f.list(cs, res)
 	return withHint{errors.Errorf("%d different %s notes in the core's memory", len(cs), f.name), "take one of them with --pair"}
 }
 
 // list tells of every candidate what sets it apart.
-func (f *finder) list(cs []foundNote, res *vmcs.Result) {
+func (f *finder) list(cs []guest.FoundNote, res *vmcs.Result) {
 	for _, c := range cs {
 		pair := sysfs.Pair{Addr: c.Addr, Size: uint64(c.Note.Size())}
 		text := fmt.Sprintf("%s at %#x, --pair %s", f.name, c.Addr, pairText(pair))
-		if c.owner != vmcs.OwnerUnknown {
-			text += ", in memory of " + c.owner.String()
+		if c.Owner != vmcs.OwnerUnknown {
+			text += ", in memory of " + c.Owner.String()
 		}
 		switch {
-		case c.layout != nil:
-			text += fmt.Sprintf(": revision identifier %#x, %s", c.layout.RevisionID, plural(len(c.layout.Entries), "field"))
+		case c.Layout != nil:
+			text += fmt.Sprintf(": revision identifier %#x, %s", c.Layout.RevisionID, plural(len(c.Layout.Entries), "field"))
 			if res != nil {
-				text += fmt.Sprintf(", explains %s", plural(explained(res, c.layout), "VMCS"))
+				text += fmt.Sprintf(", explains %s", plural(explained(res, c.Layout), "VMCS"))
 			}
 		case f.name == elfnote.VMCoreInfo:
 			text += ": " + infoText(string(c.Note.Desc))
@@ -172,7 +125,7 @@ func explained(res *vmcs.Result, l *vmcs.Layout) int {
 }
 
 // disputeText says which fields another layout has elsewhere than what was taken.
-func disputeText(d vmcs.Dispute, taken string, cs []foundNote) string {
+func disputeText(d vmcs.Dispute, taken string, cs []guest.FoundNote) string {
 	const most = 4
 	fields := strings.Join(d.Fields[:min(most, len(d.Fields))], ", ")
 	if n := len(d.Fields) - most; n > 0 {
@@ -182,8 +135,8 @@ func disputeText(d vmcs.Dispute, taken string, cs []foundNote) string {
 }
 
 // layoutLabel names a layout for people.
-func layoutLabel(l *vmcs.Layout, cs []foundNote) string {
-	switch c, ok := candidateOf(cs, l); {
+func layoutLabel(l *vmcs.Layout, cs []guest.FoundNote) string {
+	switch c, ok := guest.NoteOf(cs, l); {
 	case ok:
 		return fmt.Sprintf("the VMCSINFO note in the core's memory at %#x", c.Addr)
 	case l.Name != "":
@@ -195,7 +148,7 @@ func layoutLabel(l *vmcs.Layout, cs []foundNote) string {
 // kernelBase is phys_base of the kernel that the core is of, in VMCOREINFO's
 // words: by its own VMCOREINFO, or by the PT_LOAD that has the kernel's image.
 func (f *finder) kernelBase() string {
-	if s := infoLine(vmCoreInfo(f.core), "NUMBER(phys_base)"); s != "" {
+	if s := infoLine(guest.VMCoreInfo(f.core), "NUMBER(phys_base)"); s != "" {
 		return s
 	}
 	c, ok := f.core.(*vmcore.ELF)

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/guest"
 	"vmcsnote/internal/inputfile"
 	"vmcsnote/record"
 	"vmcsnote/sysfs"
@@ -307,24 +308,7 @@ func (f *finder) fromSearch(ctx context.Context) (source, error) {
 
 // osRelease returns the OSRELEASE of the core's VMCOREINFO, or "".
 func osRelease(c vmcore.Core) string {
-	return infoLine(vmCoreInfo(c), "OSRELEASE")
-}
-
-// maxVMCoreInfo bounds VMCOREINFO in bytes: the kernel has one page for it, of
-// 64 KiB at most (VMCOREINFO_BYTES).
-const maxVMCoreInfo = 64 << 10
-
-// vmCoreInfo returns the text of the core's VMCOREINFO, or "".
-func vmCoreInfo(c vmcore.Core) string {
-	i, ok := c.Notes().Find(elfnote.VMCoreInfo, 0)
-	if !ok {
-		return ""
-	}
-	n, err := c.Notes().Note(i, maxVMCoreInfo)
-	if err != nil {
-		return ""
-	}
-	return string(n.Desc)
+	return infoLine(guest.VMCoreInfo(c), "OSRELEASE")
 }
 
 // ofKernel says which kernel a core is of.

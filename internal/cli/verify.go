@@ -112,12 +112,7 @@ func (e *env) verifyFile(ctx context.Context, path string, deep bool) verdict {
 
 // readVMCSInfo returns the core's VMCSINFO note, if it has one of a sane size.
 func readVMCSInfo(c vmcore.Core) (elfnote.Note, bool) {
-	i, ok := c.Notes().Find(elfnote.VMCSInfo, 0)
-	if !ok {
-		return elfnote.Note{}, false
-	}
-	n, err := c.Notes().Note(i, elfnote.MaxBlob)
-	return n, err == nil
+	return c.Notes().Get(elfnote.VMCSInfo, elfnote.MaxBlob)
 }
 
 // verdict tells a person what verify found.

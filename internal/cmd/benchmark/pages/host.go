@@ -46,7 +46,7 @@ func (s hostSpec) make(path string) error {
 	}
 	tables := make(map[uint64][]byte)
 	if !s.crowd {
-		if tables, err = s.tables(c, last(found.VMCSs)); err != nil {
+		if tables, err = s.tables(c, last(c, found.VMCSs)); err != nil {
 			return err
 		}
 	}
@@ -81,16 +81,10 @@ func rangesOf(c vmcore.Core) vmcs.Ranges {
 	}
 }
 
-// last is the machine that was created last.
-func last(found []*vmcs.Candidate) *guest.Machine {
-	var m *guest.Machine
-	most := uint16(0)
-	for _, n := range guest.Machines(found) {
-		if id, _ := n.CPUs[0].VPID(); id >= most {
-			m, most = n, id
-		}
-	}
-	return m
+// last returns the machine that was created last.
+func last(c vmcore.Core, found []*vmcs.Candidate) *guest.Machine {
+	ms := guest.Machines(c, found)
+	return ms[len(ms)-1]
 }
 
 // tables gives the EPT tables to be written, by address: one of the machine's

@@ -31,7 +31,7 @@ func TestHost(t *testing.T) {
 	if len(found.VMCSs) != 5 {
 		t.Fatalf("%d VMCSs, expected 5", len(found.VMCSs))
 	}
-	mem, err := last(found.VMCSs).Memory(c)
+	mem, err := last(c, found.VMCSs).Memory()
 	if err != nil {
 		t.Fatal(err)
 	}

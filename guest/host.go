@@ -1,0 +1,279 @@
+package guest
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/vmcore"
+	"vmcsnote/vmcs"
+)
+
+// A Host is the memory of a KVM host, and the virtual machines in it.
+type Host struct {
+	Core vmcore.Core
+	// Shortfall is the memory that the dump should have, but lacks.
+	Shortfall vmcore.Shortfall
+	// Layout is the layout that VMCSs are looked for with, LayoutFrom where it
+	// comes from. Without one, all built-in layouts and those of Notes are tried.
+	Layout     *vmcs.Layout
+	LayoutFrom LayoutSource
+	// NoteError is why the dump's own VMCSINFO is of no use, if it is not.
+	NoteError error
+	// Notes are VMCSINFO notes in the host's memory, if the dump has none of
+	// its own: those first that are to be trusted most. MoreNotes are how many
+	// were left out.
+	Notes     []FoundNote
+	MoreNotes int
+	// Found is what the search for VMCSs came to.
+	Found *vmcs.Result
+	// Machines are the host's own; see [Host.All] for theirs. A caller may
+	// leave out some of them.
+	Machines []*Machine
+
+	note elfnote.Note // VMCSINFO, if Layout is from one
+}
+
+// A LayoutSource is where the layout of VMCSs comes from.
+type LayoutSource uint8
+
+const (
+	// LayoutTried means that the layout was chosen among the built-in ones by
+	// what explains the host's memory best.
+	LayoutTried LayoutSource = iota
+	// LayoutGiven means that the caller gave it.
+	LayoutGiven
+	// LayoutOfDump means that it is from the dump's VMCSINFO note.
+	LayoutOfDump
+	// LayoutOfMemory means that it is from one of Host.Notes.
+	LayoutOfMemory
+)
+
+// OpenHost returns the host that a dump is of. It reads the dump's VMCSINFO note,
+// and nothing of the memory.
+func OpenHost(c vmcore.Core) *Host {
+	h := &Host{Core: c, Shortfall: vmcore.ShortfallOf(c)}
+	n, ok := c.Notes().Get(elfnote.VMCSInfo, elfnote.MaxBlob)
+	if !ok {
+		return h
+	}
+	l, err := vmcs.ParseNote(n.Desc)
+	if err != nil {
+		h.NoteError = err
+		return h
+	}
+	h.Layout, h.LayoutFrom, h.note = l, LayoutOfDump, n
+	return h
+}
+
+// SetLayout makes FindMachines look for VMCSs of a layout, whatever VMCSINFO the
+// dump has. desc is the descriptor of the VMCSINFO note that the layout is from;
+// nil if it is from none.
+func (h *Host) SetLayout(l *vmcs.Layout, desc []byte) {
+	h.Layout, h.LayoutFrom, h.NoteError = l, LayoutGiven, nil
+	h.note = elfnote.Note{Name: elfnote.VMCSInfo, Desc: desc}
+}
+
+// A MachineSearch says how to look for machines. The zero value is for most.
+type MachineSearch struct {
+	// Nested looks for VMCSs in the memory of every machine. Otherwise it is
+	// done for those that have VMX switched on, because it reads all of their
+	// memory.
+	Nested bool
+	// Explain keeps the checks of each VMCS; see [vmcs.Search].
+	Explain bool
+	// Progress, if not nil, is told how many bytes of how many have been looked
+	// at, in the memory of a machine, or of the host if m is nil.
+	Progress func(m *Machine, done, total uint64)
+}
+
+// A NoVMCSError means that no page of a host's memory is a VMCS, and that no
+// VMCSINFO says what one looks like.
+type NoVMCSError struct{ Found *vmcs.Result }
+
+// Error says so.
+func (e *NoVMCSError) Error() string { return "no VMCS found, and no VMCSINFO" }
+
+// FindMachines finds the virtual machines, and those that run in them. Without
+// a layout the VMCSINFO notes in the host's memory are tried, and the built-in
+// layouts. The error is a [*NoVMCSError], or about memory that cannot be read.
+//
+// It infers what there is from VMCSs alone. What KVM's own structures tell,
+// exactly, is to be asked first here, where a kernel has BTF.
+func (h *Host) FindMachines(ctx context.Context, s MachineSearch) error {
+	if h.Layout == nil && h.NoteError == nil {
+		var err error
+		if h.Notes, h.MoreNotes, err = FindNotes(ctx, h.Core, elfnote.VMCSInfo, 0); err != nil {
+			return err
+		}
+	}
+	var err error
+	h.Found, err = vmcs.Find(ctx, h.Core, physRanges(h.Core), vmcs.Search{
+		Note: h.Layout, Found: layouts(h.Notes), Explain: s.Explain,
+		Partial: h.Shortfall.Partial(), VMCOREINFO: VMCoreInfo(h.Core),
+		Progress: s.progress(nil, h),
+	})
+	if err != nil {
+		return err
+	}
+	if h.Found.Layout == nil && h.Layout == nil && (len(h.Notes) == 0 || len(h.Found.Strangers) > 0) {
+		return &NoVMCSError{h.Found}
+	}
+	if len(h.Found.Trials) > 0 && h.Found.Layout != nil {
+		if n, ok := NoteOf(h.Notes, h.Found.Trials[0].From); ok {
+			h.Layout, h.LayoutFrom, h.note = n.Layout, LayoutOfMemory, n.Note
+		}
+	}
+	h.Machines = Machines(h.Core, h.Found.VMCSs)
+	for _, m := range h.Machines {
+		if err := h.findNested(ctx, m, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findNested looks for the machines in a machine's memory. That some of it
+// cannot be read is no error: Found tells.
+func (h *Host) findNested(ctx context.Context, m *Machine, s MachineSearch) error {
+	if m.EPTP == 0 || !s.Nested && !m.Hypervisor() {
+		return nil
+	}
+	mem, err := m.Memory()
+	if err != nil {
+		return nil
+	}
+	m.Found, err = vmcs.Find(ctx, mem, mem.Once(physRanges(h.Core)), vmcs.Search{
+		Note: h.Found.Layout, Nested: true, Explain: s.Explain, Progress: s.progress(m, h),
+	})
+	if err != nil {
+		return ctx.Err()
+	}
+	m.Nested = Machines(mem, m.Found.VMCSs)
+	for _, n := range m.Nested {
+		n.Within = m
+	}
+	return nil
+}
+
+// FindRegisters completes the registers of all vCPUs in one pass over the host's
+// memory. A machine's machine has those in its VMCS alone: nothing tells which
+// hypervisor's structures the others are in, and whether they are of the same
+// moment. Progress, if not nil, is told how many bytes of how many have been
+// looked at.
+func (h *Host) FindRegisters(ctx context.Context, progress func(done, total uint64)) error {
+	var own, inner []*VCPU
+	for m := range h.All() {
+		if m.Within == nil {
+			own = append(own, m.VCPUs...)
+		} else {
+			inner = append(inner, m.VCPUs...)
+		}
+	}
+	err := complete(ctx, RegSearch{
+		Mem: h.Core, Ranges: physRanges(h.Core), DirectMaps: vmcore.DirectMaps(h.Core), Progress: portion(progress, h.Core),
+	}, own)
+	if err != nil {
+		return err
+	}
+	return complete(ctx, RegSearch{Mem: nowhere{}, Ranges: func(func(uint64, uint64) bool) {}}, inner)
+}
+
+func complete(ctx context.Context, s RegSearch, vcpus []*VCPU) error {
+	if len(vcpus) == 0 {
+		return nil
+	}
+	vs := make([]*vmcs.VMCS, len(vcpus))
+	for i, v := range vcpus {
+		vs[i] = &v.VMCS
+	}
+	regs, err := s.Find(ctx, vs)
+	if err != nil {
+		return err
+	}
+	for i, r := range regs {
+		vcpus[i].Regs = r
+	}
+	return nil
+}
+
+// nowhere is memory that has nothing.
+type nowhere struct{}
+
+func (nowhere) ReadPhys([]byte, uint64) (int, error) { return 0, vmcore.ErrNoMemory }
+
+// All returns the machines, each followed by those that run in it.
+func (h *Host) All() iter.Seq[*Machine] {
+	return func(yield func(*Machine) bool) { all(h.Machines, yield) }
+}
+
+func all(ms []*Machine, yield func(*Machine) bool) bool {
+	for _, m := range ms {
+		if !yield(m) || !all(m.Nested, yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// Machine returns the machine that has an ID; nil if there is none.
+func (h *Host) Machine(id string) *Machine {
+	var m *Machine
+	ms := h.Machines
+	for n := range strings.SplitSeq(id, ".") {
+		i := slices.IndexFunc(ms, func(m *Machine) bool { return strconv.Itoa(m.Number) == n })
+		if i < 0 {
+			return nil
+		}
+		m, ms = ms[i], ms[i].Nested
+	}
+	return m
+}
+
+// VMCSInfo returns a VMCSINFO note that says what the layout used says: the note
+// itself if the layout is from one. It is false without a layout.
+func (h *Host) VMCSInfo() (elfnote.Note, bool) {
+	l := h.Found.Layout
+	switch {
+	case l == nil:
+		return elfnote.Note{}, false
+	case l.Form == vmcs.FormBuiltin || h.note.Desc == nil:
+		return LayoutNote(l), true
+	}
+	return h.note, true
+}
+
+// progress returns what counts the bytes looked at in a machine's memory.
+func (s MachineSearch) progress(m *Machine, h *Host) func(uint64) {
+	if s.Progress == nil {
+		return nil
+	}
+	return portion(func(done, total uint64) { s.Progress(m, done, total) }, h.Core)
+}
+
+// portion makes a progress in bytes of one that knows the total, which is the
+// core's memory.
+func portion(progress func(done, total uint64), c vmcore.Core) func(uint64) {
+	if progress == nil {
+		return nil
+	}
+	var total uint64
+	for _, size := range physRanges(c) {
+		total += size
+	}
+	return func(done uint64) { progress(done, total) }
+}
+
+// physRanges lists a core's memory.
+func physRanges(c vmcore.Core) vmcs.Ranges {
+	return func(yield func(addr, size uint64) bool) {
+		for r := range c.PhysRuns() {
+			if !yield(r.Addr, r.Size) {
+				return
+			}
+		}
+	}
+}
