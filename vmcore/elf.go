@@ -71,6 +71,15 @@ func openHeaders(r io.ReaderAt, size int64) (*ELF, error) {
 	return c, nil
 }
 
+// inferELF makes a core in a stream of its ELF header and of notes, which lie at
+// start, with memory directly behind them: its program headers have not come.
+func inferELF(r io.ReaderAt, h *Header, notes *elfnote.Segment, start int64) *ELF {
+	return &ELF{Header: *h, Size: plan.Endless, r: r, notes: notes, phys: func() *physMap { return &physMap{} }, Progs: []elf.ProgHeader{
+		{Type: elf.PT_NOTE, Off: uint64(start), Filesz: uint64(notes.Size), Memsz: uint64(notes.Size)},
+		{Type: elf.PT_LOAD, Off: uint64(start + notes.Size), Filesz: 1},
+	}}
+}
+
 // ErrNoPTNote: an ELF core has no PT_NOTE. [OpenMemory] opens it.
 var ErrNoPTNote = errors.New("no PT_NOTE")
 

@@ -375,7 +375,7 @@ func (s *flatStream) settle(p, now span, at int64) error {
 // again plans the copy of the dump as it is now.
 func (s *flatStream) again() (*Layout, []span, error) {
 	size := s.kept.size
-	if _, ok := s.c.(*KDump); ok {
+	if pagesOf(s.c) != nil {
 		size = plan.Endless // all of the sub header is kept, no page data
 	}
 	wrong := func(err error) error {

@@ -11,6 +11,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore/internal/flat"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // inCycles cuts a kdump-compressed dump as makedumpfile does that has no memory
@@ -22,7 +23,7 @@ func inCycles(t testing.TB, plain []byte, descsFirst bool) []record {
 	}
 	bitmap, _ := c.bitmaps()
 	descs := c.descOff()
-	data := descs + int64(c.index().pages())*descSize
+	data := descs + int64(c.index().pages())*plan.DescSize
 	half := func(from, end int64) int64 { return from + (end-from)/2 }
 	piece := func(from, end int64) record { return record{from, plain[from:end]} }
 	size := int64(len(plain))
@@ -65,7 +66,7 @@ func TestStreamFlatCyclesWrong(t *testing.T) {
 		want  string
 	}{
 		{"a part of a descriptor before it", 1, "a whole number of page descriptors"},
-		{"a descriptor too many before it", descSize, "the bitmap has"},
+		{"a descriptor too many before it", plan.DescSize, "the bitmap has"},
 	} {
 		records := inCycles(t, plain, false)
 		records[1].off += tc.later

@@ -2,7 +2,6 @@ package vmcore
 
 import (
 	"bytes"
-	"debug/elf"
 	"hash/maphash"
 	"io"
 	"slices"
@@ -212,11 +211,8 @@ func (p *flatHead) open() (Core, error) {
 	if n := c.Notes().Size; heldFrom(v.Runs, c.NotesOff(), n) < n {
 		return nil, errNotYet
 	}
-	if k, ok := c.(*KDump); ok {
-		bitmap, _ := k.bitmaps()
-		if k.NotesOff() >= k.bitmapOff() || !p.inOrder(bitmap) {
-			return nil, errNotYet // only with all of it at hand
-		}
+	if pages := pagesOf(c); pages != nil && (c.NotesOff() >= pages.Bitmaps || !p.inOrder(pages.Bitmap)) {
+		return nil, errNotYet // only with all of it at hand
 	}
 	return c, nil
 }
@@ -270,10 +266,7 @@ func (p *flatHead) infer(v *flat.View, bad error) (*ELF, error) {
 	if err != nil || len(notes.Notes) == 0 || notes.Fill != size {
 		return nil, bad
 	}
-	return &ELF{Header: *h, Size: plan.Endless, r: p, notes: notes, phys: func() *physMap { return &physMap{} }, Progs: []elf.ProgHeader{
-		{Type: elf.PT_NOTE, Off: start, Filesz: uint64(size), Memsz: uint64(size)},
-		{Type: elf.PT_LOAD, Off: uint64(memory), Filesz: 1},
-	}}, nil
+	return inferELF(p, h, notes, int64(start)), nil
 }
 
 // isBlank reports whether bytes are zeros, as far as they are in records.

@@ -42,19 +42,28 @@ type freshBytes struct {
 
 func (f freshBytes) equal(g freshBytes) bool { return f.dst == g.dst && bytes.Equal(f.bytes, g.bytes) }
 
+// pagesOf returns where a dump has what tells of its pages; nil if it is not
+// compressed page by page.
+func pagesOf(c Core) *plan.Pages {
+	if c, ok := c.(interface{ Pages() *plan.Pages }); ok {
+		return c.Pages()
+	}
+	return nil
+}
+
 // spansOf returns a layout of c as spans, sorted, and what is new in it.
 func spansOf(c Core, l *Layout) (spans []span, fresh []freshBytes) {
-	k, _ := c.(*KDump)
+	pages := pagesOf(c)
 	at := int64(0)
 	for _, p := range l.Pieces {
 		s := span{src: p.Src, end: p.Src + p.N, dst: at, entry: p.Entry, mend: p.Mend}
 		switch {
 		case p.Later != nil:
-			s = span{src: k.descOff(), end: plan.Endless, dst: k.descOff() + l.Shift, what: isBehind}
+			s = span{src: pages.Descs, end: plan.Endless, dst: pages.Descs + l.Shift, what: isBehind}
 		case p.N == 0:
 			fresh = append(fresh, freshBytes{at, slices.Concat(p.Lit, make([]byte, p.Zero))})
 		case p.Mend == nil:
-		case k != nil && p.Src >= k.bitmapOff():
+		case pages != nil && p.Src >= pages.Bitmaps:
 			s.what, s.entry, s.mend = isBitmap, 0, nil
 		default:
 			s.what = isTable
@@ -110,12 +119,7 @@ func (s *flatStream) count(p span, off int64, b []byte) error {
 		return errors.Errorf("the bitmap at offset %#x of the plain form comes out of order: use a file", off)
 	}
 	s.bits.next = off + int64(len(b))
-	c := s.c.(*KDump)
-	first := uint64(off-p.src) * 8
-	from, end := max(c.StartPFN, first), min(c.EndPFN, first+uint64(len(b))*8)
-	if from < end {
-		s.bits.pages += countBits(b, from-first, end-first)
-	}
+	s.bits.pages += pagesOf(s.c).Count(b, uint64(off-p.src)*8)
 	return nil
 }
 
@@ -126,21 +130,20 @@ func (s *flatStream) count(p span, off int64, b []byte) error {
 // they did. It returns what it took.
 func (s *flatStream) behind(i int, off, n int64) (int64, error) {
 	p := s.spans[i]
-	table := span{src: p.src, end: p.end, dst: p.dst, what: isDescs, entry: descSize}
-	m := &kdumpMove{end: s.c.NotesOff() + s.c.Notes().Size, shift: s.l.Shift}
-	order := s.c.Notes().Order
-	table.mend = func(b []byte) { order.PutUint64(b, m.moved(order.Uint64(b))) }
+	table := span{src: p.src, end: p.end, dst: p.dst, what: isDescs, entry: plan.DescSize}
+	mend := pagesOf(s.c).Mend
+	table.mend = func(b []byte) { mend(b, s.l.Shift) }
 	if s.descs == nil {
 		s.descs = descStream{}
 	}
 	bitmap := slices.IndexFunc(s.spans, func(p span) bool { return p.what == isBitmap })
 	switch came := off - p.src; {
 	case bitmap < 0 || s.bits.next >= s.bitmapEnd(s.spans[bitmap]):
-		table.end = p.src + int64(s.bits.pages)*descSize
+		table.end = p.src + int64(s.bits.pages)*plan.DescSize
 	case came == s.bits.descs:
 		s.bits.descs += n
 		return n, s.pass(table, off, n)
-	case came%descSize != 0 || came < s.bits.descs:
+	case came%plan.DescSize != 0 || came < s.bits.descs:
 		return 0, &planError{plan.FormatErrorf(off, "page data", "its first record there", "a whole number of page descriptors before it: use a file")}
 	default:
 		table.end, s.bits.descs = off, came
@@ -153,13 +156,13 @@ func (s *flatStream) behind(i int, off, n int64) (int64, error) {
 // bitmapEnd returns where the bitmap's last byte ends. makedumpfile writes no
 // more than that; the span is of whole groups.
 func (s *flatStream) bitmapEnd(p span) int64 {
-	return min(p.end, p.src+int64((s.c.(*KDump).EndPFN+7)/8))
+	return min(p.end, p.src+int64((pagesOf(s.c).End+7)/8))
 }
 
 // checkCut makes sure, where the stream ends early, that page data was not taken
 // for page descriptors: there are no more of these than the bitmap has pages.
 func (b bitStream) checkCut() error {
-	if uint64(b.descs) > b.pages*descSize {
+	if uint64(b.descs) > b.pages*plan.DescSize {
 		return b.checkPages()
 	}
 	return nil
@@ -168,7 +171,7 @@ func (b bitStream) checkCut() error {
 // checkPages makes sure, once all of the bitmap has come, that it tells of as
 // many page descriptors as the order of the records did.
 func (b bitStream) checkPages() error {
-	if b.descs != 0 && uint64(b.descs) != b.pages*descSize {
+	if b.descs != 0 && uint64(b.descs) != b.pages*plan.DescSize {
 		return errors.Errorf("page descriptors seemed to take %#x bytes, the bitmap has %d pages: use a file", b.descs, b.pages)
 	}
 	return nil
@@ -182,7 +185,7 @@ const maxCutDescs = 1 << 16
 type descStream map[int64]*cutDesc
 
 type cutDesc struct {
-	b    [descSize]byte
+	b    [plan.DescSize]byte
 	have uint32 // a bit for each byte
 }
 
@@ -193,20 +196,20 @@ func (s *flatStream) mendDescs(p span, off int64, b []byte) error {
 	start := int64(-1) // of what is in out
 	for len(b) > 0 {
 		at := p.entryAt(off)
-		n := min(int64(len(b)), at+descSize-off)
+		n := min(int64(len(b)), at+plan.DescSize-off)
 		e := b[:n]
-		if n < descSize {
+		if n < plan.DescSize {
 			var err error
 			if e, err = s.descs.add(at, off-at, e); err != nil {
 				return err
 			}
 		}
-		if len(e) == descSize {
+		if len(e) == plan.DescSize {
 			if start < 0 {
 				start = at
 			}
 			out = append(out, e...)
-			p.mend(out[len(out)-descSize:])
+			p.mend(out[len(out)-plan.DescSize:])
 		}
 		off, b = off+n, b[n:]
 	}
@@ -229,7 +232,7 @@ func (d descStream) add(at, i int64, b []byte) ([]byte, error) {
 	}
 	copy(e.b[i:], b)
 	e.have |= (1<<len(b) - 1) << i
-	if e.have != 1<<descSize-1 {
+	if e.have != 1<<plan.DescSize-1 {
 		return nil, nil
 	}
 	delete(d, at)

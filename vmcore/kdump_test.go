@@ -13,6 +13,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 var _ Core = (*KDump)(nil)
@@ -202,7 +203,7 @@ func (r *countingReader) ReadAt(p []byte, off int64) (int, error) {
 func TestKDumpSmallReads(t *testing.T) {
 	s := kdumpSpecs["64"]
 	b := s.build()
-	r := &countingReader{ReaderAt: bytes.NewReader(b), from: openKDump(t, b).descOff() + int64(len(kdumpPages))*descSize}
+	r := &countingReader{ReaderAt: bytes.NewReader(b), from: openKDump(t, b).descOff() + int64(len(kdumpPages))*plan.DescSize}
 	c, err := OpenKDump(r, int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
@@ -255,7 +256,7 @@ func TestKDumpAlternating(t *testing.T) {
 			b[i] = 0x55
 		}
 	}}
-	b := append(s.build(), make([]byte, pages/2*descSize)...)
+	b := append(s.build(), make([]byte, pages/2*plan.DescSize)...)
 	c := openKDump(t, b)
 	n := 0
 	before := allocated()
@@ -282,7 +283,7 @@ func TestKDumpManyRuns(t *testing.T) {
 			b[i] = 0x55
 		}
 	}}
-	b := append(s.build(), make([]byte, runs*descSize)...)
+	b := append(s.build(), make([]byte, runs*plan.DescSize)...)
 	for name, c := range map[string]Core{
 		"kdump":     openKDump(t, b),
 		"flattened": openFlat(t, flatOf(record{0, b})),
@@ -302,9 +303,9 @@ func TestKDumpManyRuns(t *testing.T) {
 func TestKDumpLive(t *testing.T) {
 	const more = 2 // descriptors where the page of zeros is
 	spec := kdumpSpec{edit: func(b []byte, h *KDumpHeader) {
-		at := h.descOff() + int64(len(kdumpPages)-more)*descSize
+		at := h.descOff() + int64(len(kdumpPages)-more)*plan.DescSize
 		for _, i := range []int64{0, 3, 5} {
-			d := b[h.descOff()+i*descSize:]
+			d := b[h.descOff()+i*plan.DescSize:]
 			h.Order.PutUint64(d, uint64(at))
 			h.Order.PutUint32(d[8:], uint32(h.BlockSize))
 			h.Order.PutUint32(d[12:], pageRaw)

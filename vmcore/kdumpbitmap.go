@@ -59,10 +59,10 @@ func (c *KDump) indexBitmap() *bitmapIndex {
 	if pfn <= c.StartPFN {
 		x.first = n
 	}
-	x.data = uint64(c.descOff()) + x.pages()*descSize
-	var b [descSize]byte
+	x.data = uint64(c.descOff()) + x.pages()*plan.DescSize
+	var b [plan.DescSize]byte
 	if n, _ := c.r.ReadAt(b[:], c.descOff()); n == len(b) {
-		if off := c.desc(b[:]).data.Off; off >= uint64(c.descOff()+descSize) {
+		if off := c.desc(b[:]).data.Off; off >= uint64(c.descOff()+plan.DescSize) {
 			x.data = min(x.data, off)
 		}
 	}
@@ -148,6 +148,6 @@ func (c *KDump) PhysRuns() iter.Seq[Range] {
 
 // held returns how many of the pages have a descriptor within the file.
 func (c *KDump) held(x *bitmapIndex) uint64 {
-	table := plan.Extent{Off: uint64(c.descOff()), Size: x.pages() * descSize}
-	return table.Clip(c.Size) / descSize
+	table := plan.Extent{Off: uint64(c.descOff()), Size: x.pages() * plan.DescSize}
+	return table.Clip(c.Size) / plan.DescSize
 }

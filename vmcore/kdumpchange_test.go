@@ -392,7 +392,7 @@ func TestKDumpWholeGuess(t *testing.T) {
 				}
 			}
 			// The first page's data, elsewhere.
-			for _, more := range []uint64{1, descSize, 1000 * descSize} {
+			for _, more := range []uint64{1, plan.DescSize, 1000 * plan.DescSize} {
 				odd := bytes.Clone(whole)
 				at := c.descOff()
 				c.Order.PutUint64(odd[at:], c.Order.Uint64(odd[at:])+more)
@@ -409,7 +409,7 @@ func TestKDumpWholeGuess(t *testing.T) {
 func TestKDumpCutBeforeZeros(t *testing.T) {
 	b := bytes.Clone(kdumpFile(t, "deb-t1.kdump-zstd"))
 	c := openKDump(t, b)
-	desc := func(i uint64) []byte { return b[c.descOff()+int64(i)*descSize:][:descSize] }
+	desc := func(i uint64) []byte { return b[c.descOff()+int64(i)*plan.DescSize:][:plan.DescSize] }
 	end := uint64(0) // of the data in front of the last two windows
 	for i := range c.index().pages() {
 		if i >= c.index().pages()-2*lastDescs {

@@ -23,8 +23,6 @@ const (
 
 	// kdumpHeaderSize is that of struct disk_dump_header on 64-bit machines.
 	kdumpHeaderSize = 464
-	// descSize is that of struct page_desc, everywhere.
-	descSize = 24
 
 	// Page sizes that libkdumpfile takes for one, too.
 	minBlockSize = 4 << 10

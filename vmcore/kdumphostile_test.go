@@ -10,6 +10,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 var le = binary.LittleEndian
@@ -93,7 +94,7 @@ func TestKDumpHostile(t *testing.T) {
 func TestKDumpHostilePages(t *testing.T) {
 	desc := func(n int, off uint64, size, flags uint32) func([]byte, *KDumpHeader) {
 		return func(b []byte, h *KDumpHeader) {
-			d := b[h.descOff()+int64(n)*descSize:]
+			d := b[h.descOff()+int64(n)*plan.DescSize:]
 			le.PutUint64(d, off)
 			le.PutUint32(d[8:], size)
 			le.PutUint32(d[12:], flags)
@@ -121,7 +122,7 @@ func TestKDumpHostilePages(t *testing.T) {
 		{name: "uncompressed, and less than a page", edit: desc(1, end-100, 100, 0), err: "size of page data"},
 		{name: "not what it says to be", edit: desc(1, end-100, 100, 1), err: "zlib: "},
 		{name: "two methods", edit: desc(1, end-100, 100, 0x21), err: "more than one compression"},
-		{name: "cut in the descriptors", cut: int(end-descOff) - descSize - 10, is: ErrTruncated, err: "page descriptor"},
+		{name: "cut in the descriptors", cut: int(end-descOff) - plan.DescSize - 10, is: ErrTruncated, err: "page descriptor"},
 		{name: "cut in the bitmap", cut: int(end-descOff) + 8192, is: ErrTruncated, err: "bitmap"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -154,7 +155,7 @@ func TestKDumpNotesAsMemory(t *testing.T) {
 	le.PutUint64(desc, uint64(len(b)))
 	le.PutUint32(desc[8:], 100)
 	le.PutUint32(desc[12:], pageZlib)
-	if _, err := j.WriteAt(desc, c.descOff()+descSize); err != nil {
+	if _, err := j.WriteAt(desc, c.descOff()+plan.DescSize); err != nil {
 		t.Fatal(err)
 	}
 	after, err := OpenKDump(j.now(), j.now().length())
@@ -191,10 +192,10 @@ func TestKDumpVerify(t *testing.T) {
 		{"eraseinfo beyond the file", kdumpSpec{erase: "x", edit: sub(64, 1<<40)}, "eraseinfo (0x1 bytes at 0x10000000000) reaches beyond"},
 		{"eraseinfo in the notes", kdumpSpec{erase: "x", edit: sub(64, 4096+200)}, "expected bytes apart from eraseinfo"},
 		{"bad pages without end", kdumpSpec{pages: seq(1000), edit: func(b []byte, h *KDumpHeader) {
-			clear(b[h.descOff() : h.descOff()+1000*descSize])
+			clear(b[h.descOff() : h.descOff()+1000*plan.DescSize])
 		}}, "990 pages more"},
 		{"bad data without end", kdumpSpec{pages: seq(1000), edit: func(b []byte, h *KDumpHeader) {
-			clear(b[h.descOff()+1000*descSize:])
+			clear(b[h.descOff()+1000*plan.DescSize:])
 		}}, "790 pages more"}, // uncompressed ones cannot be told
 	} {
 		t.Run(tc.name, func(t *testing.T) {

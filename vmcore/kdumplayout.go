@@ -166,7 +166,7 @@ func (c *KDump) fixDescs(l *Layout, m *kdumpMove) []plan.Fix {
 	if c.Size != plan.Endless {
 		n = c.held(c.index())
 	}
-	return []plan.Fix{{Extent: plan.Extent{Off: uint64(c.descOff()), Size: n * descSize}, Entry: descSize, Mend: func(b []byte) {
+	return []plan.Fix{{Extent: plan.Extent{Off: uint64(c.descOff()), Size: n * plan.DescSize}, Entry: plan.DescSize, Mend: func(b []byte) {
 		if end, ok := c.desc(b).data.End(); ok && c.Size == plan.Endless {
 			l.End = max(l.End, int64(end))
 		}
@@ -180,9 +180,7 @@ func (c *KDump) fixBitmap(m *kdumpMove) plan.Fix {
 	dumped, _ := c.bitmaps()
 	pfn := uint64(0)
 	return plan.Fix{Extent: plan.Extent{Off: uint64(dumped), Size: uint64(plan.RoundUp(int64((c.EndPFN+7)/8), group))}, Entry: group, Mend: func(b []byte) {
-		if pfn < c.EndPFN && pfn+group*8 > c.StartPFN {
-			m.passed += countBits(b, max(c.StartPFN, pfn)-pfn, min(group*8, c.EndPFN-pfn))
-		}
+		m.passed += c.countPages(b[:group], pfn)
 		pfn += group * 8
 	}}
 }
@@ -205,7 +203,7 @@ func (c *KDump) Claimed() int64 {
 // dataEnd returns where page data and eraseinfo end, by the descriptors.
 func (c *KDump) dataEnd() int64 {
 	x := c.index()
-	end := uint64(c.descOff()) + x.pages()*descSize
+	end := uint64(c.descOff()) + x.pages()*plan.DescSize
 	if e, ok := c.erase.End(); ok {
 		end = max(end, e)
 	}
@@ -221,4 +219,30 @@ func (c *KDump) dataEnd() int64 {
 		}
 	}
 	return int64(end)
+}
+
+// Pages says where a stream finds what tells of the dump's pages.
+func (c *KDump) Pages() *plan.Pages {
+	dumped, _ := c.bitmaps()
+	return &plan.Pages{
+		Bitmaps: c.bitmapOff(),
+		Bitmap:  dumped,
+		End:     c.EndPFN,
+		Descs:   c.descOff(),
+		Count:   c.countPages,
+		Mend: func(b []byte, shift int64) {
+			m := kdumpMove{end: c.NotesOff() + c.notes.Size, shift: shift}
+			c.Order.PutUint64(b, m.moved(c.Order.Uint64(b)))
+		},
+	}
+}
+
+// countPages counts the pages in bytes b of the bitmap, of which the first bit is
+// PFN first's.
+func (c *KDump) countPages(b []byte, first uint64) uint64 {
+	from, end := max(c.StartPFN, first), min(c.EndPFN, first+uint64(len(b))*8)
+	if from >= end {
+		return 0
+	}
+	return countBits(b, from-first, end-first)
 }

@@ -120,7 +120,7 @@ func (s kdumpSpec) build() []byte {
 			mine++
 		}
 	}
-	dataOff := int(h.descOff()) + mine*descSize
+	dataOff := int(h.descOff()) + mine*plan.DescSize
 	for i, pfn := range s.pages {
 		b[h.bitmapOff()+half+int64(pfn/8)] |= 1 << (pfn % 8)
 		if pfn < s.split[0] || pfn >= s.split[1] {
@@ -128,7 +128,7 @@ func (s kdumpSpec) build() []byte {
 		}
 		flags := methods[i%len(methods)]
 		page := deflate(kdumpPage(pfn, s.blockSize), flags)
-		d := make([]byte, descSize)
+		d := make([]byte, plan.DescSize)
 		s.order.PutUint64(d, uint64(dataOff+len(data)))
 		s.order.PutUint32(d[8:], uint32(len(page)))
 		s.order.PutUint32(d[12:], flags)

@@ -40,7 +40,7 @@ type pageReader struct {
 
 	firstDesc uint64 // number of the first descriptor in descs
 	descs     []byte
-	descsBuf  [descsAtOnce * descSize]byte
+	descsBuf  [descsAtOnce * plan.DescSize]byte
 
 	dataOff uint64 // file offset of data
 	data    []byte
@@ -162,19 +162,19 @@ func (c *KDump) whyNot(pfn uint64) error {
 
 // descriptor returns descriptor n, and where it lies in the file.
 func (r *pageReader) descriptor(n uint64) (pageDesc, int64, error) {
-	off := r.c.descOff() + int64(n)*descSize
-	if i := n - r.firstDesc; n < r.firstDesc || i >= uint64(len(r.descs)/descSize) {
+	off := r.c.descOff() + int64(n)*plan.DescSize
+	if i := n - r.firstDesc; n < r.firstDesc || i >= uint64(len(r.descs)/plan.DescSize) {
 		r.firstDesc = n - n%descsAtOnce
-		k, err := r.c.r.ReadAt(r.descsBuf[:], r.c.descOff()+int64(r.firstDesc)*descSize)
+		k, err := r.c.r.ReadAt(r.descsBuf[:], r.c.descOff()+int64(r.firstDesc)*plan.DescSize)
 		r.descs = r.descsBuf[:k]
-		if (n-r.firstDesc+1)*descSize > uint64(k) {
+		if (n-r.firstDesc+1)*plan.DescSize > uint64(k) {
 			if errors.Is(err, io.EOF) {
 				err = ErrTruncated
 			}
 			return pageDesc{}, off, errors.Wrapf(err, "page descriptor %d at %#x", n, off)
 		}
 	}
-	return r.c.desc(r.descs[(n-r.firstDesc)*descSize:]), off, nil
+	return r.c.desc(r.descs[(n-r.firstDesc)*plan.DescSize:]), off, nil
 }
 
 // checkDesc makes sure that the descriptor at off leads to page data.

@@ -101,7 +101,7 @@ func (c *KDump) checkWhole() error {
 // takes page data for descriptors, which checkLast finds out; too small a one
 // would take a first descriptor that leads into the descriptors themselves.
 func (c *KDump) guessPages() (n uint64, ok bool) {
-	b := make([]byte, descSize)
+	b := make([]byte, plan.DescSize)
 	if c.read(b, c.descOff()) != nil {
 		return 0, false
 	}
@@ -110,10 +110,10 @@ func (c *KDump) guessPages() (n uint64, ok bool) {
 		return 0, false
 	}
 	size := off - descs
-	if size%descSize != 0 && size > uint64(c.BlockSize) {
+	if size%plan.DescSize != 0 && size > uint64(c.BlockSize) {
 		size -= uint64(c.BlockSize)
 	}
-	return size / descSize, size%descSize == 0
+	return size / plan.DescSize, size%plan.DescSize == 0
 }
 
 // checkLast looks at the last of n descriptors, and at those before as long as

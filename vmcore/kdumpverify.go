@@ -185,7 +185,7 @@ func (v *kdumpVerifier) descriptors() {
 	if held, all := c.held(x), x.pages(); held < all {
 		v.Fault("they fail to read these pages", "the file ends at %#x, within the page descriptors: %d of %d are there", c.Size, held, all)
 	}
-	if end := uint64(c.descOff()) + x.pages()*descSize; x.data < end {
+	if end := uint64(c.descOff()) + x.pages()*plan.DescSize; x.data < end {
 		v.Remark("they show descriptors as the contents of pages whose data lies there", "page data begins at %#x, the page descriptors end at %#x: makedumpfile found more pages to write than it had counted, as on a live system", x.data, end)
 	}
 	r := c.pages.get(c)

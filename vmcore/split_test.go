@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // cuts split a dump made for a test into pieces, between pages that touch too.
@@ -123,7 +125,7 @@ func TestJoinPiecesRefused(t *testing.T) {
 func TestShortfallIncomplete(t *testing.T) {
 	unwritten := func(from int) func([]byte, *KDumpHeader) {
 		return func(b []byte, h *KDumpHeader) {
-			clear(b[h.descOff()+int64(from)*descSize : h.descOff()+int64(len(kdumpPages))*descSize])
+			clear(b[h.descOff()+int64(from)*plan.DescSize : h.descOff()+int64(len(kdumpPages))*plan.DescSize])
 		}
 	}
 	all := uint64(len(kdumpPages))
