@@ -85,17 +85,12 @@ func (t *hostTables) ReadPhys(b []byte, addr uint64) (int, error) {
 	return t.r.ReadPhys(b, addr)
 }
 
-// DirectMap finds where in linear memory the host maps all physical memory in
+// directMap finds where in linear memory the host maps all physical memory in
 // one piece, as Linux, Xen and others do: the linear address of physical
-// address 0. It is looked for in the kernel's half of the page tables at cr3,
-// by what maps the physical address addr, and may begin at any multiple of
-// 1 GiB (KASLR). levels is 4, or 5 with CR4.LA57. It is false where the dump
-// does not hold the tables, and where nothing maps addr.
-func DirectMap(r Reader, cr3, addr uint64, levels int) (base uint64, ok bool) {
-	t := &hostTables{r: r}
-	return t.directMap(cr3, addr, levels)
-}
-
+// address 0. It looks in the kernel's half of the page tables at cr3 for what
+// maps the physical address addr; the map may begin at any multiple of 1 GiB
+// (KASLR). levels is 4, or 5 with CR4.LA57. It returns false if the dump lacks
+// the tables, and if nothing maps addr.
 func (t *hostTables) directMap(cr3, addr uint64, levels int) (uint64, bool) {
 	for _, base := range t.bases {
 		if t.translate(pageTables[levels], cr3, base+addr) == addr {

@@ -86,7 +86,7 @@ func TestDirectMap(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			m := make(memory)
 			tt.build(m)
-			if base, ok := DirectMap(m, cr3|5, addr, tt.levels); base != tt.base || ok != tt.ok {
+			if base, ok := (&hostTables{r: m}).directMap(cr3|5, addr, tt.levels); base != tt.base || ok != tt.ok {
 				t.Errorf("%#x, %v, expected %#x, %v", base, ok, tt.base, tt.ok)
 			}
 		})
