@@ -15,9 +15,10 @@ type TypeError struct{ Type string }
 // Error names the type.
 func (e *TypeError) Error() string { return "no struct " + e.Type + " in BTF" }
 
-// A MemberError is a member that a struct does not have.
+// A MemberError is a member that a struct does not have, or an enumerator that
+// an enum does not have.
 type MemberError struct {
-	Type   string // the struct's name, "" for an anonymous one
+	Type   string // the struct's name, "" for an anonymous one; "enum NAME"
 	Member string
 	Path   string // all of the path asked for
 }
@@ -25,8 +26,11 @@ type MemberError struct {
 // Error names the type and the member.
 func (e *MemberError) Error() string {
 	typ := "struct " + e.Type
-	if e.Type == "" {
+	switch {
+	case e.Type == "":
 		typ = "an anonymous struct"
+	case strings.HasPrefix(e.Type, "enum "):
+		typ = e.Type
 	}
 	if e.Path == e.Member {
 		return typ + " has no member " + e.Member

@@ -106,7 +106,7 @@ func (t *types) enumerator(enum, name string) (uint64, error) {
 		}
 		return v, nil
 	}
-	return 0, &MemberError{Type: enum, Member: name, Path: name}
+	return 0, &MemberError{Type: "enum " + enum, Member: name, Path: name}
 }
 
 // A BTF is the types of a kernel or a module that is not in memory: the section

@@ -1,0 +1,46 @@
+package linux
+
+import (
+	"testing"
+
+	"github.com/pkg/errors"
+)
+
+func TestEnum(t *testing.T) {
+	base := newBTF(nil)
+	base.add("small", kindEnum, 2, false, 4, base.str("A"), 16, base.str("B"), 0xffffffff)
+	base.structure("small", 8) // C has another namespace for it
+	module := newBTF(base)
+	module.add("big", kindEnum64, 1, false, 8, module.str("C"), 5, 1)
+	b, err := ParseBTF(base.bytes(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := ParseBTF(module.bytes(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		enum, name string
+		want       uint64
+		err        string
+	}{
+		{"small", "A", 16, ""},
+		{"small", "B", 1<<64 - 1, ""},
+		{"big", "C", 1<<32 | 5, ""},
+		{"big", "A", 0, "enum big has no member A"},
+		{"none", "A", 0, "no struct none in BTF"},
+	} {
+		got, err := m.Enum(test.enum, test.name)
+		if got != test.want || (err == nil) != (test.err == "") || err != nil && err.Error() != test.err {
+			t.Errorf("%s of %s: %#x (%v), want %#x", test.name, test.enum, got, err, test.want)
+		}
+	}
+	var noMember *MemberError
+	if _, err := m.Enum("big", "A"); !errors.As(err, &noMember) {
+		t.Errorf("%v", err)
+	}
+	if s, err := m.Struct("small"); err != nil || s.Size() != 8 {
+		t.Errorf("struct small: %v", err)
+	}
+}
