@@ -186,6 +186,7 @@ func TestKDumpVerify(t *testing.T) {
 		{"version 3", kdumpSpec{version: 3}, "header_version is 3"},
 		{"zero fill", kdumpSpec{fill: 20}, "20 bytes of zero fill"},
 		{"two of them", kdumpSpec{notes: []elfnote.Note{testVMCSInfo, testVMCSInfo}}, "a second VMCSINFO note"},
+		{"a CPU without registers", kdumpSpec{notes: []elfnote.Note{{Name: "CORE", Type: 1}}}, "holds 0 bytes, expected "},
 		{"a type of its own", kdumpSpec{notes: []elfnote.Note{typed}}, "is of type 0x1, expected 0"},
 		{"VMCOREINFO elsewhere", kdumpSpec{edit: sub(32, 4096+1024)}, "expected a place within the notes"},
 		{"VMCOREINFO at another note", kdumpSpec{edit: sub(32, 4096+104+20)}, "as the note has it"},

@@ -159,20 +159,8 @@ func (v *kdumpVerifier) notes() {
 	if s.Fill < s.Size {
 		v.Fault("crash warns, libkdumpfile loses notes behind", "%d bytes of zero fill at offset %#x within the notes", s.Size-s.Fill, c.NotesOff()+s.Fill)
 	}
-	seen := map[string]int64{}
-	for _, e := range s.Notes {
-		off := c.NotesOff() + e.Off
-		if e.Name != elfnote.VMCoreInfo && e.Name != elfnote.VMCSInfo {
-			continue
-		}
-		if first, ok := seen[e.Name]; ok {
-			v.Fault("readers differ in which they take", "a second %s note at %#x, the first is at %#x", e.Name, off, first)
-		}
-		seen[e.Name] = off
-		if e.Type != 0 {
-			v.Fault("crash takes type 1 for a CPU's registers, 0x700 for a device dump", "the %s note at %#x is of type %#x, expected 0", e.Name, off, e.Type)
-		}
-	}
+	registers(&v.Findings, s, c.NotesOff(), "crash counts it as a CPU")
+	kernelNotes(&v.Findings, s, c.NotesOff(), "crash takes type 1 for a CPU's registers, 0x700 for a device dump")
 }
 
 // descriptors checks that every page's data lies within the file.
