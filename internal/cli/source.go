@@ -189,7 +189,7 @@ func (f *finder) defaultRecord(context.Context) (source, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return source{}, errNoNote
-	case errors.Is(err, record.ErrForeign):
+	case errors.Is(err, record.ErrForeign), errors.Is(err, fs.ErrPermission):
 		f.e.say("%v: not used", err)
 		return source{}, errNoNote
 	case err != nil:
@@ -219,10 +219,13 @@ func (f *finder) coreHolds(p sysfs.Pair) (source, bool) {
 func (f *finder) fromSysfs(context.Context) (source, error) {
 	sys := sysfs.New(f.root)
 	p, err := sys.VMCSInfo()
-	if errors.Is(err, sysfs.ErrNoPair) {
+	switch {
+	case errors.Is(err, sysfs.ErrNoPair):
 		return source{}, errNoNote
-	}
-	if err != nil {
+	case errors.Is(err, fs.ErrPermission): // the module's has mode 0400
+		f.e.say("%v: not used", err)
+		return source{}, errNoNote
+	case err != nil:
 		return source{}, err
 	}
 	path := filepath.Join(f.root, "/sys/kernel/vmcsinfo")
