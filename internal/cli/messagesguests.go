@@ -29,7 +29,7 @@ func (e *env) guests(path string, f *guestsFlags, h *host) error {
 				fmt.Fprintf(w, "and %d more\n", len(h.Found.Layout.Warnings)-i)
 				break
 			}
-			fmt.Fprintf(w, "warning: %s\n", name(text))
+			fmt.Fprintf(w, "warning: %s\n", visible(text, ""))
 		}
 	}
 	switch {

@@ -312,7 +312,7 @@ func (r *showReport) fields(b *strings.Builder) {
 			fmt.Fprintf(b, "warning: and %s more, in --json\n", plural(len(v.Warnings)-i, "warning"))
 			break
 		}
-		fmt.Fprintf(b, "warning: %s\n", name(s))
+		fmt.Fprintf(b, "warning: %s\n", visible(s, ""))
 	}
 	if r.layout == nil {
 		b.WriteString(printable(string(r.raw), "\n\t"))
