@@ -100,6 +100,7 @@ type head struct {
 	size   int64
 	err    error // why no more can be had
 	cut    bool  // it ended before headers and notes did
+	full   bool  // limit bytes are kept, and more were needed
 	limit  int64 // of size; plan.MaxHead if 0
 	file   *io.SectionReader
 }
@@ -131,6 +132,7 @@ func (h *head) ReadAt(p []byte, off int64) (int, error) {
 func (h *head) more() {
 	limit := cmp.Or(h.limit, plan.MaxHead)
 	if h.size >= limit {
+		h.full = true
 		h.err = h.tooLarge(limit)
 		return
 	}
@@ -170,20 +172,26 @@ func (h *head) replay() io.Reader {
 // StreamTo is [Stream] to the file out, under the rules of [File.CopyTo]. The
 // stream may be all that there is of the dump: the file keeps what came of one
 // that ended early, or that could not be changed to its end, and the error says
-// so. A stream that ended within its headers or notes is kept as it came.
+// so. A stream that ended within its headers or notes is kept as it came, and
+// so is a dump that the edit refuses, or whose headers and notes are too large to
+// keep in memory.
 func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt Options) (*Layout, error) {
 	o, err := atomicfile.Create(out, opt.output(0o600, nil))
 	if err != nil {
 		return nil, err
 	}
 	defer o.Discard()
-	l, err := Stream(ctx, o.File, r, edit)
+	opened := false
+	l, err := Stream(ctx, o.File, r, func(c Core) (elfnote.Splice, error) {
+		opened = true
+		return edit(c)
+	})
 	what := "what came"
 	var whole *Unwritten
 	var broken *Broken
 	switch {
 	case l != nil:
-	case errors.As(err, &whole) && whole.h.cut:
+	case errors.As(err, &whole) && (whole.h.cut || opened || whole.h.full):
 		what = "what came, as it came"
 		if err := whole.PassOn(ctx, o.File); err != nil {
 			return nil, err

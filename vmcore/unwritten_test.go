@@ -3,7 +3,11 @@ package vmcore
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"io"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -11,6 +15,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/plan"
 )
 
 // TestPassOn: whatever a stream cannot be changed for, all of it can be passed on.
@@ -74,3 +79,36 @@ func TestPassOnErrors(t *testing.T) {
 		t.Errorf("a signal: %v", err)
 	}
 }
+
+// TestStreamToKeeps: a stream refused is in the file as it came.
+func TestStreamToKeeps(t *testing.T) {
+	boom := errors.New("boom")
+	refuse := func(Core) (elfnote.Splice, error) { return elfnote.Splice{}, boom }
+	core := testcores.Bytes(t, "kernel-full")
+	large := append(bytes.Clone(core), make([]byte, plan.MaxHead)...)
+	binary.LittleEndian.PutUint64(large[32:], plan.MaxHead+4096) // e_phoff
+	for _, tt := range []struct {
+		name string
+		in   io.Reader
+		want []byte // nil: no file
+	}{
+		{"the edit is refused", pipeOf(core), core},
+		{"the edit is refused, flattened", pipeOf(testcores.Bytes(t, "flat/cloud-c1.flat-zlib")), testcores.Bytes(t, "flat/cloud-c1.flat-zlib")},
+		{"headers too large to keep", pipeOf(large), large},
+		{"no dump", pipeOf([]byte("no dump")), nil},
+		{"nothing", pipeOf(nil), nil},
+	} {
+		out := filepath.Join(t.TempDir(), "out")
+		l, err := StreamTo(t.Context(), out, tt.in, refuse, Options{})
+		got, rerr := os.ReadFile(out)
+		if l != nil || err == nil || (rerr == nil) != (tt.want != nil) || !bytes.Equal(got, tt.want) {
+			t.Errorf("%s: error %v; the file: %v, or not what came", tt.name, err, rerr)
+		}
+		if kept := strings.HasSuffix(err.Error(), "; "+out+" holds what came, as it came"); kept != (tt.want != nil) {
+			t.Errorf("%s: error %v", tt.name, err)
+		}
+	}
+}
+
+// pipeOf returns a reader of b that cannot be read like a file.
+func pipeOf(b []byte) io.Reader { return struct{ io.Reader }{bytes.NewReader(b)} }
