@@ -125,8 +125,11 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu,
 		x.VCPUs = append(x.VCPUs, v.Regs)
 	}
 	cure := takeQEMUCore
-	if p != nil {
+	switch {
+	case p != nil:
 		cure = dumpItAll
+	case len(h.Shortfall.Lacking) > 0:
+		cure = takeAllPieces
 	}
 	return writeGuest(ctx, e, x, out, force, cure)
 }
@@ -209,6 +212,10 @@ func writeGuest(ctx context.Context, e *env, x guest.Extraction, out string, for
 
 // takeQEMUCore is the cure for a host's dump that was filtered.
 const takeQEMUCore = "--qemu-core takes the memory from a core of the process that ran the guest: makedumpfile leaves it out of the host's"
+
+// takeAllPieces is the cure for a part of a split dump whose page tables or
+// pages are in another piece.
+const takeAllPieces = "name all pieces of the split dump: the guest's memory, or its page tables, are in another one"
 
 // dumpFilter is the cure for a process's core without the guest's memory: the
 // kernel and gdb leave out shared memory of files and huge pages (their default
