@@ -140,6 +140,9 @@ func (s *flatStream) behind(i int, off, n int64) (int64, error) {
 	switch came := off - p.src; {
 	case bitmap < 0 || s.bits.next >= s.bitmapEnd(s.spans[bitmap]):
 		table.end = p.src + int64(s.bits.pages)*plan.DescSize
+		if p.src+s.bits.descs <= table.end {
+			s.bits.descs = 0 // the order of the records has not told it all
+		}
 	case came == s.bits.descs:
 		s.bits.descs += n
 		return n, s.pass(table, off, n)
