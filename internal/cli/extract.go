@@ -116,9 +116,11 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu,
 		if len(mem.Slots()) == 0 {
 			return errNoSlots
 		}
-		if p.match(m).LacksGuest() {
+		match := p.match(m)
+		if match.LacksGuest() {
 			return withHint{errors.Errorf("%s has none of the guest's memory", p.path), dumpItAll}
 		}
+		e.partOfGuest(p.path, match)
 		x.Mem = guest.NewProcessMemory(p.memory, mem.Slots())
 	}
 	for _, v := range m.VCPUs {
@@ -202,7 +204,8 @@ func writeGuest(ctx context.Context, e *env, x guest.Extraction, out string, for
 		e.progressDone()
 	}
 	if s != nil {
-		e.extracted(out, s, err == nil)
+		_, inProcess := x.Mem.(*guest.ProcessMemory)
+		e.extracted(out, s, inProcess, err == nil)
 	}
 	if errors.Is(err, vmcore.ErrNoMemory) {
 		return withHint{err, cure}
@@ -310,9 +313,11 @@ func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *
 		return nil, err
 	}
 	e.say("virtual machine %s ran in that process, %s", m.ID(), plural(len(m.VCPUs), "vCPU"))
-	if p.match(m).LacksGuest() {
+	if match := p.match(m); match.LacksGuest() {
 		e.say("warning: %s has none of the guest's memory", p.path)
 		e.hint(dumpItAll)
+	} else {
+		e.partOfGuest(p.path, match)
 	}
 	var slots []guest.Slot
 	mem, err := m.Memory()

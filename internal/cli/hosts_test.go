@@ -141,7 +141,8 @@ func nest(ts *testscript.TestScript, neg bool, args []string) {
 
 // process makes the core that gcore would have written of the process that ran
 // a machine, out of the host's dump: with "lean" without pages that nobody has
-// written to, with "bare" without the guest's memory as well.
+// written to, with "bare" without the guest's memory as well, with "half" without
+// every other page of that.
 func process(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 3, 4)
 	n, err := strconv.Atoi(args[1])
@@ -156,7 +157,11 @@ func process(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		leave = func(page guest.Mapping) bool {
 			const writable = 1 << 1
-			return page.Entry&writable == 0 || args[3] == "bare" && slices.ContainsFunc(mem.Slots(), func(s guest.Slot) bool { return page.Addr-s.HVA < s.Size })
+			ofGuest := slices.ContainsFunc(mem.Slots(), func(s guest.Slot) bool { return page.Addr-s.HVA < s.Size })
+			if args[3] == "half" {
+				return ofGuest && page.Addr>>12&1 == 0
+			}
+			return page.Entry&writable == 0 || args[3] == "bare" && ofGuest
 		}
 	}
 	var notes, memory []byte

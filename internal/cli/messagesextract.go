@@ -21,12 +21,27 @@ func (e *env) guestOf(h *host, m *guest.Machine) {
 	}
 }
 
-// extracted tells what is in a guest's core, and what could not be had.
-func (e *env) extracted(out string, s *guest.Summary, written bool) {
+// partOfGuest warns of a process's core that has only part of the guest's memory,
+// as where one of several memory backends is shared.
+func (e *env) partOfGuest(path string, m guest.Match) {
+	if lacks := m.GuestPages - m.GuestCovered; lacks > 0 {
+		e.say("warning: %s lacks %d of the %d pages of the guest's memory that were looked up in it", path, lacks, m.GuestPages)
+		e.hint(dumpItAll)
+	}
+}
+
+// extracted tells what is in a guest's core, and what could not be had. Its
+// memory may be out of a process's core, which has no page tables to tell what
+// the guest has touched.
+func (e *env) extracted(out string, s *guest.Summary, inProcess, written bool) {
 	if written {
 		e.say("%s: %s of the guest's memory, %s", out, size(int64(s.Bytes)), plural(len(s.VCPUs), "vCPU"))
 		e.vmcoreinfo(s)
-		if s.Untouched > 0 {
+		switch {
+		case s.Untouched == 0:
+		case inProcess:
+			e.say("not in the process's core, and left out: %s", size(int64(s.Untouched)))
+		default:
 			e.say("never touched by the guest, and left out: %s", size(int64(s.Untouched)))
 		}
 		if s.Zeros > 0 {
