@@ -3,6 +3,7 @@ package guest
 import (
 	"context"
 	"iter"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -265,6 +266,19 @@ func portion(progress func(done, total uint64), c vmcore.Core) func(uint64) {
 		total += size
 	}
 	return func(done uint64) { progress(done, total) }
+}
+
+// MaxGuest returns the most memory that a guest of this host can be believed to
+// have, in bytes: 64 times what the host can have by its highest physical
+// address, and 1 TiB in any case. Hosts promise more memory than they have, but
+// not that much.
+func (h *Host) MaxGuest() uint64 {
+	end := uint64(0)
+	for r := range h.Core.PhysRuns() {
+		end = max(end, r.Addr+r.Size)
+	}
+	const times = 64
+	return max(1<<40, times*min(end, math.MaxUint64/times))
 }
 
 // physRanges lists a core's memory.

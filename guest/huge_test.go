@@ -3,10 +3,12 @@ package guest
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"runtime"
 	"testing"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/vmcore"
 )
 
 // A huge is the host of a guest whose pages are scattered over memory, with the
@@ -108,4 +110,52 @@ func BenchmarkOpenMemory(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestExceeds: the count ends at the limit, whatever EPT maps.
+func TestExceeds(t *testing.T) {
+	h := &huge{pages: 4 * gib / pageSize, delta: 0x7f00_4000_0000, hole: 3 * gib}
+	m := h.open(t)
+	if m.Exceeds(4 * gib) {
+		t.Error("a guest of 4 GiB has more than that")
+	}
+	if !m.Exceeds(4*gib - pageSize) {
+		t.Error("a guest of 4 GiB has no more than a page less")
+	}
+	before := h.reads
+	if !m.Exceeds(64 * mib) {
+		t.Error("a guest of 4 GiB has no more than 64 MiB")
+	}
+	if reads := h.reads - before; reads > 64 {
+		t.Errorf("%d tables were read for 64 MiB, expected 32 and those above", reads)
+	}
+}
+
+func TestMaxGuest(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  uint64
+		want uint64
+	}{
+		{"a small host", 4 * gib, 1 << 40},
+		{"a host of 64 GiB", 64 * gib, 64 * 64 * gib},
+		{"addresses that no host has", 1 << 60, 1<<64 - 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := Host{Core: endsAt{end: tt.end}}
+			if got := h.MaxGuest(); got > tt.want || got < tt.want-63 {
+				t.Errorf("got %#x, want %#x", got, tt.want)
+			}
+		})
+	}
+}
+
+// endsAt is a dump with a page below an address.
+type endsAt struct {
+	vmcore.Core
+	end uint64
+}
+
+func (e endsAt) PhysRuns() iter.Seq[vmcore.Range] {
+	return func(yield func(vmcore.Range) bool) { yield(vmcore.Range{Addr: e.end - pageSize, Size: pageSize}) }
 }

@@ -43,6 +43,18 @@ func (m *Memory) Tally() (t Tally) {
 	return t
 }
 
+// Exceeds reports whether EPT and the process map more than limit bytes. It stops
+// there: tables that refer to one another can map 256 TiB out of a few pages.
+func (m *Memory) Exceeds(limit uint64) bool {
+	total := uint64(0)
+	return !m.pieces(func(_, size uint64, _ bool, err error) bool {
+		if err == nil {
+			total += size
+		}
+		return total <= limit
+	})
+}
+
 // Empty reports whether EPT has no entry at all, so that nothing tells where the
 // guest's memory is. KVM drops all of EPT when a memory slot is removed, and fills
 // it again as the guest runs.

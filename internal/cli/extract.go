@@ -111,6 +111,10 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu,
 	if mem.Empty() {
 		return withHint{errors.New("none of the guest's memory: " + emptyEPT), "vmcsnote guests -v prints its registers"}
 	}
+	if most := h.MaxGuest(); p == nil && mem.Exceeds(most) {
+		return withHint{errors.Errorf("the guest's memory: its page tables map more than %s, expected at most 64 times what the host can have", size(int64(most))),
+			"these tables are damaged or forged; vmcsnote guests --read reads what is at one address"}
+	}
 	x := guest.Extraction{Mem: mem}
 	if p != nil {
 		if len(mem.Slots()) == 0 {
