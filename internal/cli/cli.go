@@ -23,11 +23,11 @@ const (
 	exitDone   = 0 // done, or there was nothing to do
 	exitFailed = 1 // failed; nothing changed, unless the message says otherwise
 	exitUsage  = 2 // wrong usage
-	exitNoNote = 3 // there is no VMCSINFO to be had
+	exitNoNote = 3 // no VMCSINFO available
 )
 
 // errNoNote: no source has a note to give.
-var errNoNote = errors.New("there is no VMCSINFO to be had")
+var errNoNote = errors.New("no VMCSINFO available")
 
 // errFindings: verify found faults, and has said which.
 var errFindings = errors.New("faults found")

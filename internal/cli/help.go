@@ -47,7 +47,7 @@ func overview() string {
 	w.Flush()
 	b.WriteString(`
 Exit status: 0 done, or nothing to do; 1 failed, nothing changed; 2 wrong usage;
-3 there is no VMCSINFO to be had.
+3 no VMCSINFO available.
 `)
 	return b.String()
 }

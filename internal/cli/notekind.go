@@ -28,7 +28,7 @@ func noteKind(name string, typ uint32) string {
 	case "Xen":
 		return "written for Xen"
 	}
-	s, ok := noteTypes[name][elf.NType(typ)]
+	s, ok := noteTypes[name][typ]
 	if !ok {
 		return "not known to vmcsnote"
 	}
@@ -43,11 +43,11 @@ func noteKind(name string, typ uint32) string {
 
 // noteTypes has the names of note types by the note's owner, as <linux/elf.h>,
 // FreeBSD's <sys/elf_common.h> and readelf spell them.
-var noteTypes = map[string]map[elf.NType]string{
+var noteTypes = map[string]map[uint32]string{
 	"CORE":  linuxNotes,
 	"LINUX": linuxNotes,
 	"FreeBSD": {
-		elf.NT_PRSTATUS: "NT_PRSTATUS", elf.NT_FPREGSET: "NT_FPREGSET", elf.NT_PRPSINFO: "NT_PRPSINFO",
+		uint32(elf.NT_PRSTATUS): "NT_PRSTATUS", uint32(elf.NT_FPREGSET): "NT_FPREGSET", uint32(elf.NT_PRPSINFO): "NT_PRPSINFO",
 		7: "NT_THRMISC", 8: "NT_PROCSTAT_PROC", 9: "NT_PROCSTAT_FILES", 10: "NT_PROCSTAT_VMMAP", 11: "NT_PROCSTAT_GROUPS",
 		12: "NT_PROCSTAT_UMASK", 13: "NT_PROCSTAT_RLIMIT", 14: "NT_PROCSTAT_OSREL", 15: "NT_PROCSTAT_PSSTRINGS",
 		16: "NT_PROCSTAT_AUXV", 17: "NT_PTLWPINFO", 0x100: "NT_PPC_VMX", 0x102: "NT_PPC_VSX", 0x200: "NT_X86_SEGBASES",
@@ -60,8 +60,8 @@ var noteTypes = map[string]map[elf.NType]string{
 // linuxNotes are Linux's own, whose numbers do not depend on which of its two
 // owners a note has. NT_FPREGSET is the name that debug/elf and readelf have
 // for NT_PRFPREG.
-var linuxNotes = map[elf.NType]string{
-	elf.NT_PRSTATUS: "NT_PRSTATUS", elf.NT_FPREGSET: "NT_FPREGSET", elf.NT_PRPSINFO: "NT_PRPSINFO",
+var linuxNotes = map[uint32]string{
+	uint32(elf.NT_PRSTATUS): "NT_PRSTATUS", uint32(elf.NT_FPREGSET): "NT_FPREGSET", uint32(elf.NT_PRPSINFO): "NT_PRPSINFO",
 	4: "NT_TASKSTRUCT", 6: "NT_AUXV", 0x53494749: "NT_SIGINFO", 0x46494c45: "NT_FILE", 0x46e62b7f: "NT_PRXFPREG",
 
 	0x100: "NT_PPC_VMX", 0x101: "NT_PPC_SPE", 0x102: "NT_PPC_VSX", 0x103: "NT_PPC_TAR", 0x104: "NT_PPC_PPR",

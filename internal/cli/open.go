@@ -209,7 +209,7 @@ func roomOf(f *os.File) room {
 	if unix.Fstatfs(int(f.Fd()), &st) != nil {
 		return room{1 << 62, 1 << 62}
 	}
-	return room{int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize}
+	return room{int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize)}
 }
 
 // A sparseWriter writes a file, with holes for pages of zeros.

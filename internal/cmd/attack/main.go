@@ -1,3 +1,5 @@
+//go:build linux && amd64
+
 // Command attack tries to make vmcsnote lose a dump. It is for developers;
 // scripts/attack builds it and runs it, and doc/reliability.md has what it
 // found.

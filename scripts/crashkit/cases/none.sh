@@ -25,7 +25,7 @@ capture() {
 	mkdir -p /dump/var/crash/host
 	cp /dump/elf /dump/var/crash/host/vmcore
 	try 0 hook sh /guest/kdump-post 0
-	says hook '/vmcore stays as it is: there is no VMCSINFO to be had$'
+	says hook '/vmcore stays as it is: no VMCSINFO available$'
 	try 0 hook-one-line test "$(wc -l <"$out/hook.err")" = 1
 	try 0 hook-same cmp /dump/elf /dump/var/crash/host/vmcore
 }

@@ -276,7 +276,7 @@ func TestHook(t *testing.T) {
 			c.record("sysroot/etc/vmcsnote/record", release, "2026-11-23T06:00:00Z", other)
 		}},
 
-		{name: "no record", dump: dir + "/vmcore", says: "stays as it is: there is no VMCSINFO to be had", stays: true, set: func(c *capture) { c.remove("etc/vmcsnote") }},
+		{name: "no record", dump: dir + "/vmcore", says: "stays as it is: no VMCSINFO available", stays: true, set: func(c *capture) { c.remove("etc/vmcsnote") }},
 		{name: "saving failed", dump: dir + "/vmcore", says: "no dump was saved (status 1)", stays: true, status: "1"},
 		{name: "vmcore-incomplete", dump: dir + "/vmcore-incomplete", says: "no dump of this crash", stays: true, set: func(c *capture) { c.move(dir+"/vmcore", dir+"/vmcore-incomplete") }},
 		{name: "another note is there", dump: dir + "/vmcore", note: other, says: "there is another one already", set: func(c *capture) {
