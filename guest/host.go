@@ -107,7 +107,7 @@ func (e *NoVMCSError) Error() string { return "no VMCS found, and no VMCSINFO" }
 func (h *Host) FindMachines(ctx context.Context, s MachineSearch) error {
 	if h.Layout == nil && h.NoteError == nil {
 		var err error
-		if h.Notes, h.MoreNotes, err = FindNotes(ctx, h.Core, elfnote.VMCSInfo, 0); err != nil {
+		if h.Notes, h.MoreNotes, err = FindNotes(ctx, h.Core, elfnote.VMCSInfo, 0, nil); err != nil {
 			return err
 		}
 	}

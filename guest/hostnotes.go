@@ -21,7 +21,8 @@ var trustOf = map[vmcs.Owner]int{vmcs.OwnerKernel: 3, vmcs.OwnerUnknown: 2, vmcs
 
 // FindNotes looks through a host's memory for intact notes of a name and type.
 // Those that are to be trusted most come first; more is how many were left out.
-func FindNotes(ctx context.Context, c vmcore.Core, name string, typ uint32) (notes []FoundNote, more int, err error) {
+// lost, if not nil, is told of pages that cannot be read.
+func FindNotes(ctx context.Context, c vmcore.Core, name string, typ uint32, lost func(addr uint64, err error)) (notes []FoundNote, more int, err error) {
 	owners := vmcs.NewOwners(c, VMCoreInfo(c))
 	hits, more, err := vmcore.SearchNote(ctx, c, vmcore.NoteSearch{
 		Name: name, Type: typ, Order: c.Notes().Order,
@@ -30,6 +31,7 @@ func FindNotes(ctx context.Context, c vmcore.Core, name string, typ uint32) (not
 			return err == nil || n.Name != elfnote.VMCSInfo
 		},
 		Trust: func(addr uint64) int { return trustOf[owners.Of(addr)] },
+		Lost:  lost,
 	})
 	if err != nil {
 		return nil, 0, err

@@ -2,6 +2,7 @@ package vmcore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -231,6 +232,52 @@ func TestSearchNoteDecoys(t *testing.T) {
 				t.Errorf("found at %#x, want %#x", got, tc.want)
 			}
 		})
+	}
+}
+
+// badPage is memory with a page that cannot be read.
+type badPage struct {
+	mem
+	at uint64
+}
+
+var errBadPage = errors.New("bad page")
+
+func (m badPage) ReadPhys(p []byte, addr uint64) (int, error) {
+	if addr+uint64(len(p)) <= m.at || addr >= m.at+4096 {
+		return m.mem.ReadPhys(p, addr)
+	}
+	if addr >= m.at {
+		return 0, errBadPage
+	}
+	n, err := m.mem.ReadPhys(p[:m.at-addr], addr)
+	return n, cmp.Or(err, errBadPage)
+}
+
+// TestSearchNoteBadPage: a page that cannot be read hides what it holds, and
+// nothing before or behind it.
+func TestSearchNoteBadPage(t *testing.T) {
+	enc := func(id byte) []byte {
+		return elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=" + string(id) + "\nFIELD(GUEST_RIP)=08\n")}.Encode(binary.LittleEndian)
+	}
+	b := make([]byte, 2<<20)
+	for i, at := range []int{0x1010, 0x2000 - 32, 0x2020, 0x3000, 1 << 20} {
+		copy(b[at:], enc('a'+byte(i)))
+	}
+	var lost []uint64
+	s := vmcsInfo(func(elfnote.Note) bool { return true })
+	s.Lost = func(addr uint64, err error) {
+		if lost = append(lost, addr); !errors.Is(err, errBadPage) {
+			t.Error(err)
+		}
+	}
+	hits, _, err := SearchNote(t.Context(), badPage{mem{0: b}, 0x2000}, s)
+	var got []uint64
+	for _, h := range hits {
+		got = append(got, h.Addr)
+	}
+	if want := []uint64{0x3000, 1 << 20, 0x1010}; err != nil || !slices.Equal(got, want) || !slices.Equal(lost, []uint64{0x2000}) {
+		t.Errorf("found at %#x, want %#x; lost %#x, %v", got, want, lost, err)
 	}
 }
 

@@ -51,6 +51,9 @@ type NoteSearch struct {
 	// Trust, if not nil, says how far the memory at an address is to be
 	// trusted, more if it is higher. It is called for one note at a time.
 	Trust func(addr uint64) int
+	// Lost, if not nil, is told of each page that cannot be read: its data is
+	// damaged, or the disk. It is called for one page at a time.
+	Lost func(addr uint64, err error)
 }
 
 // before reports whether a is to be preferred to b: by trust, then if it is at
@@ -65,11 +68,12 @@ func (a Hit) before(b Hit) int {
 // lowest. The hits are in that order; of more than 16 the first are kept, and
 // more is how many were not. Several workers read at a time.
 //
+// Pages that cannot be read do not end it: what a damaged dump has left is
+// searched.
+//
 // Its time is bounded by the size of memory: a note with the header of another
 // inside is none, so no byte is in two notes.
 func SearchNote(ctx context.Context, m Memory, n NoteSearch) (hits []Hit, more int, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	s := searcher{NoteSearch: n, m: m, head: elfnote.Note{Name: n.Name, Type: n.Type}.Encode(n.Order)}
 	chunks := make(chan Range)
 	var wg sync.WaitGroup
@@ -77,9 +81,7 @@ func SearchNote(ctx context.Context, m Memory, n NoteSearch) (hits []Hit, more i
 		wg.Go(func() {
 			buf := make([]byte, searchChunk)
 			for r := range chunks {
-				if err := s.chunk(ctx, buf[:r.Size], r.Addr); err != nil {
-					cancel(err)
-				}
+				s.chunk(ctx, buf[:r.Size], r.Addr)
 			}
 		})
 	}
@@ -123,13 +125,36 @@ type searcher struct {
 	more  int
 }
 
-// chunk looks for notes that begin in the memory at addr, which it reads to b.
-func (s *searcher) chunk(ctx context.Context, b []byte, addr uint64) error {
-	n, err := s.m.ReadPhys(b, addr)
-	if err != nil && !errors.Is(err, ErrTruncated) { // a cut dump is searched as far as it goes
-		return err
+// chunk looks for notes that begin in the memory at addr, which it reads to b. It
+// passes over pages that cannot be read, and ends where the dump is cut off.
+func (s *searcher) chunk(ctx context.Context, b []byte, addr uint64) {
+	for ctx.Err() == nil {
+		n, err := s.m.ReadPhys(b, addr)
+		s.find(ctx, b[:n], addr)
+		if err == nil || errors.Is(err, ErrTruncated) {
+			return
+		}
+		bad := addr + uint64(n)
+		s.lost(bad, err)
+		skip := bad - bad%notePage + notePage - addr
+		if skip >= uint64(len(b)) {
+			return
+		}
+		b, addr = b[skip:], addr+skip
 	}
-	b = b[:n]
+}
+
+func (s *searcher) lost(addr uint64, err error) {
+	if s.Lost == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Lost(addr, err)
+}
+
+// find looks for notes that begin in b, the memory at addr.
+func (s *searcher) find(ctx context.Context, b []byte, addr uint64) {
 	head, name := s.head, s.head[elfnote.HeaderSize:]
 	for off := 0; ; off++ {
 		i := bytes.Index(b[off:], name)
@@ -137,7 +162,7 @@ func (s *searcher) chunk(ctx context.Context, b []byte, addr uint64) error {
 			break
 		}
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return
 		}
 		off += i
 		if off >= elfnote.HeaderSize {
@@ -150,7 +175,6 @@ func (s *searcher) chunk(ctx context.Context, b []byte, addr uint64) error {
 			s.look(addr + uint64(off))
 		}
 	}
-	return nil
 }
 
 // look takes the note at addr, if it is one.

@@ -17,7 +17,8 @@ import (
 
 // kdump makes of an ELF core the dump that makedumpfile -c would: its pages
 // behind the header and sub header of a real dump, whose notes it has. With
-// filtered, without the memory of the processes that run guests, as by -d 8.
+// filtered, without the memory of the processes that run guests, as by -d 8; with
+// damaged, with the data of its first page spoilt.
 func kdump(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 2, 3)
 	const block = 4096
@@ -39,7 +40,7 @@ func kdump(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	left := make(map[uint64]bool)
-	if len(args) == 3 {
+	if len(args) == 3 && args[2] == "filtered" {
 		left = processPages(ts, c)
 	}
 	known := make([]byte, (mapnr+8*block-1)/(8*block)*block)
@@ -73,6 +74,9 @@ func kdump(ts *testscript.TestScript, neg bool, args []string) {
 		descs = le.AppendUint32(descs, flags)
 		descs = le.AppendUint64(descs, 0)
 		data = append(data, small.Bytes()...)
+	}
+	if len(args) == 3 && args[2] == "damaged" {
+		data[0], data[1] = 0xff, 0xff // where zlib's header was
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), bytes.Join([][]byte{head, known, bitmap, descs, data}, nil), 0o600))
 }

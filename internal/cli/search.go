@@ -19,7 +19,15 @@ import (
 // candidates looks through the core's memory for intact notes, those first that
 // are to be trusted most.
 func (f *finder) candidates(ctx context.Context) ([]guest.FoundNote, error) {
-	cs, more, err := guest.FindNotes(ctx, f.core, f.name, f.typ)
+	lost, first := 0, error(nil)
+	cs, more, err := guest.FindNotes(ctx, f.core, f.name, f.typ, func(_ uint64, err error) {
+		if lost++; first == nil {
+			first = err
+		}
+	})
+	if lost > 0 {
+		f.e.say("warning: %s of the dump could not be searched; the first: %v", plural(lost, "page"), first)
+	}
 	f.e.moreNotes(more, f.name)
 	return cs, err
 }
