@@ -1,0 +1,6 @@
+//go:build race
+
+package kvm
+
+// raceDetector makes all memory accesses some ten times as slow.
+const raceDetector = true
