@@ -30,10 +30,11 @@ var (
 )
 
 // TestThin makes a golden dump out of a host's: the pages that report reads
-// and, in place of the whole of BTF and kallsyms, what it needs of them.
+// and, in place of the whole of BTF and kallsyms, what it needs of them. It does
+// so for developers; without -thin there is nothing to do.
 func TestThin(t *testing.T) {
 	if *thinHost == "" {
-		t.Skip("without -thin")
+		return
 	}
 	src, err := os.Open(*thinHost)
 	if err != nil {

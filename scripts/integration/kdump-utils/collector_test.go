@@ -46,7 +46,8 @@ func TestCollector(t *testing.T) {
 		{name: "a program of before --pass-through", collector: copying, set: func(c *capture) { c.program("vmcsnote", "cat; exit 2") }},
 		{name: "a program that hangs", collector: copying, set: func(c *capture) {
 			if strings.Contains(strings.Join(c.shell, " "), "busybox") {
-				c.t.Skip("its own timeout comes before PATH's")
+				c.program("vmcsnote", "exit 124") // busybox's own timeout comes before PATH's
+				return
 			}
 			c.program("timeout", `case $* in *inject*) exit 124 ;; esac`)
 		}},
