@@ -106,10 +106,16 @@ func TestAttributeHint(t *testing.T) {
 }
 
 func TestMountOf(t *testing.T) {
-	if got := mountOf("/proc/self/status"); got != "/proc" {
-		t.Errorf("/proc/self/status is on %q, want /proc", got)
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := mountOf("/nowhere/at/all"); got != "/" {
-		t.Errorf("/nowhere/at/all is on %q, want /", got)
+	for file, want := range map[string]string{"/proc/self/status": "/proc", "/nowhere/at/all": "/"} {
+		if !strings.Contains(string(mounts), " "+want+" ") {
+			want = "" // in a chroot, whose root is no mount point
+		}
+		if got := mountOf(file); got != want && want != "" {
+			t.Errorf("%s is on %q, want %s", file, got, want)
+		}
 	}
 }
