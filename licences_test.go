@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	// A licence by its own line: behind a comment's beginning, or REUSE.toml's.
+	// A licence by its own line: after a comment's beginning, or REUSE.toml's.
 	spdxLine = regexp.MustCompile(`(?m)^[^A-Za-z\n]{0,8}SPDX-License-Identifier(?:: | = ")([A-Za-z0-9. -]+?)(?:"| \*/)?$`)
 	// A path of REUSE.toml: a line of one table, with one path or a list.
 	reusePath = regexp.MustCompile(`(?m)^path = (.+)$`)

@@ -122,7 +122,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestGaps: the notes behind zeros are read, if there are any.
+// TestGaps: the notes after zeros are read, if there are any.
 func TestGaps(t *testing.T) {
 	core, info := Note{"CORE", 1, make([]byte, 40)}.Encode(le), Note{VMCoreInfo, 0, []byte("A=1\n")}.Encode(le)
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }

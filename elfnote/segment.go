@@ -34,7 +34,7 @@ type Segment struct {
 	// Fill is where zero fill begins: an all-zero header ends the notes, as in
 	// the kernel's own buffers. It equals Size where there is none, as should
 	// be: readers take the zeros for notes (readelf), warn of every 12 bytes
-	// (crash), or lose what stands behind them (libkdumpfile).
+	// (crash), or lose what stands after them (libkdumpfile).
 	Fill int64
 	// Gaps are zeros between notes: the place of a CPU's note that was never
 	// written. Only [ParseAligned] reads on after one.
@@ -59,7 +59,7 @@ func Parse(r io.ReaderAt, size int64, order binary.ByteOrder) (*Segment, error) 
 // ParseAligned is [Parse] for a segment whose program header has the given
 // p_align. Notes may be padded to 8 only if p_align is 8, and most writers of 8
 // pad to 4 all the same: so 8 is tried if 4 leads nowhere. Where zeros have notes
-// behind them it reads on, and tells of the [Gap].
+// after them it reads on, and tells of the [Gap].
 func ParseAligned(r io.ReaderAt, size int64, order binary.ByteOrder, align uint64) (*Segment, error) {
 	s, err := walk(r, size, order, 4, true)
 	if err != nil && align == 8 {

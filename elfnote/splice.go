@@ -31,7 +31,7 @@ func (s *Segment) Insert(n Note) Splice {
 	return Splice{Off: s.Notes[i].End, Ins: s.Encode(n)}
 }
 
-// Append returns the splice that adds a note behind all others, in the place of
+// Append returns the splice that adds a note after all others, in the place of
 // zero fill.
 func (s *Segment) Append(n Note) Splice {
 	// A last note without its padding gets it now.

@@ -52,7 +52,7 @@ func OpenMemory(host Reader, c Config) (*Memory, error) {
 // Slots are the memory slots inferred, by rising guest-physical address.
 func (m *Memory) Slots() []Slot { return m.slots }
 
-// slot gives the first slot that ends behind gpa.
+// slot gives the first slot that ends after gpa.
 func (m *Memory) slot(gpa uint64) (Slot, bool) {
 	i := sort.Search(len(m.slots), func(i int) bool { return gpa < m.slots[i].GPA+m.slots[i].Size })
 	if i == len(m.slots) {

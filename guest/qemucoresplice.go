@@ -11,7 +11,7 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// ErrOtherNotes: the core has VMCS or VMCSINFO notes with others behind them,
+// ErrOtherNotes: the core has VMCS or VMCSINFO notes with others after them,
 // which this program did not write.
 var ErrOtherNotes = errors.New("other notes stand behind the core's VMCS notes")
 
@@ -42,7 +42,7 @@ func LayoutNote(l *vmcs.Layout) elfnote.Note {
 	return elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte(b.String())}
 }
 
-// AddNotes gives the splice that puts notes behind all others of a process's
+// AddNotes gives the splice that puts notes after all others of a process's
 // core, in the place of those that were put there before. It is empty where the
 // very same are there. The error wraps [ErrOtherNotes], or is the reader's.
 func AddNotes(s *elfnote.Segment, notes []elfnote.Note) (elfnote.Splice, error) {

@@ -44,7 +44,7 @@ func testVMCS(addr uint64, page map[string]uint64) *vmcs.VMCS {
 }
 
 // array puts registers at addr that match testVMCS, with RAX to R15 numbered
-// from first, avail and dirty; and IA32_EFER and IA32_APIC_BASE behind them.
+// from first, avail and dirty; and IA32_EFER and IA32_APIC_BASE after them.
 func (k *testKVM) array(addr, first, dirty uint64) {
 	for i := range uint64(16) {
 		k.put(addr+8*i, first+i)

@@ -141,7 +141,7 @@ const exCR3 = 1<<18 | 1<<19
 // LMSLE, FFXSR, TCE.
 const eferKnown = 0xfd01
 
-// findEFER looks behind CR4 for IA32_EFER: well formed, in accord with the mode
+// findEFER looks after CR4 for IA32_EFER: well formed, in accord with the mode
 // the guest runs in, and followed (since Linux 6.14, with host_debugctl in
 // between) by a plausible IA32_APIC_BASE and the pointer to the APIC. It is not
 // believed if two words could be it.

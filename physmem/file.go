@@ -41,7 +41,7 @@ func open(path string) (file, error) {
 	return osFile{f}, nil
 }
 
-// copyMapped copies from a mapping, src, to dst. A mapped page that cannot be read, be it poisoned memory or an address behind which
+// copyMapped copies from a mapping, src, to dst. A mapped page that cannot be read, be it poisoned memory or an address after which
 // there is nothing, raises SIGBUS; here that is EFAULT, as read(2) would have given, and what dst holds is undefined.
 func copyMapped(dst, src []byte) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))

@@ -229,7 +229,7 @@ func (o *File) replace(ctx context.Context, l *Layout, clone bool, opt Options) 
 }
 
 // CopyTo writes the core with the splice applied to its notes to the file out.
-// A failure leaves no file behind. An existing file that is not empty is
+// A failure leaves no file after. An existing file that is not empty is
 // replaced only if the options say so, and then only when the new one is
 // complete and on disk; a new one is as durable as what cp writes. Where out is
 // a device or a pipe it is written to as it is.

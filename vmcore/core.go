@@ -13,7 +13,7 @@
 //     or the new one. The rules, and the readers that force them, stand in
 //     internal/plan.
 //   - PlanCopy gives the [Layout] of a new file: the old one's bytes with the
-//     notes enlarged where they are and all behind them shifted by whole pages.
+//     notes enlarged where they are and all after them shifted by whole pages.
 //     The same layout serves a copy, a clone that shares the blocks of the
 //     file system, and a stream.
 //

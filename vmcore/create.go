@@ -182,7 +182,7 @@ func (w *creator) part(b []byte, p part) error {
 }
 
 // passed shows and tells of memory read at addr and, if it ends too early, of the
-// page behind it that was not.
+// page after it that was not.
 func (w *creator) passed(addr uint64, b []byte, why error, short bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -204,7 +204,7 @@ func TestCreateChanged(t *testing.T) {
 	}
 }
 
-// Aliases are PT_LOADs behind all others; one that is not all there is left out.
+// Aliases are PT_LOADs after all others; one that is not all there is left out.
 func TestCreateAliases(t *testing.T) {
 	m := fakeMemory{func(pfn uint64) bool { return pfn != 20 }}
 	const v = 0xffffffff82000000

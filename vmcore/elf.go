@@ -72,7 +72,7 @@ func openHeaders(r io.ReaderAt, size int64) (*ELF, error) {
 }
 
 // inferELF makes a core in a stream of its ELF header and of notes, which lie at
-// start, with memory directly behind them: its program headers have not come.
+// start, with memory directly after them: its program headers have not come.
 func inferELF(r io.ReaderAt, h *Header, notes *elfnote.Segment, start int64) *ELF {
 	return &ELF{Header: *h, Size: plan.Endless, r: r, notes: notes, phys: func() *physMap { return &physMap{} }, Progs: []elf.ProgHeader{
 		{Type: elf.PT_NOTE, Off: uint64(start), Filesz: uint64(notes.Size), Memsz: uint64(notes.Size)},

@@ -46,7 +46,7 @@ func (c *ELF) PlanCopy(sp elfnote.Splice) (*Layout, error) {
 	return l, nil
 }
 
-// shift returns by how much what stands behind the notes must move.
+// shift returns by how much what stands after the notes must move.
 func (c *ELF) shift(grow int64) (int64, error) {
 	page, err := c.granule()
 	if err != nil {
@@ -75,8 +75,8 @@ func (c *ELF) shift(grow int64) (int64, error) {
 	return 0, nil
 }
 
-// sectionsBehind reports whether section headers stand behind the notes: a
-// stream cannot tell then whether the zeros behind the notes are a section's.
+// sectionsBehind reports whether section headers stand after the notes: a
+// stream cannot tell then whether the zeros after the notes are a section's.
 // So that a file gives the same copy, its notes never grow into such zeros
 // either. Section header 0, which PN_XNUM needs, is of no section.
 func (c *ELF) sectionsBehind() bool {
@@ -105,7 +105,7 @@ func (c *ELF) checkRoom(shift int64) error {
 }
 
 // fixes returns the tables to be mended when the splice is applied to the notes
-// and everything behind them moves by shift, in file order.
+// and everything after them moves by shift, in file order.
 func (c *ELF) fixes(sp elfnote.Splice, shift int64) ([]plan.Fix, error) {
 	l, notes, grow := c.layout, c.notesExtent(), sp.Grow()
 	end := notes.Off + notes.Size

@@ -75,7 +75,7 @@ func (c *ELF) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
 }
 
 // evictable returns the room of the PT_LOADs that must go for notes of size
-// bytes to fit: the shortest range behind the notes, from the start of a
+// bytes to fit: the shortest range after the notes, from the start of a
 // segment to the end of one, that no other segment or section reaches into.
 func (c *ELF) evictable(size int64) (plan.Extent, error) {
 	if !c.aligned() {
@@ -111,7 +111,7 @@ func (c *ELF) evictable(size int64) (plan.Extent, error) {
 }
 
 // checkEviction makes sure that the room ends with a segment, that only
-// PT_LOADs lie in it, and that one stays behind it: crash takes the lowest
+// PT_LOADs lie in it, and that one stays after it: crash takes the lowest
 // p_offset for the end of the headers, which it reads into memory.
 func (c *ELF) checkEviction(room plan.Extent) error {
 	end := room.Off + room.Size

@@ -15,17 +15,17 @@ import (
 )
 
 // streamFlat is [Stream] for a flattened dump: records come in, records go out,
-// in the order they came, those behind the notes with another offset. Put
+// in the order they came, those after the notes with another offset. Put
 // together, what it writes is what [PlanCopy] gives for the plain form.
 //
 // Records may come in any order, so that some of this has to be taken on trust:
 //
 //   - An ELF core's program headers come last from makedumpfile. Where they have
-//     not come, the notes are taken for what the record directly behind the
+//     not come, the notes are taken for what the record directly after the
 //     table's place holds, if the next record begins at its end: makedumpfile
 //     -E leaves no room between table, notes and memory, unless it was told to
 //     erase symbols (--config, --eppic). Such a dump is not streamed.
-//   - Bytes behind the notes that no record holds, though a later one has come,
+//   - Bytes after the notes that no record holds, though a later one has come,
 //     are taken for zeros.
 //   - A kdump-compressed dump's bitmaps come before its page descriptors and
 //     page data: makedumpfile does so unless it has to go in cycles. Then the

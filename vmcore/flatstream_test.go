@@ -255,7 +255,7 @@ func TestStreamFlatWrong(t *testing.T) {
 	}
 }
 
-// TestStreamFlatLater: a later record wins, in headers and behind them.
+// TestStreamFlatLater: a later record wins, in headers and after them.
 func TestStreamFlatLater(t *testing.T) {
 	plain := rearranged(t, testcores.Bytes(t, "flat/cloud-c1.flat-elf31"))
 	c, err := OpenELF(bytes.NewReader(plain), int64(len(plain)))

@@ -235,7 +235,7 @@ func (p *flatHead) inOrder(off int64) bool {
 
 // infer opens an ELF core whose program headers have not come, or only zeros in
 // their place, as makedumpfile -E writes it: the notes are a record directly
-// behind the table's place, and memory begins directly behind them. bad is why
+// after the table's place, and memory begins directly after them. bad is why
 // the core cannot be opened as it is.
 func (p *flatHead) infer(v *flat.View, bad error) (*ELF, error) {
 	if heldFrom(v.Runs, 0, int64(layout32.ehsize)) < int64(layout32.ehsize) {

@@ -123,10 +123,10 @@ func (s *flatStream) count(p span, off int64, b []byte) error {
 	return nil
 }
 
-// behind takes up to n bytes at off, behind the bitmaps: span i. How many of
+// after takes up to n bytes at off, after the bitmaps: span i. How many of
 // them are page descriptors the bitmap tells; or, if makedumpfile goes in cycles
 // and writes it bit by bit, the order of the records: it writes the descriptors
-// one behind the other, and so the page data, which is what does not go on where
+// one after the other, and so the page data, which is what does not go on where
 // they did. It returns what it took.
 func (s *flatStream) behind(i int, off, n int64) (int64, error) {
 	p := s.spans[i]

@@ -217,7 +217,7 @@ func TestGoldenInPlace(t *testing.T) {
 	}
 }
 
-// checkNote makes sure that the note is there once, and directly behind
+// checkNote makes sure that the note is there once, and directly after
 // VMCOREINFO or last.
 func checkNote(t *testing.T, c *ELF, n elfnote.Note) {
 	t.Helper()

@@ -17,7 +17,7 @@ const maxVMCoreInfo = 1 << 20
 // that wrote the core, by p_align of its PT_LOADs (the kernel's core files) or
 // by VMCOREINFO (/proc/vmcore has p_align 0), and at least pageSize. Whoever
 // maps the file finds p_offset congruent to p_vaddr as before. And since no
-// writer leaves a whole page of its machine behind the notes, a removal can tell
+// writer leaves a whole page of its machine after the notes, a removal can tell
 // the zeros that an injection has brought in.
 func (c *ELF) granule() (int64, error) {
 	page := uint64(plan.PageSize)

@@ -169,6 +169,7 @@ func notCore(r io.ReaderAt, b []byte) error {
 // A NotCoreError is [ErrNotCore], and knows what the file is.
 type NotCoreError struct{ Kind Kind }
 
+// Error says what the file is instead.
 func (e NotCoreError) Error() string { return ErrNotCore.Error() + ", but " + string(e.Kind) }
 
 // Unwrap returns [ErrNotCore].

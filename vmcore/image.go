@@ -93,10 +93,16 @@ func (i *Image) PlanCopy(elfnote.Splice) (*Layout, error) { return nil, ErrNoNot
 // PlanInPlace implements [Core]: it fails.
 func (i *Image) PlanInPlace(Placement, elfnote.Splice) (*InPlace, error) { return nil, ErrNoNotes }
 
-// PlainSize and the others implement [Core].
-func (i *Image) PlainSize() int64             { return i.Size }
-func (i *Image) Plain() Core                  { return i }
-func (i *Image) Claimed() int64               { return i.end }
+// PlainSize implements [Core].
+func (i *Image) PlainSize() int64 { return i.Size }
+
+// Plain implements [Core]: an image is its own plain form.
+func (i *Image) Plain() Core { return i }
+
+// Claimed implements [Core].
+func (i *Image) Claimed() int64 { return i.end }
+
+// Used implements [Core]: nothing is changed in place, so nothing is listed.
 func (i *Image) Used() ([]plan.Extent, error) { return nil, nil }
 
 // The form of LiME (version 1) and of AVML (version 2): for each range of memory

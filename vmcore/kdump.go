@@ -15,7 +15,7 @@ import (
 // (dump-guest-memory -z, -l, -s). In the file's order, in blocks of a page:
 //
 //	header       one block
-//	sub header   SubHdrBlocks blocks, the notes in them behind the sub header
+//	sub header   SubHdrBlocks blocks, the notes in them after the sub header
 //	bitmaps      of the pages there are, and of those in the dump: BitmapBlocks
 //	descriptors  24 bytes for each page in the dump: where its data lies
 //	page data

@@ -26,7 +26,7 @@ type bitmapIndex struct {
 	before []uint64
 	// first is how many of them lie before StartPFN: other files have those.
 	first uint64
-	// data is where page data begins: behind the descriptors. Of a live system
+	// data is where page data begins: after the descriptors. Of a live system
 	// makedumpfile counts the pages first; if there are more when it writes
 	// them, the last descriptors lie where the first page data was written.
 	data uint64

@@ -62,7 +62,7 @@ type KDumpHeader struct {
 
 // A kdumpABI says where the fields lie. The structs are written as the machine's
 // compiler lays them out. Each offset in the sub header is of 8 bytes and has
-// its size behind it, of a word.
+// its size after it, of a word.
 type kdumpABI struct {
 	word   int
 	packed bool // 64-bit fields at multiples of 4: i386
@@ -92,7 +92,7 @@ func (h *KDumpHeader) subOff() int64    { return h.BlockSize }
 func (h *KDumpHeader) bitmapOff() int64 { return h.BlockSize * (1 + h.SubHdrBlocks) }
 func (h *KDumpHeader) descOff() int64   { return h.bitmapOff() + h.BlockSize*h.BitmapBlocks }
 
-// home is where writers put the notes: directly behind the sub header.
+// home is where writers put the notes: directly after the sub header.
 func (h *KDumpHeader) home() int64 { return h.subOff() + h.abi.subSize }
 
 // bitmaps returns where the bitmap of the pages in the dump begins, and that of
@@ -114,7 +114,7 @@ func (h *KDumpHeader) word(b []byte) uint64 {
 	return h.Order.Uint64(b)
 }
 
-// extent reads an offset and the size behind it.
+// extent reads an offset and the size after it.
 func (h *KDumpHeader) extent(b []byte) plan.Extent {
 	return plan.Extent{Off: h.Order.Uint64(b), Size: h.word(b[8:])}
 }

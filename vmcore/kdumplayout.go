@@ -10,11 +10,11 @@ import (
 )
 
 // PlanCopy implements [Core]. The notes stay where they are and grow into the
-// zeros behind them; if there are too few, the sub header gets as many blocks
-// more as will do, and all behind it shifts. Notes at the end of the file
+// zeros after them; if there are too few, the sub header gets as many blocks
+// more as will do, and all after it shifts. Notes at the end of the file
 // ([End]) come back to the sub header, where no reader has trouble with them.
 // It fails with a [*FormatError] where notes share bytes with something else,
-// and on a stream whose notes come behind its memory.
+// and on a stream whose notes come after its memory.
 func (c *KDump) PlanCopy(sp elfnote.Splice) (*Layout, error) {
 	if err := c.checkSplice(sp); err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func (c *KDump) planHome(sp elfnote.Splice) (*Layout, error) {
 	return l, nil
 }
 
-// A kdumpMove is how what stands behind the notes moves.
+// A kdumpMove is how what stands after the notes moves.
 type kdumpMove struct {
 	end   int64 // what it is that moves begins here
 	shift int64 // whole blocks
@@ -118,7 +118,7 @@ func (m *kdumpMove) moved(off uint64) uint64 {
 	return off + uint64(m.shift)
 }
 
-// finish adds what stands behind the notes, which end at newEnd in the copy, up
+// finish adds what stands after the notes, which end at newEnd in the copy, up
 // to offset tail of the original. How many descriptors there are, the bitmap
 // tells: a stream's when it has passed, a file's only where a copy is made.
 func (c *KDump) finish(l *Layout, m *kdumpMove, newEnd, tail int64) {

@@ -95,7 +95,7 @@ func (c *KDump) checkWhole() error {
 
 // guessPages takes the number of descriptors from where the first leads, for
 // the bitmap that has it is 32 MiB to be read for each TiB of memory: writers
-// put page data directly behind the descriptors, makedumpfile and QEMU with a
+// put page data directly after the descriptors, makedumpfile and QEMU with a
 // page of zeros before it, for all pages that are zero. A page's size being no
 // multiple of a descriptor's, no two counts are possible. Too large a guess
 // takes page data for descriptors, which checkLast finds out; too small a one

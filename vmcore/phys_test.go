@@ -255,7 +255,7 @@ func (m badPage) ReadPhys(p []byte, addr uint64) (int, error) {
 }
 
 // TestSearchNoteBadPage: a page that cannot be read hides what it holds, and
-// nothing before or behind it.
+// nothing before or after it.
 func TestSearchNoteBadPage(t *testing.T) {
 	enc := func(id byte) []byte {
 		return elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=" + string(id) + "\nFIELD(GUEST_RIP)=08\n")}.Encode(binary.LittleEndian)

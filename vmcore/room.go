@@ -98,10 +98,10 @@ func (c *ELF) checkEmpty(notes, table plan.Extent) error {
 	return nil
 }
 
-// slack returns the length of the room for notes behind the notes: bytes that
+// slack returns the length of the room for notes after the notes: bytes that
 // are zero and that nothing refers to, at most limit. Bytes that equal will,
 // which is what is going to stand there, count as zero: an injection that was
-// killed before it had switched to the new notes leaves such bytes behind.
+// killed before it had switched to the new notes leaves such bytes after.
 //
 // The room ends at the lowest p_offset, even that of a PT_LOAD without bytes in
 // the file, or of an unused header: crash takes the lowest one that is not 0 for the end of the

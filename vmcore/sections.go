@@ -72,7 +72,7 @@ func (c *ELF) sections() ([]section, error) {
 }
 
 // eachSection calls do with each section header. In a stream whose section
-// header table has not come yet there is none: the table lies behind memory
+// header table has not come yet there is none: the table lies after memory
 // then, and so do the sections' bytes.
 func (c *ELF) eachSection(do func(b []byte)) error {
 	t, err := c.sectionTable()

@@ -7,7 +7,7 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// PlanSlack plans to apply the splice within the room behind the notes. It fails
+// PlanSlack plans to apply the splice within the room after the notes. It fails
 // with an error that wraps [ErrNoPlace] where that cannot be done safely.
 func (c *ELF) PlanSlack(sp elfnote.Splice) (*InPlace, error) {
 	if err := c.checkSwitch(); err != nil {

@@ -14,10 +14,10 @@ import (
 // maxTail bounds what PlanEnd holds in memory and writes twice.
 const maxTail = 32 << 20
 
-// PlanEnd plans to apply the splice to notes that stand behind all memory, as in
+// PlanEnd plans to apply the splice to notes that stand after all memory, as in
 // a process's core by gdb: nothing follows them but section headers and their
 // names. What comes out is what a copy gives. All from the notes on is written
-// behind the end of the file first. One write within the file's first sector,
+// after the end of the file first. One write within the file's first sector,
 // of e_shoff and PT_NOTE's program header, switches to it. Then it is written
 // where a copy has it, another such write switches there, and the rest is cut
 // off.
@@ -86,7 +86,7 @@ func (c *ELF) PlanEnd(sp elfnote.Splice) (*InPlace, error) {
 }
 
 // checkTail makes sure that memory lies before the notes and section headers
-// behind them, and that one sector holds all that says where both are.
+// after them, and that one sector holds all that says where both are.
 func (c *ELF) checkTail() error {
 	if err := c.checkChange(); err != nil {
 		return err

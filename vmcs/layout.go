@@ -100,7 +100,7 @@ func (l *Layout) SetAccessRights(r AccessRights) {
 	}
 }
 
-// end is the first byte behind e.
+// end is the first byte after e.
 func (e Entry) end() int { return e.Offset + max(e.Width, 1) }
 
 // highHalf reports whether h is the high half of e, which lies inside it.

@@ -169,7 +169,7 @@ func (f *changeFlags) checkSame(e *env, path string) error {
 	return errors.Wrap(vmcore.ErrSameFile, "-o "+f.output)
 }
 
-// fileInfo returns what is behind a name, or behind stream for "-".
+// fileInfo returns what is after a name, or after stream for "-".
 func fileInfo(name string, stream any) fs.FileInfo {
 	var info fs.FileInfo
 	if f, ok := stream.(*os.File); ok && name == "-" {

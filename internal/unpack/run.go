@@ -11,6 +11,7 @@ import (
 // NoProgram is the error for a program that is not installed.
 type NoProgram struct{ Program string }
 
+// Error names the program.
 func (e NoProgram) Error() string { return e.Program + " is not installed" }
 
 // Package is the package that has the program.

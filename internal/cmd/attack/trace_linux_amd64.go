@@ -260,7 +260,7 @@ func (t *tracer) below(path string) (string, bool) {
 	return rest, ok
 }
 
-// link returns the file behind a descriptor of the process.
+// link returns the file of a descriptor of the process.
 func link(pid int, fd uint64) string {
 	path, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, int32(fd)))
 	return path

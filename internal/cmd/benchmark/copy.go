@@ -59,7 +59,7 @@ func (b *bench) copies() error {
 	if err != nil {
 		return err
 	}
-	// The notes need the room that everything behind them was shifted by.
+	// The notes need the room that everything after them was shifted by.
 	extra := blocks - cpBlocks - (size-cpSize)/512
 	b.table.atMost("-o: st_blocks beyond cp's and the notes' own", float64(extra), 0, "%.0f")
 	return b.remove("out", "copy")

@@ -213,7 +213,7 @@ func (r *run) counters(name string) map[string]uint64 {
 }
 
 // equalRegisters compares the registers of an EXPECT line with those of a RUN
-// line. The instruction behind a HLT is where KVM says a halted vCPU is.
+// line. The instruction after a HLT is where KVM says a halted vCPU is.
 func equalRegisters(expect, got string) bool {
 	e, g := strings.Fields(expect), strings.Fields(got)
 	if len(e) != 4 || len(g) != 4 {

@@ -113,7 +113,7 @@ func TestFailing(t *testing.T) {
 	}
 }
 
-// TestReceiverGone has the disk fill up behind the dump: nothing waits for ever,
+// TestReceiverGone has the disk fill up after the dump: nothing waits for ever,
 // and there is an exit status for those who look.
 func TestReceiverGone(t *testing.T) {
 	m := newMachine(t)

@@ -26,7 +26,7 @@ const (
 	MaxHoles int64 = 4 << 30
 )
 
-// A Run is n records of size bytes each, one behind the other both in the
+// A Run is n records of size bytes each, one after the other both in the
 // plain form and in the file, where their headers stand between them.
 type Run struct {
 	Off     int64 // of the first in the plain form
@@ -34,7 +34,7 @@ type Run struct {
 	Size, N uint32
 }
 
-// End returns the offset in the plain form behind the last record.
+// End returns the offset in the plain form after the last record.
 func (r Run) End() int64 { return r.Off + int64(r.Size)*int64(r.N) }
 
 // next returns where the bytes of another record of the run would lie.

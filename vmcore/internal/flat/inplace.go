@@ -15,8 +15,8 @@ import (
 // byte that one held before: crash would read either.
 //
 // Bytes that no record holds get new records of zeros at the end of the file,
-// before anything else is done: they are written behind the end marker, where
-// nothing reads them, with a new end marker behind them; then one write puts the
+// before anything else is done: they are written after the end marker, where
+// nothing reads them, with a new end marker after them; then one write puts the
 // first one's header where the old end marker is. That changes nothing of the
 // plain form but perhaps its size, and from there on every byte has its place.
 //
@@ -25,7 +25,7 @@ import (
 // does not lie in one record and one sector, and where something to be changed
 // is in more than one record.
 //
-// Behind the end marker bytes may be lost even if the change is taken back.
+// After the end marker bytes may be lost even if the change is taken back.
 func (f *Records) PlanInPlace(p *plan.InPlace, headers []plan.Extent) (*plan.InPlace, error) {
 	t := &planner{Records: f, plain: p, headers: headers, out: &plan.InPlace{Placement: p.Placement, Ready: p.Ready}}
 	if err := t.checkShared(); err != nil {
@@ -240,7 +240,7 @@ func (t *planner) parts(s plan.Step) (parts []plan.Step) {
 }
 
 // copy plans a copy. What no record holds is copied as zeros; holes in the file
-// are, too, since what was behind the end marker might shine through.
+// are, too, since what was after the end marker might shine through.
 func (t *planner) copy(s plan.Step) {
 	t.each(s.From, s.Len, func(from, src, n int64) {
 		t.each(s.Off+from-s.From, n, func(off, pos, n int64) {

@@ -45,7 +45,7 @@ func (f *Records) Verify(used []plan.Extent) []plan.Finding {
 	return found
 }
 
-// trailing is the number of bytes behind the end marker: the rest of a raw
+// trailing is the number of bytes after the end marker: the rest of a raw
 // device, or what a change left that was killed before it took effect.
 func (f *Records) trailing() int64 { return f.Size - f.End - RecordHeader }
 

@@ -22,7 +22,7 @@ type Extent struct {
 	Off, Size uint64
 }
 
-// End returns the offset behind the last byte, and false where that is beyond
+// End returns the offset after the last byte, and false where that is beyond
 // what a file can have.
 func (e Extent) End() (uint64, bool) {
 	end := e.Off + e.Size
@@ -51,6 +51,7 @@ func (e Extent) Overlaps(f Extent) bool {
 	return f.Size > 0 && f.Off-e.Off < e.Size
 }
 
+// String returns the size in bytes and the offset.
 func (e Extent) String() string {
 	return fmt.Sprintf("%#x bytes at %#x", e.Size, e.Off)
 }

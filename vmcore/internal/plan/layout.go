@@ -13,14 +13,14 @@ import (
 // bytes. It depends on the core and the change alone, so that every copy, clone
 // and stream of the same core comes out the same on every machine.
 //
-// The notes stay where they are and grow into the zero bytes behind them. If
-// there are too few, everything behind the notes shifts by as few whole pages
+// The notes stay where they are and grow into the zero bytes after them. If
+// there are too few, everything after the notes shifts by as few whole pages
 // of the machine as will do. Where notes shrink and thereby leave a page or
 // more of zeros, such a shift must have brought them in, since no writer leaves
 // a whole page of its own machine: all that shifts back, and removing a note
 // undoes injecting it, byte for byte.
 type Layout struct {
-	// Shift is by how many bytes what stands behind the notes moves: whole
+	// Shift is by how many bytes what stands after the notes moves: whole
 	// pages, less than 0 towards the front.
 	Shift int64
 	// Size is that of the copy, in bytes.

@@ -15,7 +15,7 @@ type Holder interface {
 	Align() int64
 	// Header names what tells readers where the notes lie.
 	Header() string
-	// Room returns how many bytes behind the notes, limit at most, are zero or
+	// Room returns how many bytes after the notes, limit at most, are zero or
 	// equal will, and are nothing else's.
 	Room(limit int64, will []byte) (int64, error)
 	// Read fills b from file offset off.
@@ -32,9 +32,9 @@ func AtEnd(h Holder, sp elfnote.Splice) bool {
 	return sp.Off+sp.Del == n.Size && (len(sp.Ins) == 0 || sp.Off == n.Fill)
 }
 
-// PlanSlack plans to apply the splice within the room behind the notes. Where
+// PlanSlack plans to apply the splice within the room after the notes. Where
 // the change is at the notes' end it touches that end alone; else the whole
-// new notes are written behind the old ones. It fails with an error that wraps
+// new notes are written after the old ones. It fails with an error that wraps
 // [ErrNoPlace] where the room is too small.
 func PlanSlack(h Holder, sp elfnote.Splice) (*InPlace, error) {
 	p := &InPlace{Placement: Slack}

@@ -13,6 +13,6 @@ type Pages struct {
 
 	// Count counts the bits of b that count, of which the first is PFN first's.
 	Count func(b []byte, first uint64) uint64
-	// Mend mends one page descriptor, if all behind the notes shifts.
+	// Mend mends one page descriptor, if all after the notes shifts.
 	Mend func(b []byte, shift int64)
 }

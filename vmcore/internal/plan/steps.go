@@ -69,13 +69,15 @@ func (p *InPlace) String() string {
 	return b.String()
 }
 
-// Add, Write, Zero and Sync add steps.
+// Add adds steps.
 func (p *InPlace) Add(steps ...Step) { p.Steps = append(p.Steps, steps...) }
 
+// Write adds a step that writes data at offset off.
 func (p *InPlace) Write(off int64, data []byte, why string) {
 	p.Add(Step{Op: OpWrite, Off: off, Len: int64(len(data)), Data: data, Why: why})
 }
 
+// Zero adds a step that zeroes n bytes at offset off, if there are any.
 func (p *InPlace) Zero(off, n int64, why string) {
 	if n > 0 {
 		p.Add(Step{Op: OpZero, Off: off, Len: n, Why: why})
@@ -86,6 +88,7 @@ func (p *InPlace) Zero(off, n int64, why string) {
 // refers to.
 func (p *InPlace) CommitHere() { p.Commit = len(p.Steps) }
 
+// Sync adds a step that waits until all writes so far are on the disk.
 func (p *InPlace) Sync() { p.Add(Step{Op: OpSync}) }
 
 // A medium is a file as the steps need it; tests put one in its place that

@@ -121,7 +121,7 @@ func (s hostSpec) tables(c vmcore.Core, m *guest.Machine) (map[uint64][]byte, er
 	return all, nil
 }
 
-// write writes the real dump with the new memory behind it, and room for a note.
+// write writes the real dump with the new memory after it, and room for a note.
 func (s hostSpec) write(path string, c *vmcore.ELF, raw []byte, tables map[uint64][]byte, id uint32) error {
 	f, err := os.Create(path)
 	if err != nil {
