@@ -42,7 +42,7 @@ func extend(runs []run, proc *Process) []Slot {
 	}
 	var slots []Slot
 	for _, r := range reach {
-		slots = append(slots, Slot{r.lo, r.lo + r.delta, r.hi - r.lo, r.pages})
+		slots = append(slots, Slot{GPA: r.lo, HVA: r.lo + r.delta, Size: r.hi - r.lo, Pages: r.pages})
 	}
 	return fillLow(slots, proc)
 }
@@ -91,7 +91,7 @@ func fillLow(slots []Slot, proc *Process) []Slot {
 		}
 	}
 	if n := len(low); n > 0 && low[n-1].GPA+low[n-1].Size == ram.GPA && low[n-1].HVA+low[n-1].Size == ram.HVA {
-		filled[0] = Slot{low[n-1].GPA, low[n-1].HVA, low[n-1].Size + ram.Size, low[n-1].Pages + ram.Pages}
+		filled[0] = Slot{GPA: low[n-1].GPA, HVA: low[n-1].HVA, Size: low[n-1].Size + ram.Size, Pages: low[n-1].Pages + ram.Pages}
 		low = low[:n-1]
 	}
 	return append(low, filled...)

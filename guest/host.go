@@ -34,8 +34,30 @@ type Host struct {
 	// Machines are the host's own; see [Host.All] for theirs. A caller may
 	// leave out some of them.
 	Machines []*Machine
+	// NoKVM is why the machines were found by their VMCSs and not by KVM's own
+	// structures: the kernel has no BTF or no kallsyms, the dump is torn, KVM
+	// is not loaded. It is nil if they were found by KVM's.
+	NoKVM error
+	// KVMError is why what KVM's structures tell is incomplete, if it is.
+	KVMError error
+	// Live reports whether the core is the memory of the running host: VMCSs
+	// may be in the processors, so they are not read.
+	Live bool
+	// Disagreements are where KVM's structures and the VMCSs in memory do not
+	// tell the same, with MachineSearch.Explain.
+	Disagreements []Disagreement
 
 	note elfnote.Note // VMCSINFO, if Layout is from one
+}
+
+// A Disagreement is something that KVM's structures and the search for VMCSs in
+// memory tell differently.
+type Disagreement struct {
+	Machine *Machine // as KVM has it; nil if KVM does not have it
+	VCPU    *VCPU    // nil if it is about the machine
+	What    string   // "machine", "vCPUs", "RIP", "slot"...
+	KVM     string   // "" for nothing
+	VMCS    string   // likewise
 }
 
 // A LayoutSource is where the layout of VMCSs comes from.

@@ -78,8 +78,8 @@ func (h *huge) open(t testing.TB) *Memory {
 		t.Fatal(err)
 	}
 	want := []Slot{
-		{0, h.delta, h.hole, h.hole / pageSize},
-		{4 * gib, h.delta + h.hole, h.pages*pageSize - h.hole, h.pages - h.hole/pageSize},
+		{GPA: 0, HVA: h.delta, Size: h.hole, Pages: h.hole / pageSize},
+		{GPA: 4 * gib, HVA: h.delta + h.hole, Size: h.pages*pageSize - h.hole, Pages: h.pages - h.hole/pageSize},
 	}
 	if got := fmt.Sprintf("%#x", m.Slots()); got != fmt.Sprintf("%#x", want) {
 		t.Errorf("slots %s, want %#x", got, want)

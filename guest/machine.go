@@ -34,18 +34,41 @@ type Machine struct {
 	Nested []*Machine
 	Found  *vmcs.Result
 
+	FoundBy FoundBy
+	// Name is what the machine's owner calls it: by the command line of the
+	// process that runs it (QEMU's -name), by its cgroup's name (libvirt's),
+	// else that process's comm and pid. Name, UUID, Comm, Command and Cgroup
+	// are others' choice, and can hold any byte. "" unless found by KVM.
+	Name string
+	UUID string // by QEMU's -uuid; "" if unknown
+	// PID, Comm, Command and Cgroup are of the process that runs the machine.
+	// Command is nil if user memory is not in the dump.
+	PID     int
+	Comm    string
+	Command []string
+	Cgroup  string
+	// Slots are KVM's own memory slots, of both address spaces; nil unless
+	// found by KVM.
+	Slots []Slot
+
 	outer  Reader  // the memory that its VMCSs and EPT are in
 	first  *VCPU   // whose VMCS tells where the memory is
 	memory *Memory // nil until it has been opened
 	failed error   // why it cannot be opened, whatever registers are known
 }
 
-// A VCPU is a virtual CPU of a machine.
-type VCPU struct {
-	*vmcs.Candidate
-	Number int        // in its machine, from 0
-	Regs   *Registers // nil until [Host.FindRegisters]
-}
+// FoundBy says how a machine was found.
+type FoundBy uint8
+
+const (
+	// FoundByVMCS means that the machine was inferred from VMCSs in memory.
+	FoundByVMCS FoundBy = iota
+	// FoundByKVM means that KVM's own structures list the machine.
+	FoundByKVM
+)
+
+// String returns "vmcs" or "kvm".
+func (f FoundBy) String() string { return [...]string{"vmcs", "kvm"}[f] }
 
 // Machines groups VMCSs in the memory outer by machine: those with the same EPT,
 // or, without EPT, of the same process. It numbers machines and vCPUs in the order
@@ -99,7 +122,7 @@ func Machines(outer Reader, found []*vmcs.Candidate) []*Machine {
 }
 
 func (m *Machine) add(c *vmcs.Candidate) {
-	m.VCPUs = append(m.VCPUs, &VCPU{Candidate: c})
+	m.VCPUs = append(m.VCPUs, &VCPU{Candidate: c, Vendor: Intel, HostCPU: -1, VMCSAddr: c.Addr})
 	m.first = m.VCPUs[0]
 }
 
@@ -121,7 +144,7 @@ func number(ms []*Machine) {
 func (v *VCPU) compare(w *VCPU) int {
 	a, _ := v.VPID()
 	b, _ := w.VPID()
-	return cmp.Or(cmp.Compare(a, b), cmp.Compare(v.Addr, w.Addr))
+	return cmp.Or(cmp.Compare(a, b), cmp.Compare(v.VMCSAddr, w.VMCSAddr))
 }
 
 // ID returns the machine's number; that of a machine within another is "N.M".

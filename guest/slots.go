@@ -13,8 +13,13 @@ type Slot struct {
 	Size     uint64 // bytes
 	// Pages are the 4 KiB pages that EPT maps to where the process has them:
 	// what the slot was inferred from, and verified by. 0 for RAM from 0 on that
-	// goes by the memory above it.
+	// goes by the memory above it. 0 for KVM's own slots.
 	Pages uint64
+	// Space, ID and Flags are of KVM's own slots: the address space (1 is that
+	// of system management mode), its number, and KVM_MEM_LOG_DIRTY_PAGES (1),
+	// KVM_MEM_READONLY (2)...
+	Space, ID int
+	Flags     uint32
 }
 
 // Memory slots are inferred without debug info from this: KVM fills EPT from

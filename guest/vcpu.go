@@ -1,0 +1,113 @@
+package guest
+
+import (
+	"vmcsnote/vmcs"
+)
+
+// A VCPU is a virtual CPU of a machine. Of one found by its VMCS alone, what
+// KVM's structures tell is zero.
+type VCPU struct {
+	// Candidate is its VMCS, nil if there is none: on AMD's processors, without
+	// a layout, or if the page is not in the dump. Ask HasVMCS first.
+	*vmcs.Candidate
+	Number int        // in its machine, from 0
+	Regs   *Registers // nil until [Host.FindRegisters]
+
+	// Vendor is whose processor runs it.
+	Vendor Vendor
+	// TID is the thread that ran it last, Thread its name ("CPU 0/KVM"); 0 and
+	// "" if none did, or if that is unknown.
+	TID    int
+	Thread string
+	// HostCPU is the host's processor on which it ran last, -1 if on none, or
+	// if that is unknown.
+	HostCPU int
+	// State is where it was: "guest", "halted", "waiting" (never started, or
+	// stopped), "preempted", "host", "vmm"; "" if unknown.
+	State string
+	// VMCSAddr is the physical address of the VMCS in use, whether or not it
+	// could be read; 0 on AMD's processors.
+	VMCSAddr uint64
+	// VMCB is the physical address of the VMCB in use; 0 on Intel's.
+	VMCB uint64
+}
+
+// A Vendor is whose virtualization a machine uses.
+type Vendor uint8
+
+const (
+	UnknownVendor Vendor = iota
+	Intel
+	AMD
+)
+
+var vendorNames = [...]string{"", "Intel", "AMD"}
+
+// String names the vendor; "" if it is unknown.
+func (v Vendor) String() string { return vendorNames[v] }
+
+// HasVMCS reports whether the vCPU's VMCS was read.
+func (v *VCPU) HasVMCS() bool { return v.Candidate != nil }
+
+// RIP returns the instruction pointer: KVM's, if that is newer, once
+// registers were found.
+func (v *VCPU) RIP() Register {
+	switch {
+	case v.Regs != nil:
+		return v.Regs.RIP
+	case v.HasVMCS():
+		return readVMCS(&v.VMCS).RIP
+	}
+	return Register{}
+}
+
+// Mode returns the mode that the guest runs in.
+func (v *VCPU) Mode() vmcs.Mode {
+	if v.HasVMCS() {
+		return v.Candidate.Mode()
+	}
+	return vmcs.ModeUnknown
+}
+
+// ModeEmulated is [vmcs.VMCS.ModeEmulated].
+func (v *VCPU) ModeEmulated() bool { return v.HasVMCS() && v.Candidate.ModeEmulated() }
+
+// NeverExited reports whether the vCPU never ran, as far as is known.
+func (v *VCPU) NeverExited() bool { return v.HasVMCS() && v.Candidate.NeverExited() }
+
+// LastExit says why the guest was left last; false if that is unknown, or if
+// it never ran.
+func (v *VCPU) LastExit() (string, bool) {
+	if !v.HasVMCS() || v.NeverExited() {
+		return "", false
+	}
+	reason, ok := v.Candidate.Read(vmcs.VMExitReason)
+	if !ok {
+		return "", false
+	}
+	return vmcs.ExitReason(uint32(reason)), true
+}
+
+// VPID is [vmcs.VMCS.VPID].
+func (v *VCPU) VPID() (uint16, bool) {
+	if v.HasVMCS() {
+		return v.Candidate.VPID()
+	}
+	return 0, false
+}
+
+// Field is [vmcs.VMCS.Field].
+func (v *VCPU) Field(name string) (uint64, bool) {
+	if v.HasVMCS() {
+		return v.Candidate.Field(name)
+	}
+	return 0, false
+}
+
+// Read is [vmcs.VMCS.Read].
+func (v *VCPU) Read(e vmcs.Encoding) (uint64, bool) {
+	if v.HasVMCS() {
+		return v.Candidate.Read(e)
+	}
+	return 0, false
+}
