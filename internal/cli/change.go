@@ -16,6 +16,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/inputfile"
+	"vmcsnote/internal/visible"
 	"vmcsnote/sysfs"
 	"vmcsnote/vmcore"
 )
@@ -70,7 +71,7 @@ func (f *changeFlags) check(e *env, paths []string) error {
 	case f.format == "plain" && (f.output == "" || path == "-"):
 		return usagef("--format plain needs a file, and -o")
 	}
-	if _, ok := e.stdout.(*screen); ok && f.output == "-" {
+	if _, ok := e.stdout.(*visible.Screen); ok && f.output == "-" {
 		return usagef("-o -: standard output is a terminal")
 	}
 	switch vmcore.Placement(f.placement) {

@@ -16,6 +16,8 @@ import (
 
 	"github.com/pkg/errors"
 	"github.com/spf13/pflag"
+
+	"vmcsnote/internal/visible"
 )
 
 // Exit statuses. Scripts in a capture environment go by them.
@@ -100,8 +102,8 @@ func Main(args []string) int {
 	defer stop()
 	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, answered: new(atomic.Bool), held: new(atomic.Bool)}
 	if isTerminal(os.Stdout) {
-		s := &screen{w: os.Stdout}
-		defer s.end()
+		s := visible.NewScreen(os.Stdout)
+		defer s.End()
 		e.stdout = s
 	}
 	run, args, err := e.parse(args)

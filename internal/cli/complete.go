@@ -14,6 +14,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/internal/visible"
 	"vmcsnote/vmcs"
 )
 
@@ -232,7 +233,7 @@ func noteNames(paths []string) []candidate {
 				continue
 			}
 			for _, n := range r.Notes {
-				if c := (candidate{n.Name, "in " + visible(path, "")}); !slices.Contains(all, c) {
+				if c := (candidate{n.Name, "in " + visible.Text(path, "")}); !slices.Contains(all, c) {
 					all = append(all, c)
 				}
 			}

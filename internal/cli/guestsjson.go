@@ -2,6 +2,7 @@ package cli
 
 import (
 	"vmcsnote/guest"
+	"vmcsnote/internal/jsonstream"
 	"vmcsnote/vmcs"
 )
 
@@ -11,67 +12,68 @@ func (e *env) reportGuests(paths []string, h *host) error {
 	if !e.answer() {
 		return nil
 	}
-	s := newJSONStream(e.stdout)
-	s.object(func() {
-		s.field("file", paths[0])
+	s := jsonstream.New(e.stdout)
+	s.Object(func() {
+		s.Field("file", paths[0])
 		if len(paths) > 1 {
-			s.field("files", paths)
+			s.Field("files", paths)
 		}
 		if h.Shortfall.Partial() || h.Shortfall.Split {
-			s.field("shortfall", reportShortfall(h.Shortfall))
+			s.Field("shortfall", reportShortfall(h.Shortfall))
 		}
 		layout := h.reportLayout(h.Found, h.layoutText())
 		layout.Warnings = append(layout.Warnings, h.doubts()...)
-		s.field("layout", layout)
-		s.list("guests", func() {
+		s.Field("layout", layout)
+		s.List("guests", func() {
 			for _, m := range h.Machines {
-				s.machine(h, m)
+				reportMachine(s, h, m)
 			}
 		})
 		// Pages that are no VMCS of a running virtual CPU.
-		s.list("others", func() {
+		s.List("others", func() {
 			for _, c := range h.Found.Others {
-				s.item(reportVCPU(&guest.VCPU{Candidate: c}))
+				s.Item(reportVCPU(&guest.VCPU{Candidate: c}))
 			}
 		})
-		s.field("search", reportSearch(h.Found))
+		s.Field("search", reportSearch(h.Found))
 	})
-	return s.end()
+	return s.End()
 }
 
-func (s *jsonStream) machine(h *host, m *guest.Machine) {
-	s.object(func() {
-		s.field("id", m.Number)
-		s.field("guest", m.ID())
+// reportMachine prints a machine, and those that run in it.
+func reportMachine(s *jsonstream.Stream, h *host, m *guest.Machine) {
+	s.Object(func() {
+		s.Field("id", m.Number)
+		s.Field("guest", m.ID())
 		eptp := ""
 		if m.EPTP != 0 {
 			eptp = hex(m.EPTP)
 		}
-		s.field("eptp", eptp)
-		s.field("process", hex(m.Process))
-		s.field("hypervisor", m.Hypervisor())
+		s.Field("eptp", eptp)
+		s.Field("process", hex(m.Process))
+		s.Field("hypervisor", m.Hypervisor())
 		if mem, err := m.Memory(); err != nil {
-			s.field("memory_error", err.Error())
+			s.Field("memory_error", err.Error())
 		} else {
-			s.list("slots", func() {
+			s.List("slots", func() {
 				for _, slot := range mem.Slots() {
-					s.item(slotReport{hex(slot.GPA), hex(slot.HVA), slot.Size, slot.Pages})
+					s.Item(slotReport{hex(slot.GPA), hex(slot.HVA), slot.Size, slot.Pages})
 				}
 			})
-			s.field("memory", tallyReport(mem.Tally()))
+			s.Field("memory", tallyReport(mem.Tally()))
 		}
-		s.list("vcpus", func() {
+		s.List("vcpus", func() {
 			for _, v := range m.VCPUs {
-				s.item(reportVCPU(v))
+				s.Item(reportVCPU(v))
 			}
 		})
 		if len(m.Nested) == 0 {
 			return
 		}
-		s.field("nested_layout", h.reportLayout(m.Found, usedText(m.Found.Layout)))
-		s.list("nested", func() {
+		s.Field("nested_layout", h.reportLayout(m.Found, usedText(m.Found.Layout)))
+		s.List("nested", func() {
 			for _, n := range m.Nested {
-				s.machine(h, n)
+				reportMachine(s, h, n)
 			}
 		})
 	})

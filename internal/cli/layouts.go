@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/visible"
 	"vmcsnote/vmcs"
 )
 
@@ -162,7 +163,7 @@ func (s submission) submit(ctx context.Context, e *env, args []string) error {
 	}
 	cpu.stated(l)
 	cpu.describe(l)
-	_, err = io.WriteString(e.stdout, printable(l.Table(), "\n\t"))
+	_, err = io.WriteString(e.stdout, visible.ASCII(l.Table(), "\n\t"))
 	e.submitted(l, cpu)
 	return err
 }

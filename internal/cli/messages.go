@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"strings"
 
 	"github.com/pkg/errors"
 	"golang.org/x/sys/unix"
@@ -14,6 +13,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/inputfile"
 	"vmcsnote/internal/unpack"
+	"vmcsnote/internal/visible"
 	"vmcsnote/record"
 	"vmcsnote/sysfs"
 	"vmcsnote/vmcore"
@@ -31,7 +31,7 @@ func (e *env) say(format string, args ...any) {
 		fmt.Fprintln(e.stderr)
 		e.doing = ""
 	}
-	io.WriteString(e.stderr, "vmcsnote: "+visible(fmt.Sprintf(format, args...), "")+"\n")
+	io.WriteString(e.stderr, "vmcsnote: "+visible.Text(fmt.Sprintf(format, args...), "")+"\n")
 }
 
 // fail tells a person what went wrong, and the cure.
@@ -173,20 +173,7 @@ func (e *env) recorded(path, where string, r record.Record, desc int) {
 }
 
 // name prints a name out of a dump.
-func name(s string) string { return printable(s, "") }
-
-// printable escapes what a terminal could take for a command.
-func printable(s, keep string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		if c := s[i]; c >= ' ' && c < 0x7f && c != '\\' || strings.IndexByte(keep, c) >= 0 {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, `\x%02x`, c)
-		}
-	}
-	return b.String()
-}
+func name(s string) string { return visible.Name(s) }
 
 // progress returns a function that shows how far a long copy is, or nil where
 // nobody watches.
@@ -195,7 +182,7 @@ func (e *env) progress(what string) func(done, total int64) {
 	if !ok || !isTerminal(f) {
 		return nil
 	}
-	what = visible(what, "")
+	what = visible.Text(what, "")
 	last := int64(-1)
 	return func(done, total int64) {
 		if pct := done * 100 / max(total, 1); pct != last && total > 64<<20 {

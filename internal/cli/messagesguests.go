@@ -10,6 +10,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/visible"
 	"vmcsnote/vmcs"
 )
 
@@ -29,7 +30,7 @@ func (e *env) guests(path string, f *guestsFlags, h *host) error {
 				fmt.Fprintf(w, "and %d more\n", len(h.Found.Layout.Warnings)-i)
 				break
 			}
-			fmt.Fprintf(w, "warning: %s\n", visible(text, ""))
+			fmt.Fprintf(w, "warning: %s\n", visible.Text(text, ""))
 		}
 	}
 	switch {

@@ -14,6 +14,8 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/inputfile"
+	"vmcsnote/internal/visible"
+	"vmcsnote/internal/vmcsmap"
 	"vmcsnote/record"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
@@ -312,14 +314,14 @@ func (r *showReport) fields(b *strings.Builder) {
 			fmt.Fprintf(b, "warning: and %s more, in --json\n", plural(len(v.Warnings)-i, "warning"))
 			break
 		}
-		fmt.Fprintf(b, "warning: %s\n", visible(s, ""))
+		fmt.Fprintf(b, "warning: %s\n", visible.Text(s, ""))
 	}
 	if r.layout == nil {
-		b.WriteString(printable(string(r.raw), "\n\t"))
+		b.WriteString(visible.ASCII(string(r.raw), "\n\t"))
 		return
 	}
 	for _, f := range r.layout.Facts {
 		fmt.Fprintf(b, "%s=%s\n", name(f.Key), name(f.Value))
 	}
-	b.WriteString(fieldTable(r.layout))
+	b.WriteString(vmcsmap.Table(r.layout))
 }

@@ -1,11 +1,11 @@
-package cli
+package visible
 
 import (
 	"bytes"
 	"testing"
 )
 
-func TestVisible(t *testing.T) {
+func TestText(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"plain", "a b\tc\n", "a b\tc\n"},
 		{"letters", "дамп 芯", "дамп 芯"},
@@ -18,18 +18,18 @@ func TestVisible(t *testing.T) {
 		{"a tag", "\U000e0041", `\U000e0041`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := visible(tt.text, "\n\t"); got != tt.want {
+			if got := Text(tt.text, "\n\t"); got != tt.want {
 				t.Errorf("%q, expected %q", got, tt.want)
 			}
 			// A screen shows the same, however it is written to.
 			var b bytes.Buffer
-			s := &screen{w: &b}
+			s := NewScreen(&b)
 			for i := range len(tt.text) {
 				if n, err := s.Write([]byte(tt.text[i : i+1])); n != 1 || err != nil {
 					t.Fatalf("%d, %v", n, err)
 				}
 			}
-			s.end()
+			s.End()
 			if b.String() != tt.want {
 				t.Errorf("%q byte by byte, expected %q", &b, tt.want)
 			}
@@ -39,9 +39,9 @@ func TestVisible(t *testing.T) {
 
 func TestScreenEnds(t *testing.T) {
 	var b bytes.Buffer
-	s := &screen{w: &b}
+	s := NewScreen(&b)
 	s.Write([]byte("a\xe8\x8a"))
-	s.end()
+	s.End()
 	if b.String() != `a\xe8\x8a` {
 		t.Errorf("%q", &b)
 	}

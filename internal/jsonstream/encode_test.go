@@ -1,13 +1,13 @@
-package cli
+package jsonstream
 
 import (
 	"encoding/json"
 	"testing"
 )
 
-// TestJSONTexts: names that are no UTF-8 are told apart, wherever they stand;
+// TestEncode: names that are no UTF-8 are told apart, wherever they stand;
 // all others are as they are.
-func TestJSONTexts(t *testing.T) {
+func TestEncode(t *testing.T) {
 	seen := map[string]string{}
 	for _, tt := range []struct{ name, text, want string }{
 		{"plain", "vmcore", "vmcore"},
@@ -29,7 +29,7 @@ func TestJSONTexts(t *testing.T) {
 				"map":     map[string]string{tt.text: tt.text},
 				"pointer": &inner{[]string{tt.text}},
 			} {
-				b, err := encodeJSON(v)
+				b, err := encode(v)
 				if err != nil {
 					t.Fatal(err)
 				}

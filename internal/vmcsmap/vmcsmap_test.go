@@ -1,4 +1,4 @@
-package cli
+package vmcsmap
 
 import (
 	"encoding/xml"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/internal/visible"
 	"vmcsnote/vmcs"
 )
 
@@ -28,17 +29,17 @@ func FuzzMaps(f *testing.F) {
 		if err != nil {
 			return
 		}
-		rows, _, _ := strings.Cut(drawing(l), "\n\n")
+		rows, _, _ := strings.Cut(Text(l), "\n\n")
 		for row := range strings.Lines(rows) {
 			row = strings.TrimSuffix(row, "\n")
 			if row != "    *" && len(row) != len("0x0000  ")+mapRow {
 				t.Fatalf("row %q", row)
 			}
 		}
-		if n := strings.Count(fieldTable(l), "\n"); n != len(l.Entries)+1 {
+		if n := strings.Count(Table(l), "\n"); n != len(l.Entries)+1 {
 			t.Fatalf("%d lines for %d fields", n, len(l.Entries))
 		}
-		picture := svg(l, "a title")
+		picture := SVG(l, "a title")
 		d := xml.NewDecoder(strings.NewReader(picture))
 		fields, text := 0, new(strings.Builder)
 		for {
@@ -59,7 +60,7 @@ func FuzzMaps(f *testing.F) {
 		}
 		all := text.String()
 		for _, e := range l.Entries {
-			if where := fmt.Sprintf("%s at %#x", name(e.Name), e.Offset); !strings.Contains(all, where) {
+			if where := fmt.Sprintf("%s at %#x", visible.Name(e.Name), e.Offset); !strings.Contains(all, where) {
 				t.Fatalf("%s is not in the picture", where)
 			}
 		}

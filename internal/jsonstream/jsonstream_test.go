@@ -1,4 +1,4 @@
-package cli
+package jsonstream
 
 import (
 	"bytes"
@@ -6,7 +6,7 @@ import (
 )
 
 // A document in pieces is what it is as a whole.
-func TestJSONStream(t *testing.T) {
+func TestStream(t *testing.T) {
 	type inner struct {
 		B []int          `json:"b"`
 		C map[string]int `json:"c"`
@@ -19,32 +19,32 @@ func TestJSONStream(t *testing.T) {
 	}
 	a, b := inner{[]int{1, 2}, map[string]int{"x<\x1b": 1}}, inner{[]int{}, map[string]int{}}
 	var want, got bytes.Buffer
-	if err := (&env{stdout: &want}).json(outer{"f", []inner{}, []inner{a, b}, b}); err != nil {
+	if err := Write(&want, outer{"f", []inner{}, []inner{a, b}, b}); err != nil {
 		t.Fatal(err)
 	}
-	s := newJSONStream(&got)
-	s.object(func() {
-		s.field("file", "f")
-		s.list("empty", func() {})
-		s.list("list", func() {
-			s.item(a)
-			s.object(func() {
-				s.field("b", b.B)
-				s.field("c", b.C)
+	s := New(&got)
+	s.Object(func() {
+		s.Field("file", "f")
+		s.List("empty", func() {})
+		s.List("list", func() {
+			s.Item(a)
+			s.Object(func() {
+				s.Field("b", b.B)
+				s.Field("c", b.C)
 			})
 		})
-		s.field("last", b)
+		s.Field("last", b)
 	})
-	if err := s.end(); err != nil || got.String() != want.String() {
+	if err := s.End(); err != nil || got.String() != want.String() {
 		t.Errorf("%v\n%s\nexpected\n%s", err, &got, &want)
 	}
 }
 
 // A value that cannot be written is an error.
-func TestJSONStreamError(t *testing.T) {
-	s := newJSONStream(new(bytes.Buffer))
-	s.item(func() {})
-	if s.end() == nil {
+func TestStreamError(t *testing.T) {
+	s := New(new(bytes.Buffer))
+	s.Item(func() {})
+	if s.End() == nil {
 		t.Error("no error")
 	}
 }

@@ -1,12 +1,10 @@
-package cli
+package vmcsmap
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
-	"github.com/pkg/errors"
-
+	"vmcsnote/internal/visible"
 	"vmcsnote/vmcs"
 )
 
@@ -46,8 +44,8 @@ type picture struct {
 	at int // what the row at y begins with, in bytes
 }
 
-// svg draws the layout.
-func svg(l *vmcs.Layout, title string) string {
+// SVG draws the layout as a picture.
+func SVG(l *vmcs.Layout, title string) string {
 	var p picture
 	for i, g := range [...]string{"guest", "host", "control", "exit-info", "unknown"} {
 		p.box(svgLeft+i*130, 36, 120, g, g, g)
@@ -75,7 +73,7 @@ func svg(l *vmcs.Layout, title string) string {
 
 // field draws a field in its row or its rows. Fields come in order of offset.
 func (p *picture) field(offset, width int, group, name, encoding string) {
-	about := fmt.Sprintf("%s at %#x, %s%s", name, offset, plural(width, "byte"), encoding)
+	about := fmt.Sprintf("%s at %#x, %s%s", name, offset, bytesText(width), encoding)
 	for end := offset + max(width, 1); offset < end; {
 		row := offset &^ (svgBytes - 1)
 		if row > p.at {
@@ -93,6 +91,13 @@ func (p *picture) field(offset, width int, group, name, encoding string) {
 	}
 }
 
+func bytesText(n int) string {
+	if n == 1 {
+		return "1 byte"
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
+
 // box draws a frame with as much of a label as fits; about is shown where a
 // mouse points.
 func (p *picture) box(x, y, width int, group, label, about string) {
@@ -105,28 +110,5 @@ func (p *picture) box(x, y, width int, group, label, about string) {
 
 // xmlText escapes text out of a dump for an element.
 func xmlText(s string) string {
-	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(name(s))
-}
-
-// writeNew writes a picture to a file that is not there yet, or to standard
-// output: it might be the dump's name that somebody has put in its place.
-func (e *env) writeNew(path, text string) error {
-	if path == "-" {
-		_, err := e.stdout.Write([]byte(text))
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if errors.Is(err, os.ErrExist) {
-		return withHint{err, "name a file that is not there yet"}
-	} else if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	if err2 := f.Close(); err == nil {
-		err = err2
-	}
-	if err != nil {
-		os.Remove(path)
-	}
-	return err
+	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(visible.Name(s))
 }
