@@ -1,44 +1,10 @@
 package vmcs
 
-import (
-	"math/bits"
-	"strconv"
-	"strings"
-
-	"vmcsnote/internal/x86"
-)
-
-// bitNames names bits: "N NAME,NAME,…" for bits N, N+1 and on, several of these
-// lists separated by semicolons, "-" for a bit without a name.
-type bitNames string
-
-// names gives the names of the bits set in v, in their order; those without a
-// name are "bit N".
-func (n bitNames) names(v uint64) (set []string) {
-	for ; v != 0; v &= v - 1 {
-		set = append(set, n.name(bits.TrailingZeros64(v)))
-	}
-	return set
-}
-
-// name gives a bit's name.
-func (n bitNames) name(bit int) string {
-	for list := range strings.SplitSeq(string(n), ";") {
-		first, names, _ := strings.Cut(list, " ")
-		from, _ := strconv.Atoi(first)
-		for name := range strings.SplitSeq(names, ",") {
-			if from == bit && name != "-" {
-				return name
-			}
-			from++
-		}
-	}
-	return "bit " + strconv.Itoa(bit)
-}
+import "vmcsnote/internal/x86"
 
 // fieldBits are the bits of fields that are made of them. Those of controls are
 // named as in Linux's asm/vmx.h and asm/vmxfeatures.h, without the prefix.
-func fieldBits(e Encoding) bitNames {
+func fieldBits(e Encoding) x86.BitNames {
 	switch e {
 	case PinBasedVMExecControl:
 		return "0 EXT_INTR_EXITING;3 NMI_EXITING;5 VIRTUAL_NMIS,PREEMPTION_TIMER,POSTED_INTR"
@@ -67,16 +33,15 @@ func fieldBits(e Encoding) bitNames {
 	case GuestInterruptibilityInfo:
 		return "0 STI,MOV_SS,SMI,NMI,ENCLAVE"
 	case GuestCR0, HostCR0, CR0ReadShadow, CR0GuestHostMask:
-		return "0 PE,MP,EM,TS,ET,NE;16 WP;18 AM;29 NW,CD,PG"
+		return x86.CR0Names
 	case GuestCR4, HostCR4, CR4ReadShadow, CR4GuestHostMask:
-		return "0 VME,PVI,TSD,DE,PSE,PAE,MCE,PGE,PCE,OSFXSR,OSXMMEXCPT,UMIP,LA57,VMXE,SMXE,-,FSGSBASE,PCIDE,OSXSAVE,KL,SMEP,SMAP,PKE,CET,PKS," +
-			"UINTR;28 LAM_SUP;32 FRED"
+		return x86.CR4Names
 	case GuestIA32EFER, HostIA32EFER:
-		return "0 SCE;8 LME;10 LMA,NX"
+		return x86.EFERNames
 	case GuestRFLAGS:
-		return "0 CF;2 PF;4 AF;6 ZF,SF,TF,IF,DF,OF,IOPL0,IOPL1,NT;16 RF,VM,AC,VIF,VIP,ID"
+		return x86.RFLAGSNames
 	case 0x4004: // EXCEPTION_BITMAP
-		return "0 DE,DB,NMI,BP,OF,BR,UD,NM,DF;10 TS,NP,SS,GP,PF;16 MF,AC,MC,XM,VE,CP"
+		return x86.ExceptionNames
 	}
 	return ""
 }
@@ -104,5 +69,5 @@ func defaultBits(e Encoding) uint64 {
 // name is "bit N". It is false for other fields.
 func FieldBits(e Encoding, v uint64) ([]string, bool) {
 	n := fieldBits(e)
-	return n.names(v &^ defaultBits(e)), n != ""
+	return n.Of(v &^ defaultBits(e)), n != ""
 }

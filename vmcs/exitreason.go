@@ -3,6 +3,8 @@ package vmcs
 import (
 	"strconv"
 	"strings"
+
+	"vmcsnote/internal/x86"
 )
 
 // exitReasons are the basic exit reasons from 0 on, as Linux names them
@@ -24,14 +26,14 @@ func ExitReason(v uint32) string {
 	if names := strings.Fields(exitReasons); basic < len(names) && names[basic] != "-" {
 		s = names[basic]
 	}
-	for _, flag := range exitFlags.names(uint64(v &^ 0xffff)) {
+	for _, flag := range exitFlags.Of(uint64(v &^ 0xffff)) {
 		s += ", " + flag
 	}
 	return s
 }
 
 // exitFlags are VM_EXIT_REASON's.
-const exitFlags bitNames = "25 shadow-stack busy,bus lock,in an enclave,pending MTF,from VMX root,-,VM entry failed"
+const exitFlags x86.BitNames = "25 shadow-stack busy,bus lock,in an enclave,pending MTF,from VMX root,-,VM entry failed"
 
 // interruptionTypes are those of bits 10:8 of the interruption-information
 // fields.

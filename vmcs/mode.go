@@ -3,22 +3,18 @@ package vmcs
 import "vmcsnote/internal/x86"
 
 // A Mode is what a virtual CPU's guest runs in, as the guest sees it.
-type Mode uint8
+type Mode = x86.Mode
 
+// The modes; [ModeUnknown] if the layout does not have the fields to tell.
 const (
-	ModeUnknown       Mode = iota // the layout does not have the fields to tell
-	ModeReal                      // real-address mode
-	ModeVirtual8086               // virtual-8086 mode
-	ModeProtected                 // protected mode, with 32-bit paging or none
-	ModePAE                       // protected mode with PAE paging
-	ModeLong                      // IA-32e mode, 64-bit code
-	ModeCompatibility             // IA-32e mode, 16-bit or 32-bit code
+	ModeUnknown       = x86.ModeUnknown
+	ModeReal          = x86.ModeReal
+	ModeVirtual8086   = x86.ModeVirtual8086
+	ModeProtected     = x86.ModeProtected
+	ModePAE           = x86.ModePAE
+	ModeLong          = x86.ModeLong
+	ModeCompatibility = x86.ModeCompatibility
 )
-
-var modeNames = [...]string{"unknown", "real", "virtual-8086", "protected", "PAE", "long", "compatibility"}
-
-// String names the mode.
-func (m Mode) String() string { return modeNames[m] }
 
 // Mode gives the mode that the guest runs in. Long mode is told by
 // VM_ENTRY_CONTROLS: GUEST_IA32_EFER in the page may be old.
@@ -37,16 +33,8 @@ func (v *VMCS) Mode() Mode {
 		return ModeUnknown
 	case entry&x86.EntryIA32e != 0 && (!okRights || v.Layout.AccessRights == RightsUnknown):
 		return ModeUnknown
-	case entry&x86.EntryIA32e != 0 && rights&rightsLong != 0:
-		return ModeLong
-	case entry&x86.EntryIA32e != 0:
-		return ModeCompatibility
-	case rflags&x86.RFLAGSVM != 0:
-		return ModeVirtual8086
-	case cr0&x86.CR0PG != 0 && cr4&x86.CR4PAE != 0:
-		return ModePAE
 	}
-	return ModeProtected
+	return x86.ModeOf(cr0, cr4, rflags, entry&x86.EntryIA32e != 0, rights&x86.RightsLong != 0)
 }
 
 // ModeEmulated reports whether the guest believes itself in real mode, or in

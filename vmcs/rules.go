@@ -181,7 +181,7 @@ func (j *judge) segments() bool {
 	if j.Layout.AccessRights == RightsUnknown {
 		return true
 	}
-	for i, name := range segmentNames {
+	for i, name := range x86.SegmentNames {
 		if v, has := j.Read(GuestESARBytes + Encoding(2*i)); has {
 			want := "those of a code or data segment, or unusable"
 			if i >= segLDTR {
