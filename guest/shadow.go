@@ -63,7 +63,7 @@ func OpenShadow(host Reader, c Shadow) (*Memory, error) {
 	// While the guest's paging is off these tables map guest-physical
 	// addresses, which have no sign extension.
 	real := c.Guest.Mode() == NoPaging
-	format := &x86.Format{Name: "shadow page table", Width: 8, Decode: decodeX86}
+	format := &x86.Format{Name: "shadow page table", Width: 8, Decode: x86.KVMPages(0)}
 	switch c.Paging.Mode() {
 	case PagingPAE: // of KVM's highest table, a page, four entries are used
 		format.Levels, format.Root = 3, 4
@@ -101,15 +101,6 @@ func OpenShadow(host Reader, c Shadow) (*Memory, error) {
 		}
 	}
 	return m, nil
-}
-
-// decodeX86 decodes an entry as the processor does. KVM sets a reserved bit of
-// the address, 51, in entries whose accesses it emulates.
-func decodeX86(level int, entry uint64) (addr uint64, leaf bool, err error) {
-	if entry&x86.Present != 0 && entry&(1<<51) != 0 {
-		return 0, false, ErrMMIO
-	}
-	return x86.DecodePage(level, entry)
 }
 
 // spread takes mostPairs of all, spread over them.

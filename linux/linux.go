@@ -75,7 +75,9 @@ func Open(mem Memory, vmcoreinfo string) (*Kernel, error) {
 	if l5, _ := k.info.number("pgtable_l5_enabled"); l5 != 0 {
 		k.levels = 5
 	}
-	k.tables = x86.NewTables(mem, x86.Pages(k.levels), k.imagePhys(pgd))
+	format := x86.Pages(k.levels)
+	format.Encrypted = k.EncryptionMask()
+	k.tables = x86.NewTables(mem, format, k.imagePhys(pgd))
 	return k, nil
 }
 
@@ -85,6 +87,16 @@ func (k *Kernel) Release() string { return k.info["OSRELEASE"] }
 // BuildID returns the kernel's build ID in hexadecimal digits, or "" before
 // Linux 5.9.
 func (k *Kernel) BuildID() string { return k.info["BUILD-ID"] }
+
+// Levels returns how many levels the kernel's page tables have: 4 or 5.
+func (k *Kernel) Levels() int { return k.levels }
+
+// EncryptionMask returns the bit of page table entries that is no part of an
+// address but marks encrypted memory: AMD's C-bit, 0 if memory is not encrypted.
+func (k *Kernel) EncryptionMask() uint64 {
+	mask, _ := k.info.number("sme_mask")
+	return mask
+}
 
 // lazy is a value that is made when it is first asked for. An error stays.
 type lazy[T any] struct {

@@ -34,7 +34,7 @@ func (k *Kernel) UserMemory(mm uint64) (*UserMemory, error) {
 		return nil, errors.WithMessage(err, "mm_struct.pgd")
 	}
 	format := x86.Pages(k.levels)
-	format.Name, format.Decode = "process page table", decodeUser
+	format.Name, format.Decode, format.Encrypted = "process page table", decodeUser, k.EncryptionMask()
 	end := uint64(1) << (12 + 9*k.levels - 1)
 	return &UserMemory{mem: k.mem, tables: x86.NewTables(k.mem, format, root), end: end}, nil
 }

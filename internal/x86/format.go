@@ -39,7 +39,10 @@ type Format struct {
 	// Signed means that the upper half of the addresses is sign-extended to
 	// 64 bits, as virtual addresses are and guest-physical ones are not.
 	Signed bool
-	Decode Decoder
+	// Encrypted is the bit of an entry that says that the memory is encrypted,
+	// and that is no part of the address: AMD's C-bit. 0 if there is none.
+	Encrypted uint64
+	Decode    Decoder
 }
 
 // Pages returns the format of x86-64's page tables of 4 or 5 levels.

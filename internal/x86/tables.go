@@ -99,7 +99,7 @@ func (f *Format) mappingOfTable(level int, linear uint64) Mapping {
 // decode completes m, which is entry i of the table at addr. If that is no
 // leaf, it returns the next table's address.
 func (f *Format) decode(m *Mapping, addr uint64, i int) (next uint64, leaf bool, err error) {
-	next, leaf, err = f.Decode(m.Level, m.Entry)
+	next, leaf, err = f.Decode(m.Level, m.Entry&^f.Encrypted)
 	switch {
 	case err == ErrNotMapped:
 	case err == nil && leaf:

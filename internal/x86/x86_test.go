@@ -61,6 +61,24 @@ func TestTranslate(t *testing.T) {
 			mem: memory{0x1000: {0: 0x00406081 << 32}}},
 		{name: "EPT above half", format: ept, root: 0x1000, addr: 1 << 47, phys: 0x40000000, size: 1 << 30,
 			mem: memory{0x1000: {256: 0x2007}, 0x2000: {0: 0x40000087}}},
+		{name: "NPT above half", format: NPT(4, 0), root: 0x1000, addr: 1 << 47, phys: 0x40000000, size: 1 << 30,
+			mem: memory{0x1000: {256: 0x2007}, 0x2000: {0: 0x40000087}}},
+		{name: "NPT of 5 levels", format: NPT(5, 0), root: 0x1000, addr: 1 << 56, phys: 0x40000000, size: 2 << 20,
+			mem: memory{0x1000: {256: 0x2007}, 0x2000: {0: 0x3007}, 0x3000: {0: 0x4007}, 0x4000: {0: 0x40001087}}},
+		{name: "NPT beyond its levels", format: NPT(4, 0), root: 0x1000, addr: 1 << 48, err: ErrNotCanonical},
+		{name: "NPT with the C-bit in tables and pages", format: NPT(4, 1<<47), root: 0x1000, addr: 0x10, phys: 0x7010, size: 0x1000,
+			mem: memory{0x1000: {0: 1<<47 | 0x2007}, 0x2000: {0: 1<<47 | 0x3007}, 0x3000: {0: 1<<47 | 0x4007}, 0x4000: {0: 1<<47 | 0x7007}}},
+		{name: "NPT with the C-bit of another processor", format: NPT(4, 1<<51), root: 0x1000, addr: 0x10, phys: 0x7010, size: 0x1000,
+			mem: memory{0x1000: {0: 1<<51 | 0x2007}, 0x2000: {0: 0x3007}, 0x3000: {0: 1<<51 | 0x4007}, 0x4000: {0: 1<<51 | 0x7007}}},
+		{name: "NPT without the C-bit", format: NPT(4, 0), root: 0x1000, addr: 0x10, phys: 1<<47 | 0x7010, size: 0x1000,
+			mem: memory{0x1000: {0: 0x2007}, 0x2000: {0: 0x3007}, 0x3000: {0: 0x4007}, 0x4000: {0: 1<<47 | 0x7007}}},
+		{name: "MMIO in NPT", format: NPT(4, 0), root: 0x1000, addr: 0x10, err: ErrMMIO,
+			mem: memory{0x1000: {0: 0x2007}, 0x2000: {0: 0x3007}, 0x3000: {0: 0x4007}, 0x4000: {0: 1<<51 | 0xfee00007}}},
+		{name: "MMIO in NPT with the highest C-bit", format: NPT(4, 1<<51), root: 0x1000, addr: 0x10, err: ErrMMIO,
+			mem: memory{0x1000: {0: 0x2007}, 0x2000: {0: 0x3007}, 0x3000: {0: 0x4007}, 0x4000: {0: 3<<50 | 0xfee00007}}},
+		{name: "large at level 4 of NPT", format: NPT(4, 0), root: 0x1000, addr: 5, err: ErrReserved, mem: memory{0x1000: {0: 0x2087}}},
+		{name: "a large page of NPT that is not aligned", format: NPT(4, 0), root: 0x1000, addr: 5, err: ErrReserved,
+			mem: memory{0x1000: {0: 0x2007}, 0x2000: {0: 0x3007}, 0x3000: {0: 0x402087}}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -207,7 +225,7 @@ func FuzzTables(f *testing.F) {
 	f.Add([]byte{1, 0x10, 0, 0, 0, 0, 0, 0}, uint64(0), uint8(0))
 	f.Add([]byte{0x81, 0, 0x20, 0, 0, 0, 0, 0}, uint64(1)<<40, uint8(3))
 	f.Fuzz(func(t *testing.T, b []byte, addr uint64, kind uint8) {
-		formats := []*Format{Pages(4), Pages(5), pae, page32, ept}
+		formats := []*Format{Pages(4), Pages(5), pae, page32, ept, NPT(4, 0), NPT(5, 1<<51)}
 		tables := NewTables(repeat(b), formats[int(kind)%len(formats)], 0)
 		tables.Translate(addr)
 		n := 0
