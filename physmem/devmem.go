@@ -34,19 +34,19 @@ func OpenDevMem(root string) (*DevMem, error) {
 // mapping.
 func (d *DevMem) ReadPhys(p []byte, addr uint64) (int, error) {
 	if err := checkRange(addr, len(p)); err != nil {
-		return 0, newError(d.path, opRead, addr, err)
+		return 0, newError(d.path, OpRead, addr, err)
 	}
 	n, err := d.f.ReadAt(p, int64(addr))
 	switch {
 	case n == len(p):
 		return n, nil
 	case err != io.EOF && !errors.Is(err, unix.EFAULT):
-		return n, newError(d.path, opRead, addr+uint64(n), err)
+		return n, newError(d.path, OpRead, addr+uint64(n), err)
 	}
 	for n < len(p) {
 		m, err := d.readMapped(p[n:], addr+uint64(n))
 		if err != nil {
-			return n, newError(d.path, opMmap, addr+uint64(n), err)
+			return n, newError(d.path, OpMmap, addr+uint64(n), err)
 		}
 		n += m
 	}

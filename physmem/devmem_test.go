@@ -119,7 +119,7 @@ func TestDevMemSIGBUS(t *testing.T) {
 	if n != 0 {
 		t.Errorf("read %d bytes behind the end", n)
 	}
-	if e := new(Error); errors.As(err, &e) && e.Op != opMmap {
+	if e := new(Error); errors.As(err, &e) && e.Op != OpMmap {
 		t.Errorf("got %v, want an error of mmap", err)
 	}
 }

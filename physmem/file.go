@@ -36,7 +36,7 @@ func (f osFile) Munmap(b []byte) error {
 func open(path string) (file, error) {
 	f, err := inputfile.Open(path)
 	if err != nil {
-		return nil, newError(path, opOpen, 0, err)
+		return nil, newError(path, OpOpen, 0, err)
 	}
 	return osFile{f}, nil
 }

@@ -38,7 +38,7 @@ func OpenKCore(root string) (*KCore, error) {
 	}
 	if err != nil {
 		f.Close()
-		return nil, newError(path, opHeader, 0, err)
+		return nil, newError(path, OpHeader, 0, err)
 	}
 	// On x86 the kernel's image has a load of its own besides the RAM it lies in. Parts of it (what was only needed to boot) are
 	// given back and unmapped there, and would read as zeros whoever owns them now; so RAM, which is larger, comes first.
@@ -50,14 +50,14 @@ func OpenKCore(root string) (*KCore, error) {
 // ReadPhys implements Reader. ErrNoLoad is within the error where the running kernel has no RAM at an address.
 func (k *KCore) ReadPhys(p []byte, addr uint64) (int, error) {
 	if err := checkRange(addr, len(p)); err != nil {
-		return 0, newError(k.path, opRead, addr, err)
+		return 0, newError(k.path, OpRead, addr, err)
 	}
 	n := 0
 	for n < len(p) {
 		a := addr + uint64(n)
 		i := slices.IndexFunc(k.loads, func(l load) bool { return l.holds(a) })
 		if i < 0 {
-			return n, newError(k.path, opRead, a, ErrNoLoad)
+			return n, newError(k.path, OpRead, a, ErrNoLoad)
 		}
 		skip := a - k.loads[i].paddr
 		part := p[n:][:min(uint64(len(p)-n), k.loads[i].size-skip)]
@@ -67,7 +67,7 @@ func (k *KCore) ReadPhys(p []byte, addr uint64) (int, error) {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
-			return n, newError(k.path, opRead, addr+uint64(n), err)
+			return n, newError(k.path, OpRead, addr+uint64(n), err)
 		}
 	}
 	return n, nil

@@ -158,8 +158,8 @@ func TestKCoreHeaders(t *testing.T) {
 				t.Errorf("got error %v, want one with the file's name and %q", err, tt.err)
 			}
 			var e *Error
-			if !errors.As(err, &e) || e.Op != opHeader {
-				t.Errorf("got %#v, want an *Error of %q", err, opHeader)
+			if !errors.As(err, &e) || e.Op != OpHeader {
+				t.Errorf("got %#v, want an *Error of %q", err, OpHeader)
 			}
 		})
 	}

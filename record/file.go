@@ -23,7 +23,7 @@ func ReadFile(path string) (Record, error) {
 		return Record{}, err
 	}
 	r, err := Parse(b)
-	return r, errors.Wrap(err, path)
+	return r, inputfile.About(path, err)
 }
 
 // WriteFile writes r to the file path, mode 0600, and makes the directory, mode

@@ -1,6 +1,9 @@
 package vmcore
 
-import "vmcsnote/vmcore/internal/plan"
+import (
+	"vmcsnote/internal/inputfile"
+	"vmcsnote/vmcore/internal/plan"
+)
 
 // What the containers and the planner share is internal; this is what of it
 // callers meet.
@@ -18,6 +21,9 @@ type (
 	// A Finding is something about a core that one of its readers cannot do
 	// with.
 	Finding = plan.Finding
+	// A FileError is an error about a file: its Path, and Err. Methods of
+	// [File] return one, or an [fs.PathError].
+	FileError = inputfile.Error
 	// A FormatError says what is wrong with a dump, and where.
 	FormatError = plan.FormatError
 )
@@ -57,6 +63,8 @@ var (
 	// ErrNoPlace: the change cannot be made in place under the restrictions
 	// given.
 	ErrNoPlace = plan.ErrNoPlace
+	// ErrOnePass: the dump can be changed in a file, but not in a stream.
+	ErrOnePass = plan.ErrOnePass
 	// ErrChanged: the core changed while it was read or planned for.
 	ErrChanged = plan.ErrChanged
 )

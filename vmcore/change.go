@@ -108,7 +108,8 @@ func sizeAfter(size int64, steps []Step) int64 {
 //
 // Where a note goes that made a copy shift, the core shifts back: only a clone
 // or a copy can do that, so these come first then.
-func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (*Plan, error) {
+func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (_ *Plan, err error) {
+	defer o.about(&err)
 	layout, err := o.PlanCopy(sp)
 	if err != nil {
 		return nil, err
@@ -171,7 +172,8 @@ func (r refusals) Unwrap() []error { return append([]error{ErrNoPlace}, r.readOn
 
 // Do carries the plan out. Until the core has changed it can be stopped by ctx;
 // it is then as it was.
-func (p *Plan) Do(ctx context.Context, opt Options) error {
+func (p *Plan) Do(ctx context.Context, opt Options) (err error) {
+	defer p.file.about(&err)
 	if err := p.file.unchanged(); err != nil {
 		return err
 	}
@@ -233,7 +235,8 @@ func (o *File) replace(ctx context.Context, l *Layout, clone bool, opt Options) 
 // replaced only if the options say so, and then only when the new one is
 // complete and on disk; a new one is as durable as what cp writes. Where out is
 // a device or a pipe it is written to as it is.
-func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt Options) (*Layout, error) {
+func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt Options) (_ *Layout, err error) {
+	defer o.about(&err)
 	l, err := o.PlanCopy(sp)
 	if err != nil {
 		return nil, err
@@ -287,7 +290,8 @@ func copyLayout(c *atomicfile.Copier, l *Layout) error {
 
 // WriteLayout writes a copy of the core to w, which may be a pipe: of a
 // flattened dump a flattened one, unless the options want the plain form.
-func (o *File) WriteLayout(ctx context.Context, w io.Writer, l *Layout, opt Options) error {
+func (o *File) WriteLayout(ctx context.Context, w io.Writer, l *Layout, opt Options) (err error) {
+	defer o.about(&err)
 	if o.flat() && !opt.Plain {
 		if err := o.writeFlat(ctx, w, l, opt); err != nil {
 			return err
@@ -296,7 +300,7 @@ func (o *File) WriteLayout(ctx context.Context, w io.Writer, l *Layout, opt Opti
 	}
 	r := &countReader{io.NewSectionReader(o.plain(), 0, o.PlainSize()), opt.counter(o.PlainSize())}
 	s := &plan.Streamer{Ctx: ctx, W: w, R: r, Buf: make([]byte, plan.BufSize)}
-	err := s.Run(l)
+	err = s.Run(l)
 	if err == nil && s.In < o.PlainSize() {
 		err = s.Skip(o.PlainSize()) // what the copy leaves out at the end
 	}

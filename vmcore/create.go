@@ -12,6 +12,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/atomicfile"
+	"vmcsnote/internal/inputfile"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -75,21 +76,21 @@ func Create(ctx context.Context, out string, n NewELF, opt Options) error {
 	defer p.Discard()
 	w := &creator{NewELF: &n, f: p.File, data: plan.RoundUp(headSize(newProgs)+n.NotesSize, plan.PageSize)}
 	if err := w.plan(ctx); err != nil {
-		return errors.Wrap(err, out)
+		return inputfile.About(out, err)
 	}
 	if err := w.memory(ctx, opt); err != nil {
-		return errors.Wrap(err, out)
+		return inputfile.About(out, err)
 	}
 	loads := w.loads()
 	if len(loads) == 0 {
-		return errors.Wrapf(ErrNoMemory, "%s: nothing to write", out)
+		return inputfile.About(out, errors.Wrap(ErrNoMemory, "nothing to write"))
 	}
 	if w.Zeros != nil && w.zeros > 0 {
 		w.Zeros(w.zeros / plan.PageSize)
 	}
 	notes := n.Notes()
 	if err := w.head(notes, append(loads, w.aliases(loads)...)); err != nil {
-		return errors.Wrap(err, out)
+		return inputfile.About(out, err)
 	}
 	return p.Finish()
 }

@@ -57,8 +57,8 @@ func (c *ELF) shift(grow int64) (int64, error) {
 	case late && grow > 0:
 		return plan.RoundUp(grow, page), nil
 	case late && grow < 0 && c.Size == plan.Endless:
-		return 0, plan.FormatErrorf(int64(c.layout.eShoff), "e_shoff", fmt.Sprintf("%#x", c.Shoff),
-			"section headers before the notes: those of a stream tell too late what lies behind the notes; use a file")
+		return 0, plan.OnePassErrorf(int64(c.layout.eShoff), "e_shoff", fmt.Sprintf("%#x", c.Shoff),
+			"section headers before the notes: those of a stream tell too late what lies after the notes")
 	}
 	zeros, err := c.slack(max(grow, 2*page), nil)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 type File struct {
 	Core
 	f    *os.File
+	name string      // as the caller named it
 	path string      // with symbolic links resolved
 	info fs.FileInfo // as it was when opened
 
@@ -37,8 +38,9 @@ func OpenFileAs(path string, open func(io.ReaderAt, int64) (Core, error)) (*File
 
 // OpenUnpacked opens what the compressed dump at path was unpacked to, a file
 // that needs no name, and takes possession of it.
-func OpenUnpacked(f *os.File, path string, open func(io.ReaderAt, int64) (Core, error)) (*File, error) {
-	o := &File{f: f, path: path}
+func OpenUnpacked(f *os.File, path string, open func(io.ReaderAt, int64) (Core, error)) (_ *File, err error) {
+	o := &File{f: f, name: path, path: path}
+	defer o.about(&err)
 	info, err := f.Stat()
 	if err == nil {
 		o.info = info
@@ -62,7 +64,9 @@ func OpenFileRW(path string) (*File, error) {
 	return openFile(path, os.O_RDWR, syscall.LOCK_EX, Open)
 }
 
-func openFile(path string, flag, lock int, open func(io.ReaderAt, int64) (Core, error)) (*File, error) {
+func openFile(path string, flag, lock int, open func(io.ReaderAt, int64) (Core, error)) (_ *File, err error) {
+	o := &File{name: path}
+	defer o.about(&err)
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
@@ -87,7 +91,7 @@ func openFile(path string, flag, lock int, open func(io.ReaderAt, int64) (Core, 
 	if err != nil {
 		return nil, err
 	}
-	o := &File{f: f}
+	o.f = f
 	if o.path, err = filepath.EvalSymlinks(path); err != nil {
 		f.Close()
 		return nil, err
@@ -98,6 +102,9 @@ func openFile(path string, flag, lock int, open func(io.ReaderAt, int64) (Core, 
 	}
 	return o, nil
 }
+
+// about gives an error the file's name.
+func (o *File) about(err *error) { *err = inputfile.About(o.name, *err) }
 
 func (o *File) open(lock int, open func(io.ReaderAt, int64) (Core, error)) error {
 	switch err := syscall.Flock(int(o.f.Fd()), lock|syscall.LOCK_NB); err {

@@ -344,7 +344,7 @@ func (s *flatStream) finish() error {
 	case s.top < size:
 		err = s.write(size-1, []byte{0})
 	case s.top > size:
-		err = errors.Errorf("the copy ends at %#x, expected %#x: use a file", s.top, size)
+		err = errors.Wrapf(plan.ErrOnePass, "the copy ends at %#x, expected %#x", s.top, size)
 	}
 	if err != nil {
 		return err
@@ -379,7 +379,7 @@ func (s *flatStream) again() (*Layout, []span, error) {
 		size = plan.Endless // all of the sub header is kept, no page data
 	}
 	wrong := func(err error) error {
-		return errors.WithMessage(err, "at the end of the stream it is not the dump that it seemed to be: use a file")
+		return fmt.Errorf("%w: at its end it is not the dump that it seemed to be: %w", plan.ErrOnePass, err)
 	}
 	c, err := Open(s.kept, size)
 	if err != nil {

@@ -231,14 +231,14 @@ func TestStreamFlatWrong(t *testing.T) {
 		records []record
 		want    string
 	}{
-		{"the notes are longer", change(phdr(0, layout64.pFilesz), le(size+4)...), "use a file: "},
-		{"the notes are shorter", change(phdr(0, layout64.pFilesz), le(size-4)...), "use a file: "},
-		{"the notes are elsewhere", change(phdr(0, layout64.pOff), le(notes+4)...), "use a file: "},
+		{"the notes are longer", change(phdr(0, layout64.pFilesz), le(size+4)...), "cannot be changed in one pass: "},
+		{"the notes are shorter", change(phdr(0, layout64.pFilesz), le(size-4)...), "cannot be changed in one pass: "},
+		{"the notes are elsewhere", change(phdr(0, layout64.pOff), le(notes+4)...), "cannot be changed in one pass: "},
 		{"another is the PT_NOTE", change(phdr(0, 0), 1), "one PT_NOTE"},
 		{"two PT_NOTEs", change(phdr(1, 0), 4), "two PT_NOTEs"},
-		{"a PT_LOAD in the notes", change(phdr(2, layout64.pOff), le(notes+size-1)...), "use a file: "},
+		{"a PT_LOAD in the notes", change(phdr(2, layout64.pOff), le(notes+size-1)...), "cannot be changed in one pass: "},
 		{"the notes change", change(notes+20, 'X'), "those that have passed"},
-		{"the header changes", change(int64(layout64.ePhnum), 3), "use a file: "},
+		{"the header changes", change(int64(layout64.ePhnum), 3), "cannot be changed in one pass: "},
 		{"a hole of an exabyte", change(1<<60, 1), "bytes that no record holds"},
 		{"no program headers", order[:2], ""},
 		{"a part of a descriptor comes again", append(append([]record{}, kdump...), record{0x6000, []byte{1}}), "page descriptor at offset 0x6000"},
@@ -434,7 +434,7 @@ func TestStreamFlatErrors(t *testing.T) {
 		t.Errorf("the context: %v", err)
 	}
 	huge := append(flat.Header(), recordHeader(0, 1<<62)...)
-	if _, err := streamFlat(t.Context(), &out, &head{r: io.MultiReader(bytes.NewReader(huge), plan.ZeroReader{})}, edit); err == nil || !strings.HasSuffix(err.Error(), "use a file") || out.Len() > 0 {
+	if _, err := streamFlat(t.Context(), &out, &head{r: io.MultiReader(bytes.NewReader(huge), plan.ZeroReader{})}, edit); err == nil || !errors.Is(err, ErrOnePass) || out.Len() > 0 {
 		t.Errorf("a huge record: %v", err)
 	}
 	for name, records := range map[string][]record{"twice flattened": {{0, flatOf()}}, "no dump": {{0, []byte("hello")}}, "nothing": nil} {

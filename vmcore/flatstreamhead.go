@@ -86,7 +86,7 @@ func (p *flatHead) plan(edit Edit) (*flatStreamPlan, error) {
 			return nil, errors.Wrap(err, "in the plain form")
 		}
 		if now, err := sumNotes(p, c); err != nil || now != sum {
-			return nil, plan.FormatErrorf(c.NotesOff(), "notes", "others in a later record", "each in one record: use a file")
+			return nil, plan.OnePassErrorf(c.NotesOff(), "notes", "others in a later record", "each in one record")
 		}
 	}
 	return &flatStreamPlan{c, sp, l, sum}, nil
@@ -120,7 +120,7 @@ func (p *flatHead) more() error {
 		return p.cut(err)
 	}
 	if p.runs = flat.AppendRecord(p.runs, off, body, size); len(p.runs) > maxHeadRuns {
-		return errors.Errorf("the notes are not among the first %d records, more than one pass can hold: use a file", maxHeadRuns)
+		return errors.Wrapf(plan.ErrOnePass, "the notes are not among the first %d records", maxHeadRuns)
 	}
 	p.at = body + size
 	p.count++

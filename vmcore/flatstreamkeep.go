@@ -45,7 +45,7 @@ func (s *flatStream) keep() (*keptBytes, error) {
 		}
 	}
 	if sum > plan.MaxHead {
-		return nil, errors.Errorf("headers and notes have %#x bytes, the most that is kept of a stream in memory is %#x: use a file", sum, plan.MaxHead)
+		return nil, errors.Wrapf(plan.ErrOnePass, "headers and notes have %#x bytes, the most that is kept of a stream in memory is %#x", sum, plan.MaxHead)
 	}
 	return k, nil
 }

@@ -116,7 +116,7 @@ type bitStream struct {
 // count counts in the bytes b of the bitmap, which belong at off.
 func (s *flatStream) count(p span, off int64, b []byte) error {
 	if off < s.bits.next {
-		return errors.Errorf("the bitmap at offset %#x of the plain form comes out of order: use a file", off)
+		return errors.Wrapf(plan.ErrOnePass, "the bitmap at offset %#x of the plain form comes out of order", off)
 	}
 	s.bits.next = off + int64(len(b))
 	s.bits.pages += pagesOf(s.c).Count(b, uint64(off-p.src)*8)
@@ -147,7 +147,7 @@ func (s *flatStream) behind(i int, off, n int64) (int64, error) {
 		s.bits.descs += n
 		return n, s.pass(table, off, n)
 	case came%plan.DescSize != 0 || came < s.bits.descs:
-		return 0, &planError{plan.FormatErrorf(off, "page data", "its first record there", "a whole number of page descriptors before it: use a file")}
+		return 0, &planError{plan.OnePassErrorf(off, "page data", "its first record there", "a whole number of page descriptors before it")}
 	default:
 		table.end, s.bits.descs = off, came
 	}
@@ -175,7 +175,7 @@ func (b bitStream) checkCut() error {
 // many page descriptors as the order of the records did.
 func (b bitStream) checkPages() error {
 	if b.descs != 0 && uint64(b.descs) != b.pages*plan.DescSize {
-		return errors.Errorf("page descriptors seemed to take %#x bytes, the bitmap has %d pages: use a file", b.descs, b.pages)
+		return errors.Wrapf(plan.ErrOnePass, "page descriptors seemed to take %#x bytes, the bitmap has %d pages", b.descs, b.pages)
 	}
 	return nil
 }
@@ -228,7 +228,7 @@ func (d descStream) add(at, i int64, b []byte) ([]byte, error) {
 	e := d[at]
 	if e == nil {
 		if len(d) == maxCutDescs {
-			return nil, &planError{errors.Errorf("more than %d page descriptors in parts: use a file", maxCutDescs)}
+			return nil, &planError{errors.Wrapf(plan.ErrOnePass, "more than %d page descriptors in parts", maxCutDescs)}
 		}
 		e = &cutDesc{}
 		d[at] = e
@@ -245,7 +245,7 @@ func (d descStream) add(at, i int64, b []byte) ([]byte, error) {
 // finish makes sure that no descriptor is left in part.
 func (d descStream) finish() error {
 	for at := range d {
-		return plan.FormatErrorf(at, "page descriptor", "a part of it in the records, or one that comes again", "all of it: use a file")
+		return plan.OnePassErrorf(at, "page descriptor", "a part of it in the records, or one that comes again", "all of it")
 	}
 	return nil
 }

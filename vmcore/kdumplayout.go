@@ -41,8 +41,8 @@ func (c *KDump) PlanCopy(sp elfnote.Splice) (*Layout, error) {
 func (c *KDump) planHome(sp elfnote.Splice) (*Layout, error) {
 	start := c.NotesOff()
 	if c.Size == plan.Endless {
-		return nil, plan.FormatErrorf(c.subOff()+c.abi.note, "offset_note", c.note.String(),
-			"notes before the bitmaps, where one pass can change them: use a file")
+		return nil, plan.OnePassErrorf(c.subOff()+c.abi.note, "offset_note", c.note.String(),
+			"notes before the bitmaps, where one pass can change them")
 	}
 	size := c.notes.Size + sp.Grow()
 	home := c.home()

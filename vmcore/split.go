@@ -11,6 +11,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/inputfile"
 )
 
 // A SplitDump is several pieces of one dump that makedumpfile --split wrote,
@@ -33,7 +34,7 @@ func JoinPieces(pieces []Core, names []string) (*SplitDump, error) {
 	for i, c := range pieces {
 		k := kdumps(c)
 		if len(k) != 1 || !k[0].Split {
-			return nil, errors.Wrapf(ErrNoPiece, "%s", names[i])
+			return nil, inputfile.About(names[i], ErrNoPiece)
 		}
 		name[k[0]] = names[i]
 		s.pieces = append(s.pieces, k[0])
@@ -43,7 +44,7 @@ func JoinPieces(pieces []Core, names []string) (*SplitDump, error) {
 	for _, k := range s.pieces {
 		what, err := first.differs(k)
 		if err != nil {
-			return nil, errors.Wrap(err, name[k])
+			return nil, inputfile.About(name[k], err)
 		}
 		if what != "" {
 			return nil, errors.Errorf("%s and %s are pieces of different dumps: their %s differ", name[first], name[k], what)

@@ -144,7 +144,7 @@ func (h *head) more() {
 }
 
 func (h *head) tooLarge(limit int64) error {
-	return errors.Errorf("headers and notes reach beyond %#x bytes, the most that is kept of a stream in memory: use a file", limit)
+	return errors.Wrapf(plan.ErrOnePass, "headers and notes reach beyond %#x bytes, the most that is kept of a stream in memory", limit)
 }
 
 // explain says of an error in the headers what it is of a file that ends where

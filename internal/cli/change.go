@@ -181,18 +181,16 @@ func fileInfo(name string, stream any) fs.FileInfo {
 	return info
 }
 
-// named puts the file's name before an error that does not have it yet.
+// named gives an error the name of the file at path, unless it names a file
+// already, or is about the command line or a source of the note.
 func named(path string, err error) error {
 	if path == "-" {
 		path = "standard input"
 	}
-	var usage errUsage
-	var other *fs.PathError
-	var source errSource
-	if err == nil || errors.As(err, &usage) || errors.As(err, &other) || errors.As(err, &source) || strings.HasPrefix(err.Error(), path) {
+	if path == "" || errors.As(err, new(errUsage)) || errors.As(err, new(errSource)) {
 		return err
 	}
-	return errors.Wrap(err, path)
+	return inputfile.About(path, err)
 }
 
 func (f *changeFlags) options(e *env, what string) vmcore.Options {

@@ -10,6 +10,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/internal/inputfile"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -243,7 +244,7 @@ type process struct {
 func (e *env) openProcess(ctx context.Context, path string) (*process, error) {
 	c, err := e.open(ctx, path, vmcore.Open, false)
 	if err != nil {
-		return nil, errors.Wrap(err, path)
+		return nil, err
 	}
 	p := &process{File: c, path: path}
 	if err := p.attach(c.Core); err != nil {
@@ -257,7 +258,7 @@ func (e *env) openProcess(ctx context.Context, path string) (*process, error) {
 func (p *process) attach(c vmcore.Core) error {
 	var ok bool
 	if p.memory, ok = vmcore.Virtual(c); !ok {
-		return withHint{errors.Errorf("%s: not the core of a process", p.path), "gcore and systemd-coredump write one of a running or crashed QEMU"}
+		return withHint{inputfile.About(p.path, errors.New("not the core of a process")), "gcore and systemd-coredump write one of a running or crashed QEMU"}
 	}
 	p.threads = guest.Threads(c.Notes())
 	return nil

@@ -25,7 +25,7 @@ import (
 // lines for several commands.
 var hintedErrors = []error{
 	errNoNote, elfnote.ErrBlob, vmcore.ErrNotCore, vmcore.ErrBusy, vmcore.ErrExists, vmcore.ErrSameFile, vmcore.ErrNoPlace,
-	vmcore.ErrTruncated, vmcore.ErrChanged, syscall.ENOSPC, syscall.EDQUOT, fs.ErrPermission, syscall.EROFS, context.Canceled,
+	vmcore.ErrTruncated, vmcore.ErrChanged, vmcore.ErrOnePass, syscall.ENOSPC, syscall.EDQUOT, fs.ErrPermission, syscall.EROFS, context.Canceled,
 	noMemory{}, noMemory{search: true}, noVMCS{new(vmcs.Result)}, usagef("wrong"),
 }
 

@@ -127,9 +127,9 @@ func (e noMemory) Unwrap() []error { return e.failed }
 
 // Hint is the one place's cure where only one was asked for.
 func (e noMemory) Hint() string {
-	var one hinted
-	if len(e.failed) == 1 && errors.As(e.failed[0], &one) {
-		return one.Hint()
+	var dev *physmem.Error
+	if len(e.failed) == 1 && errors.As(e.failed[0], &dev) {
+		return deviceHint(dev)
 	}
 	if e.search {
 		return "--search looks for the note in all of the core's memory, --blob takes it from a file"

@@ -14,6 +14,7 @@ import (
 	"vmcsnote/internal/inputfile"
 	"vmcsnote/internal/unpack"
 	"vmcsnote/internal/visible"
+	"vmcsnote/physmem"
 	"vmcsnote/record"
 	"vmcsnote/sysfs"
 	"vmcsnote/vmcore"
@@ -76,11 +77,16 @@ const publishIt = "no released kernel publishes VMCSINFO by itself: modprobe vmc
 // hint returns the cure for an error, or "": see hints.go.
 func hint(err error) string {
 	var own hinted
+	var dev *physmem.Error
 	var kind vmcore.NotCoreError
 	var missing unpack.NoProgram
 	switch {
 	case errors.As(err, &own) && own.Hint() != "":
 		return own.Hint()
+	case errors.As(err, &dev) && deviceHint(dev) != "":
+		return deviceHint(dev)
+	case errors.Is(err, vmcore.ErrOnePass):
+		return "save the stream to a file, and give that"
 	case errors.Is(err, errNoNote):
 		return "no released kernel publishes VMCSINFO by itself: give --blob, --pair or --record\n" +
 			"give --layout with a file of a host with the same processor and microcode\n" + publishIt

@@ -43,7 +43,7 @@ func (e *env) open(ctx context.Context, path string, as form, whole bool) (*vmco
 	defer in.Close()
 	out, err := e.unpackFile(ctx, path, in, not.Kind, as, whole)
 	if err != nil {
-		return nil, errors.Wrap(err, path)
+		return nil, named(path, err)
 	}
 	return vmcore.OpenUnpacked(out, path, as)
 }

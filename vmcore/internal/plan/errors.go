@@ -23,6 +23,8 @@ var (
 	ErrNoMemory = errors.New("not in the dump's memory")
 	// ErrNoPlace: the change cannot be made in place under the restrictions given.
 	ErrNoPlace = errors.New("no safe place for the notes")
+	// ErrOnePass: the dump can be changed in a file, but not in a stream.
+	ErrOnePass = errors.New("cannot be changed in one pass")
 	// ErrChanged: the core changed while it was read or planned for.
 	ErrChanged = errors.New("the file changed meanwhile")
 )
@@ -52,6 +54,11 @@ func FormatErrorf(off int64, what, found, want string, args ...any) error {
 // TruncatedErrorf is [FormatErrorf] for what a truncated file does not hold.
 func TruncatedErrorf(off int64, what, found, want string, args ...any) error {
 	return &FormatError{Off: off, What: what, Found: found, Want: fmt.Sprintf(want, args...), Err: ErrTruncated}
+}
+
+// OnePassErrorf is [FormatErrorf] for what only a file allows.
+func OnePassErrorf(off int64, what, found, want string, args ...any) error {
+	return &FormatError{Off: off, What: what, Found: found, Want: fmt.Sprintf(want, args...), Err: ErrOnePass}
 }
 
 // Rebase turns an error of elfnote, counted from the notes, into one of the
