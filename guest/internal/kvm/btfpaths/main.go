@@ -1,15 +1,18 @@
 // Command btfpaths prints which members of the kernel's structures, of those
 // that packages linux and kvm read, each of some kernels has.
 //
-//	btfpaths DIR...
+//	btfpaths [-vmcb DIR] DIR...
 //
 // A directory holds what a kernel's packages do: boot/vmlinuz-RELEASE or
 // lib/modules/RELEASE/vmlinuz, and the modules kvm, kvm-intel and kvm-amd. The exit status is 1 if
-// a kernel lacks a member that all must have. scripts/kernels downloads kernels
+// a kernel lacks a member that all must have. With -vmcb it also writes to a
+// directory where each kernel's struct vmcb has its members, for package svm's
+// test. scripts/kernels downloads kernels
 // and runs it.
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -22,15 +25,23 @@ import (
 )
 
 func main() {
+	vmcb := flag.String("vmcb", "", "write there where struct vmcb has its members")
+	flag.Parse()
 	missing := 0
 	var all []*kernel
-	for _, dir := range os.Args[1:] {
+	for _, dir := range flag.Args() {
 		k, err := open(dir)
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "btfpaths: %s: %v\n", dir, err)
 			os.Exit(1)
 		}
 		all = append(all, k)
+	}
+	if *vmcb != "" {
+		if err := writeVMCB(*vmcb, all); err != nil {
+			fmt.Fprintf(os.Stderr, "btfpaths: %v\n", err)
+			os.Exit(1)
+		}
 	}
 	head, line := "| struct | member |", "|---|---|"
 	for _, k := range all {

@@ -1,0 +1,123 @@
+package svm
+
+import "vmcsnote/internal/x86"
+
+// NestedPaging reports whether the guest's physical addresses are translated by
+// the tables at nested_cr3. Otherwise it runs on the hypervisor's shadow page
+// tables, which CR3 in the save area points to.
+func (v *VMCB) NestedPaging() bool { return v.Read(NestedCtl)&nestedPaging != 0 }
+
+// An Encryption is what of a guest the host cannot read.
+type Encryption uint8
+
+const (
+	// NotEncrypted means that all can be read.
+	NotEncrypted Encryption = iota
+	// SEV means that the guest's memory is encrypted, but for the pages that it
+	// shares with the host. Its registers are in the save area.
+	SEV
+	// SEVES means that the registers are encrypted as well: they are in another
+	// page, at vmsa_pa. What the save area has is the host's.
+	SEVES
+	// SEVSNP means SEVES, and that the host cannot change the guest's memory
+	// unnoticed.
+	SEVSNP
+)
+
+// String names it as AMD does; it is "" if nothing is encrypted.
+func (e Encryption) String() string { return [...]string{"", "SEV", "SEV-ES", "SEV-SNP"}[e] }
+
+// Encryption returns what is encrypted of the guest, by nested_ctl. SEV-SNP is
+// told by guest_sev_features, which hypervisors fill only where they are to be
+// checked: a guest that is SEVES by its VMCB may be SEVSNP.
+func (v *VMCB) Encryption() Encryption {
+	const valid, active = 1 << 63, 1 << 0
+	switch ctl, features := v.Read(NestedCtl), v.Read(SEVFeatures); {
+	case ctl&sevEnable == 0:
+		return NotEncrypted
+	case ctl&sevES == 0:
+		return SEV
+	case features&(valid|active) == valid|active:
+		return SEVSNP
+	}
+	return SEVES
+}
+
+// Mode returns the mode that the guest runs in, by the save area; it is
+// [x86.ModeUnknown] if the registers are encrypted.
+func (v *VMCB) Mode() x86.Mode {
+	if v.Encryption() >= SEVES {
+		return x86.ModeUnknown
+	}
+	code64 := v.Read(segmentField(segCS, "attrib"))&attribLong != 0
+	return x86.ModeOf(v.Read(CR0), v.Read(CR4), v.Read(RFLAGS), v.Read(EFER)&x86.EFERLMA != 0, code64)
+}
+
+// Places of segment registers in segmentFields.
+const (
+	segCS   = 1
+	segSS   = 2
+	segGDTR = 6
+	segLDTR = 7
+	segIDTR = 8
+	segTR   = 9
+)
+
+// Bits of a segment's attributes in the VMCB: bits 55:52 and 47:40 of the
+// descriptor, next to each other.
+const (
+	attribPresent = 1 << 7
+	attribLong    = 1 << 9
+	attribBig     = 1 << 10
+)
+
+// rights returns attributes as a VMCS has them. A segment that is not present is
+// not loaded: the VMCB has no bit for it.
+func rights(attrib uint16) uint32 {
+	r := uint32(attrib&0xff) | uint32(attrib&0xf00)<<4
+	if attrib&attribPresent == 0 {
+		r |= x86.RightsUnusable
+	}
+	return r
+}
+
+// Segments returns the guest's segment registers as KVM shows them to its
+// process, in the order of [x86.SegmentNames]. All but CS, SS, DS and ES are
+// loaded and stored by VMLOAD and VMSAVE, not by VMRUN: state is the VMCB that
+// these are done with, for KVM that of the machine even while a guest of it runs.
+// It may be v itself.
+func (v *VMCB) Segments(state *VMCB) []x86.Segment {
+	all := make([]x86.Segment, 0, len(x86.SegmentNames))
+	for i, at := range []int{0, segCS, segSS, 3, 4, 5, segLDTR, segTR} {
+		from := v
+		if i > 3 {
+			from = state
+		}
+		get := func(part string) uint64 { return from.Read(segmentField(at, part)) }
+		s := x86.Segment{
+			Name: x86.SegmentNames[i], Selector: uint16(get("selector")), Base: get("base"), Limit: uint32(get("limit")),
+			Rights: rights(uint16(get("attrib"))),
+		}
+		// What AMD processors leave open, or store otherwise than the
+		// descriptor has it: the accessed bit, a busy TSS, SS's DPL.
+		switch {
+		case at == segTR:
+			s.Rights |= 1 << 1
+		case !s.Usable() || at == segLDTR:
+		case at == segSS:
+			s.Rights = s.Rights&^0x60 | uint32(v.Read(CPL)&3)<<5
+		case at != segCS:
+			s.Rights |= 1
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// Tables returns base and limit of GDTR and IDTR.
+func (v *VMCB) Tables() (gdt, idt x86.Segment) {
+	table := func(name string, at int) x86.Segment {
+		return x86.Segment{Name: name, Base: v.Read(segmentField(at, "base")), Limit: uint32(v.Read(segmentField(at, "limit")))}
+	}
+	return table("GDTR", segGDTR), table("IDTR", segIDTR)
+}

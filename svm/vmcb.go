@@ -1,0 +1,86 @@
+// Package svm knows the VMCB (virtual machine control block), the page in which
+// an AMD processor keeps the state of one virtual CPU. AMD documents its layout
+// (APM volume 2, appendix B), so no note is needed to read one, and nothing has
+// to be searched for: the hypervisor's own structures lead to it.
+//
+// A VMCB has a control area and a state save area. Fields are named as Linux
+// spells them in struct vmcb_control_area and vmcb_save_area, such as
+// "control.exit_code" and "save.rip"; see [Fields].
+//
+// A VMCB comes from a dump and is hostile: any value is possible. [VMCB.Check]
+// returns what the processor would refuse.
+//
+// The guest's state is in the save area unless its registers are encrypted
+// (SEV-ES and SEV-SNP; see [VMCB.Encryption]): then the save area has nothing of
+// the guest's.
+package svm
+
+import (
+	"encoding/binary"
+
+	"github.com/pkg/errors"
+)
+
+const (
+	// PageSize is the size of a VMCB, and what its address is aligned to.
+	PageSize = 4096
+	// saveArea is where the state save area begins.
+	saveArea = 0x400
+)
+
+// A VMCB is a page that is one.
+type VMCB struct {
+	Addr uint64 // in physical memory
+	page [PageSize]byte
+}
+
+// A Reader reads memory by its physical address.
+type Reader interface {
+	// ReadPhys fills p with the memory at the physical address addr. It
+	// returns fewer bytes than len(p) only with an error.
+	ReadPhys(p []byte, addr uint64) (n int, err error)
+}
+
+// Read reads the VMCB at a physical address.
+func Read(r Reader, addr uint64) (*VMCB, error) {
+	if addr%PageSize != 0 {
+		return nil, errors.Errorf("VMCB at %#x: not aligned to a page", addr)
+	}
+	v := &VMCB{Addr: addr}
+	if _, err := r.ReadPhys(v.page[:], addr); err != nil {
+		return nil, errors.WithMessagef(err, "VMCB at %#x", addr)
+	}
+	return v, nil
+}
+
+// New returns the VMCB that a page's bytes are. There are PageSize of them.
+func New(addr uint64, page []byte) (*VMCB, error) {
+	if len(page) != PageSize {
+		return nil, errors.Errorf("a VMCB has %d bytes, not %d", PageSize, len(page))
+	}
+	v := &VMCB{Addr: addr}
+	copy(v.page[:], page)
+	return v, nil
+}
+
+// Page returns the bytes.
+func (v *VMCB) Page() []byte { return v.page[:] }
+
+// Read returns a field's value.
+func (v *VMCB) Read(f Field) uint64 {
+	var b [8]byte
+	if f.Offset < 0 || f.Size < 0 || f.Size > len(b) || f.Offset+f.Size > PageSize {
+		return 0
+	}
+	copy(b[:], v.page[f.Offset:f.Offset+f.Size])
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+// Field returns the value of the field of a name; see [FieldByName].
+func (v *VMCB) Field(name string) (uint64, bool) {
+	f, ok := FieldByName(name)
+	if !ok {
+		return 0, false
+	}
+	return v.Read(f), true
+}
