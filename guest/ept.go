@@ -6,6 +6,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 )
 
 // EPT is a tree of extended page tables. It is safe for concurrent use.
@@ -17,7 +18,7 @@ type EPT struct {
 // host's memory. It reads nothing. With modeBased (mode-based execute control,
 // bit 22 of SECONDARY_VM_EXEC_CONTROL) an entry that has only bit 10 set is
 // present. The error wraps [ErrBadEPTP].
-func NewEPT(r Reader, eptp x86.EPTP, modeBased bool) (*EPT, error) {
+func NewEPT(r physmem.Reader, eptp x86.EPTP, modeBased bool) (*EPT, error) {
 	memoryType, levels := eptp.MemoryType(), eptp.Levels()
 	switch {
 	case memoryType != 0 && memoryType != 6:

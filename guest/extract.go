@@ -3,22 +3,20 @@ package guest
 import (
 	"cmp"
 	"context"
-	"iter"
 	"slices"
 
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 )
 
 // A Source is a guest's physical memory: [Memory], out of its host's dump, or
 // [ProcessMemory], out of a core of the process that ran it.
 type Source interface {
-	Reader
-	// Ranges gives the memory that may be there, page-aligned, by rising address,
-	// neither overlapping nor touching.
-	Ranges() iter.Seq2[uint64, uint64]
+	// Memory is the memory that may be there, in whole pages.
+	physmem.Memory
 	// Slots are the memory slots; empty where they are not known.
 	Slots() []Slot
 }
@@ -97,7 +95,7 @@ func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 	finder := infoFinder{mem: x.Mem}
 	var aliases []vmcore.Alias
 	n := vmcore.NewELF{
-		Mem: x.Mem, Ranges: x.Mem.Ranges(),
+		Mem: x.Mem,
 		See: func(addr uint64, b []byte) {
 			s.Bytes += uint64(len(b))
 			s.Untouched -= overlap(slots, addr, uint64(len(b)))

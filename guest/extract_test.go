@@ -16,6 +16,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 )
 
@@ -105,10 +106,10 @@ type testSource struct {
 
 func (s testSource) Slots() []Slot { return s.slots }
 
-func (s testSource) Ranges() iter.Seq2[uint64, uint64] {
-	return func(yield func(addr, size uint64) bool) {
+func (s testSource) Ranges() iter.Seq[physmem.Range] {
+	return func(yield func(physmem.Range) bool) {
 		for _, r := range s.ranges {
-			if !yield(r[0], r[1]) {
+			if !yield(physmem.Range{Addr: r[0], Size: r[1]}) {
 				return
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 )
 
@@ -50,7 +51,7 @@ var infoHead = elfnote.Note{Name: elfnote.VMCoreInfo, Desc: []byte("OSRELEASE=")
 
 // An infoFinder looks for the guest's VMCOREINFO while its memory passes.
 type infoFinder struct {
-	mem   Reader
+	mem   physmem.Reader
 	at    []uint64
 	state InfoState
 	found []InfoNote // that differ
@@ -179,7 +180,7 @@ func pageTables(n elfnote.Note) []vmcore.Alias {
 	if !ok || err != nil || table < startKernelMap {
 		return nil
 	}
-	return []vmcore.Alias{{Vaddr: table, Range: vmcore.Range{Addr: table - startKernelMap + uint64(base), Size: pageSize}}}
+	return []vmcore.Alias{{Vaddr: table, Range: physmem.Range{Addr: table - startKernelMap + uint64(base), Size: pageSize}}}
 }
 
 // release is OSRELEASE of the note.

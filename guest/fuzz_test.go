@@ -70,7 +70,8 @@ func FuzzMemory(f *testing.F) {
 		}
 		n, total, end := 0, uint64(0), uint64(0)
 		p := make([]byte, 16)
-		for addr, size := range m.Ranges() {
+		for r := range m.Ranges() {
+			addr, size := r.Addr, r.Size
 			if addr < end || addr == end && n > 0 || size == 0 || (addr|size)%pageSize != 0 || addr+size < addr {
 				t.Fatalf("range of %#x bytes from %#x, the one before ends at %#x", size, addr, end)
 			}

@@ -33,12 +33,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/x86"
-	"vmcsnote/vmcs"
 )
-
-// Reader reads memory by its physical address: a host's from its dump, a
-// guest's from [Memory].
-type Reader = vmcs.Reader
 
 const pageSize = x86.PageSize
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -134,7 +135,7 @@ func (h *Host) FindMachines(ctx context.Context, s MachineSearch) error {
 		}
 	}
 	var err error
-	h.Found, err = vmcs.Find(ctx, h.Core, physRanges(h.Core), vmcs.Search{
+	h.Found, err = vmcs.Find(ctx, h.Core, vmcs.Search{
 		Note: h.Layout, Found: layouts(h.Notes), Explain: s.Explain,
 		Partial: h.Shortfall.Partial(), VMCOREINFO: VMCoreInfo(h.Core),
 		Progress: s.progress(nil, h),
@@ -169,7 +170,7 @@ func (h *Host) findNested(ctx context.Context, m *Machine, s MachineSearch) erro
 	if err != nil {
 		return nil
 	}
-	m.Found, err = vmcs.Find(ctx, mem, mem.Once(physRanges(h.Core)), vmcs.Search{
+	m.Found, err = vmcs.Find(ctx, mem.Once(h.Core), vmcs.Search{
 		Note: h.Found.Layout, Nested: true, Explain: s.Explain, Progress: s.progress(m, h),
 	})
 	if err != nil {
@@ -197,12 +198,12 @@ func (h *Host) FindRegisters(ctx context.Context, progress func(done, total uint
 		}
 	}
 	err := complete(ctx, RegSearch{
-		Mem: h.Core, Ranges: physRanges(h.Core), DirectMaps: vmcore.DirectMaps(h.Core), Progress: portion(progress, h.Core),
+		Mem: h.Core, DirectMaps: vmcore.DirectMaps(h.Core), Progress: portion(progress, h.Core),
 	}, own)
 	if err != nil {
 		return err
 	}
-	return complete(ctx, RegSearch{Mem: nowhere{}, Ranges: func(func(uint64, uint64) bool) {}}, inner)
+	return complete(ctx, RegSearch{Mem: nowhere{}}, inner)
 }
 
 func complete(ctx context.Context, s RegSearch, vcpus []*VCPU) error {
@@ -227,6 +228,7 @@ func complete(ctx context.Context, s RegSearch, vcpus []*VCPU) error {
 type nowhere struct{}
 
 func (nowhere) ReadPhys([]byte, uint64) (int, error) { return 0, vmcore.ErrNoMemory }
+func (nowhere) Ranges() iter.Seq[physmem.Range]      { return func(func(physmem.Range) bool) {} }
 
 // All returns the machines, each followed by those that run in it.
 func (h *Host) All() iter.Seq[*Machine] {
@@ -284,8 +286,8 @@ func portion(progress func(done, total uint64), c vmcore.Core) func(uint64) {
 		return nil
 	}
 	var total uint64
-	for _, size := range physRanges(c) {
-		total += size
+	for r := range c.Ranges() {
+		total += r.Size
 	}
 	return func(done uint64) { progress(done, total) }
 }
@@ -296,20 +298,9 @@ func portion(progress func(done, total uint64), c vmcore.Core) func(uint64) {
 // not that much.
 func (h *Host) MaxGuest() uint64 {
 	end := uint64(0)
-	for r := range h.Core.PhysRuns() {
-		end = max(end, r.Addr+r.Size)
+	for r := range h.Core.Ranges() {
+		end = max(end, r.End())
 	}
 	const times = 64
 	return max(1<<40, times*min(end, math.MaxUint64/times))
-}
-
-// physRanges lists a core's memory.
-func physRanges(c vmcore.Core) vmcs.Ranges {
-	return func(yield func(addr, size uint64) bool) {
-		for r := range c.PhysRuns() {
-			if !yield(r.Addr, r.Size) {
-				return
-			}
-		}
-	}
 }

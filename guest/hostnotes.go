@@ -61,7 +61,7 @@ func NoteOf(notes []FoundNote, l *vmcs.Layout) (FoundNote, bool) {
 // CompareNotes looks for VMCSs by the layouts of the notes and the built-in ones:
 // which of them explains the host's memory tells which note to trust.
 func CompareNotes(ctx context.Context, c vmcore.Core, notes []FoundNote, progress func(done, total uint64)) (*vmcs.Result, error) {
-	return vmcs.Find(ctx, c, physRanges(c), vmcs.Search{
+	return vmcs.Find(ctx, c, vmcs.Search{
 		Found: layouts(notes), Partial: vmcore.ShortfallOf(c).Partial(), VMCOREINFO: VMCoreInfo(c), Progress: portion(progress, c),
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 )
 
@@ -156,6 +157,6 @@ type endsAt struct {
 	end uint64
 }
 
-func (e endsAt) PhysRuns() iter.Seq[vmcore.Range] {
-	return func(yield func(vmcore.Range) bool) { yield(vmcore.Range{Addr: e.end - pageSize, Size: pageSize}) }
+func (e endsAt) Ranges() iter.Seq[physmem.Range] {
+	return func(yield func(physmem.Range) bool) { yield(physmem.Range{Addr: e.end - pageSize, Size: pageSize}) }
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcs"
 )
 
@@ -51,10 +52,10 @@ type Machine struct {
 	// found by KVM.
 	Slots []Slot
 
-	outer  Reader  // the memory that its VMCSs and EPT are in
-	first  *VCPU   // whose VMCS tells where the memory is
-	memory *Memory // nil until it has been opened
-	failed error   // why it cannot be opened, whatever registers are known
+	outer  physmem.Reader // the memory that its VMCSs and EPT are in
+	first  *VCPU          // whose VMCS tells where the memory is
+	memory *Memory        // nil until it has been opened
+	failed error          // why it cannot be opened, whatever registers are known
 }
 
 // FoundBy says how a machine was found.
@@ -78,7 +79,7 @@ func (f FoundBy) String() string { return [...]string{"vmcs", "kvm"}[f] }
 // guest of this machine's runs: these are machines of their own, of the same
 // process. A vCPU that never ran has no EPT yet, though it is enabled: it goes to
 // the process's first machine.
-func Machines(outer Reader, found []*vmcs.Candidate) []*Machine {
+func Machines(outer physmem.Reader, found []*vmcs.Candidate) []*Machine {
 	type key struct {
 		eptp, process uint64
 		shadow        bool
@@ -203,7 +204,7 @@ func (m *Machine) open() (*Memory, error) {
 // vCPUs. Without EPT the tables of GUEST_CR3 are the hypervisor's, which lead
 // straight to the host's memory but have only what the guest has touched of late;
 // the guest's own have it all, if they can be found.
-func (m *Machine) Virtual(v *VCPU) (Reader, error) {
+func (m *Machine) Virtual(v *VCPU) (physmem.Reader, error) {
 	mem, err := m.Memory()
 	if !m.Shadow {
 		return Virtual{Paging: PagingOf(&v.VMCS), Mem: mem}, err
@@ -219,7 +220,7 @@ func (m *Machine) Virtual(v *VCPU) (Reader, error) {
 }
 
 // inTurn reads from the second what the first does not have.
-type inTurn [2]Reader
+type inTurn [2]physmem.Reader
 
 func (t inTurn) ReadPhys(p []byte, addr uint64) (int, error) {
 	n, err := t[0].ReadPhys(p, addr)

@@ -6,6 +6,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 )
 
 // Config is where a guest's memory hangs, out of one of its VMCSs.
@@ -17,13 +18,13 @@ type Config struct {
 	HostCR3, HostCR4 uint64
 }
 
-// Memory is a guest's physical memory. It is a [Reader] whose addresses are
+// Memory is a guest's physical memory. It is a [physmem.Reader] whose addresses are
 // guest-physical, and safe for concurrent use where the host's is.
 //
 // What EPT maps is read where EPT says, and only what it does not map is read
 // through the process. It holds some 600 KiB of tables at most.
 type Memory struct {
-	host  Reader
+	host  physmem.Reader
 	ept   *EPT     // nil: by the process alone
 	proc  *Process // nil: by EPT alone
 	slots []Slot   // by rising GPA, disjoint
@@ -33,7 +34,7 @@ type Memory struct {
 // slots, for which it goes through EPT and the process's tables a few times. It
 // fails with [ErrNoEPT] where EPTP is 0, and with [ErrBadEPTP]; what it finds
 // broken in the tables themselves is left out.
-func OpenMemory(host Reader, c Config) (*Memory, error) {
+func OpenMemory(host physmem.Reader, c Config) (*Memory, error) {
 	if c.EPTP == 0 {
 		return nil, ErrNoEPT
 	}
@@ -103,7 +104,7 @@ func clip(m Mapping, lo, hi uint64) Mapping {
 	return m
 }
 
-// ReadPhys implements [Reader]. It reads as far as it can; the error is an
+// ReadPhys implements [physmem.Reader]. It reads as far as it can; the error is an
 // [*AddressError] with what [Memory.Translate] gives or, where the page itself is
 // not in the dump, what the host's reader does.
 func (m *Memory) ReadPhys(p []byte, gpa uint64) (n int, err error) {

@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/pkg/errors"
 
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 )
 
@@ -137,11 +138,11 @@ func TestMemoryOfLinux(t *testing.T) {
 			}
 			var holes []uint64
 			end := uint64(0)
-			for addr, size := range m.Ranges() {
-				if addr != end {
-					holes = append(holes, end/pageSize, addr/pageSize-1)
+			for r := range m.Ranges() {
+				if r.Addr != end {
+					holes = append(holes, end/pageSize, r.Addr/pageSize-1)
 				}
-				end = addr + size
+				end = r.End()
 			}
 			// What the guest's firmware, a VMM, put there and nobody touched.
 			if want := []uint64{0x1, 0x6, 0x8, 0x8, 0xc, 0x1f, 0x21, 0x7f, 0xa0, 0xbf}; !slices.Equal(holes, want) {
@@ -214,11 +215,8 @@ func TestMemory(t *testing.T) {
 	if got := m.Tally(); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	var ranges [][2]uint64
-	for addr, size := range m.Ranges() {
-		ranges = append(ranges, [2]uint64{addr, size})
-	}
-	if want := [][2]uint64{{0x5000, 0x4000}, {0x10000, 0x1000}, {0x8_0000_0000, 0x1000}, {0x10_0000_0000, 2 * mib}}; !slices.Equal(ranges, want) {
+	ranges := slices.Collect(m.Ranges())
+	if want := []physmem.Range{{Addr: 0x5000, Size: 0x4000}, {Addr: 0x10000, Size: 0x1000}, {Addr: 0x8_0000_0000, Size: 0x1000}, {Addr: 0x10_0000_0000, Size: 2 * mib}}; !slices.Equal(ranges, want) {
 		t.Errorf("ranges %#x, want %#x", ranges, want)
 	}
 	for range m.Ranges() {
@@ -299,9 +297,9 @@ func TestMemoryLargePageAcrossSlot(t *testing.T) {
 	v.touch(0x5000, 0x1000, 1)
 	m := v.open(t)
 	n := 0
-	for addr, size := range m.Ranges() {
-		if n++; addr != 0 || size != 0x6000 {
-			t.Errorf("range of %#x bytes from %#x", size, addr)
+	for r := range m.Ranges() {
+		if n++; r.Addr != 0 || r.Size != 0x6000 {
+			t.Errorf("range of %#x bytes from %#x", r.Size, r.Addr)
 		}
 	}
 	want, _ := NewProcess(v, v.cr3, 0).Translate(0x7f00_4000_3000)
@@ -326,8 +324,8 @@ func TestMemoryConcurrent(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			p := make([]byte, 8)
-			for addr, size := range m.Ranges() {
-				for end := addr + size; addr < end; addr += pageSize {
+			for r := range m.Ranges() {
+				for addr := r.Addr; addr < r.End(); addr += pageSize {
 					if _, err := m.ReadPhys(p, addr); err != nil || binary.LittleEndian.Uint64(p) != addr {
 						t.Errorf("%#x: %x, %v", addr, p, err)
 						return

@@ -2,56 +2,40 @@ package guest
 
 import (
 	"math/bits"
-	"slices"
+	"sort"
 
-	"vmcsnote/vmcs"
+	"vmcsnote/physmem"
 )
 
-// Once gives the guest's memory that is in the host's, host, and each page of
+// Once returns the guest's memory that is in the host's, host, and each page of
 // the host's once, at the lowest guest-physical address that maps it. However
-// much a guest's tables claim to map, what is given is no more than the host
-// has. It takes a bit for each page of the host's, and 16 bytes for each of its
+// much a guest's tables claim to map, its ranges are no more than the host has.
+// It takes a bit for each page of the host's, and 16 bytes for each of its
 // ranges.
-func (m *Memory) Once(host vmcs.Ranges) vmcs.Ranges {
-	return func(yield func(addr, size uint64) bool) {
+func (m *Memory) Once(host physmem.Memory) physmem.Memory {
+	return physmem.With(m, physmem.Joined(func(yield func(physmem.Range) bool) {
 		p := newHostPages(host)
-		var addr, size uint64 // not given yet
-		more := m.pieces(func(gpa, n uint64, _ bool, err error) bool {
+		m.pieces(func(gpa, n uint64, _ bool, err error) bool {
 			for err == nil && n > 0 {
 				phys, k, terr := m.stretch(gpa, n)
 				if terr != nil {
 					break
 				}
-				if !p.take(phys, k, func(at, n uint64) bool {
-					at += gpa - phys
-					if at == addr+size {
-						size += n
-						return true
-					}
-					a, s := addr, size
-					addr, size = at, n
-					return s == 0 || yield(a, s)
-				}) {
+				if !p.take(phys, k, func(at, n uint64) bool { return yield(physmem.Range{Addr: at + gpa - phys, Size: n}) }) {
 					return false
 				}
 				gpa, n = gpa+k, n-k
 			}
 			return true
 		})
-		if more && size > 0 {
-			yield(addr, size)
-		}
-	}
+	}))
 }
 
 // hostPages are the pages of a host, of which each can be taken once.
 type hostPages struct {
-	ranges []bounds
+	ranges []physmem.Range
 	chunks map[uint64]*pageChunk // by address / chunkSize
 }
-
-// bounds is memory from its first byte to the one after its last.
-type bounds struct{ lo, hi uint64 }
 
 const (
 	chunkSize  = 128 << 20
@@ -64,32 +48,22 @@ type pageChunk struct {
 	taken [chunkPages / 64]uint64
 }
 
-func newHostPages(host vmcs.Ranges) *hostPages {
+func newHostPages(host physmem.Memory) *hostPages {
 	p := &hostPages{chunks: make(map[uint64]*pageChunk)}
-	for addr, size := range host {
-		lo, hi := (addr+pageSize-1)&^(pageSize-1), (addr+size)&^(pageSize-1)
-		if addr+size < addr || lo >= hi {
-			continue
+	for r := range host.Ranges() {
+		if r = r.Pages(pageSize); r.Size > 0 {
+			p.ranges = append(p.ranges, r)
 		}
-		if n := len(p.ranges); n > 0 && p.ranges[n-1].hi >= lo {
-			p.ranges[n-1].hi = max(p.ranges[n-1].hi, hi)
-			continue
-		}
-		p.ranges = append(p.ranges, bounds{lo, hi})
 	}
 	return p
 }
 
 // within gives the parts of memory from lo to hi that the host has.
 func (p *hostPages) within(lo, hi uint64, yield func(lo, hi uint64) bool) bool {
-	i, _ := slices.BinarySearchFunc(p.ranges, lo, func(s bounds, addr uint64) int {
-		if s.hi <= addr {
-			return -1
-		}
-		return 1
-	})
-	for ; i < len(p.ranges) && p.ranges[i].lo < hi; i++ {
-		if !yield(max(lo, p.ranges[i].lo), min(hi, p.ranges[i].hi)) {
+	i := sort.Search(len(p.ranges), func(i int) bool { return p.ranges[i].End() > lo })
+	for ; i < len(p.ranges) && p.ranges[i].Addr < hi; i++ {
+		r := p.ranges[i].Intersect(physmem.Between(lo, hi))
+		if !yield(r.Addr, r.End()) {
 			return false
 		}
 	}

@@ -2,19 +2,20 @@ package guest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
-	"vmcsnote/vmcs"
+	"vmcsnote/physmem"
 )
 
 // Memory that a guest's tables claim to map is given once for each page that the
 // host has.
 func TestOnce(t *testing.T) {
 	const gib = 1 << 30
-	whole := func(yield func(addr, size uint64) bool) { yield(0, 4*gib) }
+	whole := []physmem.Range{{Addr: 0, Size: 4 * gib}}
 	for _, tt := range []struct {
 		name string
-		host vmcs.Ranges
+		host []physmem.Range
 		ept  func(r *ram, root uint64)
 		want string
 	}{
@@ -35,12 +36,10 @@ func TestOnce(t *testing.T) {
 			r.place(root, 4, 0, 1, 0x201000|0x37)
 			r.place(root, 4, 2<<20, 2, 2<<20|0xb7)
 		}, "0x0+0x1000 0x200000+0x1000 0x202000+0x1fe000 "},
-		{"a hole in the host's memory", func(yield func(addr, size uint64) bool) {
-			_ = yield(0, 0x1800) && yield(0x3000, 0x2000) && yield(0x5000, 0x1000)
-		}, func(r *ram, root uint64) {
+		{"a hole in the host's memory", []physmem.Range{{Addr: 0, Size: 0x1800}, {Addr: 0x3000, Size: 0x3000}}, func(r *ram, root uint64) {
 			r.place(root, 4, 0x200000, 2, 0|0xb7)
 		}, "0x200000+0x1000 0x203000+0x3000 "},
-		{"256 TiB", func(yield func(addr, size uint64) bool) { yield(0x7000, 0x2000) }, func(r *ram, root uint64) {
+		{"256 TiB", []physmem.Range{{Addr: 0x7000, Size: 0x2000}}, func(r *ram, root uint64) {
 			for i := range uint64(512) {
 				for j := range uint64(512) {
 					r.place(root, 4, i<<39|j<<30, 3, 0xb7)
@@ -57,8 +56,8 @@ func TestOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := ""
-			for addr, size := range m.Once(tt.host) {
-				got += fmt.Sprintf("%#x+%#x ", addr, size)
+			for r := range m.Once(physmem.With(r, slices.Values(tt.host))).Ranges() {
+				got += fmt.Sprintf("%#x+%#x ", r.Addr, r.Size)
 			}
 			if got != tt.want {
 				t.Errorf("%s, want %s", got, tt.want)

@@ -6,6 +6,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 )
 
 // Paging is what turns a guest's virtual (linear) addresses into its physical
@@ -82,7 +83,7 @@ var (
 //
 // The error wraps [ErrNotCanonical], or it is an [*EntryError] with
 // [ErrNotMapped], [ErrReserved] or what mem said of a table.
-func (p *Paging) Translate(mem Reader, gva uint64) (Mapping, error) {
+func (p *Paging) Translate(mem physmem.Reader, gva uint64) (Mapping, error) {
 	mode := p.Mode()
 	if !mode.Canonical(gva) {
 		return Mapping{}, errors.Wrapf(ErrNotCanonical, "%#x in %v", gva, mode)
@@ -111,7 +112,7 @@ const pdptesAt = 1 << 63
 
 // pdptes is memory with the four highest entries of PAE paging at pdptesAt.
 type pdptes struct {
-	Reader
+	physmem.Reader
 	entry *[4]uint64
 }
 
@@ -122,13 +123,13 @@ func (m pdptes) ReadPhys(p []byte, addr uint64) (int, error) {
 	return m.Reader.ReadPhys(p, addr)
 }
 
-// Virtual is memory by virtual address: a [Reader] whose addresses are GVAs.
+// Virtual is memory by virtual address: a [physmem.Reader] whose addresses are GVAs.
 type Virtual struct {
 	Paging Paging
-	Mem    Reader // as for [Paging.Translate]
+	Mem    physmem.Reader // as for [Paging.Translate]
 }
 
-// ReadPhys fills p with the memory at gva, as [Reader] does. The error is an
+// ReadPhys fills p with the memory at gva, as [physmem.Reader] does. The error is an
 // [*AddressError].
 func (v Virtual) ReadPhys(p []byte, gva uint64) (n int, err error) {
 	for n < len(p) {

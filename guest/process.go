@@ -4,6 +4,7 @@ import (
 	"iter"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 )
 
 // Bits of a page table entry that Linux gives a meaning
@@ -24,7 +25,7 @@ type Process struct {
 //
 // With page-table isolation HOST_CR3 is the kernel's table of the pair, which
 // maps user memory as well. Its PCID (bits 11:0) and LAM bits are left aside.
-func NewProcess(r Reader, cr3, cr4 uint64) *Process {
+func NewProcess(r physmem.Reader, cr3, cr4 uint64) *Process {
 	levels := 4
 	if cr4&x86.CR4LA57 != 0 {
 		levels = 5

@@ -7,28 +7,28 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
-	"vmcsnote/vmcore"
+	"vmcsnote/physmem"
 )
 
 // ProcessMemory is a guest's physical memory in a core of the process that ran
 // it (QEMU's, by gcore or systemd-coredump): the memory slots say where in the
 // process's address space it lies. It is a [Source].
 type ProcessMemory struct {
-	core  vmcore.Memory // by virtual address
+	core  physmem.Memory // by virtual address
 	slots []Slot
 }
 
 // NewProcessMemory takes the core's memory by virtual address ([vmcore.Virtual])
 // and the slots: as inferred from the host's dump ([Memory.Slots]), or as the
 // core's own VMCS notes have them. They must be sorted and disjoint.
-func NewProcessMemory(core vmcore.Memory, slots []Slot) *ProcessMemory {
+func NewProcessMemory(core physmem.Memory, slots []Slot) *ProcessMemory {
 	return &ProcessMemory{core, slots}
 }
 
 // Slots implements [Source].
 func (m *ProcessMemory) Slots() []Slot { return m.slots }
 
-// ReadPhys implements [Reader]. The error wraps [ErrNotMapped] outside of the
+// ReadPhys implements [physmem.Reader]. The error wraps [ErrNotMapped] outside of the
 // slots, or says why the core does not have the memory.
 func (m *ProcessMemory) ReadPhys(p []byte, gpa uint64) (n int, err error) {
 	for n < len(p) {
@@ -51,32 +51,18 @@ func (m *ProcessMemory) ReadPhys(p []byte, gpa uint64) (n int, err error) {
 }
 
 // Ranges implements [Source]: the whole pages of the slots that the core has.
-func (m *ProcessMemory) Ranges() iter.Seq2[uint64, uint64] {
-	return func(yield func(addr, size uint64) bool) {
-		var addr, end uint64 // not given yet
+func (m *ProcessMemory) Ranges() iter.Seq[physmem.Range] {
+	return physmem.Joined(func(yield func(physmem.Range) bool) {
 		for _, s := range m.slots {
-			for r := range m.core.PhysRuns() {
-				low, high := max(s.HVA, r.Addr), min(s.HVA+s.Size, r.Addr+r.Size)
-				if low >= high {
-					continue
-				}
-				low = (low - s.HVA + s.GPA + pageSize - 1) &^ (pageSize - 1)
-				high = (high - s.HVA + s.GPA) &^ (pageSize - 1)
-				switch {
-				case low >= high:
-				case low == end:
-					end = high
-				case end > addr && !yield(addr, end-addr):
+			for r := range m.core.Ranges() {
+				r = r.Intersect(physmem.Range{Addr: s.HVA, Size: s.Size})
+				r.Addr += s.GPA - s.HVA
+				if !yield(r.Pages(pageSize)) {
 					return
-				default:
-					addr, end = low, high
 				}
 			}
 		}
-		if end > addr {
-			yield(addr, end-addr)
-		}
-	}
+	})
 }
 
 // A Thread is a thread of a process, by its NT_PRSTATUS.

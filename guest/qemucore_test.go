@@ -13,6 +13,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -20,7 +21,7 @@ import (
 // processCore makes the core that gcore would have written of the process that
 // runs a machine, out of the host's dump: its memory, and the threads of its
 // vCPUs besides another one. leave says what to leave out.
-func processCore(t testing.TB, host Reader, m *Machine, leave func(hva uint64) bool) *vmcore.ELF {
+func processCore(t testing.TB, host physmem.Reader, m *Machine, leave func(hva uint64) bool) *vmcore.ELF {
 	t.Helper()
 	var notes []byte
 	pid := uint32(1000)
@@ -82,7 +83,7 @@ func fsBases(t testing.TB, m *Machine) (bases []uint64) {
 func kvmHost(t testing.TB, name string) (core vmcore.Core, layout *vmcs.Layout, ms []*Machine) {
 	t.Helper()
 	core = openCore(t, "vmx/"+name+"/mini.elf.zst")
-	found, err := vmcs.Find(context.Background(), core, rangesOf(core), vmcs.Search{Note: noteLayout(t, "../testdata/cores/vmx/"+name)})
+	found, err := vmcs.Find(context.Background(), core, vmcs.Search{Note: noteLayout(t, "../testdata/cores/vmx/"+name)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func kvmHost(t testing.TB, name string) (core vmcore.Core, layout *vmcs.Layout, 
 
 // filtered is a host's dump without the memory of processes.
 type filtered struct {
-	Reader
+	physmem.Reader
 	user map[uint64]bool
 }
 
@@ -106,7 +107,7 @@ func (f filtered) ReadPhys(p []byte, addr uint64) (int, error) {
 	return f.Reader.ReadPhys(p, addr)
 }
 
-func filter(host Reader, ms []*Machine) filtered {
+func filter(host physmem.Reader, ms []*Machine) filtered {
 	f := filtered{host, make(map[uint64]bool)}
 	for _, m := range ms {
 		cr3, _ := m.VCPUs[0].Field("HOST_CR3")
@@ -144,7 +145,7 @@ func TestMatchProcess(t *testing.T) {
 		bare := processCore(t, core, m, func(hva uint64) bool { return inSlot(slots[i], hva) })
 		for _, tt := range []struct {
 			name string
-			host Reader
+			host physmem.Reader
 			core *vmcore.ELF
 		}{
 			{"all there", core, whole},
@@ -190,7 +191,7 @@ func TestExtractProcess(t *testing.T) {
 		for _, c := range m.VCPUs {
 			vs = append(vs, &c.VMCS)
 		}
-		regs, err := RegSearch{Mem: core, Ranges: rangesOf(core)}.Find(context.Background(), vs)
+		regs, err := RegSearch{Mem: core}.Find(context.Background(), vs)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +235,7 @@ func TestExtractProcess(t *testing.T) {
 		}
 		pages := 0
 		var x, y [pageSize]byte
-		for r := range b.PhysRuns() {
+		for r := range b.Ranges() {
 			for at := r.Addr; at < r.Addr+r.Size; at += pageSize {
 				pages++
 				if _, err := a.ReadPhys(x[:], at); err != nil {

@@ -6,6 +6,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -56,7 +57,7 @@ const (
 // threads, with the process that runs the machine in the host's dump. The
 // machine's memory, in the slots, is looked up but not compared: QEMU can be told
 // to have it left out of its cores (-machine dump-guest-core=off).
-func (m *Machine) MatchProcess(core vmcore.Memory, threads []Thread, slots []Slot) Match {
+func (m *Machine) MatchProcess(core physmem.Memory, threads []Thread, slots []Slot) Match {
 	var match Match
 	for _, c := range m.VCPUs {
 		fs, ok := c.Read(vmcs.HostFSBase)
@@ -90,7 +91,7 @@ func (m *Machine) MatchProcess(core vmcore.Memory, threads []Thread, slots []Slo
 }
 
 // guestPage looks up a page of the machine's memory.
-func (m *Match) guestPage(core vmcore.Memory, hva uint64) {
+func (m *Match) guestPage(core physmem.Memory, hva uint64) {
 	var b [1]byte
 	m.GuestPages++
 	if n, _ := core.ReadPhys(b[:], hva); n == len(b) {
@@ -99,7 +100,7 @@ func (m *Match) guestPage(core vmcore.Memory, hva uint64) {
 }
 
 // page compares a page of the process's own.
-func (m *Match) page(host Reader, core vmcore.Memory, page Mapping, off uint64) {
+func (m *Match) page(host physmem.Reader, core physmem.Memory, page Mapping, off uint64) {
 	var a, b [pageSize]byte
 	written := page.Entry&x86.Write != 0
 	if written {

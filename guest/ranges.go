@@ -6,6 +6,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 )
 
 // A Tally counts a guest's memory by what can be had of it, in bytes.
@@ -68,28 +69,15 @@ func (m *Memory) Empty() bool {
 	return true
 }
 
-// Ranges gives address and size in bytes of the guest-physical memory that EPT
-// or the process map, by rising address, neither overlapping nor touching. All
-// are multiples of 4 KiB. Some of it may not be in the dump: ReadPhys tells.
-func (m *Memory) Ranges() iter.Seq2[uint64, uint64] {
-	return func(yield func(addr, size uint64) bool) {
-		var addr, size uint64
-		more := m.pieces(func(at, n uint64, _ bool, err error) bool {
-			switch {
-			case err != nil:
-				return true
-			case at == addr+size:
-				size += n
-				return true
-			}
-			a, s := addr, size
-			addr, size = at, n
-			return s == 0 || yield(a, s)
+// Ranges implements [physmem.Memory]: the guest-physical memory that EPT or the
+// process map, in whole pages. Some of it may not be in the dump: ReadPhys
+// tells.
+func (m *Memory) Ranges() iter.Seq[physmem.Range] {
+	return physmem.Joined(func(yield func(physmem.Range) bool) {
+		m.pieces(func(gpa, size uint64, _ bool, err error) bool {
+			return err != nil || yield(physmem.Range{Addr: gpa, Size: size})
 		})
-		if more && size > 0 {
-			yield(addr, size)
-		}
-	}
+	})
 }
 
 // pieces gives all of the guest's memory by rising address, in pieces that one

@@ -117,19 +117,6 @@ func noteLayout(t testing.TB, dir string) *vmcs.Layout {
 	return layout
 }
 
-// rangesOf gives the memory there is, as Find wants it.
-func rangesOf(m vmcore.Memory) vmcs.Ranges {
-	return func(yield func(addr, size uint64) bool) {
-		for r := range m.PhysRuns() {
-			if !yield(r.Addr, r.Size) {
-				return
-			}
-		}
-	}
-}
-
-func (h *host) ranges(yield func(addr, size uint64) bool) { rangesOf(h.core)(yield) }
-
 func hostNames(t testing.TB) []string {
 	t.Helper()
 	dirs, err := filepath.Glob(linuxGuests + "/*/host-thin.elf.zst")
@@ -145,12 +132,12 @@ func hostNames(t testing.TB) []string {
 // machine finds the host's one guest as a user would, with its registers.
 func (h *host) machine(t testing.TB) (*Machine, []*Registers) {
 	t.Helper()
-	found, err := vmcs.Find(context.Background(), h.core, h.ranges, vmcs.Search{Note: h.vmcs.Layout})
+	found, err := vmcs.Find(context.Background(), h.core, vmcs.Search{Note: h.vmcs.Layout})
 	if err != nil || len(found.VMCSs) != 1 {
 		t.Fatal(found, err)
 	}
 	m := Machines(h.core, found.VMCSs)[0]
-	regs, err := RegSearch{Mem: h.core, Ranges: h.ranges}.Find(context.Background(), []*vmcs.VMCS{&m.VCPUs[0].VMCS})
+	regs, err := RegSearch{Mem: h.core}.Find(context.Background(), []*vmcs.VMCS{&m.VCPUs[0].VMCS})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcs"
 )
 
@@ -43,8 +44,7 @@ type Evidence struct {
 
 // A RegSearch says where to look for registers.
 type RegSearch struct {
-	Mem    Reader
-	Ranges vmcs.Ranges // the memory there is
+	Mem physmem.Memory
 	// DirectMaps are the virtual addresses that physical address 0 may have in
 	// the host's kernel, as its dump says ([vmcore.DirectMaps]). Pointers that
 	// agree with one are preferred; where it is empty (a compressed dump does not
@@ -151,7 +151,7 @@ func (s RegSearch) look(w *wanted, h *hit) {
 }
 
 // readAPIC takes the vCPU's number and CR8 from its virtual-APIC page.
-func readAPIC(mem Reader, v *vmcs.VMCS, r *Registers) {
+func readAPIC(mem physmem.Reader, v *vmcs.VMCS, r *Registers) {
 	cpu, _ := v.Read(vmcs.CPUBasedVMExecControl)
 	page, ok := v.Read(vmcs.VirtualApicPageAddr)
 	b := make([]byte, 0x84)

@@ -2,10 +2,12 @@ package guest
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"testing"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcs"
 )
 
@@ -316,7 +318,7 @@ func TestRegSearch(t *testing.T) {
 			if !tt.alone {
 				vs = append(vs, k.witness())
 			}
-			s := RegSearch{Mem: k, DirectMaps: tt.bases, Ranges: k.all}
+			s := RegSearch{Mem: k, DirectMaps: tt.bases}
 			all, err := s.Find(context.Background(), vs)
 			if err != nil {
 				t.Fatal(err)
@@ -349,7 +351,7 @@ func (k *testKVM) gsBase(loaded uint64) {
 	k.put(at+16, 0xffff8bf606800000)
 }
 
-func (k *testKVM) all(yield func(addr, size uint64) bool) {
+func (k *testKVM) Ranges() iter.Seq[physmem.Range] {
 	pages := k.ranges
 	if pages == nil {
 		for p := range k.pages {
@@ -357,9 +359,11 @@ func (k *testKVM) all(yield func(addr, size uint64) bool) {
 		}
 		slices.Sort(pages)
 	}
-	for _, p := range pages {
-		if !yield(p, pageSize) {
-			return
+	return func(yield func(physmem.Range) bool) {
+		for _, p := range pages {
+			if !yield(physmem.Range{Addr: p, Size: pageSize}) {
+				return
+			}
 		}
 	}
 }
@@ -396,7 +400,7 @@ func TestRegSearchNeighbours(t *testing.T) {
 				}
 				vs = append(vs, testVMCS(testAddr+uint64(i)<<12, nil))
 			}
-			all, err := RegSearch{Mem: k, Ranges: k.all}.Find(context.Background(), vs)
+			all, err := RegSearch{Mem: k}.Find(context.Background(), vs)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -425,7 +429,7 @@ func TestRegSearchManyVCPUs(t *testing.T) {
 			}
 			vs = append(vs, testVMCS(testAddr+i<<12, map[string]uint64{"GUEST_RSP": rsp}))
 		}
-		all, err := RegSearch{Mem: k, Ranges: k.all}.Find(context.Background(), vs)
+		all, err := RegSearch{Mem: k}.Find(context.Background(), vs)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -454,7 +458,7 @@ func TestRegSearchFull(t *testing.T) {
 	for range 100 {
 		vs = append(vs, testVMCS(testAddr, nil))
 	}
-	all, err := RegSearch{Mem: k, Ranges: k.all}.Find(context.Background(), vs)
+	all, err := RegSearch{Mem: k}.Find(context.Background(), vs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -468,7 +472,7 @@ func TestRegSearchStops(t *testing.T) {
 	cancel()
 	k := &testKVM{ram: newRAM()}
 	k.put(0, 1)
-	if _, err := (RegSearch{Mem: k, Ranges: k.all}).Find(ctx, []*vmcs.VMCS{testVMCS(testAddr, nil)}); err != context.Canceled {
+	if _, err := (RegSearch{Mem: k}).Find(ctx, []*vmcs.VMCS{testVMCS(testAddr, nil)}); err != context.Canceled {
 		t.Errorf("error %v", err)
 	}
 }

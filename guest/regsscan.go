@@ -3,11 +3,12 @@ package guest
 import (
 	"context"
 	"encoding/binary"
+	"iter"
 	"runtime"
 	"slices"
 	"sync"
 
-	"vmcsnote/vmcs"
+	"vmcsnote/physmem"
 )
 
 const (
@@ -56,17 +57,17 @@ func (s RegSearch) scan(ctx context.Context, wants []*wanted) error {
 	for _, w := range wants {
 		c.add(w)
 	}
-	chunks := make(chan span)
+	chunks := make(chan physmem.Range)
 	var wg sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), scanWorkers) {
 		wg.Go(func() {
 			buf := make([]byte, scanChunk)
 			for r := range chunks {
-				c.chunk(buf[:r.size], r.addr)
+				c.chunk(buf[:r.Size], r.Addr)
 			}
 		})
 	}
-	err := spans(ctx, s.Ranges, chunks)
+	err := spans(ctx, s.Mem.Ranges(), chunks)
 	close(chunks)
 	wg.Wait()
 	return err
@@ -217,16 +218,13 @@ func (c *regScan) array(w *wanted, words []byte, addr uint64) {
 	}
 }
 
-// A span is a piece of memory.
-type span struct{ addr, size uint64 }
-
 // spans hands out memory in pieces that end at multiples of scanChunk.
-func spans(ctx context.Context, ranges vmcs.Ranges, out chan<- span) error {
-	for addr, left := range ranges {
-		for left > 0 {
+func spans(ctx context.Context, ranges iter.Seq[physmem.Range], out chan<- physmem.Range) error {
+	for r := range ranges {
+		for addr, left := r.Addr, r.Size; left > 0; {
 			n := min(left, scanChunk-addr%scanChunk)
 			select {
-			case out <- span{addr, n}:
+			case out <- physmem.Range{Addr: addr, Size: n}:
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}

@@ -5,6 +5,7 @@ import (
 	"sort"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcs"
 )
 
@@ -59,7 +60,7 @@ func ShadowOf(v *vmcs.VMCS, r *Registers) (Shadow, bool) {
 // OpenShadow opens the memory of a guest without EPT. It fails with [ErrNoEPT]
 // where the way that there is does not lead to memory that is proven to be the
 // guest's.
-func OpenShadow(host Reader, c Shadow) (*Memory, error) {
+func OpenShadow(host physmem.Reader, c Shadow) (*Memory, error) {
 	// While the guest's paging is off these tables map guest-physical
 	// addresses, which have no sign extension.
 	real := c.Guest.Mode() == NoPaging

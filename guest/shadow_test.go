@@ -7,6 +7,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 )
 
 // hpa is where a page of the guest is in the host; the process touches it.
@@ -145,7 +146,7 @@ func TestOpenShadowRealMode(t *testing.T) {
 // under is a ram before another memory.
 type under struct {
 	*ram
-	below Reader
+	below physmem.Reader
 }
 
 func (u under) ReadPhys(p []byte, addr uint64) (int, error) {

@@ -14,11 +14,12 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/linux"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 )
 
 // openDump returns a dump's memory and VMCOREINFO.
-func openDump(r io.ReaderAt, size int64) (linux.Memory, string, error) {
+func openDump(r io.ReaderAt, size int64) (physmem.Reader, string, error) {
 	core, err := vmcore.Open(r, size)
 	if err != nil {
 		return nil, "", err

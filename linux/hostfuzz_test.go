@@ -8,6 +8,7 @@ import (
 
 	"vmcsnote/internal/testcores"
 	"vmcsnote/linux"
+	"vmcsnote/physmem"
 )
 
 // FuzzHost changes bytes of a real kernel: of its kallsyms, its BTF, its page
@@ -45,7 +46,7 @@ func FuzzHost(f *testing.F) {
 
 // An overlay is memory with other bytes at an address.
 type overlay struct {
-	mem  linux.Memory
+	mem  physmem.Reader
 	addr uint64
 	b    []byte
 }

@@ -6,14 +6,8 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 )
-
-// Memory is physical memory.
-type Memory interface {
-	// ReadPhys fills p with the memory at the physical address addr. It
-	// returns fewer bytes than len(p) only with an error.
-	ReadPhys(p []byte, addr uint64) (n int, err error)
-}
 
 var (
 	// ErrNoSymbol means that kallsyms has no symbol of this name.
@@ -34,7 +28,7 @@ var (
 
 // A Kernel is a Linux kernel in memory. It is not safe for concurrent use.
 type Kernel struct {
-	mem  Memory
+	mem  physmem.Reader
 	info info
 
 	physBase uint64 // what to add to an address in the image, less imageStart
@@ -61,7 +55,7 @@ const maxImage = 1 << 30
 
 // Open takes the memory of a kernel and the text of its VMCOREINFO. It fails if
 // VMCOREINFO lacks what leads to memory, and reads nothing yet.
-func Open(mem Memory, vmcoreinfo string) (*Kernel, error) {
+func Open(mem physmem.Reader, vmcoreinfo string) (*Kernel, error) {
 	k := &Kernel{mem: mem, info: parseInfo(vmcoreinfo)}
 	pgd, ok := k.info.symbol("swapper_pg_dir")
 	if !ok || pgd < imageStart {

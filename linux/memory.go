@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 )
 
 const pageSize = 4096
@@ -59,7 +60,7 @@ func (k *Kernel) Read(p []byte, addr uint64) (n int, err error) {
 
 // readVirtual reads memory that translate finds. Small reads go through a cache
 // of pages, because structures are read member by member.
-func readVirtual(p []byte, addr uint64, translate func(uint64) (phys, size uint64, err error), cache *pageCache, mem Memory) (n int, err error) {
+func readVirtual(p []byte, addr uint64, translate func(uint64) (phys, size uint64, err error), cache *pageCache, mem physmem.Reader) (n int, err error) {
 	for n < len(p) {
 		at := addr + uint64(n)
 		if at < addr {
@@ -97,7 +98,7 @@ type pageCache struct {
 type cachedPage [pageSize]byte
 
 // read fills p, which lies in one page.
-func (c *pageCache) read(mem Memory, p []byte, phys uint64) (int, error) {
+func (c *pageCache) read(mem physmem.Reader, p []byte, phys uint64) (int, error) {
 	at := phys &^ (pageSize - 1)
 	page := c.pages[at]
 	if page == nil {

@@ -12,6 +12,7 @@ import (
 
 	"vmcsnote/internal/sparse"
 	"vmcsnote/linux"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 )
 
@@ -186,7 +187,7 @@ func (r *fileRecorder) ReadAt(p []byte, off int64) (int, error) {
 
 // A recorder remembers the pages that were read.
 type recorder struct {
-	mem   linux.Memory
+	mem   physmem.Reader
 	pages map[uint64]bool
 }
 

@@ -4,6 +4,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 )
 
 // ErrSwapped means that a page of user memory is not in memory: it was swapped
@@ -13,7 +14,7 @@ var ErrSwapped = errors.New("swapped out")
 // UserMemory is the memory of a process by virtual address. It is not safe for
 // concurrent use.
 type UserMemory struct {
-	mem    Memory
+	mem    physmem.Reader
 	tables *x86.Tables
 	cache  pageCache
 	end    uint64 // of user space

@@ -19,6 +19,8 @@ import (
 	"encoding/binary"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/physmem"
 )
 
 const (
@@ -34,15 +36,8 @@ type VMCB struct {
 	page [PageSize]byte
 }
 
-// A Reader reads memory by its physical address.
-type Reader interface {
-	// ReadPhys fills p with the memory at the physical address addr. It
-	// returns fewer bytes than len(p) only with an error.
-	ReadPhys(p []byte, addr uint64) (n int, err error)
-}
-
 // Read reads the VMCB at a physical address.
-func Read(r Reader, addr uint64) (*VMCB, error) {
+func Read(r physmem.Reader, addr uint64) (*VMCB, error) {
 	if addr%PageSize != 0 {
 		return nil, errors.Errorf("VMCB at %#x: not aligned to a page", addr)
 	}

@@ -28,9 +28,9 @@ package vmcore
 import (
 	"context"
 	"io"
-	"iter"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
 )
@@ -38,7 +38,11 @@ import (
 // A Core is an open dump, in whichever container. It reads from its file when
 // asked, and is safe for concurrent use where the underlying reader is.
 type Core interface {
-	Memory
+	// Memory is the physical memory that the dump holds. An error of ReadPhys
+	// wraps [ErrExcluded] where the dump left the memory out, [ErrTruncated]
+	// where the file ends before it, [ErrOtherPiece] where another piece of a
+	// split dump may hold it, or [ErrNoMemory] where the dump does not know it.
+	physmem.Memory
 
 	// Format names the container, for people and for --json.
 	Format() string
@@ -66,25 +70,6 @@ type Core interface {
 	// Used returns what in the plain form something refers to, but for the
 	// notes, and for what each page's descriptor leads to.
 	Used() ([]plan.Extent, error)
-}
-
-// Memory is the physical memory of a dump.
-type Memory interface {
-	// ReadPhys fills p with the memory at physical address addr. It returns
-	// n < len(p) only with an error: [ErrExcluded] where the dump left the
-	// memory out, [ErrTruncated] where the file ends before it,
-	// [ErrOtherPiece] where another piece of a split dump may hold it,
-	// [ErrNoMemory] where the dump does not know it. It never makes up zeros.
-	ReadPhys(p []byte, addr uint64) (n int, err error)
-	// PhysRuns yields the ranges of memory that the dump holds, sorted by
-	// address, neither overlapping nor touching. There may be millions: a
-	// caller that keeps them all must bound what it keeps.
-	PhysRuns() iter.Seq[Range]
-}
-
-// A Range is a range of physical memory.
-type Range struct {
-	Addr, Size uint64 // bytes
 }
 
 // Open opens the dump in the first size bytes of r: it reads the headers, and

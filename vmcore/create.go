@@ -2,8 +2,6 @@ package vmcore
 
 import (
 	"context"
-	"encoding/binary"
-	"iter"
 	"os"
 	"runtime"
 	"sync"
@@ -13,23 +11,16 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/atomicfile"
 	"vmcsnote/internal/inputfile"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/plan"
 )
-
-// A PhysReader reads physical memory, as [Memory] does.
-type PhysReader interface {
-	ReadPhys(p []byte, addr uint64) (n int, err error)
-}
 
 // A NewELF describes an ELF64 core to be written: little-endian, for x86-64,
 // with the notes first and a PT_LOAD for each piece of memory in one piece.
 type NewELF struct {
-	// Mem is the memory, read by several goroutines at a time.
-	Mem PhysReader
-	// Ranges gives address and size of what of it to write: page-aligned, by
-	// rising address, disjoint, as many as there are. It is gone through twice.
-	// What Mem does not have of it becomes a hole between PT_LOADs.
-	Ranges iter.Seq2[uint64, uint64]
+	// Mem is the memory, in whole pages. Its ranges are gone through twice. What
+	// it cannot read becomes a hole between PT_LOADs.
+	Mem physmem.Memory
 	// See, where not nil, is shown all memory as it is written, a few pages at
 	// a time, from one goroutine at a time. It must not keep b.
 	See func(addr uint64, b []byte)
@@ -37,7 +28,7 @@ type NewELF struct {
 	// in no order, from one goroutine at a time.
 	Lost func(addr uint64, err error)
 	// Zeros, where not nil, is told in the end how many pages the PT_LOADs have
-	// as zeros that could not be read, or are between Ranges: those in the
+	// as zeros that could not be read, or are between ranges: those in the
 	// smallest holes, of more than there may be PT_LOADs around.
 	Zeros func(pages uint64)
 	// Notes gives the notes, once all memory has been seen. They may take
@@ -53,7 +44,7 @@ type NewELF struct {
 // An Alias is a range of physical memory that has a virtual address.
 type Alias struct {
 	Vaddr uint64
-	Range
+	physmem.Range
 }
 
 const (
@@ -106,18 +97,18 @@ type creator struct {
 	f    *os.File
 	data int64 // file offset of the memory
 
-	segs  []Range // memory that the file has room for, one after the other
-	total uint64  // bytes of the ranges
+	segs  []physmem.Range // memory that the file has room for, one after the other
+	total uint64          // bytes of the ranges
 
 	mu    sync.Mutex
-	holes []Range // of segs: what is in no range or could not be read, in no order
-	zeros uint64  // bytes of holes given up
+	holes []physmem.Range // of segs: what is in no range or could not be read, in no order
+	zeros uint64          // bytes of holes given up
 	done  int64
 }
 
 // A part is a piece of memory to write, and where in the file.
 type part struct {
-	Range
+	physmem.Range
 	off   int64
 	vaddr uint64 // 0, but for aliases
 }
@@ -162,7 +153,7 @@ func (w *creator) memory(ctx context.Context, opt Options) error {
 // often cannot either, and to ask for many to get none costs: after a loss it
 // asks for one page, then for twice as many each time.
 func (w *creator) part(b []byte, p part) error {
-	var holes []Range
+	var holes []physmem.Range
 	for done, ask := 0, len(b); done < len(b); ask *= 2 {
 		ask = min(ask, len(b)-done)
 		n, err := w.Mem.ReadPhys(b[done:done+ask], p.Addr+uint64(done))
@@ -173,7 +164,7 @@ func (w *creator) part(b []byte, p part) error {
 		short := n < ask
 		w.passed(p.Addr+uint64(done), b[done:done+n], err, short)
 		if done += n; short {
-			holes = addRange(holes, Range{p.Addr + uint64(done), plan.PageSize})
+			holes = addRange(holes, physmem.Range{Addr: p.Addr + uint64(done), Size: plan.PageSize})
 			done += plan.PageSize
 			ask = plan.PageSize / 2
 		}
@@ -198,7 +189,7 @@ func (w *creator) passed(addr uint64, b []byte, why error, short bool) {
 // write writes whole pages but for those that are zero.
 func (w *creator) write(b []byte, off int64) error {
 	for start, at := 0, 0; ; at += plan.PageSize {
-		if at < len(b) && !isZero(b[at:at+plan.PageSize]) {
+		if at < len(b) && !physmem.AllZero(b[at:at+plan.PageSize]) {
 			continue
 		}
 		if at > start {
@@ -210,15 +201,4 @@ func (w *creator) write(b []byte, off int64) error {
 			return nil
 		}
 	}
-}
-
-// isZero reports whether a page is all zeros.
-func isZero(b []byte) bool {
-	for ; len(b) >= 32; b = b[32:] {
-		if binary.LittleEndian.Uint64(b)|binary.LittleEndian.Uint64(b[8:])|
-			binary.LittleEndian.Uint64(b[16:])|binary.LittleEndian.Uint64(b[24:]) != 0 {
-			return false
-		}
-	}
-	return true
 }

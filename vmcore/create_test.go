@@ -3,14 +3,15 @@ package vmcore
 import (
 	"bytes"
 	"context"
-	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -39,21 +40,10 @@ func (m fakeMemory) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	return n, nil
 }
 
-// rangeSeq gives the ranges as Create takes them.
-func rangeSeq(rs []Range) iter.Seq2[uint64, uint64] {
-	return func(yield func(addr, size uint64) bool) {
-		for _, r := range rs {
-			if !yield(r.Addr, r.Size) {
-				return
-			}
-		}
-	}
-}
-
 // every gives n ranges of a page each, step bytes apart.
-func every(step uint64, n int) (rs []Range) {
+func every(step uint64, n int) (rs []physmem.Range) {
 	for i := range uint64(n) {
-		rs = append(rs, Range{i * step, plan.PageSize})
+		rs = append(rs, physmem.Range{Addr: i * step, Size: plan.PageSize})
 	}
 	return rs
 }
@@ -64,20 +54,20 @@ func TestCreate(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		has    func(pfn uint64) bool
-		ranges []Range
+		ranges []physmem.Range
 		loads  int
 		lost   int
 		zeros  int
 	}{
-		{"in one piece", all, []Range{{0, 5 << 20}}, 1, 0, 0},
-		{"with a hole between ranges", all, []Range{{0, 0x9f000}, {0x100000, 3 << 20}}, 2, 0, 0},
-		{"far up", all, []Range{{1 << 40, 0x1000}}, 1, 0, 0},
-		{"pages missing inside", func(n uint64) bool { return n%100 != 50 }, []Range{{0, 600 * plan.PageSize}}, 7, 6, 0},
-		{"missing at both ends", func(n uint64) bool { return n > 2 && n < 300 }, []Range{{0, 400 * plan.PageSize}}, 1, 3 + 100, 0},
-		{"a range that is missing", func(n uint64) bool { return n >= 256 }, []Range{{0, 16 * plan.PageSize}, {256 * plan.PageSize, plan.PageSize}}, 1, 16, 0},
-		{"more holes than were foreseen", func(n uint64) bool { return n%2 == 0 }, []Range{{0, 4096 * plan.PageSize}}, 2048, 2048, 0},
-		{"more holes than PT_LOADs: the first", func(n uint64) bool { return n%2 == 0 }, []Range{{0, 20000 * plan.PageSize}}, maxLoads, 10000, 10001 - maxLoads},
-		{"more holes than PT_LOADs: the biggest", func(n uint64) bool { return n%2 == 0 && n%100 != 98 }, []Range{{0, 20000 * plan.PageSize}}, maxLoads - 1, 10200, 10200 - 600 - (maxLoads - 1 - 200)},
+		{"in one piece", all, []physmem.Range{{Addr: 0, Size: 5 << 20}}, 1, 0, 0},
+		{"with a hole between ranges", all, []physmem.Range{{Addr: 0, Size: 0x9f000}, {Addr: 0x100000, Size: 3 << 20}}, 2, 0, 0},
+		{"far up", all, []physmem.Range{{Addr: 1 << 40, Size: 0x1000}}, 1, 0, 0},
+		{"pages missing inside", func(n uint64) bool { return n%100 != 50 }, []physmem.Range{{Addr: 0, Size: 600 * plan.PageSize}}, 7, 6, 0},
+		{"missing at both ends", func(n uint64) bool { return n > 2 && n < 300 }, []physmem.Range{{Addr: 0, Size: 400 * plan.PageSize}}, 1, 3 + 100, 0},
+		{"a range that is missing", func(n uint64) bool { return n >= 256 }, []physmem.Range{{Addr: 0, Size: 16 * plan.PageSize}, {Addr: 256 * plan.PageSize, Size: plan.PageSize}}, 1, 16, 0},
+		{"more holes than were foreseen", func(n uint64) bool { return n%2 == 0 }, []physmem.Range{{Addr: 0, Size: 4096 * plan.PageSize}}, 2048, 2048, 0},
+		{"more holes than PT_LOADs: the first", func(n uint64) bool { return n%2 == 0 }, []physmem.Range{{Addr: 0, Size: 20000 * plan.PageSize}}, maxLoads, 10000, 10001 - maxLoads},
+		{"more holes than PT_LOADs: the biggest", func(n uint64) bool { return n%2 == 0 && n%100 != 98 }, []physmem.Range{{Addr: 0, Size: 20000 * plan.PageSize}}, maxLoads - 1, 10200, 10200 - 600 - (maxLoads - 1 - 200)},
 		{"more ranges than PT_LOADs", all, every(2*plan.PageSize, 10000), maxLoads, 0, 9999 - maxLoads + 1},
 		{"and the first half missing", func(n uint64) bool { return n >= 10000 }, every(2*plan.PageSize, 10000), 1, 5000, 4999},
 		{"more ranges than there is room for, far apart", all, every(1<<20, 2*maxLoads), maxLoads, 0, maxLoads * 255},
@@ -87,7 +77,7 @@ func TestCreate(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "core")
 			lost, zeros := 0, 0
 			var last, total int64
-			n := NewELF{Mem: m, Ranges: rangeSeq(tt.ranges), NotesSize: 4096,
+			n := NewELF{Mem: physmem.With(m, slices.Values(tt.ranges)), NotesSize: 4096,
 				Zeros: func(pages uint64) { zeros = int(pages) },
 				Notes: func() []elfnote.Note { return []elfnote.Note{note} },
 				Lost: func(addr uint64, err error) {
@@ -127,7 +117,7 @@ func TestCreate(t *testing.T) {
 				for addr := r.Addr; addr < r.Addr+r.Size; addr += plan.PageSize * uint64(1+len(tt.ranges)/64+tt.loads/64) {
 					n, _ := c.ReadPhys(b, addr)
 					switch has := tt.has(addr / plan.PageSize); {
-					case has && n != plan.PageSize || !has && n > 0 && !isZero(b):
+					case has && n != plan.PageSize || !has && n > 0 && !physmem.AllZero(b):
 						t.Fatalf("page at %#x: %d bytes", addr, n)
 					case has && !bytes.Equal(b, m.page(addr/plan.PageSize)):
 						t.Fatalf("page at %#x differs", addr)
@@ -173,7 +163,7 @@ func TestCreateHoles(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := &creator{NewELF: new(NewELF)}
 			for i := range uint64(3 * keptHoles) {
-				w.lack(Range{(i ^ 1) * tt.step, plan.PageSize}) // neighbours come the other way round
+				w.lack(physmem.Range{Addr: (i ^ 1) * tt.step, Size: plan.PageSize}) // neighbours come the other way round
 				if len(w.holes) > keptHoles {
 					t.Fatalf("%d holes", len(w.holes))
 				}
@@ -188,16 +178,16 @@ func TestCreateHoles(t *testing.T) {
 
 // What says another time that there is other memory is found out.
 func TestCreateChanged(t *testing.T) {
-	for _, then := range [][]Range{nil, {{0, 0x1000}}, {{0, 0x3000}}, {{0x1000, 0x2000}}, {{0, 0x2000}, {0x1000, 0x1000}}, {{0, 0x1800}}, {{1 << 30, 0x2000}}} {
+	for _, then := range [][]physmem.Range{nil, {{Addr: 0, Size: 0x1000}}, {{Addr: 0, Size: 0x3000}}, {{Addr: 0x1000, Size: 0x2000}}, {{Addr: 0, Size: 0x2000}, {Addr: 0x1000, Size: 0x1000}}, {{Addr: 0, Size: 0x1800}}, {{Addr: 1 << 30, Size: 0x2000}}} {
 		times := 0
-		n := NewELF{Mem: fakeMemory{func(uint64) bool { return true }}, Notes: func() []elfnote.Note { return nil },
-			Ranges: func(yield func(addr, size uint64) bool) {
+		n := NewELF{Notes: func() []elfnote.Note { return nil },
+			Mem: physmem.With(fakeMemory{func(uint64) bool { return true }}, func(yield func(physmem.Range) bool) {
 				if times++; times == 1 {
-					yield(0, 0x2000)
+					yield(physmem.Range{Addr: 0, Size: 0x2000})
 				} else {
-					rangeSeq(then)(yield)
+					slices.Values(then)(yield)
 				}
-			}}
+			})}
 		if err := Create(context.Background(), filepath.Join(t.TempDir(), "x"), n, Options{}); !errors.Is(err, ErrChanged) {
 			t.Errorf("%#x: %v", then, err)
 		}
@@ -209,10 +199,10 @@ func TestCreateAliases(t *testing.T) {
 	m := fakeMemory{func(pfn uint64) bool { return pfn != 20 }}
 	const v = 0xffffffff82000000
 	out := filepath.Join(t.TempDir(), "core")
-	n := NewELF{Mem: m, Ranges: rangeSeq([]Range{{0x5000, 0x100000}}), Notes: func() []elfnote.Note { return nil },
+	n := NewELF{Mem: physmem.With(m, slices.Values([]physmem.Range{{Addr: 0x5000, Size: 0x100000}})), Notes: func() []elfnote.Note { return nil },
 		Aliases: func() []Alias {
-			return []Alias{{v, Range{0x7000, 0x1000}}, {v + 1, Range{0x4000, 0x1000}}, {v + 2, Range{20 << 12, 0x1000}},
-				{v + 3, Range{19 << 12, 0x2000}}, {v + 4, Range{21 << 12, 0x2000}}, {v + 5, Range{0x104000, 0x2000}}}
+			return []Alias{{v, physmem.Range{Addr: 0x7000, Size: 0x1000}}, {v + 1, physmem.Range{Addr: 0x4000, Size: 0x1000}}, {v + 2, physmem.Range{Addr: 20 << 12, Size: 0x1000}},
+				{v + 3, physmem.Range{Addr: 19 << 12, Size: 0x2000}}, {v + 4, physmem.Range{Addr: 21 << 12, Size: 0x2000}}, {v + 5, physmem.Range{Addr: 0x104000, Size: 0x2000}}}
 		}}
 	if err := Create(context.Background(), out, n, Options{}); err != nil {
 		t.Fatal(err)
@@ -244,22 +234,22 @@ func TestCreateLeavesNothing(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		ctx   context.Context
-		mem   PhysReader
-		rs    []Range
+		mem   physmem.Reader
+		rs    []physmem.Range
 		notes func() []elfnote.Note
 		want  error // nil for any
 	}{
-		{"nothing can be read", context.Background(), none, []Range{{0, 1 << 20}}, small, ErrNoMemory},
+		{"nothing can be read", context.Background(), none, []physmem.Range{{Addr: 0, Size: 1 << 20}}, small, ErrNoMemory},
 		{"nothing is asked for", context.Background(), all, nil, small, ErrNoMemory},
-		{"interrupted", cancelled, all, []Range{{0, 1 << 30}}, small, context.Canceled},
-		{"more notes than were announced", context.Background(), all, []Range{{0, 1 << 20}}, big, nil},
-		{"ranges that overlap", context.Background(), all, []Range{{0, 1 << 20}, {0x1000, 0x1000}}, small, nil},
-		{"a range that wraps around", context.Background(), all, []Range{{1<<64 - 4096, 8192}}, small, nil},
-		{"a range of half a page", context.Background(), all, []Range{{0, 2048}}, small, nil},
+		{"interrupted", cancelled, all, []physmem.Range{{Addr: 0, Size: 1 << 30}}, small, context.Canceled},
+		{"more notes than were announced", context.Background(), all, []physmem.Range{{Addr: 0, Size: 1 << 20}}, big, nil},
+		{"ranges that overlap", context.Background(), all, []physmem.Range{{Addr: 0, Size: 1 << 20}, {Addr: 0x1000, Size: 0x1000}}, small, nil},
+		{"a range that wraps around", context.Background(), all, []physmem.Range{{Addr: 1<<64 - 4096, Size: 8192}}, small, nil},
+		{"a range of half a page", context.Background(), all, []physmem.Range{{Addr: 0, Size: 2048}}, small, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			n := NewELF{Mem: tt.mem, Ranges: rangeSeq(tt.rs), Notes: tt.notes, NotesSize: 4096}
+			n := NewELF{Mem: physmem.With(tt.mem, slices.Values(tt.rs)), Notes: tt.notes, NotesSize: 4096}
 			err := Create(tt.ctx, filepath.Join(dir, "core"), n, Options{})
 			if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
 				t.Errorf("error %v, expected %v", err, tt.want)
@@ -276,7 +266,7 @@ func TestCreateKeepsFiles(t *testing.T) {
 	if err := os.WriteFile(out, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	n := NewELF{Mem: fakeMemory{func(uint64) bool { return true }}, Ranges: rangeSeq([]Range{{0, 1 << 20}}), Notes: func() []elfnote.Note { return nil }}
+	n := NewELF{Mem: physmem.With(fakeMemory{func(uint64) bool { return true }}, slices.Values([]physmem.Range{{Addr: 0, Size: 1 << 20}})), Notes: func() []elfnote.Note { return nil }}
 	if err := Create(context.Background(), out, n, Options{}); !errors.Is(err, ErrExists) {
 		t.Errorf("error %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/physmem"
 )
 
 // loads gives the PT_LOADs: the segments without their biggest holes.
@@ -22,7 +23,7 @@ func (w *creator) loads() []part {
 		start := s.Addr
 		add := func(end uint64) {
 			if start < end {
-				loads = append(loads, part{Range: Range{start, end - start}, off: off + int64(start-s.Addr)})
+				loads = append(loads, part{Range: physmem.Range{Addr: start, Size: end - start}, off: off + int64(start-s.Addr)})
 			}
 		}
 		for ; len(holes) > 0 && holes[0].Addr < s.Addr+s.Size; holes = holes[1:] {

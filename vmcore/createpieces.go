@@ -7,6 +7,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -32,7 +33,8 @@ const (
 // file.
 func (w *creator) plan(ctx context.Context) error {
 	next := uint64(0)
-	for addr, size := range w.Ranges {
+	for r := range w.Mem.Ranges() {
+		addr, size := r.Addr, r.Size
 		if (addr|size)%plan.PageSize != 0 || size == 0 || addr < next || addr > maxMemory || size > maxMemory-addr {
 			return errors.Errorf("memory to write: %#x bytes at %#x, expected whole pages at or above %#x", size, addr, next)
 		}
@@ -41,7 +43,7 @@ func (w *creator) plan(ctx context.Context) error {
 		}
 		next = addr + size
 		w.total += size
-		if w.segs = addRange(w.segs, Range{addr, size}); len(w.segs) == 2*maxSegs {
+		if w.segs = addRange(w.segs, r); len(w.segs) == 2*maxSegs {
 			w.segs = join(w.segs, maxSegs)
 		}
 	}
@@ -52,7 +54,8 @@ func (w *creator) plan(ctx context.Context) error {
 // feed hands out the parts, and keeps account of what is between the ranges.
 func (w *creator) feed(ctx context.Context, parts chan<- part) error {
 	segs, off, left, at := w.segs, w.data, w.total, uint64(0)
-	for addr, size := range w.Ranges {
+	for r := range w.Mem.Ranges() {
+		addr, size := r.Addr, r.Size
 		for len(segs) > 0 && addr >= segs[0].Addr+segs[0].Size {
 			off += int64(segs[0].Size)
 			segs = segs[1:]
@@ -62,12 +65,12 @@ func (w *creator) feed(ctx context.Context, parts chan<- part) error {
 			break
 		}
 		if at = max(at, segs[0].Addr); at < addr {
-			w.lack(Range{at, addr - at})
+			w.lack(physmem.Range{Addr: at, Size: addr - at})
 		}
 		for at = addr; at < addr+size; {
 			n := min(addr+size-at, createChunk)
 			select {
-			case parts <- part{Range: Range{at, n}, off: off + int64(at-segs[0].Addr)}:
+			case parts <- part{Range: physmem.Range{Addr: at, Size: n}, off: off + int64(at-segs[0].Addr)}:
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
@@ -82,7 +85,7 @@ func (w *creator) feed(ctx context.Context, parts chan<- part) error {
 }
 
 // lack keeps account of memory that there is not.
-func (w *creator) lack(holes ...Range) {
+func (w *creator) lack(holes ...physmem.Range) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, h := range holes {
@@ -96,7 +99,7 @@ func (w *creator) lack(holes ...Range) {
 // keep sorts the holes, makes one of those next to each other, which may have
 // come from several workers, and gives up all but the n biggest.
 func (w *creator) keep(n int) {
-	slices.SortFunc(w.holes, func(a, b Range) int { return cmp.Compare(a.Addr, b.Addr) })
+	slices.SortFunc(w.holes, func(a, b physmem.Range) int { return cmp.Compare(a.Addr, b.Addr) })
 	merged := w.holes[:0]
 	for _, h := range w.holes {
 		merged = addRange(merged, h)
@@ -118,7 +121,7 @@ func (w *creator) keep(n int) {
 
 // join makes no more than n of the ranges, which are sorted, by what is between
 // them: the biggest gaps stay.
-func join(rs []Range, n int) []Range {
+func join(rs []physmem.Range, n int) []physmem.Range {
 	if len(rs) <= n {
 		return rs
 	}
@@ -163,7 +166,7 @@ func biggest(sizes []uint64, n int) func(size uint64) bool {
 }
 
 // addRange adds r, to the last of the ranges where it goes on there.
-func addRange(rs []Range, r Range) []Range {
+func addRange(rs []physmem.Range, r physmem.Range) []physmem.Range {
 	if i := len(rs) - 1; i >= 0 && rs[i].Addr+rs[i].Size == r.Addr {
 		rs[i].Size += r.Size
 		return rs

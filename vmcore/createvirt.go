@@ -4,14 +4,16 @@ import (
 	"debug/elf"
 	"slices"
 	"sync"
+
+	"vmcsnote/physmem"
 )
 
 // Virtual gives the memory of a process's core by virtual address: its ReadPhys
-// and PhysRuns go by p_vaddr. What PT_LOADs claim but the core does not hold
+// and Ranges go by p_vaddr. What PT_LOADs claim but the core does not hold
 // (file mappings, by the kernel's coredump_filter) is [ErrExcluded]. It is false
 // for what is no ELF core, and for one whose PT_LOADs say where in physical
 // memory they were: that of a machine.
-func Virtual(c Core) (Memory, bool) {
+func Virtual(c Core) (physmem.Memory, bool) {
 	e, ok := c.Plain().(*ELF)
 	if !ok || !e.unplaced() {
 		return nil, false

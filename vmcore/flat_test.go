@@ -127,7 +127,7 @@ func TestFlatReal(t *testing.T) {
 				t.Errorf("verify finds %s, and of the plain form %s", got, want)
 			}
 			p, q := make([]byte, 100), make([]byte, 100)
-			for r := range f.PhysRuns() {
+			for r := range f.Ranges() {
 				_, err1 := f.ReadPhys(p, r.Addr)
 				_, err2 := direct.ReadPhys(q, r.Addr)
 				if err1 != nil || err2 != nil || !bytes.Equal(p, q) {

@@ -530,7 +530,7 @@ func TestStreamFlatOneRecord(t *testing.T) {
 	}
 	now := openFlat(t, got)
 	pages := 0
-	for r := range was.PhysRuns() {
+	for r := range was.Ranges() {
 		a, b := make([]byte, r.Size), make([]byte, r.Size)
 		was.ReadPhys(a, r.Addr)
 		if _, err := now.ReadPhys(b, r.Addr); err != nil || !bytes.Equal(a, b) {

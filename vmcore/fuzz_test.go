@@ -32,7 +32,7 @@ func FuzzOpen(f *testing.F) {
 		c, err := OpenELF(bytes.NewReader(b), int64(len(b)))
 		if err == nil {
 			c.Verify()
-			for range c.PhysRuns() {
+			for range c.Ranges() {
 			}
 			p := make([]byte, 4096)
 			for _, prog := range c.Progs[:min(len(c.Progs), 10)] {

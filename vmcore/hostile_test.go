@@ -9,6 +9,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -67,7 +68,7 @@ func TestSharedBytes(t *testing.T) {
 	m := c.mapPhys()
 	c.phys = func() *physMap { return m }
 	var total uint64
-	for r := range c.PhysRuns() {
+	for r := range c.Ranges() {
 		total += r.Size
 	}
 	if total != size-1 { // the first to the last offset that any of them has
@@ -95,7 +96,7 @@ func TestSameMemory(t *testing.T) {
 	c.phys = func() *physMap { return m }
 	v := &verifier{c: c}
 	v.shared()
-	if want := (Range{0x1000, 99*512 + 4096}); len(m.once) != 1 || m.once[0] != want || len(v.Found) > 0 {
+	if want := (physmem.Range{Addr: 0x1000, Size: 99*512 + 4096}); len(m.once) != 1 || m.once[0] != want || len(v.Found) > 0 {
 		t.Errorf("ranges %v, want %v; verify finds %v", m.once, want, v.Found)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -23,7 +24,7 @@ var ErrNoNotes = errors.New("an image of memory has no notes")
 // An Image is memory in a form that has no notes: LiME's, AVML's, raw, and an ELF
 // file without a PT_NOTE. It can be read, but not changed.
 type Image struct {
-	Memory
+	physmem.Memory
 	// Size is the file's size in bytes.
 	Size int64
 
@@ -32,7 +33,7 @@ type Image struct {
 	notes  *elfnote.Segment
 }
 
-func newImage(format string, m Memory, size, end int64, order binary.ByteOrder) (*Image, error) {
+func newImage(format string, m physmem.Memory, size, end int64, order binary.ByteOrder) (*Image, error) {
 	notes, err := elfnote.Parse(bytes.NewReader(nil), 0, order)
 	return &Image{m, size, format, end, notes}, err
 }
@@ -193,7 +194,7 @@ type limeMemory struct {
 	chunks int           // in all of framed
 }
 
-// ReadPhys implements [Memory].
+// ReadPhys implements [physmem.Memory].
 func (m *limeMemory) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	for n < len(p) {
 		at := addr + uint64(n)
@@ -219,40 +220,13 @@ func (m *limeMemory) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	return n, nil
 }
 
-// PhysRuns implements [Memory].
-func (m *limeMemory) PhysRuns() iter.Seq[Range] {
-	rs := slices.Collect(m.raw.PhysRuns())
+// Ranges implements [physmem.Memory].
+func (m *limeMemory) Ranges() iter.Seq[physmem.Range] {
+	rs := slices.Collect(m.raw.Ranges())
 	for _, f := range m.framed {
 		if n := f.held(); n > 0 {
-			rs = append(rs, Range{f.Addr, n})
+			rs = append(rs, physmem.Range{Addr: f.Addr, Size: n})
 		}
 	}
-	slices.SortFunc(rs, func(a, b Range) int {
-		switch {
-		case a.Addr < b.Addr:
-			return -1
-		case a.Addr > b.Addr:
-			return 1
-		}
-		return 0
-	})
-	return func(yield func(Range) bool) {
-		var run Range
-		for _, r := range rs {
-			switch end := run.Addr + run.Size; {
-			case run.Size == 0:
-				run = r
-			case r.Addr <= end:
-				run.Size = max(end, r.Addr+r.Size) - run.Addr
-			default:
-				if !yield(run) {
-					return
-				}
-				run = r
-			}
-		}
-		if run.Size > 0 {
-			yield(run)
-		}
-	}
+	return slices.Values(physmem.Union(rs))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/physmem"
 )
 
 // lime writes ranges of memory as LiME does.
@@ -76,7 +77,7 @@ func TestImages(t *testing.T) {
 		{0x145000, someMemory(0x1000, 3)},
 		{0x100000000, someMemory(0x2000, 4)},
 	}
-	want := []Range{{0x1000, 0x9000}, {0x100000, 0x46000}, {0x100000000, 0x2000}}
+	want := []physmem.Range{{Addr: 0x1000, Size: 0x9000}, {Addr: 0x100000, Size: 0x46000}, {Addr: 0x100000000, Size: 0x2000}}
 	mixed := slices.Concat(lime(ranges[0]), avml(t, ranges[1]), lime(ranges[2]), avml(t, ranges[3]))
 	for _, tt := range []struct {
 		name, format string
@@ -103,7 +104,7 @@ func TestImages(t *testing.T) {
 			if c.Format() != tt.format || Truncated(c) {
 				t.Errorf("format %s, truncated %t", c.Format(), Truncated(c))
 			}
-			if got := slices.Collect(c.PhysRuns()); !slices.Equal(got, want) {
+			if got := slices.Collect(c.Ranges()); !slices.Equal(got, want) {
 				t.Errorf("memory %x, want %x", got, want)
 			}
 			for _, r := range ranges {
@@ -211,7 +212,7 @@ func FuzzOpenMemory(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for r := range c.PhysRuns() {
+		for r := range c.Ranges() {
 			c.ReadPhys(make([]byte, 64), r.Addr)
 			c.ReadPhys(make([]byte, 64), r.Addr+r.Size-1)
 		}

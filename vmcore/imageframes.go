@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/snappy"
 	"github.com/pkg/errors"
 
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -33,7 +34,7 @@ const (
 
 // A framedRange is a range of memory in chunks.
 type framedRange struct {
-	Range
+	physmem.Range
 	chunks []frameChunk // by address
 }
 

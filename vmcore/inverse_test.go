@@ -12,18 +12,19 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/physmem"
 )
 
 // contents is what a reader gets of a dump: its notes, and its memory.
 type contents struct {
 	notes  string
-	ranges []Range
+	ranges []physmem.Range
 	memory uint32 // a checksum
 }
 
 func contentsOf(t *testing.T, c Core) contents {
 	t.Helper()
-	got := contents{notes: string(notesText(t, c.Notes())), ranges: slices.Collect(c.PhysRuns())}
+	got := contents{notes: string(notesText(t, c.Notes())), ranges: slices.Collect(c.Ranges())}
 	h := crc32.NewIEEE()
 	buf := make([]byte, 64<<10)
 	for _, r := range got.ranges {

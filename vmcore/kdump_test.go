@@ -13,6 +13,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -88,8 +89,8 @@ func checkMade(t *testing.T, c *KDump, s kdumpSpec) {
 		}
 	}
 	var got []uint64
-	last := Range{}
-	for r := range c.PhysRuns() {
+	last := physmem.Range{}
+	for r := range c.Ranges() {
 		if last.Size > 0 && r.Addr <= last.Addr+last.Size {
 			t.Errorf("range %+v touches %+v", r, last)
 		}
@@ -126,7 +127,7 @@ func TestKDumpMemory(t *testing.T) {
 			}
 			c := openKDump(t, kdumpFile(t, name))
 			pages, both := 0, 0
-			for r := range c.PhysRuns() {
+			for r := range c.Ranges() {
 				a, b := make([]byte, r.Size), make([]byte, 4096)
 				if n, err := c.ReadPhys(a, r.Addr); err != nil {
 					t.Fatalf("%d bytes, %v", n, err)
@@ -143,7 +144,7 @@ func TestKDumpMemory(t *testing.T) {
 				}
 			}
 			all := 0
-			for r := range e.PhysRuns() {
+			for r := range e.Ranges() {
 				all += int(r.Size / 4096)
 			}
 			if both < 1000 || both < all*9/10 {
@@ -260,8 +261,8 @@ func TestKDumpAlternating(t *testing.T) {
 	c := openKDump(t, b)
 	n := 0
 	before := allocated()
-	for r := range c.PhysRuns() {
-		if r != (Range{uint64(n) * 8192, 4096}) {
+	for r := range c.Ranges() {
+		if r != (physmem.Range{Addr: uint64(n) * 8192, Size: 4096}) {
 			t.Fatalf("range %d is %+v", n, r)
 		}
 		n++

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -103,11 +104,11 @@ func countBits(b []byte, i, end uint64) (n uint64) {
 	return n
 }
 
-// PhysRuns implements [Memory]. It keeps no list: a bitmap in which every second
+// Ranges implements [physmem.Memory]. It keeps no list: a bitmap in which every second
 // bit is set has 64 times its size in ranges. It ends where the file does.
-func (c *KDump) PhysRuns() iter.Seq[Range] {
-	return func(yield func(Range) bool) {
-		var run Range
+func (c *KDump) Ranges() iter.Seq[physmem.Range] {
+	return func(yield func(physmem.Range) bool) {
+		var run physmem.Range
 		x := c.index()
 		buf := make([]byte, chunkSize)
 		left := c.held(x)
@@ -137,7 +138,7 @@ func (c *KDump) PhysRuns() iter.Seq[Range] {
 				if run.Size > 0 && !yield(run) {
 					return
 				}
-				run = Range{addr, uint64(c.BlockSize)}
+				run = physmem.Range{Addr: addr, Size: uint64(c.BlockSize)}
 			}
 		}
 		if run.Size > 0 {

@@ -56,7 +56,7 @@ func sumKDump(c *KDump, end int64) (s kdumpSum, err error) {
 		return s, cmp.Or(err, err2)
 	}
 	page := make([]byte, c.BlockSize)
-	for r := range c.PhysRuns() {
+	for r := range c.Ranges() {
 		for off := uint64(0); off < r.Size; off += uint64(c.BlockSize) {
 			_, err := c.ReadPhys(page, r.Addr+off)
 			if err != nil {

@@ -36,7 +36,7 @@ func FuzzKDumpOpen(f *testing.F) {
 		}
 		VerifyDeep(t.Context(), c)
 		p := make([]byte, 4096)
-		for r := range c.PhysRuns() {
+		for r := range c.Ranges() {
 			for off := uint64(0); off < min(r.Size, 100*4096); off += 4096 {
 				if n, err := c.ReadPhys(p, r.Addr+off); n < len(p) && err == nil {
 					t.Error("a short read without an error")
@@ -96,7 +96,7 @@ func checkKDumpInjected(t *testing.T, how string, before *KDump, b []byte) {
 		t.Fatalf("%s: %d notes, want %d", how, got, want)
 	}
 	want, got := make([]byte, before.BlockSize), make([]byte, before.BlockSize)
-	for r := range before.PhysRuns() {
+	for r := range before.Ranges() {
 		for off := uint64(0); off < r.Size; off += uint64(before.BlockSize) {
 			if _, err := before.ReadPhys(want, r.Addr+off); err != nil {
 				continue

@@ -74,7 +74,7 @@ func TestKDumpHostile(t *testing.T) {
 			if _, err := c.ReadPhys(make([]byte, 1), 0); !errors.Is(err, ErrTruncated) {
 				t.Errorf("error is %v, want ErrTruncated", err)
 			}
-			for r := range c.PhysRuns() {
+			for r := range c.Ranges() {
 				t.Errorf("range %v", r)
 			}
 			if f := c.Verify(); len(f) == 0 {

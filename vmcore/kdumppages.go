@@ -50,7 +50,7 @@ type pageReader struct {
 	codec pageCodec
 }
 
-// ReadPhys implements [Memory].
+// ReadPhys implements [physmem.Memory].
 func (c *KDump) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	r := c.pages.get(c)
 	defer c.pages.put(r)

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -40,7 +41,7 @@ func (c *KDump) verifyHead() *kdumpVerifier {
 // for ctx.
 func (c *KDump) VerifyPages(ctx context.Context) []Finding {
 	v := &kdumpVerifier{c: c}
-	runs := make(chan Range)
+	runs := make(chan physmem.Range)
 	var wait sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wait.Go(func() {
@@ -50,9 +51,9 @@ func (c *KDump) VerifyPages(ctx context.Context) []Finding {
 		})
 	}
 	part := deepPages * uint64(c.BlockSize)
-	for r := range c.PhysRuns() {
+	for r := range c.Ranges() {
 		for off := uint64(0); off < r.Size && ctx.Err() == nil; off += part {
-			runs <- Range{r.Addr + off, min(part, r.Size-off)}
+			runs <- physmem.Range{Addr: r.Addr + off, Size: min(part, r.Size-off)}
 		}
 	}
 	close(runs)
@@ -192,7 +193,7 @@ func (v *kdumpVerifier) descriptors() {
 
 // inflate reads every page of a range. What Verify has said of a descriptor is
 // not said again.
-func (v *kdumpVerifier) inflate(ctx context.Context, run Range) {
+func (v *kdumpVerifier) inflate(ctx context.Context, run physmem.Range) {
 	c := v.c
 	r := c.pages.get(c)
 	defer c.pages.put(r)

@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"debug/elf"
 	"iter"
-	"math"
 	"slices"
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -26,22 +26,22 @@ type physMap struct {
 	// once is the memory of the runs, but for bytes of the file that are in
 	// another run too. Who goes through all memory goes through this: 65,533
 	// PT_LOADs of the same 256 MiB would be 16 TiB.
-	once []Range
+	once []physmem.Range
 	// filed is the memory of which PT_LOADs claim bytes in the file, known that
 	// which they claim at all.
-	filed, known []Range
+	filed, known []physmem.Range
 }
 
 // mapPhys makes the map out of the PT_LOADs, cut at the end of the file.
 func (c *ELF) mapPhys() *physMap {
 	loads := make([]physRun, 0, len(c.Progs))
-	var filed, known []Range
+	var filed, known []physmem.Range
 	for _, p := range c.Progs {
 		if p.Type != elf.PT_LOAD {
 			continue
 		}
-		filed = append(filed, Range{p.Paddr, p.Filesz})
-		known = append(known, Range{p.Paddr, p.Memsz})
+		filed = append(filed, physmem.Range{Addr: p.Paddr, Size: p.Filesz})
+		known = append(known, physmem.Range{Addr: p.Paddr, Size: p.Memsz})
 		size := plan.Extent{Off: p.Off, Size: p.Filesz}.Clip(c.Size)
 		if size == 0 || p.Paddr+size < p.Paddr {
 			continue
@@ -49,7 +49,7 @@ func (c *ELF) mapPhys() *physMap {
 		loads = append(loads, physRun{p.Paddr, size, int64(p.Off)})
 	}
 	slices.SortStableFunc(loads, func(a, b physRun) int { return cmp.Compare(a.addr, b.addr) })
-	m := &physMap{runs: loads[:0], filed: union(filed), known: union(known)}
+	m := &physMap{runs: loads[:0], filed: physmem.Union(filed), known: physmem.Union(known)}
 	var covered uint64 // everything below is mapped, or will never be
 	for _, l := range loads {
 		if l.addr+l.size <= covered {
@@ -67,44 +67,25 @@ func (c *ELF) mapPhys() *physMap {
 
 // onceOnly returns the memory of the runs without what lies in the same bytes of
 // the file as memory that is in it already.
-func onceOnly(runs []physRun) []Range {
+func onceOnly(runs []physRun) []physmem.Range {
 	byOff := slices.Clone(runs)
 	slices.SortStableFunc(byOff, func(a, b physRun) int { return cmp.Compare(a.off, b.off) })
-	once := make([]Range, 0, len(runs))
+	once := make([]physmem.Range, 0, len(runs))
 	var covered int64 // all bytes of the file below are in it, or in no run
 	for _, r := range byOff {
 		skip := max(covered-r.off, 0)
 		if uint64(skip) >= r.size {
 			continue
 		}
-		once = append(once, Range{r.addr + uint64(skip), r.size - uint64(skip)})
+		once = append(once, physmem.Range{Addr: r.addr + uint64(skip), Size: r.size - uint64(skip)})
 		covered = r.off + int64(r.size)
 	}
-	return union(once)
-}
-
-// union sorts ranges, and joins those that overlap or touch. It cuts a range
-// where addresses end.
-func union(rs []Range) []Range {
-	slices.SortFunc(rs, func(a, b Range) int { return cmp.Compare(a.Addr, b.Addr) })
-	out := rs[:0]
-	for _, r := range rs {
-		r.Size = min(r.Size, math.MaxUint64-r.Addr)
-		if r.Size == 0 {
-			continue
-		}
-		if n := len(out); n > 0 && r.Addr-out[n-1].Addr <= out[n-1].Size {
-			out[n-1].Size = max(out[n-1].Size, r.Addr-out[n-1].Addr+r.Size)
-			continue
-		}
-		out = append(out, r)
-	}
-	return out
+	return physmem.Union(once)
 }
 
 // contains reports whether addr is in one of the ranges, which are sorted.
-func contains(rs []Range, addr uint64) bool {
-	i, found := slices.BinarySearchFunc(rs, addr, func(r Range, a uint64) int { return cmp.Compare(r.Addr, a) })
+func contains(rs []physmem.Range, addr uint64) bool {
+	i, found := slices.BinarySearchFunc(rs, addr, func(r physmem.Range, a uint64) int { return cmp.Compare(r.Addr, a) })
 	return found || i > 0 && addr-rs[i-1].Addr < rs[i-1].Size
 }
 
@@ -120,7 +101,7 @@ func (m *physMap) find(addr uint64) (physRun, bool) {
 	return physRun{}, false
 }
 
-// ReadPhys implements [Memory].
+// ReadPhys implements [physmem.Memory].
 func (c *ELF) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	m := c.phys()
 	for n < len(p) {
@@ -143,9 +124,9 @@ func (c *ELF) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	return n, nil
 }
 
-// PhysRuns implements [Memory]. Of memory that shares bytes of the file it
+// Ranges implements [physmem.Memory]. Of memory that shares bytes of the file it
 // yields that at one address; ReadPhys reads it at all.
-func (c *ELF) PhysRuns() iter.Seq[Range] { return slices.Values(c.phys().once) }
+func (c *ELF) Ranges() iter.Seq[physmem.Range] { return slices.Values(c.phys().once) }
 
 // whyNot says why the dump has no byte for a physical address.
 func (m *physMap) whyNot(addr uint64) error {

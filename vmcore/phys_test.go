@@ -16,6 +16,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/coretext"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -120,7 +121,7 @@ func TestReadPhysEverywhere(t *testing.T) {
 }
 
 func TestPhysRuns(t *testing.T) {
-	rs := slices.Collect(openImage(t, "deb-d1.qemu-elf-p.thin").PhysRuns())
+	rs := slices.Collect(openImage(t, "deb-d1.qemu-elf-p.thin").Ranges())
 	last := uint64(0)
 	for _, r := range rs {
 		if r.Addr < last || r.Size == 0 {
@@ -165,12 +166,12 @@ func TestSearchNote(t *testing.T) {
 // mem is memory for the search: pages by address.
 type mem map[uint64][]byte
 
-func (m mem) PhysRuns() iter.Seq[Range] {
-	var rs []Range
+func (m mem) Ranges() iter.Seq[physmem.Range] {
+	var rs []physmem.Range
 	for a, b := range m {
-		rs = append(rs, Range{a, uint64(len(b))})
+		rs = append(rs, physmem.Range{Addr: a, Size: uint64(len(b))})
 	}
-	slices.SortFunc(rs, func(a, b Range) int { return int(int64(a.Addr) - int64(b.Addr)) })
+	slices.SortFunc(rs, func(a, b physmem.Range) int { return int(int64(a.Addr) - int64(b.Addr)) })
 	return slices.Values(rs)
 }
 

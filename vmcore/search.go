@@ -14,6 +14,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/physmem"
 )
 
 const (
@@ -73,9 +74,9 @@ func (a Hit) before(b Hit) int {
 //
 // Its time is bounded by the size of memory: a note with the header of another
 // inside is none, so no byte is in two notes.
-func SearchNote(ctx context.Context, m Memory, n NoteSearch) (hits []Hit, more int, err error) {
+func SearchNote(ctx context.Context, m physmem.Memory, n NoteSearch) (hits []Hit, more int, err error) {
 	s := searcher{NoteSearch: n, m: m, head: elfnote.Note{Name: n.Name, Type: n.Type}.Encode(n.Order)}
-	chunks := make(chan Range)
+	chunks := make(chan physmem.Range)
 	var wg sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), maxWorkers) {
 		wg.Go(func() {
@@ -85,7 +86,7 @@ func SearchNote(ctx context.Context, m Memory, n NoteSearch) (hits []Hit, more i
 			}
 		})
 	}
-	err = eachChunk(ctx, m.PhysRuns(), chunks)
+	err = eachChunk(ctx, m.Ranges(), chunks)
 	close(chunks)
 	wg.Wait()
 	if err == nil {
@@ -99,12 +100,12 @@ func SearchNote(ctx context.Context, m Memory, n NoteSearch) (hits []Hit, more i
 }
 
 // eachChunk hands out the ranges in chunks that end at multiples of their size.
-func eachChunk(ctx context.Context, ranges iter.Seq[Range], chunks chan<- Range) error {
+func eachChunk(ctx context.Context, ranges iter.Seq[physmem.Range], chunks chan<- physmem.Range) error {
 	for r := range ranges {
 		for addr, left := r.Addr, r.Size; left > 0; {
 			n := min(left, searchChunk-addr%searchChunk)
 			select {
-			case chunks <- Range{addr, n}:
+			case chunks <- physmem.Range{Addr: addr, Size: n}:
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
@@ -116,7 +117,7 @@ func eachChunk(ctx context.Context, ranges iter.Seq[Range], chunks chan<- Range)
 
 type searcher struct {
 	NoteSearch
-	m    Memory
+	m    physmem.Memory
 	head []byte // of a note with an empty descriptor
 
 	looks atomic.Int64

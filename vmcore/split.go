@@ -12,6 +12,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/inputfile"
+	"vmcsnote/physmem"
 )
 
 // A SplitDump is several pieces of one dump that makedumpfile --split wrote,
@@ -134,7 +135,7 @@ func lacking(pieces []*KDump) (none []PFNs) {
 	return none
 }
 
-// ReadPhys implements [Memory].
+// ReadPhys implements [physmem.Memory].
 func (s *SplitDump) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	for n < len(p) {
 		at := addr + uint64(n)
@@ -161,26 +162,17 @@ func (s *SplitDump) piece(pfn uint64) *KDump {
 	return s.pieces[i]
 }
 
-// PhysRuns implements [Memory].
-func (s *SplitDump) PhysRuns() iter.Seq[Range] {
-	return func(yield func(Range) bool) {
-		var run Range
+// Ranges implements [physmem.Memory].
+func (s *SplitDump) Ranges() iter.Seq[physmem.Range] {
+	return physmem.Joined(func(yield func(physmem.Range) bool) {
 		for _, k := range s.pieces {
-			for r := range k.PhysRuns() {
-				if run.Size > 0 && run.Addr+run.Size == r.Addr {
-					run.Size += r.Size
-					continue
-				}
-				if run.Size > 0 && !yield(run) {
+			for r := range k.Ranges() {
+				if !yield(r) {
 					return
 				}
-				run = r
 			}
 		}
-		if run.Size > 0 {
-			yield(run)
-		}
-	}
+	})
 }
 
 // Plain implements [Core]: all pieces together are no other dump.

@@ -37,7 +37,7 @@ func TestJoinPieces(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, want := slices.Collect(c.PhysRuns()), slices.Collect(whole.PhysRuns()); !slices.Equal(got, want) {
+			if got, want := slices.Collect(c.Ranges()), slices.Collect(whole.Ranges()); !slices.Equal(got, want) {
 				t.Errorf("runs %v, want %v", got, want)
 			}
 			size := uint64(s.blockSize)

@@ -1,9 +1,13 @@
 package vmcs
 
-import "slices"
+import (
+	"slices"
+
+	"vmcsnote/physmem"
+)
 
 // settleRights lets the good pages tell how access rights are stored.
-func (p *plan) settleRights(r Reader) {
+func (p *plan) settleRights(r physmem.Reader) {
 	var votes ballot
 	page := make([]byte, PageSize)
 	addrs := p.good.addrs()

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/physmem"
 )
 
 // A Search says what Find looks for. The zero value tries the built-in layouts.
@@ -135,7 +137,7 @@ type Result struct {
 	Strangers []Stranger
 }
 
-// Find looks for VMCSs in all memory of the ranges, which it reads once, several
+// Find looks for VMCSs in all memory there is, which it reads once, several
 // workers at a time. A page that begins with a revision identifier is weighed
 // by every layout for it; the note's layout is taken if any page passes by it,
 // otherwise the one that explains the pages and is trusted most (trust.go).
@@ -144,11 +146,11 @@ type Result struct {
 // for a context that ends, and for memory of which no page could be read.
 // Memory needed is bounded, some 50 MiB in the worst case, whatever the dump
 // holds.
-func Find(ctx context.Context, r Reader, ranges Ranges, s Search) (*Result, error) {
-	f := newFinder(r, s)
+func Find(ctx context.Context, m physmem.Memory, s Search) (*Result, error) {
+	f := newFinder(m, s)
 	f.giveTables()
-	scan := scan{r: r, look: f.look}
-	if err := scan.run(ctx, ranges, s.Progress); err != nil {
+	scan := scan{r: m, look: f.look}
+	if err := scan.run(ctx, m.Ranges(), s.Progress); err != nil {
 		return nil, errors.Wrap(err, "search for VMCSs")
 	}
 	if scan.pages == 0 && scan.lost > 0 {
@@ -181,7 +183,7 @@ func (f *finder) giveTables() {
 // A finder holds what is common to the workers.
 type finder struct {
 	Search
-	r         Reader
+	r         physmem.Reader
 	plans     []*plan
 	byID      map[uint32][]*plan
 	matched   atomic.Uint64
@@ -200,7 +202,7 @@ type plan struct {
 	tables  hostTables
 }
 
-func newFinder(r Reader, s Search) *finder {
+func newFinder(r physmem.Reader, s Search) *finder {
 	f := &finder{Search: s, r: r, byID: make(map[uint32][]*plan)}
 	f.rejected.max = maxRejected
 	var layouts []*Layout

@@ -12,7 +12,7 @@ import (
 func find(t testing.TB, m memory, s Search) *Result {
 	t.Helper()
 	s.Explain = true
-	res, err := Find(t.Context(), m, m.ranges, s)
+	res, err := Find(t.Context(), m, s)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,10 +1,11 @@
 package vmcs
 
 import (
-	"bytes"
 	"encoding/binary"
 	"strconv"
 	"strings"
+
+	"vmcsnote/physmem"
 )
 
 // A memMap is Linux's array of struct page, which tells what each page of
@@ -94,7 +95,7 @@ func (m *memMap) use(t *hostTables, cr3, addr uint64, levels int) pageUse {
 		return useUnknown
 	}
 	switch {
-	case len(bytes.Trim(b, "\x00")) == 0:
+	case physmem.AllZero(b):
 		return useUnknown // _mapcount of a page in nobody's use is -1: this is left out
 	case binary.LittleEndian.Uint32(b[m.refcount:]) == 0:
 		return useFree // or the tail of a larger piece, which no VMCS is

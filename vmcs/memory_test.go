@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/json"
+	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +14,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/pkg/errors"
+
+	"vmcsnote/physmem"
 )
 
 const testCores = "../testdata/cores/"
@@ -36,18 +40,15 @@ func (m memory) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	return n, nil
 }
 
-// ranges gives each page as a range of its own.
-func (m memory) ranges(yield func(addr, size uint64) bool) {
-	addrs := make([]uint64, 0, len(m))
-	for addr := range m {
-		addrs = append(addrs, addr)
-	}
-	slices.Sort(addrs)
-	for _, addr := range addrs {
-		if !yield(addr, PageSize) {
-			return
+// Ranges implements [physmem.Memory].
+func (m memory) Ranges() iter.Seq[physmem.Range] {
+	return physmem.Joined(func(yield func(physmem.Range) bool) {
+		for _, addr := range slices.Sorted(maps.Keys(m)) {
+			if !yield(physmem.Range{Addr: addr, Size: PageSize}) {
+				return
+			}
 		}
-	}
+	})
 }
 
 // clone gives a memory whose pages can be changed.

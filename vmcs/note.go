@@ -5,6 +5,8 @@ import (
 	"unicode"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/physmem"
 )
 
 var (
@@ -31,7 +33,7 @@ func ParseNote(desc []byte) (*Layout, error) {
 	if len(desc) > MaxNote {
 		return nil, errors.Wrapf(ErrLayout, "%d bytes, expected %d at most", len(desc), MaxNote)
 	}
-	if len(bytes.Trim(desc, "\x00")) == 0 {
+	if physmem.AllZero(desc) {
 		return nil, errors.Wrapf(ErrLayout, "%d bytes, all zero: the kernel has not filled the note", len(desc))
 	}
 	if isText(desc) {

@@ -3,6 +3,8 @@ package vmcs
 import (
 	"strconv"
 	"strings"
+
+	"vmcsnote/physmem"
 )
 
 // An Owner is who uses a page of a Linux host's memory.
@@ -33,7 +35,7 @@ const kernelMap = linuxText
 
 // NewOwners takes the memory and VMCOREINFO of a dump. It is nil where that does
 // not tell: in other kernels than x86-64's, and before 4.16 (phys_base).
-func NewOwners(r Reader, vmcoreinfo string) *Owners {
+func NewOwners(r physmem.Reader, vmcoreinfo string) *Owners {
 	m := newMemMap(vmcoreinfo)
 	table, err := strconv.ParseUint(infoValue(vmcoreinfo, "SYMBOL(swapper_pg_dir)"), 16, 64)
 	base, err2 := strconv.ParseInt(infoValue(vmcoreinfo, "NUMBER(phys_base)"), 10, 64)

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 )
 
 const (
@@ -17,7 +18,7 @@ const (
 // it may: those of a hostile dump, and what has become of freed ones, lead
 // everywhere.
 type hostTables struct {
-	r      Reader
+	r      physmem.Reader
 	budget int      // tables and entries that this search may still read
 	vain   int      // tables and entries read by searches that found nothing
 	bases  []uint64 // where direct maps were found to begin

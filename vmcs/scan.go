@@ -3,8 +3,11 @@ package vmcs
 import (
 	"context"
 	"io"
+	"iter"
 	"runtime"
 	"sync"
+
+	"vmcsnote/physmem"
 )
 
 const (
@@ -19,7 +22,7 @@ const (
 
 // A scan reads memory page by page.
 type scan struct {
-	r    Reader
+	r    physmem.Reader
 	look func(addr uint64, page []byte) // called by several workers at a time
 
 	mu    sync.Mutex
@@ -34,7 +37,7 @@ type span struct{ addr, end uint64 }
 
 // run looks at all whole pages in the ranges. Pages that cannot be read are
 // counted. progress is told how many bytes have been handed out.
-func (s *scan) run(ctx context.Context, ranges Ranges, progress func(uint64)) error {
+func (s *scan) run(ctx context.Context, ranges iter.Seq[physmem.Range], progress func(uint64)) error {
 	chunks := make(chan span)
 	var wg sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), maxWorkers) {
@@ -63,7 +66,7 @@ func (s *scan) run(ctx context.Context, ranges Ranges, progress func(uint64)) er
 
 // eachChunk cuts the ranges into chunks of whole pages, small ranges that touch
 // taken together.
-func eachChunk(ctx context.Context, ranges Ranges, do func(span) error) error {
+func eachChunk(ctx context.Context, ranges iter.Seq[physmem.Range], do func(span) error) error {
 	var c span
 	flush := func(all bool) error {
 		c.addr = (c.addr + PageSize - 1) &^ (PageSize - 1)
@@ -79,7 +82,8 @@ func eachChunk(ctx context.Context, ranges Ranges, do func(span) error) error {
 		}
 		return nil
 	}
-	for addr, size := range ranges {
+	for r := range ranges {
+		addr, size := r.Addr, r.Size
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -3,11 +3,14 @@ package vmcs
 import (
 	"context"
 	"encoding/binary"
+	"iter"
 	"slices"
 	"sync"
 	"testing"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/physmem"
 )
 
 // countReader gives pages that hold their own address, but for those missing.
@@ -23,10 +26,10 @@ func (r countReader) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	return len(p), nil
 }
 
-func rangesOf(spans ...span) Ranges {
-	return func(yield func(addr, size uint64) bool) {
+func rangesOf(spans ...span) iter.Seq[physmem.Range] {
+	return func(yield func(physmem.Range) bool) {
 		for _, s := range spans {
-			if !yield(s.addr, s.end-s.addr) {
+			if !yield(physmem.Between(s.addr, s.end)) {
 				return
 			}
 		}
@@ -97,15 +100,15 @@ func TestScanFirstLoss(t *testing.T) {
 
 func TestFindFails(t *testing.T) {
 	all := countReader{func(uint64) bool { return true }}
-	if _, err := Find(t.Context(), all, rangesOf(span{0, 1 << 20}), Search{}); !errors.Is(err, errNoPage) {
+	if _, err := Find(t.Context(), physmem.With(all, rangesOf(span{0, 1 << 20})), Search{}); !errors.Is(err, errNoPage) {
 		t.Errorf("no page can be read: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Find(ctx, countReader{}, rangesOf(span{0, 1 << 20}), Search{}); !errors.Is(err, context.Canceled) {
+	if _, err := Find(ctx, physmem.With(countReader{}, rangesOf(span{0, 1 << 20})), Search{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	res, err := Find(t.Context(), countReader{}, rangesOf(), Search{})
+	res, err := Find(t.Context(), physmem.With(countReader{}, rangesOf()), Search{})
 	if err != nil || res.Layout != nil || res.Pages != 0 || len(res.Ambiguous()) != 0 {
 		t.Errorf("no memory: %+v, %v", res, err)
 	}

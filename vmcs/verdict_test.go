@@ -180,7 +180,7 @@ func TestShadow(t *testing.T) {
 	h.memory[addr] = make([]byte, PageSize)
 	binary.LittleEndian.PutUint32(h.memory[addr], h.note.RevisionID|1<<31)
 	h.vmcs("C.0").set("VMCS_LINK_POINTER", addr)
-	res, err := Find(t.Context(), h.memory, h.memory.ranges, Search{Note: h.note})
+	res, err := Find(t.Context(), h.memory, Search{Note: h.note})
 	if err != nil {
 		t.Fatal(err)
 	}

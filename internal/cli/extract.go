@@ -11,6 +11,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
 	"vmcsnote/internal/inputfile"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -237,7 +238,7 @@ const (
 type process struct {
 	*vmcore.File
 	path    string
-	memory  vmcore.Memory // by virtual address
+	memory  physmem.Memory // by virtual address
 	threads []guest.Thread
 }
 

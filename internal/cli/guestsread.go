@@ -11,6 +11,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/guest"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 )
 
@@ -53,7 +54,7 @@ func (f *guestsFlags) dump(e *env, h *host) error {
 		return withHint{errors.Errorf("--read: of which of the %s?", plural(len(h.Machines), "virtual machine")), "--guest N says, and with gva --vcpu N whose page tables"}
 	}
 	m := h.Machines[0]
-	var r guest.Reader
+	var r physmem.Reader
 	var err error
 	if f.span.virtual {
 		r, err = m.Virtual(m.VCPUs[0])
@@ -94,7 +95,7 @@ type loss struct {
 	why         string
 }
 
-func (d *dumper) dump(r guest.Reader, s span) {
+func (d *dumper) dump(r physmem.Reader, s span) {
 	buf := make([]byte, 4096)
 	for done := uint64(0); done < s.size; {
 		addr := s.addr + done

@@ -33,7 +33,7 @@ func kdump(ts *testscript.TestScript, neg bool, args []string) {
 	defer c.Close()
 	var pfns []uint64
 	var mapnr uint64
-	for r := range c.PhysRuns() {
+	for r := range c.Ranges() {
 		for pfn := r.Addr / block; pfn < (r.Addr+r.Size)/block; pfn++ {
 			pfns = append(pfns, pfn)
 			mapnr = pfn + 1

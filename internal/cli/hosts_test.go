@@ -75,14 +75,7 @@ func nonote(ts *testscript.TestScript, neg bool, args []string) {
 
 // hostMachines finds the machines in a host's dump, those of the lowest VPID first.
 func hostMachines(ts *testscript.TestScript, c vmcore.Core) []*guest.Machine {
-	ranges := func(yield func(addr, size uint64) bool) {
-		for r := range c.PhysRuns() {
-			if !yield(r.Addr, r.Size) {
-				return
-			}
-		}
-	}
-	found, err := vmcs.Find(tb(ts).Context(), c, ranges, vmcs.Search{})
+	found, err := vmcs.Find(tb(ts).Context(), c, vmcs.Search{})
 	ts.Check(err)
 	return guest.Machines(c, found.VMCSs)
 }

@@ -34,7 +34,7 @@ func image(ts *testscript.TestScript, neg bool, args []string) {
 	out, err := os.Create(ts.MkAbs(args[2]))
 	ts.Check(err)
 	defer out.Close()
-	for r := range c.PhysRuns() {
+	for r := range c.Ranges() {
 		b := make([]byte, r.Size)
 		_, err := c.ReadPhys(b, r.Addr)
 		ts.Check(err)

@@ -87,15 +87,15 @@ func (f *finder) memories() []memory {
 		}})
 	}
 	if want("devmem") {
-		ms = append(ms, device("/dev/mem", func() (physmem.Reader, error) { return physmem.OpenDevMem(f.root) }))
+		ms = append(ms, device("/dev/mem", func() (physmem.Device, error) { return physmem.OpenDevMem(f.root) }))
 	}
 	if want("kcore") {
-		ms = append(ms, device("/proc/kcore", func() (physmem.Reader, error) { return physmem.OpenKCore(f.root) }))
+		ms = append(ms, device("/proc/kcore", func() (physmem.Device, error) { return physmem.OpenKCore(f.root) }))
 	}
 	return ms
 }
 
-func device(name string, open func() (physmem.Reader, error)) memory {
+func device(name string, open func() (physmem.Device, error)) memory {
 	return memory{name, func(p sysfs.Pair) ([]byte, error) {
 		r, err := open()
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcsnote/internal/unpack"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 )
 
@@ -227,7 +228,7 @@ func (w *sparseWriter) write(b []byte) error {
 	}
 	for len(b) > 0 {
 		p := b[:min(len(b), page)]
-		if len(bytes.TrimLeft(p, "\x00")) > 0 {
+		if !physmem.AllZero(p) {
 			if _, err := w.f.WriteAt(p, w.size); err != nil {
 				return noRoom{w.dir, w.size, err}
 			}

@@ -127,7 +127,7 @@ for addr in sys.argv[2:]:
 		return "", false, err
 	}
 	args := []string{script, core}
-	for r := range c.PhysRuns() {
+	for r := range c.Ranges() {
 		args = append(args, "0x"+hex(r.Addr), "0x"+hex(r.Addr+r.Size-64))
 	}
 	c.Close()

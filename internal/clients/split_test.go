@@ -46,8 +46,8 @@ func TestSplit(t *testing.T) {
 	if s := vmcore.ShortfallOf(c); s.Partial() || len(s.Pieces) != 3 || s.Pieces[1].Start == s.Pieces[1].End {
 		t.Errorf("%+v", s)
 	}
-	runs := slices.Collect(whole.PhysRuns())
-	if got := slices.Collect(c.PhysRuns()); len(runs) == 0 || !slices.Equal(got, runs) {
+	runs := slices.Collect(whole.Ranges())
+	if got := slices.Collect(c.Ranges()); len(runs) == 0 || !slices.Equal(got, runs) {
 		t.Fatalf("runs %v, want %v", got, runs)
 	}
 	for _, r := range runs {

@@ -3,6 +3,8 @@ package x86
 import (
 	"encoding/binary"
 	"sync/atomic"
+
+	"vmcsnote/physmem"
 )
 
 // cached is the number of tables that Tables keep of each level.
@@ -10,7 +12,7 @@ const cached = 16
 
 // Tables are paging structures in memory. They are safe for concurrent use.
 type Tables struct {
-	r      Reader
+	r      physmem.Reader
 	format *Format
 	root   uint64
 	cache  [maxLevels][cached]atomic.Pointer[table]
@@ -24,7 +26,7 @@ type table struct {
 
 // NewTables returns the tables whose highest one lies at the physical address
 // root. It reads nothing.
-func NewTables(r Reader, f *Format, root uint64) *Tables {
+func NewTables(r physmem.Reader, f *Format, root uint64) *Tables {
 	return &Tables{r: r, format: f, root: root}
 }
 
@@ -51,7 +53,7 @@ func (t *Tables) Translate(addr uint64) (Mapping, error) {
 
 // Translate is [Tables.Translate] for a single address. It reads the entries
 // that it needs and nothing else.
-func (f *Format) Translate(r Reader, root, addr uint64) (Mapping, error) {
+func (f *Format) Translate(r physmem.Reader, root, addr uint64) (Mapping, error) {
 	return f.descend(root, addr, func(_ int, at uint64, i int) (uint64, error) {
 		var b [8]byte
 		_, err := r.ReadPhys(b[:f.Width], at+uint64(i*f.Width))

@@ -17,13 +17,6 @@ import (
 	"github.com/pkg/errors"
 )
 
-// Reader is the memory that the tables lie in.
-type Reader interface {
-	// ReadPhys fills p with the memory at the physical address addr. It
-	// returns fewer bytes than len(p) only with an error.
-	ReadPhys(p []byte, addr uint64) (n int, err error)
-}
-
 var (
 	// ErrNotCanonical means that the processor has no such virtual address.
 	ErrNotCanonical = errors.New("not a canonical address")

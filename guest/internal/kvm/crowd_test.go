@@ -13,6 +13,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/linux"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 )
 
@@ -20,7 +21,7 @@ import (
 // the host's page tables map nothing.
 type crowd struct {
 	t     testing.TB
-	host  linux.Memory
+	host  physmem.Reader
 	pages map[uint64]*[4096]byte
 	reads int
 	note  string // VMCOREINFO

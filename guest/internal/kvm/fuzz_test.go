@@ -8,6 +8,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/linux"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 )
 
@@ -35,7 +36,7 @@ func FuzzMachines(f *testing.F) {
 	})
 }
 
-func read(t testing.TB, mem linux.Memory, info string) {
+func read(t testing.TB, mem physmem.Reader, info string) {
 	k, err := linux.Open(mem, info)
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +56,7 @@ func read(t testing.TB, mem linux.Memory, info string) {
 // An overlay is memory with other bytes at an address. It remembers the pages
 // that were read.
 type overlay struct {
-	mem   linux.Memory
+	mem   physmem.Reader
 	addr  uint64
 	b     []byte
 	pages map[uint64]bool

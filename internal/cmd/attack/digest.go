@@ -14,6 +14,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/sparse"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 )
 
@@ -65,11 +66,11 @@ func digestOf(r io.ReaderAt, size int64) (digest, error) {
 }
 
 // memoryDigest sets d.memory.
-func memoryDigest(m vmcore.Memory, d *digest) {
+func memoryDigest(m physmem.Memory, d *digest) {
 	h := sha256.New()
 	buf := make([]byte, 64<<10)
 	left := uint64(maxMemory)
-	for r := range m.PhysRuns() {
+	for r := range m.Ranges() {
 		fmt.Fprintf(h, "%x %x\n", r.Addr, r.Size)
 		for off := uint64(0); off < r.Size && left > 0; {
 			p := buf[:min(uint64(len(buf)), r.Size-off, left)]

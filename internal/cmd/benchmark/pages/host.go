@@ -37,7 +37,7 @@ func (s hostSpec) make(path string) error {
 	if err != nil {
 		return err
 	}
-	found, err := vmcs.Find(context.Background(), c, rangesOf(c), vmcs.Search{})
+	found, err := vmcs.Find(context.Background(), c, vmcs.Search{})
 	if err != nil {
 		return err
 	}
@@ -69,16 +69,6 @@ func openPacked(path string) (*vmcore.ELF, []byte, error) {
 	}
 	c, err := vmcore.OpenELF(bytes.NewReader(raw), int64(len(raw)))
 	return c, raw, errors.Wrap(err, path)
-}
-
-func rangesOf(c vmcore.Core) vmcs.Ranges {
-	return func(yield func(addr, size uint64) bool) {
-		for r := range c.PhysRuns() {
-			if !yield(r.Addr, r.Size) {
-				return
-			}
-		}
-	}
 }
 
 // last returns the machine that was created last.

@@ -24,7 +24,7 @@ func TestHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	found, err := vmcs.Find(t.Context(), c, rangesOf(c), vmcs.Search{})
+	found, err := vmcs.Find(t.Context(), c, vmcs.Search{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestCrowd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	found, err := vmcs.Find(t.Context(), c, rangesOf(c), vmcs.Search{})
+	found, err := vmcs.Find(t.Context(), c, vmcs.Search{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func TestDump(t *testing.T) {
 				t.Fatal(err)
 			}
 			var end []byte
-			for r := range c.PhysRuns() {
+			for r := range c.Ranges() {
 				if r.Size != runPages*blockSize || r.Addr%((runPages+64)*blockSize) != 0 {
 					t.Errorf("%#x bytes at %#x", r.Size, r.Addr)
 				}
