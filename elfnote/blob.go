@@ -11,6 +11,10 @@ import (
 // the buffer that the kernel patches of 2012 used.
 const MaxBlob = 1 << 20
 
+// MaxVMCoreInfo bounds the text of a VMCOREINFO note that is looked at, in
+// bytes. The kernel's buffer has one page, 64 KiB at most.
+const MaxVMCoreInfo = 64 << 10
+
 // ErrBlob is what every error of [FromBlob] is, whatever the reason.
 var ErrBlob = errors.New("not a note blob")
 

@@ -74,12 +74,8 @@ func layouts(notes []FoundNote) (found []vmcs.FoundNote) {
 	return found
 }
 
-// maxVMCoreInfo bounds VMCOREINFO in bytes: the kernel has one page for it, of
-// 64 KiB at most (VMCOREINFO_BYTES).
-const maxVMCoreInfo = 64 << 10
-
 // VMCoreInfo returns the text of the core's VMCOREINFO; "" without one.
 func VMCoreInfo(c vmcore.Core) string {
-	n, _ := c.Notes().Get(elfnote.VMCoreInfo, maxVMCoreInfo)
+	n, _ := c.Notes().Get(elfnote.VMCoreInfo, elfnote.MaxVMCoreInfo)
 	return string(n.Desc)
 }

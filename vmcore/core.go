@@ -89,21 +89,13 @@ func Open(r io.ReaderAt, size int64) (Core, error) {
 		c, err = OpenELF(r, size)
 	}
 	if err != nil {
-		return nil, err // and not a Core that holds a nil pointer
+		return nil, identified(r, err) // and not a Core that holds a nil pointer
 	}
 	return c, nil
 }
 
 // Truncated reports whether the dump's file ends before what its headers claim.
 func Truncated(c Core) bool { return c.Claimed() > c.PlainSize() }
-
-// isKDump reports whether r begins as a kdump-compressed dump does, or as one of
-// the format's ancestor, which OpenKDump refuses by name.
-func isKDump(r io.ReaderAt) bool {
-	b := make([]byte, len(kdumpSignature))
-	n, _ := r.ReadAt(b, 0)
-	return n == len(b) && (string(b) == kdumpSignature || string(b) == diskdumpSignature)
-}
 
 // VerifyHead is Verify without what takes reading the whole dump: the page
 // descriptors of a compressed one, and the records of a flattened one.

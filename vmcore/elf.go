@@ -32,10 +32,6 @@ type ELF struct {
 	unused int // number of PT_NULLs
 }
 
-// maxNotes bounds the notes of a core in bytes. Device dumps (NT_VMCOREDD) may
-// have tens of MB each.
-const maxNotes = 1 << 30
-
 // OpenELF is [Open] for an ELF vmcore alone.
 func OpenELF(r io.ReaderAt, size int64) (*ELF, error) {
 	c, err := openHeaders(r, size)
@@ -44,8 +40,8 @@ func OpenELF(r io.ReaderAt, size int64) (*ELF, error) {
 	}
 	n := c.Progs[c.Note]
 	notes := plan.Extent{Off: n.Off, Size: n.Filesz}
-	if n.Filesz > maxNotes {
-		return nil, plan.FormatErrorf(c.progOff(c.Note), "p_filesz of the PT_NOTE", fmt.Sprintf("%#x", n.Filesz), "at most %#x", uint64(maxNotes))
+	if n.Filesz > plan.MaxNotes {
+		return nil, plan.FormatErrorf(c.progOff(c.Note), "p_filesz of the PT_NOTE", fmt.Sprintf("%#x", n.Filesz), "at most %#x", uint64(plan.MaxNotes))
 	}
 	if !notes.Within(size) {
 		return nil, plan.TruncatedErrorf(c.progOff(c.Note), "PT_NOTE", notes.String(), "notes within the file's %#x bytes", size)

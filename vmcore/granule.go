@@ -1,17 +1,10 @@
 package vmcore
 
 import (
-	"bytes"
 	"debug/elf"
-	"strconv"
 
-	"vmcsnote/elfnote"
 	"vmcsnote/vmcore/internal/plan"
 )
-
-// maxVMCoreInfo bounds how much of a VMCOREINFO is looked at. The kernel's has
-// at most a page.
-const maxVMCoreInfo = 1 << 20
 
 // granule returns what offsets move by multiples of: the page of the machine
 // that wrote the core, by p_align of its PT_LOADs (the kernel's core files) or
@@ -31,20 +24,11 @@ func (c *ELF) granule() (int64, error) {
 			larger(p.Align)
 		}
 	}
-	i, ok := c.notes.Find(elfnote.VMCoreInfo, 0)
-	if !ok || c.notes.Notes[i].DescSize > maxVMCoreInfo {
-		return int64(page), nil
-	}
-	info, err := c.notes.Note(i, maxVMCoreInfo)
+	info, err := plan.KernelPage(c.notes)
 	if err != nil {
 		return 0, plan.Rebase(err, c.NotesOff())
 	}
-	if _, rest, ok := bytes.Cut(append([]byte{'\n'}, info.Desc...), []byte("\nPAGESIZE=")); ok {
-		line, _, _ := bytes.Cut(rest, []byte{'\n'})
-		if n, err := strconv.ParseUint(string(line), 10, 32); err == nil {
-			larger(n)
-		}
-	}
+	larger(uint64(info))
 	return int64(page), nil
 }
 

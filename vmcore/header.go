@@ -129,7 +129,11 @@ func readHeader(r io.ReaderAt, size int64) (*Header, error) {
 	}
 	b = b[:n]
 	if !bytes.HasPrefix(b, []byte(elf.ELFMAG)) {
-		return nil, notCore(r, b)
+		found := hexBytes(b[:min(len(b), 8)])
+		if len(b) == 0 {
+			found = plan.EmptyFile
+		}
+		return nil, &FormatError{Off: 0, What: "file", Found: found, Want: "an ELF core", Err: ErrNotCore}
 	}
 	if uint64(len(b)) < layout32.ehsize {
 		return nil, plan.TruncatedErrorf(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", layout32.ehsize)
@@ -157,7 +161,7 @@ func readHeader(r io.ReaderAt, size int64) (*Header, error) {
 	// e_type and e_machine lie at the same place in both classes.
 	eType := elf.Type(h.Order.Uint16(b[unsafe.Offsetof(elf.Header64{}.Type):]))
 	if eType != elf.ET_CORE {
-		return nil, &FormatError{Off: int64(unsafe.Offsetof(elf.Header64{}.Type)), What: "e_type", Found: eType.String(), Want: "ET_CORE", Err: NotCoreError{KindExecutable}}
+		return nil, &FormatError{Off: int64(unsafe.Offsetof(elf.Header64{}.Type)), What: "e_type", Found: eType.String(), Want: "ET_CORE", Err: ErrNotCore}
 	}
 	l := h.layout
 	h.Machine = elf.Machine(h.Order.Uint16(b[unsafe.Offsetof(elf.Header64{}.Machine):]))

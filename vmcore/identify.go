@@ -2,8 +2,13 @@ package vmcore
 
 import (
 	"bytes"
+	"debug/elf"
 	"encoding/binary"
 	"io"
+
+	"vmcsnote/vmcore/internal/plan"
+
+	"github.com/pkg/errors"
 )
 
 // A Kind is a kind of file that is taken for a dump but is none that can be
@@ -93,6 +98,7 @@ var magics = []struct {
 	{0, "\xcd\x23\x8f\x61\x73\x01\x19\xa8", KindLKCD}, // of a live system
 	{0, "\xa8\x19\x01\x73\x61\x8f\x23\xcd", KindLKCD},
 	{0, "\xa8\x19\x01\x73\x61\x8f\x23\xfd", KindS390},
+	{0, "DISKDUMP", KindDiskdump}, // kdump's ancestor, until 2007
 	{0, "sadump\x00\x00", KindSadump},
 	{0, "PAGEDU64", KindWindows},
 	{0, "PAGEDUMP", KindWindows},
@@ -130,8 +136,10 @@ func Identify(r io.ReaderAt) Kind {
 	n, _ := r.ReadAt(b, 0)
 	b = b[:n]
 	switch {
-	case n == 0 || bytes.HasPrefix(b, []byte("\x7fELF")):
+	case n == 0:
 		return KindUnknown
+	case bytes.HasPrefix(b, []byte(elf.ELFMAG)):
+		return identifyELF(b)
 	case bytes.Count(b, []byte{0}) == n:
 		return KindZeros
 	case n == len(b) && n == 512 && binary.LittleEndian.Uint16(b[510:]) == 0xaa55:
@@ -151,19 +159,47 @@ func isText(b []byte) bool {
 	return true
 }
 
-// notCore returns the error for a file that is no dump: what it is, or its first
-// bytes b.
-func notCore(r io.ReaderAt, b []byte) error {
-	e := &FormatError{Off: 0, What: "file", Found: "an empty file", Want: "an ELF core, or a kdump-compressed or flattened dump", Err: ErrNotCore}
-	if len(b) == 0 {
-		return e
+// identifyELF identifies an ELF file by its header: xl dump-core writes
+// sections alone.
+func identifyELF(b []byte) Kind {
+	var order binary.ByteOrder = binary.LittleEndian
+	if len(b) < 64 {
+		return KindUnknown
 	}
-	kind := Identify(r)
-	if e.Found = string(kind); kind == KindUnknown {
-		e.Found = hexBytes(b[:min(len(b), 8)])
+	if elf.Data(b[elf.EI_DATA]) == elf.ELFDATA2MSB {
+		order = binary.BigEndian
 	}
-	e.Err = NotCoreError{kind}
-	return e
+	phnum, shnum := b[56:], b[60:]
+	if elf.Class(b[elf.EI_CLASS]) == elf.ELFCLASS32 {
+		phnum, shnum = b[44:], b[48:]
+	}
+	switch {
+	case elf.Type(order.Uint16(b[16:])) != elf.ET_CORE:
+		return KindExecutable
+	case order.Uint16(phnum) == 0 && order.Uint16(shnum) > 0:
+		return KindXenCore
+	}
+	return KindUnknown
+}
+
+// identified adds to the error for a file that is no dump what it is instead,
+// and which dumps [Open] opens.
+func identified(r io.ReaderAt, err error) error {
+	var e *FormatError
+	if !errors.As(err, &e) || e.Err != ErrNotCore {
+		return err
+	}
+	is, kind := *e, Identify(r)
+	if e.Found != plan.EmptyFile {
+		is.Err = NotCoreError{kind}
+	}
+	if e.What == "file" {
+		is.Want = "an ELF core, or a kdump-compressed or flattened dump"
+		if kind != KindUnknown {
+			is.Found = string(kind)
+		}
+	}
+	return &is
 }
 
 // A NotCoreError is [ErrNotCore], and knows what the file is.

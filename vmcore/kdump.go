@@ -48,8 +48,8 @@ func OpenKDump(r io.ReaderAt, size int64) (*KDump, error) {
 	if c.note.Size == 0 {
 		c.note.Off = uint64(c.home())
 	}
-	if c.note.Size > maxNotes {
-		return nil, plan.FormatErrorf(c.subOff()+c.abi.note+8, "size_note", fmt.Sprintf("%#x", c.note.Size), "at most %#x", uint64(maxNotes))
+	if c.note.Size > plan.MaxNotes {
+		return nil, plan.FormatErrorf(c.subOff()+c.abi.note+8, "size_note", fmt.Sprintf("%#x", c.note.Size), "at most %#x", uint64(plan.MaxNotes))
 	}
 	if !c.note.Within(size) {
 		return nil, plan.TruncatedErrorf(c.subOff()+c.abi.note, "offset_note", c.note.String(), "notes within the file's %#x bytes", size)

@@ -12,8 +12,7 @@ import (
 )
 
 const (
-	kdumpSignature    = "KDUMP   "
-	diskdumpSignature = "DISKDUMP" // the format's ancestor, of Red Hat's diskdump (until 2007)
+	kdumpSignature = "KDUMP   "
 
 	// maxKDumpVersion is what makedumpfile writes since 1.5.1, and QEMU: no
 	// writer or reader knows of a later one.
@@ -30,6 +29,13 @@ const (
 	// maxMapnr bounds the bitmaps: 2^48 bytes of memory, in pages of 4 KiB.
 	maxMapnr = 1 << 36
 )
+
+// Is reports whether r begins as a kdump-compressed dump does.
+func isKDump(r io.ReaderAt) bool {
+	b := make([]byte, len(kdumpSignature))
+	n, _ := r.ReadAt(b, 0)
+	return n == len(b) && string(b) == kdumpSignature
+}
 
 // Bits in status (DUMP_DH_...). The lower ones say how pages are compressed;
 // readers go by each page's own flags.
@@ -140,8 +146,6 @@ func readKDumpHeader(r io.ReaderAt, size int64) (*KDumpHeader, error) {
 	}
 	b = b[:n]
 	switch {
-	case bytes.HasPrefix(b, []byte(diskdumpSignature)):
-		return nil, &FormatError{Off: 0, What: "signature", Found: string(KindDiskdump), Want: kdumpSignature + "(diskdump's own dumps are not supported)", Err: NotCoreError{KindDiskdump}}
 	case !bytes.HasPrefix(b, []byte(kdumpSignature)):
 		return nil, &FormatError{Off: 0, What: "signature", Found: fmt.Sprintf("%q", b[:min(len(b), 8)]), Want: fmt.Sprintf("%q", kdumpSignature), Err: ErrNotCore}
 	case len(b) < kdumpHeaderSize:

@@ -29,7 +29,7 @@ func TestKDumpHostile(t *testing.T) {
 		cut  int64 // where the file ends
 		err  string
 	}{
-		{name: "diskdump", edit: func(b []byte, _ *KDumpHeader) { copy(b, "DISKDUMP") }, err: "signature at offset 0x0: found a diskdump dump"},
+		{name: "diskdump", edit: func(b []byte, _ *KDumpHeader) { copy(b, "DISKDUMP") }, err: "signature at offset 0x0: found \"DISKDUMP\""},
 		{name: "another signature", edit: func(b []byte, _ *KDumpHeader) { copy(b, "KDUMQ") }, err: `signature at offset 0x0: found "KDUMQ   "`},
 		{name: "empty", cut: -1, err: "signature"},
 		{name: "cut in the header", cut: 200, err: "found the end of the file at 0xc8, expected 0x1d0 bytes"},

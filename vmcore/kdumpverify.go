@@ -3,8 +3,6 @@ package vmcore
 import (
 	"context"
 	"runtime"
-	"strconv"
-	"strings"
 	"sync"
 
 	"vmcsnote/elfnote"
@@ -101,27 +99,12 @@ func (v *kdumpVerifier) header() {
 	if c.Version < notesVersion {
 		v.Remark("registers are missing", "header_version is %d: dumps have notes since %d", c.Version, notesVersion)
 	}
-	if size, ok := c.kernelPage(); ok && size != c.BlockSize {
+	if size, err := plan.KernelPage(c.notes); err == nil && size > 0 && size != c.BlockSize {
 		v.Fault("makedumpfile reads other memory than it asks for, and fails", "block_size at offset %#x is %#x, expected %#x, the kernel's page size (PAGESIZE in VMCOREINFO): QEMU writes 64 KiB for every arm64 machine", c.abi.status+4, c.BlockSize, size)
 	}
 	if c.descOff() > c.Size {
 		v.Fault("all refuse it", "the file ends at %#x, its bitmaps at %#x: it is truncated", c.Size, c.descOff())
 	}
-}
-
-// kernelPage returns the size of the kernel's pages, by VMCOREINFO.
-func (c *KDump) kernelPage() (int64, bool) {
-	info, err := c.vmcoreinfo()
-	if err != nil {
-		return 0, false
-	}
-	for line := range strings.Lines(string(info)) {
-		if s, ok := strings.CutPrefix(line, "PAGESIZE="); ok {
-			size, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
-			return size, err == nil && size > 0
-		}
-	}
-	return 0, false
 }
 
 // place checks where notes, VMCOREINFO and eraseinfo lie.
@@ -160,8 +143,8 @@ func (v *kdumpVerifier) notes() {
 	if s.Fill < s.Size {
 		v.Fault("crash warns, libkdumpfile loses notes behind", "%d bytes of zero fill at offset %#x within the notes", s.Size-s.Fill, c.NotesOff()+s.Fill)
 	}
-	registers(&v.Findings, s, c.NotesOff(), "crash counts it as a CPU")
-	kernelNotes(&v.Findings, s, c.NotesOff(), "crash takes type 1 for a CPU's registers, 0x700 for a device dump")
+	plan.Registers(&v.Findings, s, c.NotesOff(), "crash counts it as a CPU")
+	plan.KernelNotes(&v.Findings, s, c.NotesOff(), "crash takes type 1 for a CPU's registers, 0x700 for a device dump")
 }
 
 // descriptors checks that every page's data lies within the file.

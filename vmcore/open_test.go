@@ -80,7 +80,7 @@ func TestOpenNotELF(t *testing.T) {
 		{"text", "hello, world", "found a text, such as a kernel log, expected an ELF core"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := OpenELF(strings.NewReader(tc.bytes), int64(len(tc.bytes)))
+			_, err := Open(strings.NewReader(tc.bytes), int64(len(tc.bytes)))
 			if !errors.Is(err, ErrNotCore) || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want ErrNotCore with %q", err, tc.want)
 			}

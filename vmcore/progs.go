@@ -29,11 +29,7 @@ const progsAtOnce = 75_000
 func (c *ELF) readProgs() error {
 	l := c.layout
 	if c.Phnum == 0 {
-		err := &FormatError{Off: int64(l.ePhnum), What: "e_phnum", Found: "0", Want: "a PT_NOTE and PT_LOADs", Err: ErrNotCore}
-		if c.Shnum > 0 { // xl dump-core writes sections alone
-			err.Err = NotCoreError{KindXenCore}
-		}
-		return err
+		return &FormatError{Off: int64(l.ePhnum), What: "e_phnum", Found: "0", Want: "a PT_NOTE and PT_LOADs", Err: ErrNotCore}
 	}
 	if c.Phnum > maxProgs {
 		return plan.FormatErrorf(int64(l.ePhnum), "number of program headers", fmt.Sprint(c.Phnum), "at most %d", maxProgs)

@@ -17,9 +17,6 @@ type Shortfall struct {
 	Lacking []PFNs
 }
 
-// PFNs are page frame numbers from Start up to End, which is not among them.
-type PFNs struct{ Start, End uint64 }
-
 // Partial reports whether memory may be missing.
 func (s Shortfall) Partial() bool {
 	return s.Truncated || s.Incomplete || s.Pages > 0 || len(s.Lacking) > 0
@@ -60,25 +57,4 @@ func kdumps(c Core) []*KDump {
 		return c.pieces
 	}
 	return nil
-}
-
-// pfns returns the PFNs of which the file has the pages.
-func (c *KDump) pfns() PFNs { return PFNs{c.StartPFN, c.EndPFN} }
-
-// missingPages counts the pages in the dump's bitmap whose data is not in the
-// file.
-func (c *KDump) missingPages() (missing, total uint64) {
-	x := c.index()
-	total = x.pages()
-	held := c.held(x)
-	missing = total - held
-	r := c.pages.get(c)
-	defer c.pages.put(r)
-	for n := range held {
-		d, _, err := r.descriptor(n)
-		if err != nil || d.data.Off == 0 || !d.data.Within(c.Size) {
-			missing++
-		}
-	}
-	return missing, total
 }

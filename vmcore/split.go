@@ -1,16 +1,12 @@
 package vmcore
 
 import (
-	"bytes"
 	"cmp"
-	"fmt"
-	"io"
 	"iter"
 	"slices"
 
 	"github.com/pkg/errors"
 
-	"vmcsnote/elfnote"
 	"vmcsnote/internal/inputfile"
 	"vmcsnote/physmem"
 )
@@ -59,57 +55,6 @@ func JoinPieces(pieces []Core, names []string) (*SplitDump, error) {
 	i := slices.IndexFunc(pieces, func(c Core) bool { return kdumps(c)[0] == s.pieces[0] })
 	s.Core = pieces[i]
 	return s, nil
-}
-
-// String prints the first and the last PFN.
-func (p PFNs) String() string {
-	if p.End <= p.Start {
-		return "none"
-	}
-	return fmt.Sprintf("%#x to %#x", p.Start, p.End-1)
-}
-
-// differs names what pieces of one dump have in common but c and d do not, or
-// returns "".
-func (c *KDump) differs(d *KDump) (string, error) {
-	switch {
-	case c.Order != d.Order || c.abi != d.abi || c.Version != d.Version:
-		return "formats", nil
-	case c.BlockSize != d.BlockSize:
-		return "page sizes", nil
-	case c.MaxMapnr != d.MaxMapnr:
-		return "highest PFNs", nil
-	}
-	// utsname and timestamp are all that lies between version and status.
-	a, b := make([]byte, c.abi.status-12), make([]byte, c.abi.status-12)
-	if err := cmp.Or(c.read(a, 12), d.read(b, 12)); err != nil {
-		return "", err
-	}
-	uts := 6 * 65
-	switch {
-	case !bytes.Equal(a[:uts], b[:uts]):
-		return "kernels and hosts (utsname)", nil
-	case !bytes.Equal(a[uts:], b[uts:]):
-		return "timestamps", nil
-	}
-	x, err := c.vmcoreinfo()
-	if err != nil {
-		return "", err
-	}
-	y, err := d.vmcoreinfo()
-	if err == nil && !bytes.Equal(x, y) {
-		return "VMCOREINFO notes", nil
-	}
-	return "", err
-}
-
-// vmcoreinfo returns the descriptor of the VMCOREINFO note; nil without one.
-func (c *KDump) vmcoreinfo() ([]byte, error) {
-	i, ok := c.notes.Find(elfnote.VMCoreInfo, 0)
-	if !ok {
-		return nil, nil
-	}
-	return io.ReadAll(io.LimitReader(c.notes.Desc(i), elfnote.MaxBlob))
 }
 
 // piecesOf returns the PFNs of each piece.

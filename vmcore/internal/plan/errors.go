@@ -46,6 +46,9 @@ func (e *FormatError) Error() string {
 // Unwrap gives the sentinel to errors.Is.
 func (e *FormatError) Unwrap() error { return e.Err }
 
+// EmptyFile is what a [FormatError] finds in an empty file.
+const EmptyFile = "an empty file"
+
 // FormatErrorf returns a [*FormatError].
 func FormatErrorf(off int64, what, found, want string, args ...any) error {
 	return &FormatError{Off: off, What: what, Found: found, Want: fmt.Sprintf(want, args...)}

@@ -6,6 +6,10 @@ import (
 	"vmcsnote/elfnote"
 )
 
+// MaxNotes bounds the notes of a core in bytes. Device dumps (NT_VMCOREDD) may
+// have tens of MB each.
+const MaxNotes = 1 << 30
+
 // A Holder is a dump, as far as a change of its notes in place goes by it.
 type Holder interface {
 	// Notes and NotesOff tell the notes and where they lie in the file.
