@@ -1,6 +1,8 @@
 package linux
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -146,4 +148,49 @@ func FuzzKallsyms(f *testing.F) {
 		linux.Symbol("tok200_symbol_17")
 		linux.SymbolAt(fakeImage + 0x100110)
 	})
+}
+
+// Images that look like kallsyms everywhere. What is tried of them is bounded,
+// so that the search ends soon.
+func TestSearchBounded(t *testing.T) {
+	tests := []struct {
+		name string
+		make func(*fake)
+	}{
+		{"digits everywhere", func(f *fake) { f.image("", bytes.Repeat(digits, 1<<20/len(digits))) }},
+		{"names that begin anywhere", func(f *fake) {
+			// Each word is a name of three characters, and the number of symbols.
+			const num = 0xfff03
+			var markers []byte
+			for i := range uint32(num+markerEvery-1) / markerEvery {
+				markers = append(markers, le32(4*markerEvery*i)...)
+			}
+			f.image("", append(bytes.Repeat(le32(num), 6<<20/4), make([]byte, 2*maxRun)...))
+			f.image("", markers)
+			tokens := append(make([]byte, '0'), digits...)
+			tokens = append(tokens, make([]byte, 256-'9'-1)...)
+			var index []byte
+			for at, i := 0, 0; i < 256; i++ { // an empty token but for the digits
+				index = binary.LittleEndian.AppendUint16(index, uint16(at))
+				at += bytes.IndexByte(tokens[at:], 0) + 1
+			}
+			f.image("", tokens)
+			f.image("", index)
+			f.image("", digits)
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFake()
+			test.make(f)
+			finder := tableFinder{k: f.open(t)}
+			_, err := finder.find()
+			if !errors.Is(err, ErrNoKallsyms) {
+				t.Errorf("error is %v", err)
+			}
+			if finder.digits <= maxDigits && finder.walked <= maxWalked || finder.digits > maxDigits+1 || finder.walked > 2*maxWalked {
+				t.Errorf("%d places tried, %d names", finder.digits, finder.walked)
+			}
+		})
+	}
 }

@@ -3,6 +3,8 @@ package linux
 import (
 	"bytes"
 	"encoding/binary"
+
+	"github.com/pkg/errors"
 )
 
 // Before Linux 6.0 VMCOREINFO does not name kallsyms' tables. They are found in
@@ -24,14 +26,30 @@ const (
 	markerEvery = 256
 	// maxRun bounds how far apart two tables are that follow each other.
 	maxRun = 64
+	// maxDigits and maxWalked bound the search of a hostile image: a kernel
+	// has digits in a row at a few places, and its names are walked twice.
+	maxDigits = 256
+	maxWalked = 8 << 20
 )
 
 // digits is the tokens of the digits in the token table. The one before, "/",
 // is no token as a rule and stands as an empty string or another token.
 var digits = []byte("0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00")
 
+// A tableFinder looks for kallsyms' tables. It counts what it tried.
+type tableFinder struct {
+	k      *Kernel
+	digits int // places that have the tokens of the digits
+	walked int // names
+}
+
 // findKallsyms looks for the tables in the image.
 func (k *Kernel) findKallsyms() (kallsymsPlace, error) {
+	return (&tableFinder{k: k}).find()
+}
+
+func (f *tableFinder) find() (kallsymsPlace, error) {
+	k := f.k
 	image := make([]byte, 0, findPiece+len(digits))
 	// The image may have holes: memory that was freed after init.
 	base := uint64(imageStart) + k.offset
@@ -51,8 +69,11 @@ func (k *Kernel) findKallsyms() (kallsymsPlace, error) {
 			if i < 0 {
 				break
 			}
+			if f.digits++; f.digits > maxDigits || f.walked > maxWalked {
+				return kallsymsPlace{}, errors.WithMessage(ErrNoKallsyms, "the image has too much that looks like it")
+			}
 			at := start + uint64(len(image)-len(rest)+i)
-			if p, ok := k.kallsymsAround(at); ok {
+			if p, ok := f.around(at); ok {
 				return p, nil
 			}
 			rest = rest[i+1:]
@@ -80,13 +101,13 @@ func (k *Kernel) readPages(p []byte, addr uint64) (good int) {
 	return good
 }
 
-// kallsymsAround takes the address of the digits' tokens for what they seem and
-// finds the tables around them.
-func (k *Kernel) kallsymsAround(digit uint64) (p kallsymsPlace, ok bool) {
+// around takes the address of the digits' tokens for what they seem and finds
+// the tables around them.
+func (f *tableFinder) around(digit uint64) (p kallsymsPlace, ok bool) {
 	// The token table is before and after the digits, the index after it.
 	const around = 16 << 10
 	b := make([]byte, around+maxTokens/2)
-	k.readPages(b, digit&^(pageSize-1)-around)
+	f.k.readPages(b, digit&^(pageSize-1)-around)
 	at := around + int(digit%pageSize)
 	table, index, ok := findTokens(b, at)
 	if !ok {
@@ -95,14 +116,14 @@ func (k *Kernel) kallsymsAround(digit uint64) (p kallsymsPlace, ok bool) {
 	p.tokenTable = digit - uint64(at-table)
 	p.tokenIndex = digit + uint64(index-at)
 	var numSyms uint64
-	if p.names, numSyms, p.num, ok = k.findNames(p.tokenTable); !ok {
+	if p.names, numSyms, p.num, ok = f.names(p.tokenTable); !ok {
 		return p, false
 	}
 	size := (4*p.num + 7) &^ 7
 	// Offsets are before or after the rest; what they lead to decides.
 	for _, offsets := range []uint64{numSyms - 8 - size, p.tokenIndex + 2*tokens} {
 		p.offsets, p.relativeBase = offsets, offsets+size
-		if _, err := k.readKallsyms(p); err == nil {
+		if _, err := f.k.readKallsyms(p); err == nil {
 			return p, true
 		}
 	}
@@ -142,12 +163,12 @@ func agree(table, index []byte) bool {
 	return len(table)-at < maxRun
 }
 
-// findNames finds the names, which end before the markers that end before the
-// token table.
-func (k *Kernel) findNames(tokenTable uint64) (names, numSyms, num uint64, ok bool) {
+// names finds the names, which end before the markers that end before the token
+// table.
+func (f *tableFinder) names(tokenTable uint64) (names, numSyms, num uint64, ok bool) {
 	// Markers rise from 0 and are 4 bytes each since Linux 4.20.
 	b := make([]byte, 4*maxSymbols/markerEvery+pageSize)
-	k.readPages(b, tokenTable-uint64(len(b)))
+	f.k.readPages(b, tokenTable-uint64(len(b)))
 	marker := func(off int) uint32 { return binary.LittleEndian.Uint32(b[off:]) }
 	end := len(b)
 	for end > len(b)-maxRun && marker(end-4) == 0 { // alignment
@@ -164,12 +185,12 @@ func (k *Kernel) findNames(tokenTable uint64) (names, numSyms, num uint64, ok bo
 	for i := range markers {
 		markers[i] = marker(first + 4*i)
 	}
-	return k.namesBefore(tokenTable-uint64(len(b)-first), markers)
+	return f.namesBefore(tokenTable-uint64(len(b)-first), markers)
 }
 
 // namesBefore finds names that markers belong to, and which end at end. The
 // number of symbols is stored before them.
-func (k *Kernel) namesBefore(end uint64, markers []uint32) (names, numSyms, num uint64, ok bool) {
+func (f *tableFinder) namesBefore(end uint64, markers []uint32) (names, numSyms, num uint64, ok bool) {
 	last := markers[len(markers)-1]
 	if last > maxNames {
 		return 0, 0, 0, false
@@ -177,7 +198,7 @@ func (k *Kernel) namesBefore(end uint64, markers []uint32) (names, numSyms, num 
 	// After the last marker there are 1 to 256 names more.
 	b := make([]byte, (int(last)+markerEvery*(2+maxName)+maxRun)&^(pageSize-1)+pageSize)
 	start := end - uint64(len(b))
-	k.readPages(b, start)
+	f.k.readPages(b, start)
 	s := &kallsyms{names: b}
 	for at := (len(b) - int(last)) &^ 3; at >= 4; at -= 4 {
 		num := uint64(binary.LittleEndian.Uint32(b[at-4:]))
@@ -185,7 +206,7 @@ func (k *Kernel) namesBefore(end uint64, markers []uint32) (names, numSyms, num 
 			continue
 		}
 		for _, names := range []int{at, at + 4} {
-			if s.marked(names, num, markers) {
+			if f.marked(s, names, num, markers) {
 				return start + uint64(names), start + uint64(at-4), num, true
 			}
 		}
@@ -195,9 +216,12 @@ func (k *Kernel) namesBefore(end uint64, markers []uint32) (names, numSyms, num 
 
 // marked reports whether the names from at on are num and are where markers
 // say.
-func (s *kallsyms) marked(at int, num uint64, markers []uint32) bool {
+func (f *tableFinder) marked(s *kallsyms, at int, num uint64, markers []uint32) bool {
 	next := at
 	for i := range num {
+		if f.walked++; f.walked > maxWalked {
+			return false
+		}
 		if i%markerEvery == 0 && next-at != int(markers[i/markerEvery]) {
 			return false
 		}
