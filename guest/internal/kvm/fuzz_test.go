@@ -1,7 +1,9 @@
 package kvm
 
 import (
+	"encoding/binary"
 	"maps"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -36,6 +38,74 @@ func FuzzMachines(f *testing.F) {
 	})
 }
 
+// FuzzPointers has words of the pages that a host's machines are read from lead
+// to where others lead: lists, trees and XArrays that run into themselves and
+// into each other.
+func FuzzPointers(f *testing.F) {
+	image := testcores.Image(f, "linux-host/amd-6.12")
+	core, err := vmcore.Open(image, image.Size())
+	if err != nil {
+		f.Fatal(err)
+	}
+	i, _ := core.Notes().Find(elfnote.VMCoreInfo, 0)
+	note, err := core.Notes().Note(i, 1<<16)
+	if err != nil {
+		f.Fatal(err)
+	}
+	info := string(note.Desc)
+	// Without kallsyms and BTF, which are read before.
+	rec := &overlay{mem: core}
+	k, err := linux.Open(rec, info)
+	if err != nil {
+		f.Fatal(err)
+	}
+	v, err := Open(k)
+	if err != nil {
+		f.Fatal(err)
+	}
+	rec.pages = map[uint64]bool{}
+	walk(v)
+	type word struct{ addr, value uint64 }
+	var words []word
+	page := make([]byte, 4096)
+	for _, addr := range slices.Sorted(maps.Keys(rec.pages)) {
+		if _, err := core.ReadPhys(page, addr); err != nil {
+			f.Fatal(err)
+		}
+		for off := uint64(0); off < 4096; off += 8 {
+			if v := binary.LittleEndian.Uint64(page[off:]); v>>47 == 1<<17-1 { // the kernel's addresses
+				words = append(words, word{addr + off, v})
+			}
+		}
+	}
+	for i := range uint16(8) {
+		f.Add(i*131, i*257, i*31, i*1031)
+	}
+	f.Fuzz(func(t *testing.T, to1, from1, to2, from2 uint16) {
+		at := func(i uint16) word { return words[int(i)%len(words)] }
+		var mem physmem.Reader = core
+		for _, pair := range [][2]uint16{{to1, from1}, {to2, from2}} {
+			mem = &overlay{mem: mem, addr: at(pair[0]).addr, b: binary.LittleEndian.AppendUint64(nil, at(pair[1]).value)}
+		}
+		k, err := linux.Open(mem, info)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := Open(k)
+		if err != nil {
+			return
+		}
+		v.budget = 1 << 12 // as maxObjects, but in less time
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		walk(v)
+		runtime.ReadMemStats(&after)
+		if n := (after.TotalAlloc - before.TotalAlloc) >> 20; n > 64 {
+			t.Fatalf("%d MiB allocated", n)
+		}
+	})
+}
+
 func read(t testing.TB, mem physmem.Reader, info string) {
 	k, err := linux.Open(mem, info)
 	if err != nil {
@@ -45,10 +115,18 @@ func read(t testing.TB, mem physmem.Reader, info string) {
 	if err != nil {
 		return
 	}
+	walk(v)
+}
+
+// walk reads all that there is of machines.
+func walk(v *KVM) {
 	for m := range v.Machines() {
 		m.Slots()
 		for c := range m.VCPUs() {
 			_ = c
+		}
+		if p, ok, _ := m.Process(); ok {
+			p.Cgroup()
 		}
 	}
 }
