@@ -21,6 +21,7 @@ type kernel struct {
 	release string
 	modules bool // have BTF of their own
 	types   map[string]*linux.BTF
+	files   map[string]string // of modules
 }
 
 // short returns the version without the distribution's part.
@@ -32,8 +33,7 @@ func (k *kernel) short() string {
 
 // open reads the types of a kernel and its modules below dir.
 func open(dir string) (*kernel, error) {
-	k := &kernel{types: map[string]*linux.BTF{}}
-	modules := map[string]string{}
+	k := &kernel{types: map[string]*linux.BTF{}, files: map[string]string{}}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -53,7 +53,7 @@ func open(dir string) (*kernel, error) {
 			k.types[""], err = types(b, nil)
 			return err
 		case name != d.Name() && (name == "kvm" || name == "kvm-intel" || name == "kvm-amd"):
-			modules[name] = path
+			k.files[name] = path
 		}
 		return nil
 	})
@@ -63,7 +63,7 @@ func open(dir string) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name, path := range modules {
+	for name, path := range k.files {
 		b, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err

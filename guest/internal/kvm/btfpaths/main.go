@@ -4,11 +4,11 @@
 //	btfpaths [-vmcb DIR] DIR...
 //
 // A directory holds what a kernel's packages do: boot/vmlinuz-RELEASE or
-// lib/modules/RELEASE/vmlinuz, and the modules kvm, kvm-intel and kvm-amd. The exit status is 1 if
-// a kernel lacks a member that all must have. With -vmcb it also writes to a
+// lib/modules/RELEASE/vmlinuz, and the modules kvm, kvm-intel and kvm-amd. What
+// only a module that is not there can tell is a question mark. The exit status is
+// 1 if a kernel lacks a member that all must have. With -vmcb it also writes to a
 // directory where each kernel's struct vmcb has its members, for package svm's
-// test. scripts/kernels downloads kernels
-// and runs it.
+// test. scripts/kernels downloads kernels and runs it.
 package main
 
 import (
@@ -87,13 +87,17 @@ func main() {
 // resolve looks for a member. It is false if the kernel must have it, but does
 // not.
 func (k *kernel) resolve(b linux.Binding, p linux.Path) (cell string, ok bool) {
-	types := k.types[strings.ReplaceAll(b.Module, "_", "-")]
+	module := strings.ReplaceAll(b.Module, "_", "-")
+	types := k.types[module]
 	if types == nil { // a module without BTF: before 5.11
 		types = k.types[""]
 	}
 	s, err := types.Struct(b.Struct)
 	var noType *linux.TypeError
 	if errors.As(err, &noType) {
+		if _, ok := k.files[module]; !ok && module != "" {
+			return "?", true
+		}
 		// kvm_intel and kvm_amd keep these to themselves; linux has
 		// another name for the XArray until 4.19, and no list of
 		// modules' BTF before 5.11.
