@@ -120,6 +120,18 @@ type vmcbFields struct {
 	VMCB01   linux.Field `btf:"vmcb01.pa"`
 }
 
+type vmcsFields struct {
+	VMCS    linux.Field `btf:"loaded_vmcs->vmcs"`
+	VMCS01  linux.Field `btf:"vmcs01.vmcs"`
+	Loaded  linux.Field `btf:"loaded_vmcs"`
+	Shadow  linux.Field `btf:"vmcs01.shadow_vmcs"`
+	VCPU    linux.Field `btf:"vcpu"`
+	In02    linux.Field `btf:"nested.vmcs02"`
+	VMCS02  linux.Field `btf:"nested.vmcs02.vmcs"`
+	Cached  linux.Field `btf:"nested.cached_vmcs12"`
+	Current linux.Field `btf:"nested.current_vmptr"`
+}
+
 type slotFields struct {
 	Base  linux.Field `btf:"base_gfn"`
 	Pages linux.Field `btf:"npages"`
@@ -173,10 +185,6 @@ func machines(b *strings.Builder, k *linux.Kernel) error {
 	if err != nil {
 		return err
 	}
-	amd, err := k.Module("kvm_amd")
-	if err != nil {
-		return err
-	}
 	list, err := kvm.Symbol("vm_list")
 	if err != nil {
 		return err
@@ -191,8 +199,18 @@ func machines(b *strings.Builder, k *linux.Kernel) error {
 	r.bind(kvm, "kvm_vcpu", &r.v)
 	r.bind(kvm, "kvm_memslots", &r.set)
 	slot := r.bind(kvm, "kvm_memory_slot", &r.s)
-	if _, err := amd.Struct("vcpu_svm"); err == nil { // modules have BTF
-		r.bind(amd, "vcpu_svm", &r.c)
+	for _, vendor := range []struct {
+		module, name string
+		to           any
+	}{{"kvm_amd", "vcpu_svm", &r.c}, {"kvm_intel", "vcpu_vmx", &r.x}} {
+		m, err := k.Module(vendor.module)
+		r.check(err)
+		if m == nil {
+			continue
+		}
+		if _, err := m.Struct(vendor.name); err == nil { // modules have BTF
+			r.bind(m, vendor.name, vendor.to)
+		}
 	}
 	for i := range r.s.Node {
 		if r.err == nil && r.set.Tree.Valid() {
@@ -267,9 +285,9 @@ func (r *reader) vcpu(b *strings.Builder, at uint64) {
 	regs, err := r.k.Elements(at, r.v.Regs)
 	r.check(err)
 	thread, _ := r.k.Value(at, r.v.Thread) // none before it first runs
-	fmt.Fprintf(b, "  vCPU %d: thread %d on CPU %d, NPT at %#x, CR4 %#x, registers %x\n", r.value(at, r.v.ID), thread,
+	fmt.Fprintf(b, "  vCPU %d: thread %d on CPU %d, tables at %#x, CR4 %#x, registers %x\n", r.value(at, r.v.ID), thread,
 		r.value(at, r.v.CPU), r.value(at, r.v.Root), r.value(at, r.v.CR4), regs)
-	fmt.Fprintf(b, "    mode %d, MP state %d, preempted %d, last exit %d, RIP %#x, own NPT at %#x", r.value(at, r.v.Mode),
+	fmt.Fprintf(b, "    mode %d, MP state %d, preempted %d, last exit %d, RIP %#x, own tables at %#x", r.value(at, r.v.Mode),
 		r.value(at, r.v.MPState), r.value(at, r.v.Preempted), r.value(at, r.v.Exit), r.value(at, r.v.RIP), r.value(at, r.v.HostRoot))
 	if r.v.Blocking.Valid() {
 		fmt.Fprintf(b, ", blocking %d", r.value(at, r.v.Blocking))
@@ -279,6 +297,15 @@ func (r *reader) vcpu(b *strings.Builder, at uint64) {
 		fmt.Fprintf(b, "    VMCB at %#x, own at %#x: exit %#x, RIP %#x, RSP %#x, CR3 %#x, NPT %#x\n", r.value(at, r.c.Current),
 			r.value(at, r.c.VMCB01), r.value(at, r.c.ExitCode), r.value(at, r.c.RIP), r.value(at, r.c.RSP), r.value(at, r.c.CR3),
 			r.value(at, r.c.NestedC3))
+	}
+	if r.x.VMCS.Valid() {
+		at -= r.x.VCPU.Offset()
+		phys := func(f linux.Field) uint64 {
+			addr, _, err := r.k.Phys(r.value(at, f))
+			r.check(err)
+			return addr
+		}
+		fmt.Fprintf(b, "    VMCS at %#x, own at %#x, VMCS12 at %#x\n", phys(r.x.VMCS), phys(r.x.VMCS01), r.value(at, r.x.Current))
 	}
 }
 
@@ -321,6 +348,7 @@ type reader struct {
 	m   machineFields
 	v   vcpuFields
 	c   vmcbFields
+	x   vmcsFields
 	s   slotFields
 	set slotsFields
 }
