@@ -128,9 +128,12 @@ func tb(ts *testscript.TestScript) testing.TB { return ts.Value(tbKey{}).(testin
 func condition(cond string) (bool, error) {
 	switch cond {
 	case "blockdev":
-		path := filepath.Join(os.TempDir(), "vmcsnote-test-blockdev")
-		defer os.Remove(path)
-		return unix.Mknod(path, unix.S_IFBLK|0o600, int(unix.Mkdev(7, 255))) == nil, nil
+		dir, err := os.MkdirTemp("", "vmcsnote-test")
+		if err != nil {
+			return false, err
+		}
+		defer os.RemoveAll(dir)
+		return unix.Mknod(filepath.Join(dir, "node"), unix.S_IFBLK|0o600, int(unix.Mkdev(7, 255))) == nil, nil
 	case "mount":
 	default:
 		return false, errors.Errorf("unknown condition %q", cond)

@@ -1,10 +1,13 @@
 package cli_test
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pkg/errors"
@@ -12,7 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long a process may take to end once it has its signal.
+// patience is how long a process may wait for others, and how much processor
+// time it may take, once it has its signal. On a busy machine it may wait for a
+// processor as long as it must.
 const patience = 5 * time.Second
 
 func interrupt(ts *testscript.TestScript, neg bool, args []string) {
@@ -34,18 +39,14 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	in.Close()
 	_, err = io.CopyN(feed, src, size)
 	ts.Check(err)
-	if size == 0 {
-		time.Sleep(500 * time.Millisecond) // for it to start at all
-	}
-	for range 100 { // until it has taken it all
+	for { // until it has taken it all
 		left, err := unix.IoctlGetInt(int(feed.Fd()), unix.TIOCINQ)
 		ts.Check(err)
-		time.Sleep(50 * time.Millisecond) // and has come to where it waits
-		if left == 0 {
-			break
+		if idle(cmd.Process.Pid, 100*time.Millisecond) && left == 0 {
+			break // and has come to where it waits
 		}
 	}
-	err = end(ts, cmd, args[0])
+	err = end(ts, cmd, wait(cmd), args[0])
 	ts.Stderr().Write(stderr.Bytes())
 	checkStatus(ts, err, 1)
 	checkMessages(ts, stderr.String(), true)
@@ -60,14 +61,15 @@ func midway(ts *testscript.TestScript, neg bool, args []string) {
 	was := stateOf(ts)
 	cmd, _, stderr := command(ts, args[2:])
 	ts.Check(cmd.Start())
-	for start := time.Now(); time.Since(start) < patience; {
-		now, err := os.Stat(path)
-		ts.Check(err)
-		if now.Size() != info.Size() {
-			break
+	done := wait(cmd)
+	for now := info; now.Size() == info.Size(); {
+		if len(done) != 0 {
+			ts.Fatalf("ended before %s grew: %v", args[1], <-done)
 		}
+		now, err = os.Stat(path)
+		ts.Check(err)
 	}
-	if err = end(ts, cmd, args[0]); err == nil {
+	if err = end(ts, cmd, done, args[0]); err == nil {
 		return
 	}
 	ts.Stderr().Write(stderr.Bytes())
@@ -76,24 +78,68 @@ func midway(ts *testscript.TestScript, neg bool, args []string) {
 	was.check(ts)
 }
 
+// wait returns how the process ends.
+func wait(cmd *exec.Cmd) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	return done
+}
+
 // end sends the process a signal and waits for it.
-func end(ts *testscript.TestScript, cmd *exec.Cmd, name string) error {
+func end(ts *testscript.TestScript, cmd *exec.Cmd, done <-chan error, name string) error {
 	sig := unix.SignalNum("SIG" + name)
 	if sig == 0 {
 		ts.Fatalf("unknown signal %s", name)
 	}
+	pid := cmd.Process.Pid
+	before := cpuTime(pid)
 	if err := cmd.Process.Signal(sig); !errors.Is(err, os.ErrProcessDone) {
 		ts.Check(err)
 	}
-	done := make(chan error)
-	go func() { done <- cmd.Wait() }()
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(patience):
-		cmd.Process.Kill()
-		<-done
-		ts.Fatalf("still there %v after SIG%s", patience, name)
-		return nil
+	const tick = 50 * time.Millisecond
+	for waited := time.Duration(0); waited < patience && cpuTime(pid)-before < patience; {
+		if len(done) != 0 {
+			return <-done
+		}
+		if idle(pid, tick) {
+			waited += tick
+		}
 	}
+	cmd.Process.Kill()
+	<-done
+	ts.Fatalf("still there %v after SIG%s", patience, name)
+	return nil
+}
+
+// idle reports whether for d each thread of the process only waited.
+func idle(pid int, d time.Duration) bool {
+	before := sleeps(pid)
+	time.Sleep(d)
+	return before != "" && before == sleeps(pid)
+}
+
+// sleeps returns how often each thread of the process has gone to sleep, or ""
+// if one of them is at work.
+func sleeps(pid int) string {
+	var b strings.Builder
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	for _, file := range threads {
+		status, err := os.ReadFile(file)
+		if err != nil || !strings.Contains(string(status), "\nState:\tS") {
+			return ""
+		}
+		_, switches, _ := strings.Cut(string(status), "\nvoluntary_ctxt_switches")
+		b.WriteString(file + switches)
+	}
+	return b.String()
+}
+
+// cpuTime returns the processor time that the process has used, 0 if it ended.
+func cpuTime(pid int) time.Duration {
+	var t unix.Timespec
+	// The clock's number, as clock_getcpuclockid(3) makes it.
+	if err := unix.ClockGettime(int32(^pid<<3|2), &t); err != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
 }
