@@ -1,48 +1,38 @@
 package vmcs
 
 import (
-	"compress/zlib"
-	_ "embed"
+	"embed"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
-	"sync"
 )
 
-// packed is every table of layouts/ (layouts/README.md), compressed, since as
-// text they would be a fortieth of the program.
-//
-//go:generate go run ./layouts
-//go:embed tables.zz
-var packed string
+//go:embed layouts/*.tsv
+var layoutFiles embed.FS
 
-// A tableFile is a file of layouts/ as it stands.
+// A tableFile is a file of layouts/.
 type tableFile struct{ name, text string }
 
-// tableFiles unpacks the field table and the published layouts, in the order
-// of the files' names.
-var tableFiles = sync.OnceValue(func() (files []tableFile) {
-	z, err := zlib.NewReader(strings.NewReader(packed))
+// tableFiles returns the field table and the published layouts, in the order of
+// the files' names.
+func tableFiles() []tableFile {
+	dir, err := layoutFiles.ReadDir("layouts")
 	if err != nil {
 		panic(err)
 	}
-	all, err := io.ReadAll(z)
-	if err != nil {
-		panic(err)
-	}
-	rest := string(all)
-	for rest != "" {
-		var f tableFile
-		f.name, rest, _ = strings.Cut(rest, "\x00")
-		f.text, rest, _ = strings.Cut(rest, "\x00")
-		files = append(files, f)
+	var files []tableFile
+	for _, e := range dir {
+		text, err := layoutFiles.ReadFile("layouts/" + e.Name())
+		if err != nil {
+			panic(err)
+		}
+		files = append(files, tableFile{e.Name(), string(text)})
 	}
 	return files
-})
+}
 
-// table is what a file of layouts/ says: rows of cells separated by tabs, and
-// the lines "# KEY VALUE" before them.
+// table is a file of layouts/: rows of cells separated by tabs, after lines
+// "# KEY VALUE".
 type table struct {
 	notes []Fact
 	rows  []row
@@ -50,7 +40,7 @@ type table struct {
 
 type row []string
 
-// number gives cell i. The tables are part of the program and read whole by
+// number returns cell i. The tables are part of the program and read whole by
 // its tests, so a wrong one is a bug and panics.
 func (r row) number(i int) int {
 	n, err := strconv.ParseUint(r[i], 0, 16)
@@ -76,10 +66,9 @@ func (f tableFile) table() (t table) {
 
 // readTable reads layouts/name, which exists.
 func readTable(name string) table {
-	for _, f := range tableFiles() {
-		if f.name == name {
-			return f.table()
-		}
+	text, err := layoutFiles.ReadFile("layouts/" + name)
+	if err != nil {
+		panic(err)
 	}
-	panic("vmcs: no table " + name)
+	return tableFile{name, string(text)}.table()
 }
