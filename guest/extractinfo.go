@@ -133,7 +133,7 @@ func (f *infoFinder) runs(n elfnote.Note, vcpus []*Registers) bool {
 		v := Virtual{Paging: r.paging(), Mem: f.mem}
 		// Two boots of one kernel differ in where its text is, in virtual or in
 		// physical memory (KERNELOFFSET, phys_base).
-		base, err := strconv.ParseInt(infoLine(n, "NUMBER(phys_base)"), 10, 64)
+		base, err := strconv.ParseInt(InfoLine(string(n.Desc), "NUMBER(phys_base)"), 10, 64)
 		if e, err2 := v.Paging.Translate(f.mem, stext); ok3 && err == nil && err2 == nil && r.CR3.Known() {
 			if e.Phys+stext-e.Addr != stext-startKernelMap+uint64(base) {
 				return false
@@ -176,7 +176,7 @@ const startKernelMap = 0xffffffff80000000
 // else through it.
 func pageTables(n elfnote.Note) []vmcore.Alias {
 	table, ok := infoValue(n, "SYMBOL(swapper_pg_dir)", 16)
-	base, err := strconv.ParseInt(infoLine(n, "NUMBER(phys_base)"), 10, 64)
+	base, err := strconv.ParseInt(InfoLine(string(n.Desc), "NUMBER(phys_base)"), 10, 64)
 	if !ok || err != nil || table < startKernelMap {
 		return nil
 	}
@@ -184,11 +184,11 @@ func pageTables(n elfnote.Note) []vmcore.Alias {
 }
 
 // release is OSRELEASE of the note.
-func release(n elfnote.Note) string { return infoLine(n, "OSRELEASE") }
+func release(n elfnote.Note) string { return InfoLine(string(n.Desc), "OSRELEASE") }
 
-// infoLine is the value of a line KEY=VALUE, empty without.
-func infoLine(n elfnote.Note, key string) string {
-	for line := range strings.Lines(string(n.Desc)) {
+// InfoLine returns the value of a line KEY=VALUE in the text of VMCOREINFO, or "".
+func InfoLine(vmcoreinfo, key string) string {
+	for line := range strings.Lines(vmcoreinfo) {
 		if v, ok := strings.CutPrefix(line, key+"="); ok {
 			return strings.TrimSuffix(v, "\n")
 		}
@@ -197,6 +197,6 @@ func infoLine(n elfnote.Note, key string) string {
 }
 
 func infoValue(n elfnote.Note, key string, base int) (uint64, bool) {
-	v, err := strconv.ParseUint(infoLine(n, key), base, 64)
+	v, err := strconv.ParseUint(InfoLine(string(n.Desc), key), base, 64)
 	return v, err == nil
 }

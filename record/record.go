@@ -40,3 +40,6 @@ type Record struct {
 	Time    time.Time // when it was recorded, to the second
 	Note    []byte    // the complete ELF note, nil if there is none
 }
+
+// When returns the time of the record for people, to the minute.
+func (r Record) When() string { return r.Time.UTC().Format("2006-01-02 15:04 UTC") }

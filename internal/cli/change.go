@@ -16,6 +16,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/inputfile"
+	"vmcsnote/internal/source"
 	"vmcsnote/internal/visible"
 	"vmcsnote/sysfs"
 	"vmcsnote/vmcore"
@@ -27,7 +28,7 @@ type changeFlags struct {
 	dryRun    bool
 	json      bool
 	force     bool
-	placement string
+	placement vmcore.Placement
 	format    string
 	jobs      int
 	passOn    bool // inject: a stream that cannot be changed is passed on as it is
@@ -37,8 +38,8 @@ type changeFlags struct {
 func (f *changeFlags) add(fs *pflag.FlagSet) {
 	fs.StringVarP(&f.output, "output", "o", "", "write the changed core to `FILE`, or to standard output (-), and leave VMCORE alone")
 	fs.BoolVar(&f.force, "force", false, "let -o replace an existing file")
-	fs.StringVar(&f.placement, "placement", "", "in place, go only this `WAY`: slack, end, clone, evict or copy")
-	fs.StringVar(&f.format, "format", "same", "with -o, write `FORM`: same as the core's, or plain for a flattened dump put together")
+	addChoice(fs, &f.placement, "placement", "", placements, "in place, go only this `WAY`")
+	addChoice(fs, &f.format, "format", same, formats, "with -o, write `FORM`")
 	fs.BoolVarP(&f.dryRun, "dry-run", "n", false, "print what would be written where, and change nothing")
 	fs.BoolVar(&f.json, "json", false, "print one JSON document; of several cores a list")
 	fs.IntVar(&f.jobs, "jobs", runtime.GOMAXPROCS(0), "work on `N` cores at a time")
@@ -65,21 +66,28 @@ func (f *changeFlags) check(e *env, paths []string) error {
 	case f.output != "" && f.placement != "":
 		return usagef("--placement is for changes in place, not for -o")
 	}
-	switch {
-	case f.format != "same" && f.format != "plain":
-		return usagef("--format %q: expected same or plain", f.format)
-	case f.format == "plain" && (f.output == "" || path == "-"):
+	if f.format == plain && (f.output == "" || path == "-") {
 		return usagef("--format plain needs a file, and -o")
 	}
 	if _, ok := e.stdout.(*visible.Screen); ok && f.output == "-" {
 		return usagef("-o -: standard output is a terminal")
 	}
-	switch vmcore.Placement(f.placement) {
-	case "", vmcore.Slack, vmcore.End, vmcore.Clone, vmcore.Evict, vmcore.Copy:
-		return nil
-	}
-	return usagef("--placement %q: expected slack, end, clone, evict or copy", f.placement)
+	return nil
 }
+
+// placements are the ways in which notes grow, and what a changed core is then.
+var placements = choices{
+	{string(vmcore.Slack), "within the room after the notes"},
+	{string(vmcore.End), "at the end of the file"},
+	{string(vmcore.Clone), "a clone with all memory shifted by whole pages takes the file's place"},
+	{string(vmcore.Evict), "the first segments move to the end of the file"},
+	{string(vmcore.Copy), "all memory shifts by whole pages"},
+}
+
+// What a changed copy may be.
+const same, plain = "same", "plain"
+
+var formats = choices{{same, "as the core's"}, {plain, "a flattened dump put together"}}
 
 // A decision is what a command makes of the notes that it finds.
 type decision struct {
@@ -92,7 +100,7 @@ type decision struct {
 type changeReport struct {
 	File      string           `json:"file"`
 	Output    string           `json:"output,omitempty"`
-	Source    string           `json:"source,omitempty"`
+	Source    source.Kind      `json:"source,omitempty"`
 	Placement vmcore.Placement `json:"placement"`
 	NoteSize  int              `json:"note_size"`        // of the descriptor, or of all descriptors, bytes
 	Growth    int64            `json:"growth,omitempty"` // by how many bytes a file changed in place is larger
@@ -187,14 +195,14 @@ func named(path string, err error) error {
 	if path == "-" {
 		path = "standard input"
 	}
-	if path == "" || errors.As(err, new(errUsage)) || errors.As(err, new(errSource)) {
+	if path == "" || errors.As(err, new(errUsage)) || errors.As(err, new(source.Error)) {
 		return err
 	}
 	return inputfile.About(path, err)
 }
 
 func (f *changeFlags) options(e *env, what string) vmcore.Options {
-	return vmcore.Options{Placement: vmcore.Placement(f.placement), Overwrite: f.force, Plain: f.format == "plain", Progress: e.progress(what)}
+	return vmcore.Options{Placement: f.placement, Overwrite: f.force, Plain: f.format == plain, Progress: e.progress(what)}
 }
 
 func (f *changeFlags) inPlace(ctx context.Context, e *env, path string, decide changer, r *changeReport) error {

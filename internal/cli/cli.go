@@ -1,6 +1,6 @@
 // Package cli is the command line of vmcsnote: one file for each command, which
-// parses its flags and asks the libraries; source.go, which says where a note
-// comes from; and messages.go, which holds everything said to a person.
+// parses its flags and asks the libraries. Long messages for people, and all
+// hints, are in the files messages*.go, hints.go, filehints.go and formats.go.
 package cli
 
 import (
@@ -17,6 +17,7 @@ import (
 	"github.com/pkg/errors"
 	"github.com/spf13/pflag"
 
+	"vmcsnote/internal/source"
 	"vmcsnote/internal/visible"
 )
 
@@ -28,10 +29,7 @@ const (
 	exitNoNote = 3 // no VMCSINFO available
 )
 
-// errNoNote: no source has a note to give.
-var errNoNote = errors.New("no VMCSINFO available")
-
-// errFindings: verify found faults, and has said which.
+// errFindings means that verify found faults and has printed them.
 var errFindings = errors.New("faults found")
 
 // errUsage marks an error as one of usage.
@@ -142,7 +140,7 @@ func wait(ctx context.Context, e *env, done chan error) error {
 	}
 }
 
-// errNoCommand: vmcsnote stands alone.
+// errNoCommand means that there is no word after vmcsnote.
 var errNoCommand = usagef("no command given")
 
 // parse finds the command, parses its flags, and returns what to run with which
@@ -214,6 +212,9 @@ func flagError(fs *pflag.FlagSet, err error) error {
 	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) {
 		cure = didYouMean("--"+unknown.GetSpecifiedName(), flagNames(fs))
 	}
+	if value := (*pflag.InvalidValueError)(nil); errors.As(err, &value) {
+		err = errors.Errorf("--%s %q: %v", value.GetFlag().Name, value.GetValue(), value.Unwrap())
+	}
 	return withHint{errUsage{errors.Wrap(err, fs.Name())}, cure}
 }
 
@@ -235,7 +236,7 @@ func status(err error) int {
 		return some.status
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.Is(err, errNoNote):
+	case errors.Is(err, source.ErrNone):
 		return exitNoNote
 	}
 	return exitFailed

@@ -79,7 +79,7 @@ func candidates(words []string, inPart bool) (kind string, all []candidate) {
 	fs, _ := c.flags()
 	p := passed(fs, words[1:last])
 	if p.flag != nil {
-		kind, all = valuesOf(c, p.flag, cur, p.args)
+		kind, all = valuesOf(p.flag, cur, p.args)
 		return kind, startingWith(all, "", cur)
 	}
 	if name, value, ok := strings.Cut(cur, "="); ok && strings.HasPrefix(name, "--") && !p.over {
@@ -91,7 +91,7 @@ func candidates(words []string, inPart bool) (kind string, all []candidate) {
 		if inPart {
 			front = ""
 		}
-		kind, all = valuesOf(c, f, value, p.args)
+		kind, all = valuesOf(f, value, p.args)
 		return kind, startingWith(all, front, value)
 	}
 	if strings.HasPrefix(cur, "-") && cur != "-" && !p.over {
@@ -157,17 +157,11 @@ func passed(fs *pflag.FlagSet, words []string) (p line) {
 }
 
 // valuesOf returns the values of a flag.
-func valuesOf(c command, f *pflag.Flag, cur string, args []string) (kind string, all []candidate) {
+func valuesOf(f *pflag.Flag, cur string, args []string) (kind string, all []candidate) {
+	if v, ok := f.Value.(completer); ok {
+		return onlyWords, v.complete()
+	}
 	switch f.Name {
-	case "memory":
-		if c.name != "record" {
-			all = wordList("vmcore")
-		}
-		return onlyWords, append(all, wordList("auto", "devmem", "kcore")...)
-	case "placement":
-		return onlyWords, wordList("slack", "end", "clone", "evict", "copy")
-	case "format":
-		return onlyWords, wordList("same", "plain")
 	case "layout":
 		return files, layoutWords()
 	case "field":
@@ -192,7 +186,7 @@ func argumentsOf(c command, p line) (kind string, all []candidate) {
 	case "help":
 		return onlyWords, wordList(names()...)
 	case "completion":
-		return onlyWords, wordList("bash", "zsh", "fish")
+		return onlyWords, shells.complete()
 	case "version", "record":
 		return onlyWords, nil
 	case "layouts":

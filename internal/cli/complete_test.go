@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
 )
 
 // TestCandidates completes lines without a shell.
@@ -53,24 +55,31 @@ func TestCandidates(t *testing.T) {
 
 // TestCandidatesAreValues: each value that is offered is accepted.
 func TestCandidatesAreValues(t *testing.T) {
-	for line, set := range map[string]func(value string) error{
-		"inject --placement ": func(v string) error {
-			return (&changeFlags{placement: v, format: "same"}).check(&env{}, []string{"vmcore"})
-		},
-		"inject --format ": func(v string) error {
-			return (&changeFlags{format: v, output: "out"}).check(&env{}, []string{"vmcore"})
-		},
-		"inject --memory ": func(v string) error { return (&sourceFlags{memory: v, name: "VMCSINFO"}).check() },
-	} {
-		_, all := candidates(shellWords(line), false)
-		if len(all) < 2 {
-			t.Errorf("%s: %d values", line, len(all))
-		}
-		for _, c := range all {
-			if err := set(c.word); err != nil {
-				t.Errorf("%s%s: %v", line, c.word, err)
+	found := 0
+	for _, c := range commands() {
+		fs, _ := c.flags()
+		fs.VisitAll(func(f *pflag.Flag) {
+			v, ok := f.Value.(completer)
+			if !ok {
+				return
 			}
-		}
+			found++
+			_, all := candidates(shellWords(c.name+" --"+f.Name+" "), false)
+			if len(all) < 2 {
+				t.Errorf("%s --%s: %d values", c.name, f.Name, len(all))
+			}
+			for _, value := range v.complete() {
+				if err := fs.Set(f.Name, value.word); err != nil || !slices.Contains(all, value) || f.Value.String() != value.word {
+					t.Errorf("%s --%s %s: %v, %v", c.name, f.Name, value.word, err, all)
+				}
+			}
+			if err := fs.Set(f.Name, "nosuch"); err == nil {
+				t.Errorf("%s --%s nosuch: no error", c.name, f.Name)
+			}
+		})
+	}
+	if found < 6 {
+		t.Errorf("%d flags", found)
 	}
 }
 

@@ -7,12 +7,18 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// shells are those that have a script.
+var (
+	shells  = choices{{"bash", ""}, {"zsh", ""}, {"fish", ""}}
+	scripts = map[string]string{"bash": bashScript, "zsh": zshScript, "fish": fishScript}
+)
+
 func completionCommand() command {
 	return command{
 		name:  "completion",
 		args:  "SHELL",
-		short: "print a completion script for bash, zsh or fish",
-		long: `Prints a completion script for bash, zsh or fish: commands, flags, and their
+		short: "print a completion script for " + shells.list(),
+		long: `Prints a completion script for ` + shells.list() + `: commands, flags, and their
 values, such as layouts, fields, and the names of the notes in a dump. The script
 asks vmcsnote itself what may come next.`,
 		setup: func(*pflag.FlagSet) runner {
@@ -21,11 +27,10 @@ asks vmcsnote itself what may come next.`,
 				if err != nil {
 					return err
 				}
-				script := map[string]string{"bash": bashScript, "zsh": zshScript, "fish": fishScript}[shell]
-				if script == "" {
-					return usagef("no completion for %q: bash, zsh or fish", shell)
+				if err := shells.check(shell); err != nil {
+					return usagef("no completion for %q: %v", shell, err)
 				}
-				_, err = fmt.Fprint(e.stdout, script)
+				_, err = fmt.Fprint(e.stdout, scripts[shell])
 				return err
 			}
 		},

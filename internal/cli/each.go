@@ -8,10 +8,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// errSome: of several files some failed, which has been said of each.
+// errSome means that some of several files failed; each has its message.
 type errSome struct{ status int }
 
-func (errSome) Error() string { return "not all of the files" }
+func (errSome) Error() string { return "some files failed" }
 
 // jobsFlag adds --jobs.
 func jobsFlag(fs *pflag.FlagSet) *int {
@@ -19,8 +19,8 @@ func jobsFlag(fs *pflag.FlagSet) *int {
 }
 
 // each does something for every file, up to jobs at a time. A file that fails
-// does not stop the others. What is said of each file is said at once and in
-// the order of the files. One file alone is treated as if each were not there.
+// does not stop the others. The messages of a file are printed together, and in
+// the order of the files. With a single file, do is called directly.
 func each[T any](e *env, paths []string, jobs int, do func(e *env, path string) (T, error)) ([]T, error) {
 	if jobs < 1 {
 		return nil, usagef("--jobs %d: expected at least 1", jobs)

@@ -24,7 +24,7 @@ func extractCommand() command {
 		long: `Writes the virtual machine that --guest names as an ELF core that crash, gdb, drgn
 and makedumpfile open: its memory by guest-physical address, the registers of
 each vCPU (NT_PRSTATUS, and a QEMU note as dump-guest-memory writes it), and the
-guest's own VMCOREINFO if it is a Linux. What could not be had is said.
+guest's own VMCOREINFO if it is a Linux. Messages tell what is missing.
 
 With --qemu-core FILE, a core of the process that ran the guest (gcore,
 systemd-coredump), the guest's memory is taken from there: what the host's dump
@@ -40,10 +40,10 @@ A dump that makedumpfile --split wrote is given by all its pieces.`,
 			f.addLayout(fs)
 			return func(ctx context.Context, e *env, args []string) error {
 				if *out == "" {
-					return usagef("-o OUT: which file to write")
+					return usagef("-o OUT is required")
 				}
 				if *out == "-" {
-					return usagef("-o -: a core has holes, and its header is written last: a file is needed")
+					return usagef("-o -: the core needs a file, because it has holes and its header is written last")
 				}
 				if err := notOver(*out, append(args, *qemu)); err != nil {
 					return err
@@ -61,16 +61,16 @@ A dump that makedumpfile --split wrote is given by all its pieces.`,
 	}
 }
 
-// notOver refuses to write over the dumps that something is taken from, which
-// --force would let be lost.
+// notOver refuses to write over the dumps that are read: with --force they would
+// be lost.
 func notOver(out string, dumps []string) error {
 	info, err := os.Stat(out)
 	if err != nil {
-		return nil // it is not there, or says so itself
+		return nil // it does not exist, or opening it will tell
 	}
 	for _, d := range dumps {
 		if in, err := os.Stat(d); err == nil && os.SameFile(in, info) {
-			return withHint{errors.Errorf("-o %s: that is the dump itself", out), "give what is written a name of its own"}
+			return withHint{errors.Errorf("-o %s: that is the dump itself", out), "give the new file another name"}
 		}
 	}
 	return nil
@@ -114,8 +114,8 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu,
 		return withHint{errors.New("none of the guest's memory: " + emptyEPT), "vmcsnote guests -v prints its registers"}
 	}
 	if most := h.MaxGuest(); p == nil && mem.Exceeds(most) {
-		return withHint{errors.Errorf("the guest's memory: its page tables map more than %s, expected at most 64 times what the host can have", size(int64(most))),
-			"these tables are damaged or forged; vmcsnote guests --read reads what is at one address"}
+		return withHint{errors.Errorf("the guest's page tables map more than %s, expected at most 64 times the host's memory", size(int64(most))),
+			"these tables are damaged or forged; vmcsnote guests --read reads memory at one address"}
 	}
 	x := guest.Extraction{Mem: mem}
 	if p != nil {
@@ -142,8 +142,8 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu,
 	return writeGuest(ctx, e, x, out, force, cure)
 }
 
-// choose says which machine is meant: the one that --guest names, the one that
-// the process ran, or the only one there is.
+// choose returns the machine that --guest names, the one that the process ran, or
+// the only one.
 func (f *guestsFlags) choose(h *host, p *process) (*guest.Machine, error) {
 	if len(h.Machines) == 0 {
 		return nil, errNone(h)
@@ -152,11 +152,11 @@ func (f *guestsFlags) choose(h *host, p *process) (*guest.Machine, error) {
 		return p.machine(h)
 	}
 	if len(h.Machines) != 1 {
-		return nil, withHint{errors.Errorf("which of the %s?", plural(len(h.Machines), "virtual machine")), "--guest N says; vmcsnote guests lists them"}
+		return nil, withHint{errors.Errorf("the dump has %s", plural(len(h.Machines), "virtual machine")), "choose one with --guest N; vmcsnote guests lists them"}
 	}
 	m := h.Machines[0]
 	if p != nil && !p.match(m).Belongs() {
-		return nil, withHint{errors.Errorf("%s is no core of the process that ran virtual machine %s", p.path, name(f.guest)), "without --guest the right one is looked for"}
+		return nil, withHint{errors.Errorf("%s is no core of the process that ran virtual machine %s", p.path, name(f.guest)), "leave out --guest to find the right one"}
 	}
 	return m, nil
 }
@@ -170,7 +170,7 @@ func (f *guestsFlags) fromNotes(ctx context.Context, e *env, qemu, out string, f
 	defer p.Close()
 	n, ok := readVMCSInfo(p.Core)
 	if !ok {
-		return withHint{errors.New("no VMCSINFO and VMCS notes in it"), addThem}
+		return withHint{errors.New("it has no VMCSINFO and no VMCS notes"), addThem}
 	}
 	l, err := vmcs.ParseNote(n.Desc)
 	if err != nil {
@@ -188,7 +188,7 @@ func (f *guestsFlags) fromNotes(ctx context.Context, e *env, qemu, out string, f
 	}
 	switch {
 	case len(cpus) == 0:
-		return withHint{errors.New("VMCSINFO, but no VMCS notes in it"), addThem}
+		return withHint{errors.New("it has VMCSINFO, but no VMCS notes"), addThem}
 	case len(slots) == 0:
 		return errNoSlots
 	}
@@ -199,7 +199,7 @@ func (f *guestsFlags) fromNotes(ctx context.Context, e *env, qemu, out string, f
 // addThem is the cure for a process's core without the notes.
 const addThem = "vmcsnote inject --vmcs-from HOST_VMCORE adds them, or give the host's dump"
 
-// errNoSlots: without them nothing tells where in the process the guest's memory is.
+// errNoSlots means that nothing tells where in the process the guest's memory is.
 var errNoSlots = errors.New("the host's dump does not tell where in the process the guest's memory is")
 
 // writeGuest writes the guest; cure is the hint if none of its memory is there.
@@ -294,7 +294,7 @@ func (p *process) machine(h *host) (*guest.Machine, error) {
 	return best, nil
 }
 
-// processNotes gives VMCSINFO and the vCPUs' notes of the machine that the
+// processNotes returns VMCSINFO and the vCPUs' notes of the machine that the
 // process ran.
 func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *process) ([]elfnote.Note, error) {
 	c, err := e.open(ctx, path, vmcore.OpenMemory, false)
@@ -318,7 +318,7 @@ func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *
 	if err := h.findRegisters(ctx, e); err != nil {
 		return nil, err
 	}
-	e.say("virtual machine %s ran in that process, %s", m.ID(), plural(len(m.VCPUs), "vCPU"))
+	e.say("virtual machine %s ran in that process: %s", m.ID(), plural(len(m.VCPUs), "vCPU"))
 	if match := p.match(m); match.LacksGuest() {
 		e.say("warning: %s has none of the guest's memory", p.path)
 		e.hint(dumpItAll)
@@ -331,7 +331,7 @@ func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *
 		slots = mem.Slots()
 	}
 	if len(slots) == 0 {
-		e.say("warning: the notes will not say where in the process the guest's memory is: %v", cmp.Or(err, errNoSlots))
+		e.say("warning: the notes will lack the place of the guest's memory in the process: %v", cmp.Or(err, errNoSlots))
 	}
 	var cpus []*guest.CPU
 	for _, v := range m.VCPUs {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/pkg/errors"
 	"golang.org/x/sys/unix"
+
+	"vmcsnote/internal/inputfile"
 )
 
 // Hints for what the system says of a file: each error has a cure of its own.
@@ -127,7 +129,7 @@ func mountOf(path string) string {
 	} else if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
 		path = filepath.Join(dir, filepath.Base(path))
 	}
-	b, err := readBounded("/proc/self/mounts", 1<<20)
+	b, err := inputfile.ReadAll("/proc/self/mounts", 1<<20)
 	if err != nil {
 		return ""
 	}

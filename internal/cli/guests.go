@@ -9,11 +9,12 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/internal/source"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
 
-// guestsFlags say what guests is to find, and of what to tell.
+// guestsFlags say what to find, and what to print about it.
 type guestsFlags struct {
 	layout  string
 	raw     bool
@@ -37,11 +38,11 @@ func guestsCommand() command {
 		long: `Finds the VMCS of every virtual CPU that was running on the crashed host, and
 prints a line for each: its machine, its number, where its VMCS lies, and the
 guest's registers. No debug information is needed, only the layout of the VMCS:
-it is taken from the dump's VMCSINFO note, else from such a note in the dump's
-memory, else the layouts built in are tried; which one it was is said.
+the dump's VMCSINFO note has it, or such a note in the dump's memory; otherwise
+the built-in layouts are tried. The first line tells which one was used.
 
 Registers that are in no VMCS (RAX to R15, CR2) are taken from KVM's structures
-in the host's memory; what is not certain is printed as a question mark. --read
+in the host's memory; a value that is not certain is a question mark. --read
 prints memory of a guest, by guest-physical (gpa) or guest-virtual address (gva).
 
 A dump that makedumpfile --split wrote is given by all its pieces.
@@ -49,14 +50,14 @@ A dump that makedumpfile --split wrote is given by all its pieces.
 VMCORE may also be an image of LiME or AVML, an ELF core without notes or, with
 --raw, raw memory.
 
-The exit status is 3 where no VMCS is found and there is no note, either.`,
+The exit status is 3 if no VMCS is found and there is no note.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			var f guestsFlags
 			fs.BoolVarP(&f.verbose, "verbose", "v", false, "print all registers and all fields of the VMCS")
 			fs.BoolVar(&f.asJSON, "json", false, "print one JSON document with everything")
 			fs.StringSliceVar(&f.fields, "field", nil, "print only the field or register `NAME`, a line for each vCPU; several with commas")
 			fs.StringVar(&f.read, "read", "", "print memory at `gpa:0xADDR:LENGTH` or gva:0xADDR:LENGTH")
-			fs.BoolVar(&f.explain, "explain", false, "say why each page was taken for a VMCS, or was not")
+			fs.BoolVar(&f.explain, "explain", false, "print why each page was taken for a VMCS or was not")
 			f.addLayout(fs)
 			fs.StringVar(&f.vcpu, "vcpu", "", "only its vCPU `N`, counted from 0")
 			return func(ctx context.Context, e *env, args []string) error {
@@ -102,7 +103,7 @@ func (f *guestsFlags) check() error {
 	case f.explain && (len(f.fields) > 0 || f.read != ""):
 		return usagef("--explain goes with the list, --verbose or --json")
 	case f.vcpu != "" && f.guest == "":
-		return usagef("--vcpu: of which machine? --guest says")
+		return usagef("--vcpu needs --guest")
 	}
 	for i, name := range f.fields {
 		f.fields[i] = fieldName(name)
@@ -198,14 +199,14 @@ func bytesOf(progress func(done, total int64)) func(done, total uint64) {
 	return func(done, total uint64) { progress(int64(done), int64(total)) }
 }
 
-// noVMCS: no page of the dump is a VMCS by any layout known.
+// noVMCS means that no page of the dump is a VMCS by any known layout.
 type noVMCS struct{ found *vmcs.Result }
 
 func (n noVMCS) Error() string { return noVMCSText(n.found) }
 
-func (n noVMCS) Unwrap() error { return errNoNote }
+func (n noVMCS) Unwrap() error { return source.ErrNone }
 
-// Hint says where the layout could come from.
+// Hint tells where the layout could come from.
 func (n noVMCS) Hint() string {
 	cure := "give --layout with any file of a host with the same processor and microcode that has VMCSINFO\n"
 	if len(n.found.Strangers) == 0 {
@@ -214,7 +215,7 @@ func (n noVMCS) Hint() string {
 	return cure + addHost
 }
 
-// errNone says that there is no machine to read, and how hard that was looked for.
+// errNone is the error if there is no machine to read; it tells what was searched.
 func errNone(h *host) error {
 	return errors.Errorf("no virtual machine: by %s %s", h.layoutText(), noVMCSText(h.Found))
 }

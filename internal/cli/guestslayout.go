@@ -10,6 +10,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/internal/source"
 	"vmcsnote/vmcs"
 )
 
@@ -58,7 +59,7 @@ const addHost = "add VMCSINFO to the host's dump with vmcsnote inject --blob, ou
 func (h *host) vmcsInfo() (elfnote.Note, error) {
 	n, ok := h.VMCSInfo()
 	if !ok {
-		return n, withHint{errors.Wrap(errNoNote, "the vCPUs' pages are of use only with it"), addHost}
+		return n, withHint{errors.Wrap(source.ErrNone, "the vCPUs' pages are of use only with it"), addHost}
 	}
 	return n, nil
 }

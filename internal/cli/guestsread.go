@@ -51,7 +51,7 @@ func (f *guestsFlags) dump(e *env, h *host) error {
 		return errNone(h)
 	}
 	if len(h.Machines) != 1 {
-		return withHint{errors.Errorf("--read: of which of the %s?", plural(len(h.Machines), "virtual machine")), "--guest N says, and with gva --vcpu N whose page tables"}
+		return withHint{errors.Errorf("--read needs --guest: the dump has %s", plural(len(h.Machines), "virtual machine")), "use --guest N, and --vcpu N for gva"}
 	}
 	m := h.Machines[0]
 	var r physmem.Reader

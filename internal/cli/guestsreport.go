@@ -75,7 +75,7 @@ type vcpuReport struct {
 	Abort    uint32 `json:"abort,omitempty"` // VMX-abort indicator
 	// ExitReason is VM_EXIT_REASON in words.
 	ExitReason string `json:"exit_reason"`
-	// Fields are all that the layout has, as VMREAD gives them.
+	// Fields are all that the layout has, as VMREAD returns them.
 	Fields map[string]string `json:"fields"`
 	// Bits name the bits set in fields of single bits.
 	Bits map[string][]string `json:"bits,omitempty"`

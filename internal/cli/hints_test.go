@@ -17,6 +17,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/source"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -24,15 +25,23 @@ import (
 // hintedErrors are the errors whose hint goes by what they are, and those with
 // lines for several commands.
 var hintedErrors = []error{
-	errNoNote, elfnote.ErrBlob, vmcore.ErrNotCore, vmcore.ErrBusy, vmcore.ErrExists, vmcore.ErrSameFile, vmcore.ErrNoPlace,
+	source.ErrNone, elfnote.ErrBlob, vmcore.ErrNotCore, vmcore.ErrBusy, vmcore.ErrExists, vmcore.ErrSameFile, vmcore.ErrNoPlace,
 	vmcore.ErrTruncated, vmcore.ErrChanged, vmcore.ErrOnePass, syscall.ENOSPC, syscall.EDQUOT, fs.ErrPermission, syscall.EROFS, context.Canceled,
-	noMemory{}, noMemory{search: true}, noVMCS{new(vmcs.Result)}, usagef("wrong"),
+	nowhere, notInDump, noVMCS{new(vmcs.Result)}, usagef("wrong"),
 }
+
+// nowhere and notInDump are of a pair that leads to no note: the latter of a dump
+// whose memory can be searched.
+var (
+	nowhere   = &source.PairError{Failed: []source.PlaceError{{Place: source.DevMem, Err: fs.ErrNotExist}}}
+	notInDump = &source.PairError{Failed: []source.PlaceError{{Place: source.InDump, Err: vmcore.ErrNoMemory}}}
+)
 
 // onlyOf names the commands that can fail with an error; all can with the others.
 var onlyOf = map[error][]string{
 	vmcore.ErrSameFile: {"inject", "remove"},
 	vmcore.ErrNoPlace:  {"inject", "remove"},
+	notInDump:          {"inject"},
 }
 
 // TestHintsOfCommands prints every hint in every command: each has the flags
@@ -41,17 +50,15 @@ func TestHintsOfCommands(t *testing.T) {
 	for _, c := range commands() {
 		for _, err := range hintedErrors {
 			var noVMCS noVMCS
-			var noMemory noMemory
-			switch only, restricted := onlyOf[hashable(err)]; {
+			switch only, restricted := onlyOf[err]; {
 			case restricted && !slices.Contains(only, c.name),
-				errors.As(err, &noVMCS) && !slices.Contains([]string{"guests", "extract", "inject"}, c.name),
-				errors.As(err, &noMemory) && noMemory.search && c.name != "inject":
+				errors.As(err, &noVMCS) && !slices.Contains([]string{"guests", "extract", "inject"}, c.name):
 				continue
 			}
 			var stderr bytes.Buffer
 			e := &env{stderr: &stderr, cmd: c}
 			e.fail(errors.Wrap(err, "file"))
-			if !strings.Contains(stderr.String(), "hint: ") && !errors.As(err, &noMemory) {
+			if !strings.Contains(stderr.String(), "hint: ") && err != error(nowhere) {
 				t.Errorf("%s: %v: no hint", c.name, err)
 			}
 			for line := range strings.Lines(stderr.String()) {
@@ -61,14 +68,6 @@ func TestHintsOfCommands(t *testing.T) {
 			}
 		}
 	}
-}
-
-// hashable returns err, or nil if it cannot be a key.
-func hashable(err error) error {
-	if _, ok := err.(noMemory); ok {
-		return nil
-	}
-	return err
 }
 
 // TestFits is on hints that name flags of this command, of another one, of
@@ -107,7 +106,7 @@ func TestEveryHint(t *testing.T) {
 		t.Fatal(err)
 	}
 	fset := token.NewFileSet()
-	programs := []string{"chmod", "virsh", "makedumpfile", "mkdumprd", "chattr", "lsattr", "mount", "zstd", "gzip", "xz"}
+	programs := []string{"chmod", "virsh", "makedumpfile", "mkdumprd", "chattr", "lsattr", "mount", "zstd", "gzip", "xz", "ulimit"}
 	found := 0
 	check := func(x ast.Expr) {
 		for line := range strings.SplitSeq(literal(x), "\n") {
@@ -138,7 +137,7 @@ func TestEveryHint(t *testing.T) {
 					check(n.Elts[1])
 				}
 			case *ast.FuncDecl:
-				if n.Name.Name == "Hint" || n.Name.Name == "hint" {
+				if strings.HasSuffix(n.Name.Name, "Hint") || n.Name.Name == "hint" {
 					ast.Inspect(n, func(n ast.Node) bool {
 						if r, ok := n.(*ast.ReturnStmt); ok && len(r.Results) == 1 {
 							check(r.Results[0])

@@ -8,12 +8,13 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/internal/source"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
 
 // errDiffers: the core has a note of that name with other contents.
-var errDiffers = errors.New("there is another one already")
+var errDiffers = errors.New("the core already has another one")
 
 func injectCommand() command {
 	return command{
@@ -27,26 +28,26 @@ VMCORE may be - for a stream, which is passed on in one pass. Of several cores
 one that fails does not stop the others.
 
 Without --blob, --pair, --record or --search the note is taken from the record
-in ` + defaultRecord + `, then from /sys/kernel/vmcsinfo (either only where
+in ` + source.DefaultRecord + `, then from /sys/kernel/vmcsinfo (either only where
 it is of the core's kernel), then from the core's own memory, as with --search,
-but not in a capture environment, and not out of a stream; which one it was is
-said. Without any the exit status is 3, as for a --record FILE that is not
-there. The very same note being in the core already is no error.`,
+but not in a capture environment, and not out of a stream. A message tells which
+source was used. Without any the exit status is 3, also if --record FILE does not
+exist. If the core already has the same note, nothing is done.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			var src sourceFlags
 			var chg changeFlags
 			src.add(fs)
 			replace := fs.Bool("replace", false, "replace a note of that name that has other contents")
 			chg.add(fs)
-			fs.BoolVar(&chg.passOn, "pass-through", false, "of a stream that cannot be changed, or without a note, write all as it came, and warn: status 0")
+			fs.BoolVar(&chg.passOn, "pass-through", false, "if a stream cannot be changed, or there is no note, write it as it came, and warn: status 0")
 			vmcsFrom := fs.String("vmcs-from", "", "add VMCSINFO and the vCPUs' VMCSs out of `HOST_VMCORE` to VMCORE, a core of the process that ran them")
 			return func(ctx context.Context, e *env, args []string) error {
 				if err := src.check(); err != nil {
 					return err
 				}
-				chg.root = src.root
+				chg.root = src.Root
 				if *vmcsFrom != "" {
-					if src.given() {
+					if src.Given() {
 						return usagef("--vmcs-from is a source of its own")
 					}
 					if err := notOver(chg.output, []string{*vmcsFrom}); err != nil {
@@ -57,29 +58,28 @@ there. The very same note being in the core already is no error.`,
 					})
 				}
 				return chg.change(ctx, e, args, func(ctx context.Context, e *env, c vmcore.Core, whole bool, r *changeReport) (decision, error) {
-					f := finder{&src, e, c, whole}
-					s, err := f.find(ctx)
+					s, err := e.finder(&src.Request, c, whole).Find(ctx)
 					if err != nil {
 						return decision{}, err
 					}
 					e.from(s)
-					r.Source, r.NoteSize = s.kind, len(s.note.Desc)
-					if n := s.note; n.Name == elfnote.VMCSInfo {
+					r.Source, r.NoteSize = s.Kind, len(s.Note.Desc)
+					if n := s.Note; n.Name == elfnote.VMCSInfo {
 						if _, err := vmcs.ParseNote(n.Desc); err != nil {
 							e.say("warning: no VMCS layout can be read out of it: %v", err)
 						}
 					}
-					return decideInject(c, s.note, *replace)
+					return decideInject(c, s.Note, *replace)
 				})
 			}
 		},
 	}
 }
 
-// decideVMCS says how to add the VMCSs of a process's vCPUs to its core.
+// decideVMCS decides how to add the VMCSs of a process's vCPUs to its core.
 func decideVMCS(ctx context.Context, e *env, c vmcore.Core, whole bool, host string, r *changeReport) (decision, error) {
 	if !whole {
-		return decision{}, usagef("--vmcs-from: a stream's memory is not there yet when the notes are needed")
+		return decision{}, usagef("--vmcs-from: a stream's memory arrives after the notes")
 	}
 	p := &process{path: r.File}
 	if err := p.attach(c); err != nil {
@@ -88,7 +88,7 @@ func decideVMCS(ctx context.Context, e *env, c vmcore.Core, whole bool, host str
 	var f guestsFlags
 	notes, err := f.processNotes(ctx, e, host, p)
 	if err != nil {
-		return decision{}, errSource{errors.Wrap(err, host)}
+		return decision{}, source.Error{Err: errors.Wrap(err, host)}
 	}
 	sp, err := guest.AddNotes(c.Notes(), notes)
 	if err != nil {
@@ -99,12 +99,12 @@ func decideVMCS(ctx context.Context, e *env, c vmcore.Core, whole bool, host str
 		r.NoteSize += len(n.Desc)
 	}
 	if sp.Empty() {
-		return decision{why: "VMCSINFO and the VMCSs are there already, the very same"}, nil
+		return decision{why: "VMCSINFO and the VMCSs are already there, unchanged"}, nil
 	}
 	return decision{sp, sp, "VMCSINFO and " + plural(len(notes)-1, "VMCS") + " added, " + size(int64(r.NoteSize))}, nil
 }
 
-// decideInject says how to add n to the notes.
+// decideInject decides how to add n to the notes.
 func decideInject(c vmcore.Core, n elfnote.Note, replace bool) (decision, error) {
 	s := c.Notes()
 	is := byName(s, n.Name)
@@ -120,7 +120,7 @@ func decideInject(c vmcore.Core, n elfnote.Note, replace bool) (decision, error)
 	}
 	was, err := s.Note(is[0], elfnote.MaxBlob)
 	if err == nil && was.Equal(n) {
-		return decision{why: n.Name + " is there already, the very same"}, nil
+		return decision{why: n.Name + " is already there, unchanged"}, nil
 	}
 	if !replace {
 		return decision{}, withHint{

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"vmcsnote/elfnote"
+	"vmcsnote/internal/source"
 	"vmcsnote/internal/visible"
 	"vmcsnote/vmcs"
 )
@@ -45,7 +45,7 @@ addresses in it.`,
 			m.add(fs)
 			submit := fs.Bool("submit", false, "print what to send in to have a processor's layout built in; the argument is a FILE")
 			fs.StringVar(&s.dir, "dir", "", "with --submit, take the layout from `DIR`, where later kernel patches have a file for each field")
-			fs.StringVar(&s.root, "root", "/", "with --submit, look for /sys, /proc, /dev and /etc below `DIR`")
+			addRoot(fs, &s.root, "with --submit, ")
 			return func(ctx context.Context, e *env, args []string) error {
 				switch {
 				case len(args) > 1:
@@ -81,7 +81,7 @@ addresses in it.`,
 	}
 }
 
-// chosen gives the built-in layouts that the argument names: all, those with a
+// chosen returns the built-in layouts that the argument names: all, those with a
 // revision id, or one.
 func chosen(args []string) ([]*vmcs.Layout, error) {
 	layouts := vmcs.Builtin()
@@ -168,14 +168,13 @@ func (s submission) submit(ctx context.Context, e *env, args []string) error {
 	return err
 }
 
-// machine gives the layout that this machine's kernel publishes, or has
+// machine returns the layout that this machine's kernel publishes, or has
 // published when it was recorded.
 func (s submission) machine(e *env) (*vmcs.Layout, error) {
-	f := &finder{sourceFlags: &sourceFlags{name: elfnote.VMCSInfo, memory: "auto", root: s.root}, e: e}
-	src, err := f.fromMachine()
+	src, err := e.finder(source.OfMachine(s.root), nil, false).FromMachine()
 	if err != nil {
 		return nil, err
 	}
 	e.from(src)
-	return vmcs.ParseNote(src.note.Desc)
+	return vmcs.ParseNote(src.Note.Desc)
 }

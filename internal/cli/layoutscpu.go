@@ -2,12 +2,9 @@ package cli
 
 import (
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 
-	"vmcsnote/elfnote"
-	"vmcsnote/record"
 	"vmcsnote/sysfs"
 	"vmcsnote/vmcs"
 )
@@ -62,7 +59,7 @@ func (p *processor) stated(l *vmcs.Layout) {
 	}
 }
 
-// describe gives the layout the head of its table.
+// describe writes the head of the layout's table.
 func (p processor) describe(l *vmcs.Layout) {
 	l.Name = "NAME"
 	if p.family != "" {
@@ -77,22 +74,9 @@ func (p processor) describe(l *vmcs.Layout) {
 	l.Caveats = append(l.Caveats, l.Warnings...)
 }
 
-// fromMachine takes the note of this machine: that which its kernel publishes,
-// else that of the record, of whatever boot.
-func (f *finder) fromMachine() (source, error) {
-	p, err := sysfs.New(f.root).VMCSInfo()
-	if err == nil {
-		var s source
-		if s, err = f.fromPair(p, source{where: pairText(p)}); err == nil {
-			return s, nil
-		}
-		f.e.say("warning: %v", err)
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
 	}
-	path := filepath.Join(f.root, defaultRecord)
-	r, err := record.ReadFile(path)
-	if err != nil || len(r.Note) == 0 {
-		return source{}, errNoNote
-	}
-	n, err := elfnote.FromBlob(r.Note, elfnote.VMCSInfo, 0, f.order())
-	return source{where: "the record " + path, note: n}, err
+	return s
 }

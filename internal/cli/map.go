@@ -9,6 +9,7 @@ import (
 	"github.com/pkg/errors"
 	"github.com/spf13/pflag"
 
+	"vmcsnote/internal/source"
 	"vmcsnote/internal/vmcsmap"
 	"vmcsnote/vmcs"
 )
@@ -39,7 +40,7 @@ func (f *mapFlags) draw(e *env, l *vmcs.Layout, title string) error {
 	return e.writeNew(f.svg, vmcsmap.SVG(l, fmt.Sprintf("%s: VMCS revision id %#x, %s", title, l.RevisionID, plural(len(l.Entries), "field"))))
 }
 
-// layoutOf gives the layout in the VMCSINFO note of a core, a blob or a record.
+// layoutOf returns the layout in the VMCSINFO note of a core, a blob or a record.
 func (e *env) layoutOf(ctx context.Context, path string) (*vmcs.Layout, error) {
 	r, err := e.look(ctx, path)
 	switch {
@@ -50,7 +51,7 @@ func (e *env) layoutOf(ctx context.Context, path string) (*vmcs.Layout, error) {
 	case r.VMCSInfo != nil:
 		return nil, errors.Errorf("no VMCS layout can be read out of the VMCSINFO note: %s", r.VMCSInfo.Warnings[0])
 	}
-	return nil, withHint{errors.Wrap(errNoNote, "no VMCSINFO note is in it"), "vmcsnote inject adds one; vmcsnote layouts NAME --map draws a layout that is built in"}
+	return nil, withHint{errors.Wrap(source.ErrNone, "it has no VMCSINFO note"), "vmcsnote inject adds one; vmcsnote layouts NAME --map draws a layout that is built in"}
 }
 
 // writeNew writes a picture to a file that is not there yet, or to standard

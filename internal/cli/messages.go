@@ -12,6 +12,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/inputfile"
+	"vmcsnote/internal/source"
 	"vmcsnote/internal/unpack"
 	"vmcsnote/internal/visible"
 	"vmcsnote/physmem"
@@ -20,13 +21,13 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// Everything that is said to a person is said here. The rules: results go to
-// standard output, all else to standard error; lower case, no full stop;
-// "vmcsnote: error: …", then "vmcsnote: hint: …" with the cure, where one is
-// known. What a terminal would obey is escaped: in all messages, in names out of
-// a dump everywhere, and in everything if standard output is a terminal.
+// The rules for messages: results go to standard output, all else to standard
+// error, through say; lower case, no full stop; "vmcsnote: error: …", then
+// "vmcsnote: hint: …" with the cure, if one is known. What a terminal would obey
+// is escaped: in all messages, in names out of a dump everywhere, and in
+// everything if standard output is a terminal.
 
-// say tells a person something that is no result.
+// say prints a message that is no result.
 func (e *env) say(format string, args ...any) {
 	if e.doing != "" {
 		fmt.Fprintln(e.stderr)
@@ -72,7 +73,7 @@ func (e withHint) Hint() string  { return e.cure }
 func (e withHint) Unwrap() error { return e.error }
 
 // publishIt is the cure for a running kernel that publishes nothing.
-const publishIt = "no released kernel publishes VMCSINFO by itself: modprobe vmcsinfo, of the package vmcsinfo-dkms"
+const publishIt = "no released kernel publishes VMCSINFO; modprobe vmcsinfo, of the package vmcsinfo-dkms"
 
 // hint returns the cure for an error, or "": see hints.go.
 func hint(err error) string {
@@ -83,12 +84,14 @@ func hint(err error) string {
 	switch {
 	case errors.As(err, &own) && own.Hint() != "":
 		return own.Hint()
+	case sourceHint(err) != "":
+		return sourceHint(err)
 	case errors.As(err, &dev) && deviceHint(dev) != "":
 		return deviceHint(dev)
 	case errors.Is(err, vmcore.ErrOnePass):
 		return "save the stream to a file, and give that"
-	case errors.Is(err, errNoNote):
-		return "no released kernel publishes VMCSINFO by itself: give --blob, --pair or --record\n" +
+	case errors.Is(err, source.ErrNone):
+		return "no released kernel publishes VMCSINFO; give --blob, --pair or --record\n" +
 			"give --layout with a file of a host with the same processor and microcode\n" + publishIt
 	case errors.Is(err, elfnote.ErrBlob):
 		return "a blob, and the memory that a pair leads to, is one complete VMCSINFO note, or the text that begins with REVISION_ID="
@@ -143,7 +146,7 @@ func size(n int64) string {
 	return fmt.Sprintf("%.1f %s", x, unit)
 }
 
-// changed tells what became of a core.
+// changed tells how a core was changed.
 func (e *env) changed(r changeReport) {
 	where := r.File
 	if r.Output != "" {
@@ -156,13 +159,7 @@ func (e *env) changed(r changeReport) {
 		e.say("%s: %s", where, r.why)
 		return
 	}
-	how := map[vmcore.Placement]string{
-		vmcore.Slack: "within the room after the notes",
-		vmcore.Clone: "a clone with all memory shifted by whole pages took the file's place",
-		vmcore.End:   "at the end of the file",
-		vmcore.Evict: "the first segments moved to the end of the file",
-		vmcore.Copy:  "all memory shifted by whole pages",
-	}[r.Placement]
+	how := placements.about(string(r.Placement))
 	if r.Growth > 0 && r.Placement != vmcore.Clone && r.Placement != vmcore.Copy { // remove undoes those
 		how += ", which stays " + size(r.Growth) + " larger"
 	}
@@ -170,9 +167,9 @@ func (e *env) changed(r changeReport) {
 }
 
 // recorded tells what was kept.
-func (e *env) recorded(path, where string, r record.Record, desc int) {
+func (e *env) recorded(path string, s source.Source, r record.Record) {
 	if len(r.Note) > 0 {
-		e.say("%s: VMCSINFO recorded, %s, of kernel %s, at %s", path, size(int64(desc)), name(r.Release), where)
+		e.say("%s: VMCSINFO recorded, %s, of kernel %s, at %s", path, size(int64(len(s.Note.Desc))), name(r.Release), readText(s))
 	} else {
 		e.say("%s: the pair %s recorded, of kernel %s", path, pairText(r.Pair), name(r.Release))
 	}
@@ -237,11 +234,6 @@ func (e *env) faults(c vmcore.Core) {
 			e.say("warning: %s: %s", f.Text, f.Readers)
 		}
 	}
-}
-
-// from tells where a note was found.
-func (e *env) from(s source) {
-	e.say("the note comes from %s", s.where)
 }
 
 func pairText(p sysfs.Pair) string { return fmt.Sprintf("%q", p.String()) }

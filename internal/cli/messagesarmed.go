@@ -3,31 +3,61 @@ package cli
 import (
 	"io"
 	"strings"
+
+	"vmcsnote/internal/armed"
 )
 
 // armed tells what verify --armed has found, and what follows.
-func (e *env) armed(a *armoury) error {
-	if a.json {
-		return e.json(a.checks)
-	}
+func (e *env) armed(r *armed.Report) error {
 	var b strings.Builder
-	for _, c := range a.checks {
-		b.WriteString(c.State + ": " + c.Check + ": " + name(c.Text))
-		if c.Cure != "" {
-			b.WriteString("; " + c.Cure)
+	for _, c := range r.Checks {
+		state := string(c.State)
+		if c.State == armed.Failed {
+			state = "FAIL"
 		}
-		b.WriteByte('\n')
+		b.WriteString(state + " " + c.Name + ": " + name(c.Text) + "\n")
+		if cure := cureText(c); cure != "" {
+			b.WriteString("     hint: " + cure + "\n")
+		}
 	}
-	switch a.found {
-	case isOK:
+	switch r.State {
+	case armed.OK:
 		b.WriteString("armed\n")
-	case isNone:
+	case armed.None:
 		b.WriteString("nothing to record\n")
-	case isNot:
+	case armed.Failed:
 		b.WriteString("not armed\n")
 	default:
 		b.WriteString("not known to be armed\n")
 	}
 	_, err := io.WriteString(e.stdout, b.String())
 	return err
+}
+
+// cures are the steps that may make a check succeed.
+var cures = map[armed.Cure]string{
+	armed.BecomeRoot:    "run it as root",
+	armed.Record:        "run vmcsnote record",
+	armed.LoadModule:    "install vmcsinfo-dkms if it is not there, modprobe vmcsinfo, then run vmcsnote record",
+	armed.BootWithKdump: "boot a kernel that has it, with crashkernel= on its command line",
+	armed.LoadKdump:     "start kdump.service or kdump-tools.service; it needs crashkernel= on the command line",
+	armed.StartKdump:    "start kdump, or name the file with --initrd FILE",
+	armed.InstallHook:   "install vmcsnote's package for this kdump",
+	armed.PutFirst:      "put it before makedumpfile there",
+	armed.Rebuild:       "make it anew",
+	armed.RebuildFedora: "kdumpctl rebuild && kdumpctl reload",
+	armed.RebuildSUSE:   "mkdumprd -f && systemctl restart kdump",
+}
+
+// cureText is what to do about a check, or "".
+func cureText(c armed.Check) string {
+	var steps []string
+	for _, cure := range c.Cures {
+		if cure == armed.InstallProgram {
+			steps = append(steps, hint(c.Err))
+		} else {
+			steps = append(steps, cures[cure])
+		}
+	}
+	return strings.Join(steps, ", then ")
 }

@@ -30,9 +30,8 @@ func (e *env) partOfGuest(path string, m guest.Match) {
 	}
 }
 
-// extracted tells what is in a guest's core, and what could not be had. Its
-// memory may be out of a process's core, which has no page tables to tell what
-// the guest has touched.
+// extracted tells what a guest's core has and what it lacks. Its memory may be out
+// of a process's core, whose page tables do not tell what the guest has touched.
 func (e *env) extracted(out string, s *guest.Summary, inProcess, written bool) {
 	if written {
 		e.say("%s: %s of the guest's memory, %s", out, size(int64(s.Bytes)), plural(len(s.VCPUs), "vCPU"))
@@ -40,17 +39,17 @@ func (e *env) extracted(out string, s *guest.Summary, inProcess, written bool) {
 		switch {
 		case s.Untouched == 0:
 		case inProcess:
-			e.say("not in the process's core, and left out: %s", size(int64(s.Untouched)))
+			e.say("left out, because the process's core lacks it: %s", size(int64(s.Untouched)))
 		default:
-			e.say("never touched by the guest, and left out: %s", size(int64(s.Untouched)))
+			e.say("left out, because the guest never touched it: %s", size(int64(s.Untouched)))
 		}
 		if s.Zeros > 0 {
-			e.say("warning: %s that could not be read shown as zeros, for the core would have too many segments", plural(int(s.Zeros), "page"))
+			e.say("warning: %s written as zeros, to keep the number of segments down", plural(int(s.Zeros), "unreadable page"))
 		}
 	}
 	for i, l := range s.Lost {
 		if i == maxWarnings {
-			e.say("warning: and more that could not be read, for %s", plural(len(s.Lost)-i, "other reason"))
+			e.say("warning: more pages could not be read, for %s", plural(len(s.Lost)-i, "other reason"))
 			break
 		}
 		e.say("warning: %s could not be read, the first at %#x: %v", plural(int(l.Pages), "page"), l.First, l.Reason)
@@ -60,31 +59,31 @@ func (e *env) extracted(out string, s *guest.Summary, inProcess, written bool) {
 	}
 	for i, names := range s.Unknown {
 		if written && len(names) > 0 {
-			e.say("warning: vCPU %d: unknown, and zero in its notes: %s", i, strings.Join(names, " "))
+			e.say("warning: vCPU %d: these registers are unknown, and zero in its notes: %s", i, strings.Join(names, " "))
 		}
 	}
 }
 
-// vmcoreinfo tells what became of the guest's VMCOREINFO.
+// vmcoreinfo tells whether the core has the guest's VMCOREINFO, and why not.
 func (e *env) vmcoreinfo(s *guest.Summary) {
 	for _, i := range s.Infos {
 		if len(s.Infos) == 1 {
 			break
 		}
-		text := fmt.Sprintf("VMCOREINFO in its memory at %#x, %d bytes: %s", i.Addr, len(i.Note.Desc), infoText(string(i.Note.Desc)))
+		text := fmt.Sprintf("VMCOREINFO in guest memory at %#x, %d bytes: %s", i.Addr, len(i.Note.Desc), infoText(string(i.Note.Desc)))
 		if !i.Runs {
-			text += "; not of the kernel that runs"
+			text += "; not the running kernel's"
 		}
 		e.say("%s", text)
 	}
 	switch s.Info {
 	case guest.InfoFound:
-		e.say("its VMCOREINFO is in it: Linux %s", name(s.Release))
+		e.say("the core has the guest's VMCOREINFO: Linux %s", name(s.Release))
 	case guest.InfoForeign:
-		e.say("without VMCOREINFO: the one in its memory is not that of the kernel that runs")
+		e.say("no VMCOREINFO: the one in guest memory is of another kernel than the one that runs")
 	case guest.InfoAmbiguous:
-		e.say("without VMCOREINFO: there are several in its memory, and nothing tells which is right")
+		e.say("no VMCOREINFO: guest memory has several, and nothing tells which one is right")
 	default:
-		e.say("without VMCOREINFO: there is none in its memory; it is no Linux, or the page is missing")
+		e.say("no VMCOREINFO found in guest memory (not Linux, or the page is missing)")
 	}
 }

@@ -19,7 +19,7 @@ func (e *env) guests(path string, f *guestsFlags, h *host) error {
 	w := bufio.NewWriter(e.stdout)
 	fmt.Fprintf(w, "%s: by %s\n", path, h.layoutText())
 	for _, o := range h.ambiguous(h.Found) {
-		fmt.Fprintf(w, "the layout %s fits as well: what is said of guests may be wrong\n", o)
+		fmt.Fprintf(w, "the layout %s fits as well: all about guests may be wrong\n", o)
 	}
 	for _, d := range h.doubts() {
 		fmt.Fprintf(w, "warning: %s\n", d)
@@ -50,7 +50,7 @@ func (e *env) guests(path string, f *guestsFlags, h *host) error {
 	return w.Flush()
 }
 
-// layoutText says which layout was taken, and why.
+// layoutText says which layout was used, and why.
 func (h *host) layoutText() string {
 	l := h.Found.Layout
 	switch {
@@ -64,14 +64,14 @@ func (h *host) layoutText() string {
 	what := usedText(l)
 	switch n := len(h.Found.Trials); {
 	case h.Layout != nil:
-		what += fmt.Sprintf("; by %s no page is a VMCS", h.layoutFrom())
+		what += fmt.Sprintf("; no page is a VMCS by %s", h.layoutFrom())
 	case n > 1:
 		what += fmt.Sprintf("; of %d tried it explains the pages best", n)
 	}
 	return what
 }
 
-// usedText says what a layout is that was tried because it is built in.
+// usedText names a layout that was tried because it is built in.
 func usedText(l *vmcs.Layout) string {
 	if l.Form != vmcs.FormBuiltin {
 		return "the same layout" + revisionText(l)
@@ -103,7 +103,7 @@ func (h *host) printRest(w io.Writer) {
 		case len(m.Nested) > 0:
 			fmt.Fprintf(w, "guest %s is a hypervisor; its guests are listed by %s\n", m.ID(), usedText(m.Found.Layout))
 			for _, o := range h.ambiguous(m.Found) {
-				fmt.Fprintf(w, "the layout %s fits as well: what is said of guest %s's guests may be wrong\n", o, m.ID())
+				fmt.Fprintf(w, "the layout %s fits as well: all about guest %s's guests may be wrong\n", o, m.ID())
 			}
 		case m.Hypervisor() && m.Found == nil:
 			fmt.Fprintf(w, "guest %s is a hypervisor, but its memory cannot be read to find its guests\n", m.ID())
@@ -114,9 +114,9 @@ func (h *host) printRest(w io.Writer) {
 	for _, c := range h.Found.Others {
 		switch c.Verdict {
 		case vmcs.Stale:
-			fmt.Fprintf(w, "%#x is a stale VMCS, of a virtual CPU that was no more\n", c.Addr)
+			fmt.Fprintf(w, "%#x is a stale VMCS: its virtual CPU no longer existed\n", c.Addr)
 		case vmcs.Shadow:
-			fmt.Fprintf(w, "%#x is a shadow VMCS, of a guest that is a hypervisor\n", c.Addr)
+			fmt.Fprintf(w, "%#x is a shadow VMCS of a guest that is a hypervisor\n", c.Addr)
 		}
 	}
 	if n := h.Found.Dropped; n > 0 {
@@ -169,8 +169,8 @@ func exitText(v *guest.VCPU) string {
 	return vmcs.ExitReason(uint32(reason))
 }
 
-// explain prints why each page was taken for a VMCS or was not, and what came
-// of each layout.
+// explain prints why each page was taken for a VMCS or was not, and how each layout
+// did.
 func (h *host) explain(w io.Writer) {
 	explain(w, h.Found)
 	for m := range h.All() {
@@ -206,7 +206,7 @@ func layoutName(l *vmcs.Layout) string {
 	return "of the note"
 }
 
-// noVMCSText says what the search came to, where it came to nothing.
+// noVMCSText describes a search that found nothing.
 func noVMCSText(r *vmcs.Result) string {
 	s := "no VMCS in " + plural(int(r.Pages), "page")
 	if r.Matched > 0 {
@@ -241,7 +241,7 @@ func (e *env) missing(lost []loss, read uint64) error {
 		e.say("warning: %s could not be read, the first at %#x: %s", plural(l.pages, "page"), l.first, l.why)
 	}
 	if read == 0 {
-		return errors.New("nothing of it could be read")
+		return errors.New("none of it could be read")
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/internal/source"
 	"vmcsnote/vmcore"
 )
 
@@ -37,7 +38,7 @@ func (e *env) openDump(ctx context.Context, paths []string, as form) (*dump, err
 		if errors.Is(err, vmcore.ErrNoPiece) {
 			return nil, usagef("%v: several files must be the pieces of one", err)
 		}
-		return nil, errSource{err} // which names the files
+		return nil, source.Error{Err: err} // which names the files
 	}
 	d.Core = whole
 	return d, nil

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/binary"
 	"path/filepath"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/source"
 	"vmcsnote/record"
 	"vmcsnote/sysfs"
 )
@@ -25,38 +27,35 @@ the file be part of the capture environment: inject finds it there.
 Where neither device can be read, the pair is kept alone: inject reads the note
 out of the crashed kernel's memory then. Without a pair the exit status is 3.`,
 		setup: func(fs *pflag.FlagSet) runner {
-			src := sourceFlags{name: elfnote.VMCSInfo}
-			output := fs.StringP("output", "o", "", "write to `FILE` (default "+defaultRecord+")")
+			src := sourceFlags{source.Request{Name: elfnote.VMCSInfo}}
+			output := fs.StringP("output", "o", "", "write to `FILE` (default "+source.DefaultRecord+")")
 			force := fs.Bool("force", false, "replace FILE even if it is neither a record nor empty")
-			fs.StringVar(&src.memory, "memory", "auto", "read the memory from `WHERE`: devmem, kcore, or auto for these in turn")
-			fs.StringVar(&src.root, "root", "/", "look for /sys, /proc, /dev and /etc below `DIR`")
+			addChoice(fs, &src.Memory, "memory", source.Auto, devices, "read the memory from `WHERE`")
+			addRoot(fs, &src.Root, "")
 			return func(_ context.Context, e *env, args []string) error {
 				if len(args) > 0 {
 					return usagef("record takes no arguments")
-				}
-				if src.memory == "vmcore" {
-					return usagef("--memory vmcore: the running kernel has no core")
 				}
 				if err := src.check(); err != nil {
 					return err
 				}
 				path := *output
 				if path == "" {
-					path = filepath.Join(src.root, defaultRecord)
+					path = filepath.Join(src.Root, source.DefaultRecord)
 				}
-				return recordNote(e, &finder{sourceFlags: &src, e: e}, path, *force)
+				return recordNote(e, e.finder(&src.Request, nil, false), path, *force)
 			}
 		},
 	}
 }
 
 // recordNote writes the record of the running kernel to path.
-func recordNote(e *env, f *finder, path string, force bool) error {
-	r, err := runningKernel(sysfs.New(f.root))
+func recordNote(e *env, f *source.Finder, path string, force bool) error {
+	r, err := runningKernel(sysfs.New(f.Root))
 	if err != nil {
 		return err
 	}
-	s, err := f.fromPair(r.Pair, source{where: pairText(r.Pair)})
+	s, err := f.FromPair(r.Pair)
 	switch {
 	case errors.Is(err, elfnote.ErrBlob):
 		return err // memory could be read, and holds no note
@@ -64,12 +63,12 @@ func recordNote(e *env, f *finder, path string, force bool) error {
 		e.say("warning: %v", err)
 		e.say("the pair is kept alone")
 	default:
-		r.Note = s.note.Encode(f.order())
+		r.Note = s.Note.Encode(binary.LittleEndian)
 	}
 	if err := record.WriteFile(path, r, force); err != nil {
 		return named(path, err)
 	}
-	e.recorded(path, s.where, r, len(s.note.Desc))
+	e.recorded(path, s, r)
 	return nil
 }
 
@@ -86,9 +85,9 @@ func runningKernel(sys sysfs.FS) (record.Record, error) {
 	}
 	if r.Pair, err = sys.VMCSInfo(); errors.Is(err, sysfs.ErrNoPair) {
 		if why := sys.NoVMX(); why != "" {
-			return r, withHint{errors.Wrap(errNoNote, why), "VMCSINFO is about processors with VMX, Intel's: there is nothing to record here"}
+			return r, withHint{errors.Wrap(source.ErrNone, why), "VMCSINFO is about processors with VMX, Intel's: there is nothing to record here"}
 		}
-		return r, errors.Wrap(errNoNote, err.Error())
+		return r, errors.Wrap(source.ErrNone, err.Error())
 	} else if err != nil {
 		return r, err
 	}

@@ -30,7 +30,7 @@ A core without the note is left as it is; of several the last one is taken out.`
 					s := c.Notes()
 					is := byName(s, *noteName)
 					if len(is) == 0 {
-						return decision{why: "there is no " + name(*noteName) + " note in it"}, nil
+						return decision{why: "it has no " + name(*noteName) + " note"}, nil
 					}
 					last := is[len(is)-1]
 					sp := s.Remove(last)

@@ -14,6 +14,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/inputfile"
+	"vmcsnote/internal/source"
 	"vmcsnote/internal/visible"
 	"vmcsnote/internal/vmcsmap"
 	"vmcsnote/record"
@@ -213,7 +214,7 @@ func showRecord(path string) (*showReport, error) {
 }
 
 func showBlob(path string) (*showReport, error) {
-	b, err := readBounded(path, elfnote.MaxBlob)
+	b, err := source.ReadBlob(path)
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +243,7 @@ func (r *showReport) vmcsinfo(n elfnote.Note) {
 	r.layout, r.VMCSInfo = l, describeLayout(l)
 }
 
-// describeLayout gives a layout for --json, its fields in the source's order.
+// describeLayout returns a layout for --json, its fields in the source's order.
 func describeLayout(l *vmcs.Layout) *layoutReport {
 	v := &layoutReport{
 		RevisionID: fmt.Sprintf("%#x", l.RevisionID), Form: l.Form.String(), AccessRights: l.AccessRights.String(),

@@ -46,17 +46,17 @@ the capture kernel finds them. The exit status is 0 if the machine is armed, and
 			asJSON := fs.Bool("json", false, "print one JSON document: a list with an entry for each file")
 			deep := fs.Bool("deep", false, "decompress every page, too")
 			jobs := jobsFlag(fs)
-			armed := fs.Bool("armed", false, "check whether this machine's next dump will get its note")
+			check := fs.Bool("armed", false, "check whether this machine's next dump will get its note")
 			var f armedFlags
 			fs.StringVar(&f.image, "initrd", "", "with --armed, the capture initramfs is `FILE`")
 			fs.StringVar(&f.root, "root", "/", "with --armed, look for everything below `DIR`")
 			return func(ctx context.Context, e *env, args []string) error {
 				switch {
-				case *armed && len(args) > 0:
+				case *check && len(args) > 0:
 					return usagef("--armed is about this machine, not about cores")
-				case *armed:
+				case *check:
 					f.json = *asJSON
-					return f.armed(e)
+					return f.run(e)
 				case f.image != "" || f.root != "/":
 					return usagef("--initrd and --root go with --armed")
 				case len(args) == 0:

@@ -3,14 +3,20 @@
 package inputfile
 
 import (
+	"io"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/pkg/errors"
 )
 
-// ErrFIFO is the error for a FIFO.
-var ErrFIFO = errors.New("is a FIFO")
+var (
+	// ErrFIFO is the error for a FIFO.
+	ErrFIFO = errors.New("is a FIFO")
+	// ErrTooLarge is the error for a file larger than ReadAll was told.
+	ErrTooLarge = errors.New("too large")
+)
 
 // Open opens the file path for reading.
 func Open(path string) (*os.File, error) {
@@ -28,4 +34,26 @@ func Check(path string, info fs.FileInfo) error {
 		return nil
 	}
 	return &fs.PathError{Op: "open", Path: path, Err: ErrFIFO}
+}
+
+// ReadAll reads a file of at most limit bytes. It may be a FIFO that has a writer,
+// as a shell's <(command) is, but it does not wait for one.
+func ReadAll(path string, limit int64) ([]byte, error) {
+	f, err := Open(path)
+	fifo := err
+	if errors.Is(err, ErrFIFO) {
+		f, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && len(b) == 0 && fifo != nil {
+		return nil, errors.Wrap(fifo, "nobody writes to it")
+	}
+	if err == nil && int64(len(b)) > limit {
+		err = errors.WithMessagef(ErrTooLarge, "%s: more than %d bytes", path, limit)
+	}
+	return b, err
 }

@@ -44,7 +44,7 @@ records() {
 
 	# The memory that the pair leads to is garbage; the record has the note.
 	try 1 garbage vmcsnote inject --pair "$pair" -o /dump/none /dump/elf
-	says garbage 'leads to no note'
+	says garbage 'no note at'
 	try 0 own-note vmcsnote inject -o /dump/elf.own /dump/elf
 	says own-note 'the note comes from the record'
 	try 0 own-note-inplace vmcsnote inject /dump/zlib.inplace

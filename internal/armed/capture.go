@@ -1,4 +1,4 @@
-package cli
+package armed
 
 import (
 	"io/fs"
@@ -8,6 +8,8 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/internal/inputfile"
+	"vmcsnote/internal/source"
 	"vmcsnote/internal/unpack"
 	"vmcsnote/record"
 )
@@ -21,40 +23,33 @@ const (
 	kdumpConf = "etc/kdump.conf"
 )
 
-// How the families of kdump make a capture initramfs anew.
-const (
-	rebuildFedora = "kdumpctl rebuild && kdumpctl reload"
-	rebuildSUSE   = "mkdumprd -f && systemctl restart kdump"
-	installIt     = "install vmcsnote's package for this kdump"
-)
-
 // capture checks what the capture kernel will find: on Debian and Ubuntu the
 // root file system, everywhere else an initramfs.
-func (a *armoury) capture() {
-	if _, err := os.Stat(filepath.Join(a.root, "usr/sbin/kdump-config")); err == nil && a.image == "" {
-		a.kdumpTools()
+func (c *checker) capture() {
+	if _, err := os.Stat(filepath.Join(c.root, "usr/sbin/kdump-config")); err == nil && c.image == "" {
+		c.kdumpTools()
 		return
 	}
 	const what = "initramfs"
-	path, rebuild := a.findImage()
+	path, rebuild := c.findImage()
 	if path == "" {
-		a.no(what, "none for capturing below "+a.root+", neither in boot nor in var/lib/kdump", "start kdump, or name it with --initrd FILE")
+		c.no(what, "none for capturing below "+c.root+", neither in boot nor in var/lib/kdump", StartKdump)
 		return
 	}
 	im, err := readImage(path)
 	var missing unpack.NoProgram
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		a.unknown(what, err.Error(), asRoot)
+		c.forbidden(what, err)
 	case errors.As(err, &missing):
-		a.unknown(what, "cannot look inside "+path+": "+missing.Error(), "install "+missing.Package())
+		c.unknown(Check{Name: what, Text: "cannot look inside " + path + ": " + missing.Error(), Cures: []Cure{InstallProgram}, Err: missing})
 	case err != nil:
-		a.no(what, named(path, err).Error(), rebuild)
+		c.no(what, inputfile.About(path, err).Error(), rebuild)
 	default:
-		a.ok(what, path)
-		a.binary(im, rebuild)
-		a.recordInside(im, rebuild)
-		a.hook(im, rebuild)
+		c.ok(what, path)
+		c.binary(im, rebuild)
+		c.recordInside(im, rebuild)
+		c.hook(im, rebuild)
 	}
 }
 
@@ -62,59 +57,59 @@ func (a *armoury) capture() {
 const binDirs = "usr/bin/ usr/sbin/ bin/ sbin/ usr/local/bin/ usr/local/sbin/"
 
 // binary checks that the program is where hooks look for it.
-func (a *armoury) binary(im *image, rebuild string) {
+func (c *checker) binary(im *image, rebuild Cure) {
 	const what = "program"
 	for dir := range strings.FieldsSeq(binDirs) {
 		if im.runs(dir + "vmcsnote") {
-			a.ok(what, dir+"vmcsnote is in it")
+			c.ok(what, dir+"vmcsnote is in it")
 			return
 		}
 	}
-	a.no(what, "vmcsnote is not in it", installIt+", then "+rebuild)
+	c.no(what, "vmcsnote is not in it", InstallHook, rebuild)
 }
 
-// recordInside compares the record in the image with the machine's. It is older
-// as a rule, which is well as long as the note is the same: the hook looks for
-// the newer one on the root file system, but a dump may go elsewhere.
-func (a *armoury) recordInside(im *image, rebuild string) {
+// recordInside compares the record in the image with the machine's. It is usually
+// older, which does not matter as long as the note is the same: the hook looks
+// for the newer one on the root file system, but a dump may go elsewhere.
+func (c *checker) recordInside(im *image, rebuild Cure) {
 	const what = "record inside"
-	text, there := im.contents[defaultRecord[1:]]
+	text, there := im.contents[source.DefaultRecord[1:]]
 	if !there {
-		a.no(what, "no record is in it", recordAgain+", then "+rebuild)
+		c.no(what, "no record is in it", Record, rebuild)
 		return
 	}
 	inside, err := record.Parse([]byte(text))
 	if err != nil {
-		a.no(what, err.Error(), rebuild)
+		c.no(what, err.Error(), rebuild)
 		return
 	}
-	of := "in it, of " + day(inside.Time)
-	switch r, err := record.ReadFile(filepath.Join(a.root, defaultRecord)); {
+	of := "in it, of " + inside.When()
+	switch r, err := record.ReadFile(filepath.Join(c.root, source.DefaultRecord)); {
 	case err != nil:
-		a.unknown(what, "one is "+of+", with none to compare it to", recordAgain)
+		c.unknown(Check{Name: what, Text: "one is " + of + ", with none to compare it to", Cures: []Cure{Record}})
 	case string(inside.Encode()) == string(r.Encode()):
-		a.ok(what, "the same is "+of)
+		c.ok(what, "the same is "+of)
 	case len(inside.Note) > 0 && string(inside.Note) == string(r.Note):
-		a.ok(what, "one with the same note is "+of)
+		c.ok(what, "one with the same note is "+of)
 	default:
-		a.no(what, "another note is "+of, rebuild)
+		c.no(what, "another note is "+of, rebuild)
 	}
 }
 
 // hook checks that what saves the dump will call the program.
-func (a *armoury) hook(im *image, rebuild string) {
+func (c *checker) hook(im *image, rebuild Cure) {
 	const what = "hook"
 	conf := im.contents[kdumpConf]
 	lacking := func(what string) string { return what + " is not in it" }
 	if away := setting(conf, "ssh") + setting(conf, "raw"); away != "" {
 		switch command := setting(conf, "core_collector"); {
 		case !strings.Contains(command, collector):
-			a.no(what, "kdump.conf sends the dump to "+away+", and core_collector does not begin with "+collector,
-				"put it before makedumpfile there, then "+rebuild)
+			c.no(what, "kdump.conf sends the dump to "+away+", and core_collector does not begin with "+collector,
+				PutFirst, rebuild)
 		case !im.runs("usr/bin/" + collector):
-			a.no(what, lacking(collector), installIt+", then "+rebuild)
+			c.no(what, lacking(collector), InstallHook, rebuild)
 		default:
-			a.ok(what, "core_collector "+command)
+			c.ok(what, "core_collector "+command)
 		}
 		return
 	}
@@ -129,15 +124,15 @@ func (a *armoury) hook(im *image, rebuild string) {
 	}
 	switch {
 	case !im.runs(postHook):
-		a.no(what, lacking(postHook), installIt+", then "+rebuild)
+		c.no(what, lacking(postHook), InstallHook, rebuild)
 	case caller == "":
-		a.no(what, "nothing in etc/kdump/post.d there calls "+postHook, installIt+", then "+rebuild)
+		c.no(what, "nothing in etc/kdump/post.d there calls "+postHook, InstallHook, rebuild)
 	default:
-		a.ok(what, "called by "+caller)
+		c.ok(what, "called by "+caller)
 	}
 }
 
-// setting gives the value of name in a kdump.conf: lines of a name and a value,
+// setting returns the value of name in a kdump.conf: lines of a name and a value,
 // or, in SUSE's, NAME="VALUE"; # begins a comment.
 func setting(conf, name string) (value string) {
 	for line := range strings.Lines(conf) {
@@ -151,8 +146,8 @@ func setting(conf, name string) (value string) {
 
 // kdumpTools checks Debian's and Ubuntu's kdump, whose capture kernel boots the
 // root file system: nothing needs to be in an initramfs.
-func (a *armoury) kdumpTools() {
-	for _, c := range [...]struct{ what, paths string }{
+func (c *checker) kdumpTools() {
+	for _, f := range [...]struct{ what, paths string }{
 		{"program", strings.ReplaceAll(binDirs, "/ ", "/vmcsnote ") + "vmcsnote"},
 		{"hook", libDir + "capture"},
 		{"makedumpfile", libDir + "makedumpfile"},
@@ -160,17 +155,17 @@ func (a *armoury) kdumpTools() {
 		{"drop-in", dropIn("etc") + dropIn("usr/lib") + dropIn("lib")},
 	} {
 		found := ""
-		for path := range strings.FieldsSeq(c.paths) {
-			path = filepath.Join(a.root, path)
+		for path := range strings.FieldsSeq(f.paths) {
+			path = filepath.Join(c.root, path)
 			info, err := os.Stat(path)
-			if err == nil && info.Mode().IsRegular() && (info.Mode()&0o111 != 0 || c.what == "drop-in") && found == "" {
+			if err == nil && info.Mode().IsRegular() && (info.Mode()&0o111 != 0 || f.what == "drop-in") && found == "" {
 				found = path
 			}
 		}
 		if found != "" {
-			a.ok(c.what, found)
+			c.ok(f.what, found)
 		} else {
-			a.no(c.what, "missing: "+c.paths, installIt)
+			c.no(f.what, "missing: "+f.paths, InstallHook)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package cli
+package armed
 
 import (
 	"io"
@@ -16,11 +16,11 @@ root.img unsquashfs -n -no-xattrs -d "$t/root" "$t/image"
 erofs-root.img fsck.erofs --extract="$t/root" "$t/image"
 `
 
-// unpackFiles runs such a command for an image, with what of it matters here.
+// unpackFiles runs such a command for an image, and packs the files that matter.
 const unpackFiles = `t=$(mktemp -d) && trap 'rm -rf "$t"' EXIT && trap 'exit 1' HUP INT TERM && cat >"$t/image" && COMMAND >&2 &&
 cd "$t/root" && find usr/*bin/vmcsnote* bin/vmcsnote* sbin/vmcsnote* usr/libexec/vmcsnote etc/kdump* etc/vmcsnote | cpio -o -H newc`
 
-// unpackImage returns what r holds, unpacked. It implements initramfs.Unpack.
+// unpackImage unpacks r. It implements initramfs.Unpack.
 func unpackImage(format string, r io.Reader) (io.ReadCloser, error) {
 	if unpack.Known(format) {
 		return unpack.NewReader(format, r)

@@ -1,4 +1,4 @@
-package cli
+package armed
 
 import (
 	"io"
@@ -7,10 +7,11 @@ import (
 
 	"vmcsnote/internal/initramfs"
 	"vmcsnote/internal/inputfile"
+	"vmcsnote/internal/source"
 	"vmcsnote/record"
 )
 
-// An image is what of a capture initramfs matters here.
+// An image has the files of a capture initramfs that matter here.
 type image struct {
 	names    map[string]uint32 // files of vmcsnote's by their names, and their modes
 	contents map[string]string // of the record and of kdump.conf
@@ -19,7 +20,7 @@ type image struct {
 // maxNames bounds the names that are kept.
 const maxNames = 1000
 
-// readImage looks into the initramfs in the file path.
+// readImage reads the initramfs in the file path.
 func readImage(path string) (*image, error) {
 	f, err := inputfile.Open(path)
 	if err != nil {
@@ -30,7 +31,7 @@ func readImage(path string) (*image, error) {
 	return im, initramfs.Walk(f, unpackImage, im.visit)
 }
 
-// visit keeps what matters of a file. dracut packs nearly all of the files for
+// visit keeps a file that matters. dracut packs nearly all of the files for
 // kdump into the image of a file system, which is then one file in the
 // initramfs.
 func (im *image) visit(f initramfs.File) error {
@@ -42,7 +43,7 @@ func (im *image) visit(f initramfs.File) error {
 		}
 		defer r.Close()
 		return initramfs.Walk(r, unpackImage, im.visit)
-	case defaultRecord[1:], kdumpConf:
+	case source.DefaultRecord[1:], kdumpConf:
 		b, err := io.ReadAll(io.LimitReader(f.Contents, record.MaxSize+1))
 		im.contents[f.Name] = string(b)
 		return err

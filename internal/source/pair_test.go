@@ -1,4 +1,4 @@
-package cli
+package source
 
 import (
 	"bytes"
@@ -40,7 +40,7 @@ func TestNoteOfMemory(t *testing.T) {
 		{"nothing read", nil, io.ErrUnexpectedEOF, elfnote.VMCSInfo, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f := finder{sourceFlags: &sourceFlags{name: tc.of}}
+			f := Finder{Request: &Request{Name: tc.of}}
 			n, err := f.note(tc.mem, tc.err)
 			if tc.want == nil {
 				if err == nil {

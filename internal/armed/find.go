@@ -1,60 +1,62 @@
-package cli
+package armed
 
 import (
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"vmcsnote/internal/inputfile"
 )
 
 // sysconfig has shell variables, of kdump-utils and of SUSE's kdump.
 const sysconfig = "etc/sysconfig/kdump"
 
-// findImage finds the capture initramfs, or returns "", and says how to make it
+// findImage finds the capture initramfs, or returns "", and the way to make it
 // anew.
-func (a *armoury) findImage() (path, rebuild string) {
-	if a.image != "" {
-		return a.image, "make it anew"
+func (c *checker) findImage() (path string, rebuild Cure) {
+	if c.image != "" {
+		return c.image, Rebuild
 	}
-	release, _ := a.sys.Release()
+	release, _ := c.sys.Release()
 	for _, path := range []string{
 		"boot/initrd-" + release + "-kdump",
 		"var/lib/kdump/initrd", // since SUSE's kdump 1.9
 	} {
-		if path = filepath.Join(a.root, path); isFile(path) {
-			return path, rebuildSUSE
+		if path = filepath.Join(c.root, path); isFile(path) {
+			return path, RebuildSUSE
 		}
 	}
-	if of := setting(a.text(sysconfig), "KDUMP_KERNELVER"); of != "" {
+	if of := setting(c.text(sysconfig), "KDUMP_KERNELVER"); of != "" {
 		release = of
 	}
-	for _, dir := range a.imageDirs(release) {
+	for _, dir := range c.imageDirs(release) {
 		for _, name := range []string{"initramfs-" + release + "kdump.img", "initrdkdump"} {
-			if path := filepath.Join(a.root, dir, name); isFile(path) {
-				return path, rebuildFedora
+			if path := filepath.Join(c.root, dir, name); isFile(path) {
+				return path, RebuildFedora
 			}
 		}
 	}
-	return "", ""
+	return "", 0
 }
 
 // imageDirs are the directories, below the root, in which kdump-utils looks for
 // the kernel of a release and beside it puts the initramfs
 // (prepare_kdump_kernel, prepare_kdump_bootinfo). By the boot loader
 // specification that is TOKEN/RELEASE in the partition of the boot loader.
-func (a *armoury) imageDirs(release string) []string {
-	boot := strings.Fields(setting(a.text(sysconfig), "KDUMP_BOOTDIR"))
+func (c *checker) imageDirs(release string) []string {
+	boot := strings.Fields(setting(c.text(sysconfig), "KDUMP_BOOTDIR"))
 	if len(boot) == 0 {
-		ostree, _ := filepath.Glob(filepath.Join(a.root, "boot/ostree/*"))
+		ostree, _ := filepath.Glob(filepath.Join(c.root, "boot/ostree/*"))
 		for _, dir := range ostree {
-			boot = append(boot, strings.TrimPrefix(dir, filepath.Clean(a.root)))
+			boot = append(boot, strings.TrimPrefix(dir, filepath.Clean(c.root)))
 		}
 		boot = append(boot, "boot", "boot/efi", "efi", "")
 	}
 	var dirs []string
 	for _, dir := range boot {
 		dirs = append(dirs, dir)
-		for _, token := range a.tokens() {
+		for _, token := range c.tokens() {
 			dirs = append(dirs, filepath.Join(dir, token, release))
 		}
 	}
@@ -63,10 +65,10 @@ func (a *armoury) imageDirs(release string) []string {
 
 // tokens are the names of this system in the boot loader's partition, as
 // kernel-install chooses them. kdump-utils knows the machine's ID alone.
-func (a *armoury) tokens() []string {
-	tokens := []string{a.text("etc/kernel/entry-token"), a.text("etc/machine-id")}
+func (c *checker) tokens() []string {
+	tokens := []string{c.text("etc/kernel/entry-token"), c.text("etc/machine-id")}
 	for _, release := range []string{"etc/os-release", "usr/lib/os-release"} {
-		text := a.text(release)
+		text := c.text(release)
 		tokens = append(tokens, setting(text, "IMAGE_ID"), setting(text, "ID"))
 	}
 	tokens = append(tokens, "Default")
@@ -75,8 +77,8 @@ func (a *armoury) tokens() []string {
 
 // text returns what is in a small file below the root, without blanks around
 // it, or "".
-func (a *armoury) text(name string) string {
-	b, err := readBounded(filepath.Join(a.root, name), 1<<20)
+func (c *checker) text(name string) string {
+	b, err := inputfile.ReadAll(filepath.Join(c.root, name), 1<<20)
 	if err != nil {
 		return ""
 	}

@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/pkg/errors"
+	"github.com/spf13/pflag"
+)
+
+// A choice is one of the words that a flag or an argument takes.
+type choice struct{ word, about string }
+
+type choices []choice
+
+func (cs choices) words() (all []string) {
+	for _, c := range cs {
+		all = append(all, c.word)
+	}
+	return all
+}
+
+// list is the words as a sentence has them: "a, b or c".
+func (cs choices) list() string {
+	words := cs.words()
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// usage documents the words.
+func (cs choices) usage() string {
+	var all []string
+	for _, c := range cs {
+		if c.about != "" {
+			c.word += " (" + c.about + ")"
+		}
+		all = append(all, c.word)
+	}
+	last := len(all) - 1
+	return strings.Join(all[:last], ", ") + " or " + all[last]
+}
+
+// about says what a word means.
+func (cs choices) about(word string) string {
+	for _, c := range cs {
+		if c.word == word {
+			return c.about
+		}
+	}
+	return ""
+}
+
+// check returns an error for a word that is none of them.
+func (cs choices) check(word string) error {
+	for _, c := range cs {
+		if c.word == word {
+			return nil
+		}
+	}
+	return errors.Errorf("expected %s", cs.list())
+}
+
+// A choiceFlag is a flag that takes one of a few words: it checks, documents and
+// completes itself.
+type choiceFlag[T ~string] struct {
+	choices
+	value *T
+}
+
+// addChoice adds such a flag. Its help is usage and the words.
+func addChoice[T ~string](fs *pflag.FlagSet, value *T, name string, def T, cs choices, usage string) {
+	*value = def
+	fs.Var(choiceFlag[T]{cs, value}, name, usage+": "+cs.usage())
+}
+
+func (f choiceFlag[T]) String() string {
+	if f.value == nil {
+		return ""
+	}
+	return string(*f.value)
+}
+
+func (f choiceFlag[T]) Type() string { return "string" }
+
+func (f choiceFlag[T]) Set(word string) error {
+	if err := f.check(word); err != nil {
+		return err
+	}
+	*f.value = T(word)
+	return nil
+}
+
+// complete returns the words for completion.
+func (cs choices) complete() (all []candidate) {
+	for _, c := range cs {
+		all = append(all, candidate(c))
+	}
+	return all
+}
+
+// A completer is a flag that knows what its value may be.
+type completer interface{ complete() []candidate }

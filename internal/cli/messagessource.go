@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/guest"
+	"vmcsnote/internal/source"
+	"vmcsnote/sysfs"
+	"vmcsnote/vmcore"
+	"vmcsnote/vmcs"
+)
+
+// from tells where a note was found.
+func (e *env) from(s source.Source) {
+	e.say("the note comes from %s", sourceText(s))
+}
+
+// sourceText says where a note was found.
+func sourceText(s source.Source) string {
+	switch s.Kind {
+	case source.Blob:
+		return s.File
+	case source.Pair:
+		return "--pair " + readText(s)
+	case source.Sysfs:
+		return s.File + ", " + readText(s)
+	case source.Search:
+		return fmt.Sprintf("the core's memory at %#x", s.Pair.Addr)
+	}
+	if s.Read == source.InDump && len(s.Record.Note) > 0 {
+		return "the core's memory, by the record " + s.File
+	}
+	text := fmt.Sprintf("the record %s of %s", s.File, s.Record.When())
+	if s.OfKernel != "" {
+		text += fmt.Sprintf(", of another kernel (%s, the core's is %s)", name(s.Record.Release), name(s.OfKernel))
+	}
+	if s.Read != "" {
+		text += ", read from " + s.Read.Path()
+	}
+	if s.Stale {
+		text += "; the core's memory has none at " + pairText(s.Pair) + ": overwritten, or the record is of another boot"
+	}
+	return text
+}
+
+// readText says which pair led to a note, and in which memory.
+func readText(s source.Source) string {
+	return pairText(s.Pair) + ", read from " + s.Read.Path()
+}
+
+// notice tells a person what happened on the way to a note.
+func (e *env) notice(n source.Notice) {
+	switch n := n.(type) {
+	case source.NotUsed:
+		e.say("%s", notUsedText(n))
+	case source.Failed:
+		e.say("warning: %v", n.Err)
+	case source.OfThisMachine:
+		e.say("warning: the note is of this machine: it is right only for a core of the same processor")
+	case source.Shortfall:
+		e.partial(vmcore.Shortfall(n), "a note")
+	case source.Unsearched:
+		e.say("warning: %s of the dump could not be searched; the first: %v", plural(n.Pages, "page"), n.First)
+	case source.More:
+		e.moreNotes(n.N, n.Name)
+	case source.Compared:
+		e.progressOver()
+	case source.Candidates:
+		e.candidates(n)
+	case source.Disputed:
+		e.say("warning: %s", disputeText(n.Dispute, "the note", n.Notes))
+	}
+}
+
+func notUsedText(n source.NotUsed) string {
+	switch {
+	case n.OfKernel != "" && n.Release == "":
+		return fmt.Sprintf("%s is of kernel %s, and the core does not say which kernel it is of (no OSRELEASE in VMCOREINFO): not used", n.Path, name(n.OfKernel))
+	case n.OfKernel != "":
+		return fmt.Sprintf("%s is of kernel %s, the core of %s: not used", n.Path, name(n.OfKernel), name(n.Release))
+	case n.Capture && n.Err != nil:
+		return fmt.Sprintf("%s: not used, because this may be a capture kernel: %v", n.Path, n.Err)
+	case n.Capture:
+		return n.Path + " is the capture kernel's: not used"
+	}
+	return fmt.Sprintf("%v: not used", n.Err)
+}
+
+// moreNotes warns of notes in memory that were not looked at.
+func (e *env) moreNotes(n int, name string) {
+	if n > 0 {
+		e.say("warning: %d more %s notes in the core's memory: not looked at", n, name)
+	}
+}
+
+// candidates tells what sets the notes in memory apart.
+func (e *env) candidates(cs source.Candidates) {
+	for _, c := range cs.Notes {
+		pair := sysfs.Pair{Addr: c.Addr, Size: uint64(c.Note.Size())}
+		text := fmt.Sprintf("%s at %#x, --pair %s", cs.Name, c.Addr, pairText(pair))
+		if c.Owner != vmcs.OwnerUnknown {
+			text += ", in memory of " + c.Owner.String()
+		}
+		switch {
+		case c.Layout != nil:
+			text += fmt.Sprintf(": revision identifier %#x, %s", c.Layout.RevisionID, plural(len(c.Layout.Entries), "field"))
+			if cs.Found != nil {
+				text += fmt.Sprintf(", explains %s", plural(explained(cs.Found, c.Layout), "VMCS"))
+			}
+		case cs.Name == elfnote.VMCoreInfo:
+			text += ": " + infoText(string(c.Note.Desc))
+		}
+		e.say("%s", text)
+	}
+}
+
+// sourceHint returns the cure for an error of package source, or "".
+func sourceHint(err error) string {
+	var pair *source.PairError
+	var refuted source.RefutedError
+	var several source.SeveralError
+	var missing source.NotInMemoryError
+	switch {
+	case errors.As(err, &pair):
+		return pairHint(pair)
+	case errors.As(err, &refuted):
+		return "to take one all the same, give --pair"
+	case errors.As(err, &several):
+		return "take one of them with --pair"
+	case errors.As(err, &missing) && missing.Name != elfnote.VMCSInfo:
+		return "give --blob or --pair"
+	}
+	return ""
+}
+
+// pairHint is the one place's cure if only one was asked for.
+func pairHint(err *source.PairError) string {
+	if len(err.Failed) == 1 {
+		if cure := hint(err.Failed[0]); cure != "" {
+			return cure
+		}
+	}
+	for _, f := range err.Failed {
+		if f.Place == source.InDump && !errors.Is(f, source.ErrStream) {
+			return "--search looks for the note in all of the core's memory, --blob takes it from a file"
+		}
+	}
+	return "--blob takes the note from a file\n"
+}
+
+// explained is how many live VMCSs a layout found.
+func explained(res *vmcs.Result, l *vmcs.Layout) int {
+	for _, t := range res.Trials {
+		if t.From == l {
+			return t.Live
+		}
+	}
+	return 0
+}
+
+// disputeText names the fields that another layout has in other places.
+func disputeText(d vmcs.Dispute, taken string, cs []guest.FoundNote) string {
+	const most = 4
+	fields := strings.Join(d.Fields[:min(most, len(d.Fields))], ", ")
+	if n := len(d.Fields) - most; n > 0 {
+		fields += fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf("%s and %s have %s in different places, and both explain VMCSs of the dump: one is wrong", taken, layoutLabel(d.Layout, cs), fields)
+}
+
+// layoutLabel names a layout for people.
+func layoutLabel(l *vmcs.Layout, cs []guest.FoundNote) string {
+	switch c, ok := guest.NoteOf(cs, l); {
+	case ok:
+		return fmt.Sprintf("the VMCSINFO note in the core's memory at %#x", c.Addr)
+	case l.Name != "":
+		return "the layout built in as " + l.Name
+	}
+	return "the note"
+}
+
+// infoText tells kernels' VMCOREINFO apart.
+func infoText(text string) string {
+	var parts []string
+	for _, key := range []string{"OSRELEASE", "CRASHTIME", "KERNELOFFSET", "NUMBER(phys_base)"} {
+		if v := guest.InfoLine(text, key); v != "" {
+			parts = append(parts, key+"="+name(v))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
