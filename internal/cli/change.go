@@ -79,9 +79,9 @@ func (f *changeFlags) check(e *env, paths []string) error {
 var placements = choices{
 	{string(vmcore.Slack), "within the room after the notes"},
 	{string(vmcore.End), "at the end of the file"},
-	{string(vmcore.Clone), "a clone with all memory shifted by whole pages takes the file's place"},
-	{string(vmcore.Evict), "the first segments move to the end of the file"},
-	{string(vmcore.Copy), "all memory shifts by whole pages"},
+	{string(vmcore.Clone), "a clone, with all memory shifted by whole pages, in the file's place"},
+	{string(vmcore.Evict), "the first segments moved to the end of the file"},
+	{string(vmcore.Copy), "all memory shifted by whole pages"},
 }
 
 // What a changed copy may be.

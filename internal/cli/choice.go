@@ -81,13 +81,15 @@ func (f choiceFlag[T]) String() string {
 
 func (f choiceFlag[T]) Type() string { return "string" }
 
+// Set takes any word: the other flags and the arguments are parsed, too, before an
+// error is printed. See env.parse.
 func (f choiceFlag[T]) Set(word string) error {
-	if err := f.check(word); err != nil {
-		return err
-	}
 	*f.value = T(word)
 	return nil
 }
+
+// valid returns an error if the value is none of the words.
+func (f choiceFlag[T]) valid() error { return f.check(f.String()) }
 
 // complete returns the words for completion.
 func (cs choices) complete() (all []candidate) {
@@ -97,5 +99,8 @@ func (cs choices) complete() (all []candidate) {
 	return all
 }
 
-// A completer is a flag that knows what its value may be.
-type completer interface{ complete() []candidate }
+// A chooser is a flag that knows what its value may be.
+type chooser interface {
+	complete() []candidate
+	valid() error
+}

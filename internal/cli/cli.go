@@ -179,6 +179,8 @@ func (e *env) parse(args []string) (runner, []string, error) {
 	fs.Visit(func(f *pflag.Flag) {
 		if f.Value.String() == "" {
 			err = usagef("--%s: empty", f.Name)
+		} else if c, ok := f.Value.(chooser); ok && c.valid() != nil {
+			err = usagef("--%s %q: %v", f.Name, f.Value, c.valid())
 		}
 	})
 	return run, fs.Args(), err
@@ -211,9 +213,6 @@ func flagError(fs *pflag.FlagSet, err error) error {
 	cure := ""
 	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) {
 		cure = didYouMean("--"+unknown.GetSpecifiedName(), flagNames(fs))
-	}
-	if value := (*pflag.InvalidValueError)(nil); errors.As(err, &value) {
-		err = errors.Errorf("--%s %q: %v", value.GetFlag().Name, value.GetValue(), value.Unwrap())
 	}
 	return withHint{errUsage{errors.Wrap(err, fs.Name())}, cure}
 }

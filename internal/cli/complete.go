@@ -158,7 +158,7 @@ func passed(fs *pflag.FlagSet, words []string) (p line) {
 
 // valuesOf returns the values of a flag.
 func valuesOf(f *pflag.Flag, cur string, args []string) (kind string, all []candidate) {
-	if v, ok := f.Value.(completer); ok {
+	if v, ok := f.Value.(chooser); ok {
 		return onlyWords, v.complete()
 	}
 	switch f.Name {

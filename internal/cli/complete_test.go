@@ -59,7 +59,7 @@ func TestCandidatesAreValues(t *testing.T) {
 	for _, c := range commands() {
 		fs, _ := c.flags()
 		fs.VisitAll(func(f *pflag.Flag) {
-			v, ok := f.Value.(completer)
+			v, ok := f.Value.(chooser)
 			if !ok {
 				return
 			}
@@ -69,11 +69,11 @@ func TestCandidatesAreValues(t *testing.T) {
 				t.Errorf("%s --%s: %d values", c.name, f.Name, len(all))
 			}
 			for _, value := range v.complete() {
-				if err := fs.Set(f.Name, value.word); err != nil || !slices.Contains(all, value) || f.Value.String() != value.word {
+				if err := fs.Set(f.Name, value.word); err != nil || v.valid() != nil || !slices.Contains(all, value) || f.Value.String() != value.word {
 					t.Errorf("%s --%s %s: %v, %v", c.name, f.Name, value.word, err, all)
 				}
 			}
-			if err := fs.Set(f.Name, "nosuch"); err == nil {
+			if fs.Set(f.Name, "nosuch"); v.valid() == nil {
 				t.Errorf("%s --%s nosuch: no error", c.name, f.Name)
 			}
 		})

@@ -31,8 +31,8 @@ Without --blob, --pair, --record or --search the note is taken from the record
 in ` + source.DefaultRecord + `, then from /sys/kernel/vmcsinfo (either only where
 it is of the core's kernel), then from the core's own memory, as with --search,
 but not in a capture environment, and not out of a stream. A message tells which
-source was used. Without any the exit status is 3, also if --record FILE does not
-exist. If the core already has the same note, nothing is done.`,
+source was used. Without any the exit status is 3; also if --record FILE is not
+there. If the core already has the same note, nothing is done.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			var src sourceFlags
 			var chg changeFlags

@@ -31,7 +31,7 @@ func sourceText(s source.Source) string {
 	case source.Search:
 		return fmt.Sprintf("the core's memory at %#x", s.Pair.Addr)
 	}
-	if s.Read == source.InDump && len(s.Record.Note) > 0 {
+	if s.Read == source.InDump {
 		return "the core's memory, by the record " + s.File
 	}
 	text := fmt.Sprintf("the record %s of %s", s.File, s.Record.When())

@@ -22,6 +22,9 @@ import (
 // DefaultRecord is the file that keeps the record, below the root.
 const DefaultRecord = "/etc/vmcsnote/record"
 
+// vmcsinfo is the file that has the running kernel's pair.
+const vmcsinfo = "/sys/kernel/vmcsinfo"
+
 // A Request says which note to look for, and where. At most one of Blob, Pair,
 // Record and Search is set; without any, Find tries what there is.
 type Request struct {
@@ -227,7 +230,7 @@ func (f *Finder) dumpHolds(p sysfs.Pair) (elfnote.Note, bool) {
 // dump's kernel. In a capture environment it is not.
 func (f *Finder) fromSysfs(context.Context) (Source, error) {
 	sys := sysfs.New(f.Root)
-	path := filepath.Join(f.Root, "/sys/kernel/vmcsinfo")
+	path := filepath.Join(f.Root, vmcsinfo)
 	p, err := sys.VMCSInfo()
 	switch {
 	case errors.Is(err, sysfs.ErrNoPair):
@@ -257,7 +260,7 @@ func (f *Finder) FromMachine() (Source, error) {
 	p, err := sysfs.New(f.Root).VMCSInfo()
 	if err == nil {
 		var s Source
-		if s, err = f.FromPair(p); err == nil {
+		if s, err = f.fromPair(p, Source{Kind: Sysfs, File: filepath.Join(f.Root, vmcsinfo)}); err == nil {
 			return s, nil
 		}
 		f.tell(Failed{err})

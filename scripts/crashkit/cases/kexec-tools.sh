@@ -71,7 +71,7 @@ first() {
 raw() { cat /proc/vmcore >/dump/raw; }
 flatten() { makedumpfile -F -c -d 31 --message-level 4 /proc/vmcore; }
 passing() { flatten | tee /dump/flat | vmcsnote inject -o - - >/dump/stream; }
-already() { says "$1" 'VMCSINFO is there already, the very same'; }
+already() { says "$1" 'VMCSINFO is already there, unchanged'; }
 
 capture() {
 	try 0 save-raw raw

@@ -35,7 +35,7 @@ capture() {
 		says inject-$f "the note comes from the core's memory, by the record"
 	done
 	try 0 again-elf vmcsnote inject /dump/elf.inplace
-	says again-elf 'is there already, the very same'
+	says again-elf 'is already there, unchanged'
 
 	# /proc/vmcore itself, as any core.
 	try 0 show-vmcore vmcsnote show /proc/vmcore
