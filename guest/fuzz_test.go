@@ -7,6 +7,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/linux"
 )
 
 // noise is a memory of a few pages, filled with entries that point to its pages
@@ -98,14 +99,14 @@ func FuzzWalk(f *testing.F) {
 	f.Add(uint64(1), uint8(8), uint8(0), true, true)
 	f.Add(uint64(2), uint8(15), uint8(60), false, true)
 	f.Add(uint64(3), uint8(3), uint8(7), true, false)
-	f.Fuzz(func(t *testing.T, seed uint64, pages, rare uint8, five, linux bool) {
+	f.Fuzz(func(t *testing.T, seed uint64, pages, rare uint8, five, process bool) {
 		levels := 4
 		if five {
 			levels = 5
 		}
 		format := x86.EPT(levels, false)
-		if linux {
-			format.Decode = decodeLinux
+		if process {
+			format.Decode = linux.UserPages(4).Decode
 		}
 		tables := x86.NewTables(newNoise(seed, pages, rare), format, 0)
 		end := uint64(0)

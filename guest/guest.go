@@ -32,7 +32,9 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/guest/internal/kvm"
 	"vmcsnote/internal/x86"
+	"vmcsnote/linux"
 )
 
 const pageSize = x86.PageSize
@@ -48,7 +50,7 @@ var (
 	ErrNotPresent = errors.New("never touched")
 	// ErrSwapped: the page was not in memory but in the host's swap, or on
 	// its way from one place in memory to another.
-	ErrSwapped = errors.New("swapped out by the host")
+	ErrSwapped = linux.ErrSwapped
 	// ErrMMIO: EPT's entry is misconfigured on purpose, which is how KVM has
 	// accesses exit that it emulates.
 	ErrMMIO = x86.ErrMMIO
@@ -68,6 +70,8 @@ var (
 	// leads to its physical memory; nor did [OpenShadow] find any that is
 	// proven to be the guest's.
 	ErrNoEPT = errors.New("guest without EPT: its guest-physical memory cannot be had")
+	// ErrNoKVM: the host's kernel does not have KVM.
+	ErrNoKVM = kvm.ErrNoKVM
 	// ErrNeverRan: KVM sets EPT_POINTER when a vCPU first runs, and none has.
 	ErrNeverRan = errors.New("none of the guest's vCPUs has run yet: no EPT leads to its memory")
 )

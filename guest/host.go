@@ -121,13 +121,32 @@ type NoVMCSError struct{ Found *vmcs.Result }
 // Error says so.
 func (e *NoVMCSError) Error() string { return "no VMCS found, and no VMCSINFO" }
 
-// FindMachines finds the virtual machines, and those that run in them. Without
-// a layout the VMCSINFO notes in the host's memory are tried, and the built-in
-// layouts. The error is a [*NoVMCSError], or about memory that cannot be read.
-//
-// It infers what there is from VMCSs alone. What KVM's own structures tell,
-// exactly, is to be asked first here, where a kernel has BTF.
+// FindMachines finds the virtual machines, and those that run in them. It asks
+// KVM's own structures, which needs no search through memory. Where these do
+// not tell (see NoKVM), it searches for VMCSs: without a layout the VMCSINFO
+// notes in the host's memory are tried, and the built-in layouts. The error is a
+// [*NoVMCSError], or about memory that cannot be read.
 func (h *Host) FindMachines(ctx context.Context, s MachineSearch) error {
+	var byVMCS *Host // as if there were no KVM
+	if s.Explain {
+		c := *h
+		byVMCS = &c
+	}
+	h.NoKVM = h.askKVM(ctx, s)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case h.NoKVM != nil:
+		return h.search(ctx, s)
+	case s.Explain:
+		return h.compare(ctx, byVMCS, s)
+	}
+	return nil
+}
+
+// search finds the machines by a search for VMCSs.
+func (h *Host) search(ctx context.Context, s MachineSearch) error {
+	h.Machines = nil
 	if h.Layout == nil && h.NoteError == nil {
 		var err error
 		if h.Notes, h.MoreNotes, err = FindNotes(ctx, h.Core, elfnote.VMCSInfo, 0, nil); err != nil {
@@ -146,31 +165,37 @@ func (h *Host) FindMachines(ctx context.Context, s MachineSearch) error {
 	if h.Found.Layout == nil && h.Layout == nil && (len(h.Notes) == 0 || len(h.Found.Strangers) > 0) {
 		return &NoVMCSError{h.Found}
 	}
-	if len(h.Found.Trials) > 0 && h.Found.Layout != nil {
-		if n, ok := NoteOf(h.Notes, h.Found.Trials[0].From); ok {
-			h.Layout, h.LayoutFrom, h.note = n.Layout, LayoutOfMemory, n.Note
-		}
-	}
+	h.takeNote()
 	h.Machines = Machines(h.Core, h.Found.VMCSs)
 	for _, m := range h.Machines {
-		if err := h.findNested(ctx, m, s); err != nil {
+		if m.EPTP == 0 || !s.Nested && !m.Hypervisor() {
+			continue
+		}
+		mem, err := m.Memory()
+		if err != nil {
+			continue
+		}
+		if err := h.findNested(ctx, m, mem.Once(h.Core), s); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// takeNote makes the note the host's whose layout the search has taken.
+func (h *Host) takeNote() {
+	if len(h.Found.Trials) > 0 && h.Found.Layout != nil {
+		if n, ok := NoteOf(h.Notes, h.Found.Trials[0].From); ok {
+			h.Layout, h.LayoutFrom, h.note = n.Layout, LayoutOfMemory, n.Note
+		}
+	}
+}
+
 // findNested looks for the machines in a machine's memory. That some of it
 // cannot be read is no error: Found tells.
-func (h *Host) findNested(ctx context.Context, m *Machine, s MachineSearch) error {
-	if m.EPTP == 0 || !s.Nested && !m.Hypervisor() {
-		return nil
-	}
-	mem, err := m.Memory()
-	if err != nil {
-		return nil
-	}
-	m.Found, err = vmcs.Find(ctx, mem.Once(h.Core), vmcs.Search{
+func (h *Host) findNested(ctx context.Context, m *Machine, mem physmem.Memory, s MachineSearch) error {
+	var err error
+	m.Found, err = vmcs.Find(ctx, mem, vmcs.Search{
 		Note: h.Found.Layout, Nested: true, Explain: s.Explain, Progress: s.progress(m, h),
 	})
 	if err != nil {
@@ -183,18 +208,22 @@ func (h *Host) findNested(ctx context.Context, m *Machine, s MachineSearch) erro
 	return nil
 }
 
-// FindRegisters completes the registers of all vCPUs in one pass over the host's
-// memory. A machine's machine has those in its VMCS alone: nothing tells which
+// FindRegisters completes the registers of all vCPUs that KVM's structures did
+// not tell, in one pass over the host's memory. A machine's machine has those in its VMCS alone: nothing tells which
 // hypervisor's structures the others are in, and whether they are of the same
 // moment. Progress, if not nil, is told how many bytes of how many have been
 // looked at.
 func (h *Host) FindRegisters(ctx context.Context, progress func(done, total uint64)) error {
 	var own, inner []*VCPU
 	for m := range h.All() {
-		if m.Within == nil {
-			own = append(own, m.VCPUs...)
-		} else {
-			inner = append(inner, m.VCPUs...)
+		for _, v := range m.VCPUs {
+			switch {
+			case v.Regs != nil: // KVM told them
+			case m.Within == nil:
+				own = append(own, v)
+			default:
+				inner = append(inner, v)
+			}
 		}
 	}
 	err := complete(ctx, RegSearch{

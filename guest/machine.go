@@ -52,8 +52,10 @@ type Machine struct {
 	// found by KVM.
 	Slots []Slot
 
+	proc   *Process       // that runs it, if KVM's structures or a VMCS tell
 	outer  physmem.Reader // the memory that its VMCSs and EPT are in
 	first  *VCPU          // whose VMCS tells where the memory is
+	npt    uint64         // of a machine's machine: its nested page tables in the other's memory
 	memory *Memory        // nil until it has been opened
 	failed error          // why it cannot be opened, whatever registers are known
 }
@@ -93,6 +95,10 @@ func Machines(outer physmem.Reader, found []*vmcs.Candidate) []*Machine {
 		if m == nil {
 			process := hostTable(c)
 			m = &Machine{EPTP: uint64(eptp), Shadow: k.shadow, Process: process, outer: outer}
+			if process != 0 {
+				cr4, _ := c.Read(vmcs.HostCR4)
+				m.proc = NewProcess(outer, process, cr4)
+			}
 			byKey[k], ms = m, append(ms, m)
 			if first[process] == nil {
 				first[process] = m
@@ -169,10 +175,18 @@ func (m *Machine) Memory() (*Memory, error) {
 	if m.memory != nil || m.failed != nil {
 		return m.memory, m.failed
 	}
+	if m.FoundBy == FoundByKVM && m.Within == nil {
+		m.memory = m.openKVM()
+		return m.memory, nil
+	}
+	if m.first == nil { // on AMD's processors
+		m.memory, m.failed = m.openNested()
+		return m.memory, m.failed
+	}
 	mem, err := m.open()
 	if errors.Is(err, ErrNoEPT) {
 		for _, v := range m.VCPUs {
-			if v.Regs == nil {
+			if v.Regs == nil || !v.HasVMCS() {
 				return nil, err // with them there may be a way
 			}
 			if s, ok := ShadowOf(&v.VMCS, v.Regs); ok && err != nil {
@@ -206,7 +220,12 @@ func (m *Machine) open() (*Memory, error) {
 // the guest's own have it all, if they can be found.
 func (m *Machine) Virtual(v *VCPU) (physmem.Reader, error) {
 	mem, err := m.Memory()
-	if !m.Shadow {
+	switch {
+	case !v.HasVMCS() && v.Regs == nil:
+		return nil, errors.New("neither a VMCS nor registers tell where its page tables are")
+	case !v.HasVMCS():
+		return Virtual{Paging: v.Regs.paging(), Mem: mem}, err
+	case !m.Shadow:
 		return Virtual{Paging: PagingOf(&v.VMCS), Mem: mem}, err
 	}
 	shadow := Virtual{Paging: PagingOf(&v.VMCS), Mem: m.outer}
@@ -235,10 +254,16 @@ func (t inTurn) ReadPhys(p []byte, addr uint64) (int, error) {
 }
 
 // Hypervisor reports whether the machine runs one: whether any of its vCPUs sees
-// CR4.VMXE set.
+// CR4.VMXE set, or EFER.SVME on AMD's processors.
 func (m *Machine) Hypervisor() bool {
-	for _, c := range m.VCPUs {
-		if cr4, ok := c.GuestCR4(); ok && cr4&x86.CR4VMXE != 0 {
+	for _, v := range m.VCPUs {
+		switch {
+		case v.HasVMCS():
+			if cr4, ok := v.GuestCR4(); ok && cr4&x86.CR4VMXE != 0 {
+				return true
+			}
+		case v.Regs == nil:
+		case v.Regs.CR4.Value&x86.CR4VMXE != 0, v.Regs.EFER.Value&x86.EFERSVME != 0:
 			return true
 		}
 	}

@@ -4,14 +4,8 @@ import (
 	"iter"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/linux"
 	"vmcsnote/physmem"
-)
-
-// Bits of a page table entry that Linux gives a meaning
-// (arch/x86/include/asm/pgtable_types.h).
-const (
-	pteProtNone = 1 << 8 // where the entry is not present; G otherwise
-	pteErratum  = 3 << 5 // A and D, which a Xeon Phi sets in entries that are not present
 )
 
 // Process is the user half of a process's address space in the host, by its page
@@ -30,36 +24,7 @@ func NewProcess(r physmem.Reader, cr3, cr4 uint64) *Process {
 	if cr4&x86.CR4LA57 != 0 {
 		levels = 5
 	}
-	format := &x86.Format{Name: "process page table", Levels: levels, Width: 8, Decode: decodeLinux}
-	return &Process{x86.NewTables(r, format, cr3&x86.AddrMask)}
-}
-
-// decodeLinux reads an entry as Linux's memory management does, to which a page
-// is there that the processor may not access.
-func decodeLinux(level int, entry uint64) (addr uint64, leaf bool, err error) {
-	addr = entry & x86.AddrMask
-	large := level > 1 && entry&x86.Large != 0
-	switch {
-	case entry&^pteErratum == 0:
-		return 0, false, ErrNotMapped
-	case entry&x86.Present != 0:
-	case entry&pteProtNone != 0 || large:
-		// PROT_NONE, NUMA hinting, or a huge page being split. Since 4.19
-		// (L1TF) the address is stored inverted; no memory is so high that
-		// bit 51 leaves a doubt.
-		if addr>>51 != 0 {
-			addr ^= x86.AddrMask
-		}
-	default:
-		return 0, false, ErrSwapped
-	}
-	switch {
-	case level > 1 && !large:
-		return addr, false, nil
-	case level > 3:
-		return 0, false, ErrReserved
-	}
-	return addr &^ (x86.Cover(level) - 1), true, nil // bit 12 of a large page is PAT
+	return &Process{x86.NewTables(r, linux.UserPages(levels), cr3&x86.AddrMask)}
 }
 
 // userEnd is the first address that is not in the user half.

@@ -171,7 +171,7 @@ func TestMatchProcess(t *testing.T) {
 					t.Errorf("%s: core of machine %d lacks its memory: %v, %+v", tt.name, i, got, match)
 				}
 			}
-			if th, ok := ThreadOf(&m.VCPUs[0].VMCS, threads); !ok || th.PID != 1000 {
+			if th, ok := m.VCPUs[0].ThreadOf(threads); !ok || th.PID != 1000 {
 				t.Errorf("thread %+v, %v", th, ok)
 			}
 		}

@@ -59,20 +59,17 @@ const (
 // to have it left out of its cores (-machine dump-guest-core=off).
 func (m *Machine) MatchProcess(core physmem.Memory, threads []Thread, slots []Slot) Match {
 	var match Match
-	for _, c := range m.VCPUs {
-		fs, ok := c.Read(vmcs.HostFSBase)
+	for _, v := range m.VCPUs {
 		match.CPUs++
-		if _, found := ThreadOf(&c.VMCS, threads); ok && fs != 0 && found {
+		if _, ok := v.ThreadOf(threads); ok {
 			match.Threads++
 		}
 	}
-	cr3, ok := m.first.Read(vmcs.HostCR3)
-	if !ok {
+	if m.proc == nil {
 		return match
 	}
-	cr4, _ := m.first.Read(vmcs.HostCR4)
 	looked := uint64(0)
-	for page, err := range NewProcess(m.outer, cr3, cr4).Mappings() {
+	for page, err := range m.proc.Mappings() {
 		if err != nil {
 			continue
 		}
@@ -131,11 +128,12 @@ func inSlot(slots []Slot, hva uint64) bool {
 }
 
 // ThreadOf finds the thread that ran a vCPU last, by its HOST_FS_BASE, if it is
-// the only one with that.
-func ThreadOf(v *vmcs.VMCS, threads []Thread) (t Thread, ok bool) {
+// the only one with that. Without a VMCS it is the thread that KVM names.
+func (v *VCPU) ThreadOf(threads []Thread) (t Thread, ok bool) {
 	fs, has := v.Read(vmcs.HostFSBase)
+	has = has && fs != 0
 	for _, u := range threads {
-		if has && fs != 0 && u.FSBase == fs {
+		if has && u.FSBase == fs || !v.HasVMCS() && v.TID != 0 && u.PID == uint32(v.TID) {
 			if ok {
 				return Thread{}, false
 			}

@@ -19,10 +19,16 @@ const (
 	// ByWords: CR0, CR3 and CR4 as the guest has them, at the distances from
 	// each other that KVM's structure has.
 	ByWords
+	// ByKVM: by KVM's list of machines, without a search.
+	ByKVM
 )
 
-// String names the searches that held: "pointer", "words", "pointer+words".
+// String names the searches that held, "pointer", "words" or "pointer+words", or
+// returns "kvm".
 func (m Method) String() string {
+	if m&ByKVM != 0 {
+		return "kvm"
+	}
 	return [...]string{"none", "pointer", "words", "pointer+words"}[m&3]
 }
 
@@ -161,14 +167,5 @@ func readAPIC(mem physmem.Reader, v *vmcs.VMCS, r *Registers) {
 	if n, _ := mem.ReadPhys(b, page); n < len(b) {
 		return
 	}
-	id, tpr := binary.LittleEndian.Uint32(b[0x20:]), binary.LittleEndian.Uint32(b[0x80:])
-	if tpr < 0x100 {
-		r.CR8 = Register{uint64(tpr >> 4), FromAPIC}
-	}
-	// In xAPIC mode the number is bits 31:24, in x2APIC mode all of it; a
-	// machine with 2^24 vCPUs in x2APIC mode does not exist.
-	if id&0xffffff == 0 {
-		id >>= 24
-	}
-	r.APICID = Register{uint64(id), FromAPIC}
+	r.apic(b)
 }

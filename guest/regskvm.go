@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"sync/atomic"
 
+	"vmcsnote/guest/internal/kvm"
 	"vmcsnote/internal/x86"
 	"vmcsnote/vmcs"
 )
@@ -103,39 +104,22 @@ func (w *wanted) agrees(b []byte) bool {
 	return w.rsp != 0 && word(RSP) == w.rsp || next != 0 && avail && word(kvmRIP) == next
 }
 
-// take puts the words of KVM's structure into r. What the VMCS holds too is
-// taken from there, unless regs_dirty says that KVM has a newer value: with the
-// bit set in regs_avail, that in the array is KVM's current one.
+// take puts the words of KVM's structure into r.
 func (r *Registers) take(w *wanted, b []byte) {
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
-	avail, dirty := uint32(word(kvmDirty)), uint32(word(kvmDirty)>>32)
-	for i := range r.GPR {
-		if i != RSP {
-			r.GPR[i] = Register{word(i), FromKVM}
-		}
+	k := kvm.Registers{RIP: word(kvmRIP), CR2: word(kvmCR2), CR3: word(kvmCR3)}
+	for i := range k.GPR {
+		k.GPR[i] = word(i)
 	}
-	newer := func(i int, reg *Register) {
-		if avail&dirty>>i&1 != 0 {
-			*reg = Register{word(i), FromKVMDirty}
-		}
-	}
-	newer(RSP, &r.GPR[RSP])
-	newer(kvmRIP, &r.RIP)
-	r.CR2 = Register{word(kvmCR2), FromKVM}
-	switch {
-	case !w.haveCR3:
-		r.CR3 = Register{word(kvmCR3), FromKVM}
-	case word(kvmCR3) != w.cr3 && avail&dirty&exCR3 != 0:
-		r.CR3 = Register{word(kvmCR3), FromKVMDirty}
-	}
+	// VCPU_EXREG_CR3 is 19 since Linux 5.8, and was 18 before. The other of the
+	// two is never dirty.
+	bits := func(v uint64) uint64 { return v&(1<<kvm.RegCR3-1) | (v>>18|v>>19)&1<<kvm.RegCR3 }
+	k.Avail, k.Dirty = bits(word(kvmDirty)&(1<<32-1)), bits(word(kvmDirty)>>32)
+	r.overlay(&k, w.haveCR3)
 	if efer, ok := findEFER(b, r.LongMode); ok {
 		r.EFER = Register{efer, FromKVM}
 	}
 }
-
-// exCR3 are the bits of regs_dirty that stand for CR3: VCPU_EXREG_CR3 is 19
-// since Linux 5.8, and was 18 before. The other of the two is never dirty.
-const exCR3 = 1<<18 | 1<<19
 
 // eferKnown is all bits of EFER that any processor has: SCE, LME, LMA, NXE, SVME,
 // LMSLE, FFXSR, TCE.

@@ -48,10 +48,7 @@ type Shadow struct {
 // registers. It is false where these do not have the guest's CR3 and paging is
 // on.
 func ShadowOf(v *vmcs.VMCS, r *Registers) (Shadow, bool) {
-	s := Shadow{Paging: PagingOf(v), Guest: Paging{CR0: r.CR0.Value, CR3: r.CR3.Value, CR4: r.CR4.Value}}
-	if r.LongMode {
-		s.Guest.EFER = x86.EFERLMA
-	}
+	s := Shadow{Paging: PagingOf(v), Guest: r.paging()}
 	s.HostCR3, _ = v.Read(vmcs.HostCR3)
 	s.HostCR4, _ = v.Read(vmcs.HostCR4)
 	return s, r.CR0.Known() && r.CR4.Known() && (r.CR3.Known() || s.Guest.Mode() == NoPaging)

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"vmcsnote/guest/internal/kvm"
 	"vmcsnote/vmcs"
 )
 
@@ -30,6 +31,10 @@ type VCPU struct {
 	VMCSAddr uint64
 	// VMCB is the physical address of the VMCB in use; 0 on Intel's.
 	VMCB uint64
+
+	npt      uint64 // the root of nested page tables, 0 without
+	neverRan bool   // no thread has run it
+	from     *kvm.VCPU
 }
 
 // A Vendor is whose virtualization a machine uses.
@@ -66,6 +71,9 @@ func (v *VCPU) Mode() vmcs.Mode {
 	if v.HasVMCS() {
 		return v.Candidate.Mode()
 	}
+	if v.Regs != nil {
+		return v.Regs.mode()
+	}
 	return vmcs.ModeUnknown
 }
 
@@ -73,7 +81,9 @@ func (v *VCPU) Mode() vmcs.Mode {
 func (v *VCPU) ModeEmulated() bool { return v.HasVMCS() && v.Candidate.ModeEmulated() }
 
 // NeverExited reports whether the vCPU never ran, as far as is known.
-func (v *VCPU) NeverExited() bool { return v.HasVMCS() && v.Candidate.NeverExited() }
+func (v *VCPU) NeverExited() bool {
+	return v.neverRan || v.HasVMCS() && v.Candidate.NeverExited()
+}
 
 // LastExit says why the guest was left last; false if that is unknown, or if
 // it never ran.

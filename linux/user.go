@@ -34,10 +34,16 @@ func (k *Kernel) UserMemory(mm uint64) (*UserMemory, error) {
 	if err != nil {
 		return nil, errors.WithMessage(err, "mm_struct.pgd")
 	}
-	format := x86.Pages(k.levels)
-	format.Name, format.Decode, format.Encrypted = "process page table", decodeUser, k.EncryptionMask()
-	end := uint64(1) << (12 + 9*k.levels - 1)
-	return &UserMemory{mem: k.mem, tables: x86.NewTables(k.mem, format, root), end: end}, nil
+	format := UserPages(k.levels)
+	format.Encrypted = k.EncryptionMask()
+	return &UserMemory{mem: k.mem, tables: x86.NewTables(k.mem, format, root), end: format.Size() / 2}, nil
+}
+
+// UserPages returns the format of a process's page tables of 4 or 5 levels, as
+// Linux's memory management reads them: user memory that the processor may not
+// access is mapped all the same.
+func UserPages(levels int) *x86.Format {
+	return &x86.Format{Name: "process page table", Levels: levels, Width: 8, Decode: decodeUser}
 }
 
 // Bits of a page table entry (arch/x86/include/asm/pgtable_types.h).
@@ -74,6 +80,10 @@ func decodeUser(level int, entry uint64) (addr uint64, leaf bool, err error) {
 	}
 	return addr &^ (x86.Cover(level) - 1), true, nil
 }
+
+// Tables returns the process's page tables. Besides user memory they map the
+// kernel's.
+func (u *UserMemory) Tables() *x86.Tables { return u.tables }
 
 // Phys translates a virtual address, as [Kernel.Phys] does.
 func (u *UserMemory) Phys(addr uint64) (phys, size uint64, err error) {

@@ -84,3 +84,29 @@ func (v *VMCS) Raw(e Entry) (uint64, bool) {
 	}
 	return 0, false
 }
+
+// TakeGuestState copies the guest state of another VMCS, in whatever layout, as
+// far as both layouts have it. A hypervisor's own copy of a guest's VMCS has it
+// only after the guest was left.
+func (v *VMCS) TakeGuestState(from *VMCS) {
+	for _, e := range v.Layout.Entries {
+		if !e.Known || e.Encoding.Kind() != Guest || e.Offset < headerSize || e.Offset+e.Width > len(v.Page) {
+			continue
+		}
+		x, ok := from.Read(e.Encoding)
+		if e.Encoding.rights() {
+			x = uint64(v.Layout.AccessRights.encode(uint32(x)))
+			ok = ok && from.Layout.AccessRights != RightsUnknown
+		}
+		b := v.Page[e.Offset:]
+		switch {
+		case !ok:
+		case e.Width == 2:
+			binary.LittleEndian.PutUint16(b, uint16(x))
+		case e.Width == 4:
+			binary.LittleEndian.PutUint32(b, uint32(x))
+		case e.Width == 8:
+			binary.LittleEndian.PutUint64(b, x)
+		}
+	}
+}

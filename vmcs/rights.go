@@ -49,6 +49,17 @@ func (r AccessRights) Decode(stored uint32) uint32 {
 	return stored
 }
 
+// encode is the inverse of Decode.
+func (r AccessRights) encode(rights uint32) uint32 {
+	switch r {
+	case RightsRotated:
+		return bits.RotateLeft32(rights, 8)
+	case RightsPacked:
+		return rights&0xf0ff | rights>>5&0x0800
+	}
+	return rights
+}
+
 // rightsVotes gathers what the values of GUEST_*_AR_BYTES tell of how access
 // rights are stored.
 type rightsVotes struct {

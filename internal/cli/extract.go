@@ -335,7 +335,10 @@ func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *
 	}
 	var cpus []*guest.CPU
 	for _, v := range m.VCPUs {
-		t, _ := guest.ThreadOf(&v.VMCS, p.threads)
+		if !v.HasVMCS() {
+			continue
+		}
+		t, _ := v.ThreadOf(p.threads)
 		cpus = append(cpus, &guest.CPU{VMCS: &v.VMCS, Regs: v.Regs, Thread: t.PID, Slots: slots})
 	}
 	return guest.ProcessNotes(info, cpus), nil

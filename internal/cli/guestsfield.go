@@ -84,7 +84,7 @@ func hasEntry(l *vmcs.Layout, name string) bool {
 // valueText returns a field's or register's value in hexadecimal, "?" without one.
 func valueText(v *guest.VCPU, name string) string {
 	if name == "VMCS" {
-		return hex(v.Addr)
+		return hex(v.VMCSAddr)
 	}
 	if v.Regs != nil {
 		for _, r := range allRegisters(v.Regs) {

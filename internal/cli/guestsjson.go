@@ -32,7 +32,7 @@ func (e *env) reportGuests(paths []string, h *host) error {
 		// Pages that are no VMCS of a running virtual CPU.
 		s.List("others", func() {
 			for _, c := range h.Found.Others {
-				s.Item(reportVCPU(&guest.VCPU{Candidate: c}))
+				s.Item(reportVCPU(&guest.VCPU{Candidate: c, VMCSAddr: c.Addr}))
 			}
 		})
 		s.Field("search", reportSearch(h.Found))
@@ -106,9 +106,15 @@ func (h *host) reportLayout(found *vmcs.Result, from string) usedLayout {
 }
 
 func reportVCPU(v *guest.VCPU) vcpuReport {
-	r := vcpuReport{ID: v.Number, VMCS: hex(v.Addr), Verdict: v.Verdict.String(), Stale: v.Verdict == vmcs.Stale, Score: v.Score,
-		Mode: v.Mode().String(), Emulated: v.ModeEmulated(), Abort: v.Abort(), ExitReason: exitText(v),
+	r := vcpuReport{ID: v.Number, VMCS: hex(v.VMCSAddr), Mode: v.Mode().String(), Emulated: v.ModeEmulated(), ExitReason: exitText(v),
 		Fields: make(map[string]string), Bits: make(map[string][]string), Texts: make(map[string]string)}
+	if v.Regs != nil {
+		r.Registers, r.Evidence = reportRegisters(v.Regs)
+	}
+	if !v.HasVMCS() {
+		return r
+	}
+	r.Verdict, r.Stale, r.Score, r.Abort = v.Verdict.String(), v.Verdict == vmcs.Stale, v.Score, v.Abort()
 	r.VPID, _ = v.VPID()
 	for _, e := range v.Layout.Entries {
 		x, ok := v.Value(e)
@@ -127,9 +133,6 @@ func reportVCPU(v *guest.VCPU) vcpuReport {
 	}
 	for _, c := range v.Checks {
 		r.Checks = append(r.Checks, checkReport{c.Name, hex(c.Value), c.Want, c.Answer.String(), c.Weight})
-	}
-	if v.Regs != nil {
-		r.Registers, r.Evidence = reportRegisters(v.Regs)
 	}
 	return r
 }

@@ -56,9 +56,12 @@ func (f *guestsFlags) dump(e *env, h *host) error {
 	m := h.Machines[0]
 	var r physmem.Reader
 	var err error
-	if f.span.virtual {
+	switch {
+	case f.span.virtual && len(m.VCPUs) == 0:
+		err = errors.Errorf("virtual machine %s has no vCPU", m.ID())
+	case f.span.virtual:
 		r, err = m.Virtual(m.VCPUs[0])
-	} else {
+	default:
 		r, err = m.Memory()
 	}
 	if errors.Is(err, guest.ErrNoEPT) {

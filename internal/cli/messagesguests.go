@@ -89,7 +89,7 @@ func (h *host) printTable(w io.Writer) {
 	fmt.Fprintln(t, "guest\tvcpu\tvmcs\teptp\tvpid\tmode\trip\trsp\tcr3\tlast exit")
 	for m := range h.All() {
 		for _, v := range m.VCPUs {
-			fmt.Fprintf(t, "%s\t%d\t%#x\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.ID(), v.Number, v.Addr, eptpText(m), vpidText(v), modeText(v),
+			fmt.Fprintf(t, "%s\t%d\t%#x\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.ID(), v.Number, v.VMCSAddr, eptpText(m), vpidText(v), modeText(v),
 				valueText(v, "RIP"), valueText(v, "RSP"), valueText(v, "CR3"), exitText(v))
 		}
 	}
@@ -162,11 +162,10 @@ func exitText(v *guest.VCPU) string {
 	if v.NeverExited() {
 		return neverRan
 	}
-	reason, ok := v.Read(vmcs.VMExitReason)
-	if !ok {
-		return "?"
+	if exit, ok := v.LastExit(); ok {
+		return exit
 	}
-	return vmcs.ExitReason(uint32(reason))
+	return "?"
 }
 
 // explain prints why each page was taken for a VMCS or was not, and how each layout

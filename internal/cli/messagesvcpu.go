@@ -27,12 +27,14 @@ func printMachine(w io.Writer, m *guest.Machine) {
 		printMemory(w, mem)
 	}
 	for _, v := range m.VCPUs {
-		fmt.Fprintf(w, "\nguest %s, vCPU %d: VMCS at %#x, %s, last exit %s\n", m.ID(), v.Number, v.Addr, modeText(v), exitText(v))
-		if a := v.Abort(); a != 0 {
-			fmt.Fprintf(w, "  VMX abort %d: the processor shut down when it left the guest\n", a)
+		fmt.Fprintf(w, "\nguest %s, vCPU %d: VMCS at %#x, %s, last exit %s\n", m.ID(), v.Number, v.VMCSAddr, modeText(v), exitText(v))
+		if v.HasVMCS() && v.Abort() != 0 {
+			fmt.Fprintf(w, "  VMX abort %d: the processor shut down when it left the guest\n", v.Abort())
 		}
 		printRegisters(w, v)
-		printFields(w, v)
+		if v.HasVMCS() {
+			printFields(w, v)
+		}
 	}
 }
 

@@ -14,8 +14,9 @@ const (
 	CR4LA57 = 1 << 12
 	CR4VMXE = 1 << 13
 
-	EFERLME = 1 << 8
-	EFERLMA = 1 << 10
+	EFERLME  = 1 << 8
+	EFERLMA  = 1 << 10
+	EFERSVME = 1 << 12
 
 	RFLAGSVM = 1 << 17
 )

@@ -33,6 +33,7 @@ type fields struct {
 		CR4       linux.Field `btf:"arch.cr4"`
 		CR8       linux.Field `btf:"arch.cr8"`
 		EFER      linux.Field `btf:"arch.efer"`
+		APIC      linux.Field `btf:"arch.apic->regs,optional"`
 		Root      linux.Field `btf:"arch.mmu->root.hpa|arch.mmu->root_hpa"`         // root since 5.18
 		HostRoot  linux.Field `btf:"arch.root_mmu.root.hpa|arch.root_mmu.root_hpa"` // of the machine, not of its guests
 	}
@@ -52,28 +53,38 @@ type fields struct {
 		Node0 linux.Field `btf:"gfn_node[0],optional"`
 		Node1 linux.Field `btf:"gfn_node[1],optional"`
 	}
+	// Of what a vendor keeps, only the place of the kvm_vcpu must be known: the
+	// machines, their names and KVM's copies of registers need none of it.
 	vmx struct {
 		VCPU    linux.Field `btf:"vcpu"`
-		Loaded  linux.Field `btf:"loaded_vmcs"`
-		VMCS    linux.Field `btf:"loaded_vmcs->vmcs"`
-		VMCS01  linux.Field `btf:"vmcs01.vmcs"`
-		Shadow  linux.Field `btf:"vmcs01.shadow_vmcs"`
-		In02    linux.Field `btf:"nested.vmcs02"`
-		VMCS02  linux.Field `btf:"nested.vmcs02.vmcs"`
-		Cached  linux.Field `btf:"nested.cached_vmcs12"`
-		Current linux.Field `btf:"nested.current_vmptr"`
+		Loaded  linux.Field `btf:"loaded_vmcs,optional"`
+		VMCS    linux.Field `btf:"loaded_vmcs->vmcs,optional"`
+		VMCS01  linux.Field `btf:"vmcs01.vmcs,optional"`
+		Shadow  linux.Field `btf:"vmcs01.shadow_vmcs,optional"`
+		In02    linux.Field `btf:"nested.vmcs02,optional"`
+		VMCS02  linux.Field `btf:"nested.vmcs02.vmcs,optional"`
+		Cached  linux.Field `btf:"nested.cached_vmcs12,optional"`
+		Current linux.Field `btf:"nested.current_vmptr,optional"`
+		// While the guest's state is in the processor GSBase may be old.
+		GSBase linux.Field `btf:"msr_guest_kernel_gs_base,optional"`
+		Inside linux.Field `btf:"guest_state_loaded,optional"`
 	}
 	ops struct { // for a KVM that is built in
 		Create linux.Field `btf:"vcpu_create"`
 	}
 	svm struct {
 		VCPU    linux.Field `btf:"vcpu"`
-		Current linux.Field `btf:"current_vmcb"`
-		VMCB    linux.Field `btf:"current_vmcb->pa"`
-		VMCB01  linux.Field `btf:"vmcb01.pa"`
-		In02    linux.Field `btf:"nested.vmcb02"`
-		VMCB02  linux.Field `btf:"nested.vmcb02.pa"`
-		VMCB12  linux.Field `btf:"nested.vmcb12_gpa"`
+		Current linux.Field `btf:"current_vmcb,optional"`
+		VMCB    linux.Field `btf:"current_vmcb->pa,optional"`
+		VMCB01  linux.Field `btf:"vmcb01.pa,optional"`
+		In02    linux.Field `btf:"nested.vmcb02,optional"`
+		VMCB02  linux.Field `btf:"nested.vmcb02.pa,optional"`
+		VMCB12  linux.Field `btf:"nested.vmcb12_gpa,optional"`
+		// Of the machine, and of its guest as that has them.
+		NestedPaging linux.Field `btf:"vmcb01.ptr->control.nested_ctl,optional"`
+		NestedCR3    linux.Field `btf:"vmcb01.ptr->control.nested_cr3,optional"`
+		Paging12     linux.Field `btf:"nested.ctl.nested_ctl,optional"`
+		CR312        linux.Field `btf:"nested.ctl.nested_cr3,optional"`
 	}
 }
 

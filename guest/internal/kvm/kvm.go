@@ -35,9 +35,11 @@ type KVM struct {
 	// still be read: lists that share their entries multiply.
 	budget int
 
-	// Intel and AMD report which of the two runs the machines, if there is
-	// BTF of kvm_intel or kvm_amd.
-	Intel, AMD bool
+	// Intel and AMD report which of the two runs the machines. VendorError is
+	// why what they keep for themselves is not known.
+	Intel, AMD  bool
+	VendorError error
+	processes   map[uint64]linux.Task // by their mm_struct, once they are needed
 }
 
 // A scope is what knows symbols and types: a module, or the kernel if KVM is
@@ -49,7 +51,8 @@ type scope interface {
 }
 
 // Open finds KVM in a kernel. The error wraps [ErrNoKVM], [ErrNoTypes], or is
-// what package linux could not read.
+// what package linux could not read. What kvm_intel and kvm_amd add is not
+// needed: without it, see VendorError.
 func Open(k *linux.Kernel) (*KVM, error) {
 	v := &KVM{k: k, budget: maxObjects}
 	var err error
@@ -67,8 +70,12 @@ func Open(k *linux.Kernel) (*KVM, error) {
 	if v.bits, err = readBits(v.kvm.Enum); err != nil {
 		return nil, err
 	}
-	return v, v.vendor()
+	v.VendorError = v.vendor()
+	return v, nil
 }
+
+// Kernel returns the kernel that KVM is in.
+func (v *KVM) Kernel() *linux.Kernel { return v.k }
 
 // maxObjects is enough for 10,000 machines of 16 vCPUs.
 const maxObjects = 1 << 20
@@ -114,10 +121,9 @@ func (v *KVM) vendor() error {
 		if !side.may || m == scope(v.k) && v.kvm != m {
 			continue
 		}
-		switch err := noTypes(bind(m, side.b)); {
-		case err == nil:
-			*side.does = true
-		case !errors.Is(err, ErrNoTypes):
+		err = noTypes(bind(m, side.b))
+		*side.does = err == nil || m != scope(v.k)
+		if err != nil && !errors.Is(err, ErrNoTypes) {
 			return err
 		}
 	}

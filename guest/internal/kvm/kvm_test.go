@@ -81,8 +81,8 @@ func TestMachines(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if v.AMD != test.amd || v.Intel {
-				t.Errorf("Intel is %v, AMD is %v", v.Intel, v.AMD)
+			if !v.AMD || v.Intel || v.VendorError != nil {
+				t.Errorf("Intel is %v, AMD is %v (%v)", v.Intel, v.AMD, v.VendorError)
 			}
 			var got []machine
 			for m, err := range v.Machines() {

@@ -40,8 +40,26 @@ func (m *Machine) read() (err error) {
 }
 
 // Process returns the first thread of the process that runs the machine. It is
-// false if the kernel does not tell.
-func (m *Machine) Process() (linux.Task, bool, error) { return m.v.k.Owner(m.MM) }
+// false if there is none, as when it has exited.
+func (m *Machine) Process() (linux.Task, bool, error) {
+	t, ok, err := m.v.k.Owner(m.MM)
+	if ok || err != nil {
+		return t, ok, err
+	}
+	if m.v.processes == nil { // without CONFIG_MEMCG
+		m.v.processes = map[uint64]linux.Task{}
+		for t, err := range m.v.k.Tasks() {
+			if err != nil || m.v.spend() != nil {
+				break
+			}
+			if mm, err := t.MM(); err == nil && mm != 0 {
+				m.v.processes[mm] = t
+			}
+		}
+	}
+	t, ok = m.v.processes[m.MM]
+	return t, ok, nil
+}
 
 // thread returns a thread of the machine's process.
 func (m *Machine) thread(tid int) (linux.Task, bool) {
@@ -234,6 +252,19 @@ func (r *reader) value(addr uint64, f linux.Field) uint64 {
 	v, err := r.k.Value(addr, f)
 	if r.err == nil {
 		r.err = err
+	}
+	return v
+}
+
+// optional reads a field that may not exist, or may not be in the dump: it is 0
+// then.
+func (r *reader) optional(addr uint64, f linux.Field) uint64 {
+	if !f.Valid() {
+		return 0
+	}
+	v, err := r.k.Value(addr, f)
+	if err != nil {
+		return 0
 	}
 	return v
 }

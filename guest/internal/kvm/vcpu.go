@@ -17,6 +17,10 @@ type VMX struct {
 	// loaded, all ones for none; Cached12 is the kernel's copy, by virtual
 	// address.
 	VMCS12, Cached12 uint64
+	// KernelGSBase is the guest's MSR_KERNEL_GS_BASE, if HaveGSBase is set:
+	// otherwise the processor may have a newer one.
+	KernelGSBase uint64
+	HaveGSBase   bool
 }
 
 // SVM is where AMD's structures of a virtual CPU are, as physical addresses; 0
@@ -26,6 +30,10 @@ type SVM struct {
 	VMCB01 uint64 // the machine's own
 	VMCB02 uint64 // for its guest, by KVM
 	VMCB12 uint64 // the guest-physical address of the guest's
+	// NestedCR3 is the root of the tables that map the machine's memory, 0
+	// without nested paging; CR312 is that which the machine has for its
+	// guest, a guest-physical address.
+	NestedCR3, CR312 uint64
 }
 
 // A VCPU is a virtual CPU (struct kvm_vcpu).
@@ -52,6 +60,10 @@ type VCPU struct {
 	Nested bool
 	VMX    *VMX // with kvm_intel
 	SVM    *SVM // with kvm_amd
+	// APIC is the APIC's registers, by virtual address; 0 if KVM has none.
+	APIC uint64
+	// RegsAddr is where Regs.GPR are, by virtual address.
+	RegsAddr uint64
 }
 
 func (v *VCPU) read() error {
@@ -95,45 +107,60 @@ func (v *VCPU) read() error {
 	if n, err := r.k.Value(v.Addr, f.Exit); err == nil {
 		v.Exit, v.HaveExit = uint32(n), true
 	}
+	v.APIC, v.RegsAddr = r.optional(v.Addr, f.APIC), v.Addr+f.Regs.Offset()
 	switch {
-	case v.m.v.Intel:
-		return v.readVMX()
-	case v.m.v.AMD:
-		return v.readSVM()
+	case v.m.v.fields.vmx.VCPU.Valid() && v.m.v.Intel:
+		v.readVMX(r)
+	case v.m.v.fields.svm.VCPU.Valid() && v.m.v.AMD:
+		v.readSVM(r)
 	}
 	return nil
 }
 
 // readVMX reads struct vcpu_vmx, of which the kvm_vcpu is a part.
-func (v *VCPU) readVMX() error {
+func (v *VCPU) readVMX(r reader) {
 	f := &v.m.v.fields.vmx
-	r := reader{k: v.m.v.k}
 	at := v.Addr - f.VCPU.Offset()
-	x := &VMX{VMCS12: r.value(at, f.Current), Cached12: r.value(at, f.Cached)}
 	// VMCSs are in the direct map.
-	phys := func(addr uint64) uint64 {
+	phys := func(f linux.Field) uint64 {
+		addr := r.optional(at, f)
 		if addr == 0 {
 			return 0
 		}
 		phys, _, err := r.k.Phys(addr)
-		if r.err == nil {
-			r.err = err
+		if err != nil {
+			return 0
 		}
 		return phys
 	}
-	x.VMCS, x.VMCS01 = phys(r.value(at, f.VMCS)), phys(r.value(at, f.VMCS01))
-	x.VMCS02, x.Shadow = phys(r.value(at, f.VMCS02)), phys(r.value(at, f.Shadow))
-	v.Nested = r.value(at, f.Loaded) == at+f.In02.Offset()
-	v.VMX = x
-	return errors.WithMessagef(r.err, "vCPU at %#x", v.Addr)
+	v.VMX = &VMX{
+		VMCS: phys(f.VMCS), VMCS01: phys(f.VMCS01), VMCS02: phys(f.VMCS02), Shadow: phys(f.Shadow),
+		VMCS12: ^uint64(0), Cached12: r.optional(at, f.Cached),
+	}
+	if f.Current.Valid() {
+		if gpa, err := r.k.Value(at, f.Current); err == nil {
+			v.VMX.VMCS12 = gpa
+		}
+	}
+	if f.GSBase.Valid() && f.Inside.Valid() {
+		base, err1 := r.k.Value(at, f.GSBase)
+		inside, err2 := r.k.Value(at, f.Inside)
+		v.VMX.KernelGSBase, v.VMX.HaveGSBase = base, err1 == nil && err2 == nil && inside == 0
+	}
+	v.Nested = f.In02.Valid() && r.optional(at, f.Loaded) == at+f.In02.Offset()
 }
 
 // readSVM reads struct vcpu_svm, of which the kvm_vcpu is a part.
-func (v *VCPU) readSVM() error {
+func (v *VCPU) readSVM(r reader) {
 	f := &v.m.v.fields.svm
-	r := reader{k: v.m.v.k}
 	at := v.Addr - f.VCPU.Offset()
-	v.SVM = &SVM{VMCB: r.value(at, f.VMCB), VMCB01: r.value(at, f.VMCB01), VMCB02: r.value(at, f.VMCB02), VMCB12: r.value(at, f.VMCB12)}
-	v.Nested = r.value(at, f.Current) == at+f.In02.Offset()
-	return errors.WithMessagef(r.err, "vCPU at %#x", v.Addr)
+	v.SVM = &SVM{VMCB: r.optional(at, f.VMCB), VMCB01: r.optional(at, f.VMCB01), VMCB02: r.optional(at, f.VMCB02), VMCB12: r.optional(at, f.VMCB12)}
+	const enabled = 1 // SVM_NESTED_CTL_NP_ENABLE
+	if r.optional(at, f.NestedPaging)&enabled != 0 {
+		v.SVM.NestedCR3 = r.optional(at, f.NestedCR3)
+	}
+	if r.optional(at, f.Paging12)&enabled != 0 {
+		v.SVM.CR312 = r.optional(at, f.CR312)
+	}
+	v.Nested = f.In02.Valid() && r.optional(at, f.Current) == at+f.In02.Offset()
 }

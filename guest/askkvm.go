@@ -1,0 +1,248 @@
+package guest
+
+import (
+	"context"
+	"iter"
+	"slices"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/guest/internal/kvm"
+	"vmcsnote/guest/internal/vmm"
+	"vmcsnote/internal/x86"
+	"vmcsnote/linux"
+	"vmcsnote/physmem"
+	"vmcsnote/vmcs"
+)
+
+// Bounds on what is kept of a host's machines, which a hostile dump may have
+// any number of. No host runs as many.
+const (
+	maxMachines = 1 << 14
+	maxVCPUs    = 1 << 16
+	// maxCommands bounds the bytes of all command lines.
+	maxCommands = 64 << 20
+)
+
+// asked is what KVM's structures tell while it is put together.
+type asked struct {
+	*Host
+	k        *linux.Kernel
+	hv       *kvm.KVM
+	vcpus    int
+	commands int
+	all      []*VCPU
+	known    map[uint64]*vmcs.Candidate // VMCSs by their address
+}
+
+// askKVM lists the machines by KVM's own structures, without a search through
+// memory. The error is why it cannot. If KVM's lists are torn, those machines
+// are there that could be read, and KVMError tells.
+func (h *Host) askKVM(ctx context.Context, s MachineSearch) error {
+	info := VMCoreInfo(h.Core)
+	if info == "" {
+		return errors.New("the dump has no VMCOREINFO")
+	}
+	k, err := linux.Open(h.Core, info)
+	if err != nil {
+		return err
+	}
+	hv, err := kvm.Open(k)
+	if err != nil {
+		return err
+	}
+	a := &asked{Host: h, k: k, hv: hv}
+	h.Machines, h.KVMError = nil, nil
+	a.keep(hv.VendorError)
+	for m, err := range hv.Machines() {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil && len(h.Machines) == maxMachines {
+			err = errors.WithMessage(linux.ErrTooMany, "virtual machines")
+		}
+		if a.keep(err); errors.Is(err, linux.ErrTooMany) {
+			break
+		}
+		if err == nil {
+			h.Machines = append(h.Machines, a.machine(m))
+		}
+	}
+	if h.KVMError != nil && len(h.Machines) == 0 {
+		err := h.KVMError
+		h.KVMError = nil
+		return err
+	}
+	// The newest machine comes first.
+	slices.Reverse(h.Machines)
+	for i, m := range h.Machines {
+		m.Number = i
+	}
+	if err := a.readVMCSs(ctx, s); err != nil {
+		return err
+	}
+	for _, v := range a.all {
+		a.complete(v, v.from)
+	}
+	for _, m := range h.Machines {
+		m.settle()
+		if err := a.nested(ctx, m, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keep keeps the first error.
+func (a *asked) keep(err error) {
+	if a.KVMError == nil && err != nil {
+		a.KVMError = err
+	}
+}
+
+// machine returns a machine with its process, slots and vCPUs, without
+// registers.
+func (a *asked) machine(from *kvm.Machine) *Machine {
+	m := &Machine{FoundBy: FoundByKVM, outer: a.Core, PID: from.PID}
+	a.process(m, from)
+	slots, err := from.Slots()
+	a.keep(err)
+	m.Slots = make([]Slot, len(slots))
+	for i, s := range slots {
+		m.Slots[i] = Slot{GPA: s.GPA, HVA: s.HVA, Size: s.Size, Space: s.Space, ID: s.ID, Flags: s.Flags}
+	}
+	if user, err := a.k.UserMemory(from.MM); err == nil {
+		m.proc = &Process{user.Tables()}
+		m.Process = m.proc.tables.Root()
+	} else {
+		a.keep(err)
+	}
+	for c, err := range from.VCPUs() {
+		if err == nil && a.vcpus == maxVCPUs {
+			err = errors.WithMessage(linux.ErrTooMany, "vCPUs")
+		}
+		if a.keep(err); errors.Is(err, linux.ErrTooMany) {
+			break
+		}
+		if err == nil {
+			a.vcpus++
+			m.VCPUs = append(m.VCPUs, a.vcpu(c, len(m.VCPUs)))
+		}
+	}
+	return m
+}
+
+// process tells which process runs the machine, and what the machine is called.
+func (a *asked) process(m *Machine, from *kvm.Machine) {
+	t, ok, err := from.Process()
+	a.keep(err)
+	if ok {
+		// KVM keeps the thread that made the machine.
+		if pid, err := t.TGID(); err == nil && pid > 0 {
+			m.PID = pid
+		}
+		m.Comm, _ = t.Comm()
+		m.Cgroup, _ = t.Cgroup()
+	}
+	if a.commands < maxCommands {
+		// User memory: dumps leave it out as a rule.
+		m.Command, _ = a.k.CommandLine(from.MM)
+		for _, arg := range m.Command {
+			a.commands += len(arg) + 16
+		}
+	}
+	p := vmm.Process{PID: m.PID, Comm: m.Comm, Command: m.Command, Cgroup: m.Cgroup}
+	m.Name, m.UUID = p.Name(), p.UUID()
+}
+
+// vcpu returns a vCPU without registers.
+func (a *asked) vcpu(c *kvm.VCPU, number int) *VCPU {
+	v := &VCPU{Number: number, TID: c.Thread, HostCPU: c.CPU, State: string(c.State), neverRan: c.Thread == 0, from: c}
+	if c.Task != nil {
+		v.Thread, _ = c.Task.Comm()
+	}
+	switch {
+	case a.hv.Intel:
+		v.Vendor = Intel
+	case a.hv.AMD:
+		v.Vendor = AMD
+	}
+	switch {
+	case c.VMX != nil:
+		v.VMCSAddr = c.VMX.VMCS
+		if c.Nested {
+			v.VMCSAddr = c.VMX.VMCS01
+		}
+	case c.SVM != nil:
+		v.VMCB = c.SVM.VMCB
+		if c.Nested {
+			v.VMCB = c.SVM.VMCB01
+		}
+		v.npt = c.SVM.NestedCR3
+	}
+	a.all = append(a.all, v)
+	return v
+}
+
+// settle completes the machine by its vCPUs.
+func (m *Machine) settle() {
+	for _, v := range m.VCPUs {
+		if !v.HasVMCS() {
+			continue
+		}
+		eptp, ok := v.EPTPointer()
+		m.Shadow = !ok
+		if ok && eptp.Root() != 0 {
+			m.EPTP, m.first = uint64(eptp), v
+			return
+		}
+	}
+}
+
+// openKVM opens the memory of a machine that KVM listed: it lies where KVM's
+// own slots have it in the process. What EPT or NPT map is read by these, which
+// are what the guest itself saw.
+func (m *Machine) openKVM() *Memory {
+	mem := &Memory{host: m.outer, proc: m.proc}
+	if m.proc != nil {
+		mem.slots = usableSlots(m.Slots)
+	}
+	if m.EPTP != 0 {
+		modeBased := m.first.Secondary()&x86.SecondaryModeBasedExecute != 0
+		if ept, err := NewEPT(m.outer, x86.EPTP(m.EPTP), modeBased); err == nil {
+			mem.ept = ept
+		}
+	}
+	for _, v := range m.VCPUs {
+		if v.npt != 0 && mem.ept == nil && m.proc != nil {
+			f := m.proc.tables.Format()
+			mem.ept = &EPT{x86.NewTables(m.outer, x86.NPT(f.Levels, f.Encrypted), v.npt&x86.AddrMask&^f.Encrypted)}
+		}
+	}
+	return mem
+}
+
+// usableSlots returns the slots outside of system management mode, which KVM
+// keeps sorted and disjoint. Those that are not, as in a damaged dump, are left
+// out.
+func usableSlots(all []Slot) (slots []Slot) {
+	end := uint64(0)
+	for _, s := range all {
+		if s.Space != 0 || s.GPA < end || s.GPA >= maxGPA || s.Size > maxGPA-s.GPA || s.HVA > s.HVA+s.Size || (s.GPA|s.HVA|s.Size)%pageSize != 0 {
+			continue
+		}
+		slots, end = append(slots, s), s.GPA+s.Size
+	}
+	return slots
+}
+
+// pagesAt returns a page at each of some addresses, which are sorted.
+func pagesAt(addrs []uint64) iter.Seq[physmem.Range] {
+	return physmem.Joined(func(yield func(physmem.Range) bool) {
+		for _, a := range addrs {
+			if !yield(physmem.Range{Addr: a, Size: pageSize}) {
+				return
+			}
+		}
+	})
+}

@@ -1,0 +1,121 @@
+package guest
+
+import (
+	"context"
+	"slices"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/physmem"
+	"vmcsnote/vmcore"
+	"vmcsnote/vmcs"
+)
+
+// readVMCSs reads the VMCSs that KVM has, and no other memory. The layout is the
+// host's or, without one, that of the note which the module vmcsinfo publishes,
+// or a built-in one that explains the pages.
+func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
+	a.Found = &vmcs.Result{}
+	var addrs []uint64
+	owners := make(map[uint64]*VCPU)
+	for _, v := range a.all {
+		if v.VMCSAddr != 0 {
+			addrs, owners[v.VMCSAddr] = append(addrs, v.VMCSAddr), v
+		}
+		if x := v.from.VMX; x != nil {
+			for _, other := range []uint64{x.VMCS02, x.Shadow} {
+				if other != 0 {
+					addrs = append(addrs, other)
+				}
+			}
+		}
+	}
+	if a.Live || len(addrs) == 0 {
+		return nil
+	}
+	slices.Sort(addrs)
+	addrs = slices.Compact(addrs)
+	if a.Layout == nil && a.NoteError == nil {
+		a.moduleNote()
+	}
+	found, err := vmcs.Find(ctx, physmem.With(a.Core, pagesAt(addrs)), vmcs.Search{
+		Note: a.Layout, Found: layouts(a.Notes), Explain: s.Explain, Partial: a.Shortfall.Partial(), VMCOREINFO: VMCoreInfo(a.Core),
+	})
+	if err != nil {
+		a.keep(err) // none of the pages can be read
+		return ctx.Err()
+	}
+	a.Found = found
+	a.takeNote()
+	l := found.Layout
+	if l == nil {
+		l = a.Layout
+	}
+	if l == nil {
+		return nil
+	}
+	// KVM knows that these are VMCSs, whatever they look like.
+	a.known = make(map[uint64]*vmcs.Candidate)
+	for _, c := range slices.Concat(found.VMCSs, found.Others) {
+		a.known[c.Addr] = c
+	}
+	found.VMCSs = nil
+	for _, addr := range addrs {
+		c := a.known[addr]
+		if c == nil || c.Layout != l {
+			if len(a.known) >= vmcs.MaxVMCSs {
+				found.Dropped++
+				continue
+			}
+			c = &vmcs.Candidate{VMCS: vmcs.VMCS{Addr: addr, Page: make([]byte, vmcs.PageSize), Layout: l}}
+			if _, err := a.Core.ReadPhys(c.Page, addr); err != nil {
+				a.keep(err)
+				continue
+			}
+			a.known[addr] = c
+		}
+		if v := owners[addr]; v != nil {
+			c.Verdict, v.Candidate = vmcs.Live, c
+			found.VMCSs = append(found.VMCSs, c)
+		}
+	}
+	found.Others = slices.DeleteFunc(found.Others, func(c *vmcs.Candidate) bool { return owners[c.Addr] != nil })
+	return nil
+}
+
+// moduleNote takes the note that the module vmcsinfo publishes, if it is loaded.
+func (a *asked) moduleNote() {
+	m, _ := a.k.Module("vmcsinfo")
+	if m == nil {
+		return
+	}
+	at, err := m.Symbol("note") // kmod/vmcsinfo.c: char *note; size_t note_size
+	var addr, size, phys uint64
+	if err == nil {
+		addr, err = a.k.Pointer(at)
+	}
+	if err == nil {
+		at, err = m.Symbol("note_size")
+	}
+	if err == nil {
+		size, err = a.k.Pointer(at)
+	}
+	if err == nil {
+		phys, _, err = a.k.Phys(addr)
+	}
+	if err != nil {
+		a.keep(err)
+		return
+	}
+	b := make([]byte, min(size, elfnote.MaxBlob))
+	n, _ := a.k.Read(b, addr)
+	note, err := elfnote.FromBlob(b[:n], elfnote.VMCSInfo, 0, a.Core.Notes().Order)
+	if err != nil {
+		a.keep(err)
+		return
+	}
+	if l, err := vmcs.ParseNote(note.Desc); err == nil {
+		a.Notes = []FoundNote{{Hit: vmcore.Hit{Addr: phys, Note: note}, Layout: l, Owner: vmcs.OwnerKernel}}
+	} else {
+		a.keep(err)
+	}
+}
