@@ -21,7 +21,7 @@ import (
 )
 
 // openExtracted opens a core that Write has written.
-func openExtracted(t testing.TB, path string) *vmcore.ELF {
+func openExtracted(t testing.TB, path string) vmcore.Core {
 	t.Helper()
 	f, err := vmcore.OpenFile(path)
 	if err != nil {
@@ -31,7 +31,7 @@ func openExtracted(t testing.TB, path string) *vmcore.ELF {
 	if bad := f.Verify(); len(bad) > 0 {
 		t.Errorf("faults: %v", bad)
 	}
-	return f.Core.(*vmcore.ELF)
+	return f
 }
 
 // The Linux guests: their pages have the hashes taken of them, and the notes are
@@ -52,11 +52,11 @@ func TestExtractLinux(t *testing.T) {
 			}
 			c := openExtracted(t, out)
 			pages, size := 0, uint64(0)
-			last := c.Progs[len(c.Progs)-1]
+			last := vmcore.Progs(c)[len(vmcore.Progs(c))-1]
 			if info, err := c.Notes().Note(2, 4096); err != nil || !strings.Contains(string(info.Desc), fmt.Sprintf("SYMBOL(swapper_pg_dir)=%x\n", last.Vaddr)) || last.Filesz != pageSize {
 				t.Errorf("the last PT_LOAD is not the kernel's page table: %+v, %v", last, err)
 			}
-			for i, p := range c.Progs[1 : len(c.Progs)-1] {
+			for i, p := range vmcore.Progs(c)[1 : len(vmcore.Progs(c))-1] {
 				if p.Vaddr != 0 || p.Align != 0 || p.Filesz != p.Memsz {
 					t.Errorf("PT_LOAD %d: %+v", i, p)
 				}
@@ -189,10 +189,10 @@ func TestExtractZeros(t *testing.T) {
 		t.Errorf("%d bytes, %d untouched, lost: %v", s.Bytes, s.Untouched, s.Lost)
 	}
 	size, c := uint64(0), openExtracted(t, out)
-	for _, p := range c.Progs[1:] {
+	for _, p := range vmcore.Progs(c)[1:] {
 		size += p.Filesz
 	}
-	if n := len(c.Progs); n < 4000 || n > 5000 || s.Zeros < pages/4 || s.Zeros > pages/2 || size != s.Bytes+s.Zeros*pageSize {
+	if n := len(vmcore.Progs(c)); n < 4000 || n > 5000 || s.Zeros < pages/4 || s.Zeros > pages/2 || size != s.Bytes+s.Zeros*pageSize {
 		t.Errorf("%d program headers, %d bytes, %d pages of zeros", n, size, s.Zeros)
 	}
 }

@@ -21,7 +21,7 @@ import (
 // processCore makes the core that gcore would have written of the process that
 // runs a machine, out of the host's dump: its memory, and the threads of its
 // vCPUs besides another one. leave says what to leave out.
-func processCore(t testing.TB, host physmem.Reader, m *Machine, leave func(hva uint64) bool) *vmcore.ELF {
+func processCore(t testing.TB, host physmem.Reader, m *Machine, leave func(hva uint64) bool) vmcore.Core {
 	t.Helper()
 	var notes []byte
 	pid := uint32(1000)
@@ -58,7 +58,7 @@ func processCore(t testing.TB, host physmem.Reader, m *Machine, leave func(hva u
 			t.Fatal(err)
 		}
 	}
-	c, err := vmcore.OpenELF(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	c, err := vmcore.Open(bytes.NewReader(b.Bytes()), int64(b.Len()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestMatchProcess(t *testing.T) {
 		for _, tt := range []struct {
 			name string
 			host physmem.Reader
-			core *vmcore.ELF
+			core vmcore.Core
 		}{
 			{"all there", core, whole},
 			{"host's dump without processes", filter(core, ms), whole},

@@ -25,7 +25,7 @@ const linuxGuests = "../testdata/cores/linux-guest"
 // A host is one of the dumps of a host with a Linux guest, and what is known of
 // the guest.
 type host struct {
-	core  *vmcore.ELF
+	core  vmcore.Core
 	vmcs  *vmcs.VMCS
 	truth map[string]uint64
 	json  struct {
@@ -67,7 +67,7 @@ func openHost(t testing.TB, name string) *host {
 		t.Fatal(err)
 	}
 	h := &host{truth: make(map[string]uint64)}
-	if h.core, err = vmcore.OpenELF(bytes.NewReader(b), int64(len(b))); err != nil {
+	if h.core, err = vmcore.Open(bytes.NewReader(b), int64(len(b))); err != nil {
 		t.Fatal(err)
 	}
 	b, err = os.ReadFile(filepath.Join(dir, "expected-thin.json"))

@@ -2,6 +2,7 @@ package vmcore
 
 import (
 	"vmcsnote/internal/inputfile"
+	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -21,6 +22,8 @@ type (
 	// A Finding is something about a core that one of its readers cannot do
 	// with.
 	Finding = plan.Finding
+	// PFNs are page frame numbers from Start up to End, which is not among them.
+	PFNs = kdump.PFNs
 	// A FileError is an error about a file: its Path, and Err. Methods of
 	// [File] return one, or an [fs.PathError].
 	FileError = inputfile.Error

@@ -117,7 +117,7 @@ func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (_ *Plan, err error) {
 	order := []Placement{Slack, End, Clone, Evict, Copy}
 	if layout.Shift < 0 {
 		order = []Placement{Clone, Copy, Slack, End}
-		if _, ok := o.Core.(*ELF); ok { // what comes out is the same
+		if _, ok := o.Core.(elfCore); ok { // what comes out is the same
 			order = []Placement{End, Clone, Copy, Slack}
 		}
 	}

@@ -32,6 +32,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/flat"
+	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -82,17 +83,31 @@ func Open(r io.ReaderAt, size int64) (Core, error) {
 	var err error
 	switch {
 	case flat.Is(r):
-		c, err = OpenFlat(r, size, Open)
-	case isKDump(r):
-		c, err = OpenKDump(r, size)
+		c, err = openFlat(r, size, Open)
+	case kdump.Is(r):
+		var k *kdump.Dump
+		k, err = kdump.Open(r, size)
+		c = kdumpCore{k}
 	default:
-		c, err = OpenELF(r, size)
+		var e *ELF
+		e, err = OpenELF(r, size)
+		c = elfCore{e}
 	}
 	if err != nil {
 		return nil, identified(r, err) // and not a Core that holds a nil pointer
 	}
 	return c, nil
 }
+
+// An elfCore is a Core in plain form.
+type elfCore struct{ *ELF }
+
+func (c elfCore) Plain() Core { return c }
+
+// A kdumpCore is a Core in plain form.
+type kdumpCore struct{ *kdump.Dump }
+
+func (c kdumpCore) Plain() Core { return c }
 
 // Truncated reports whether the dump's file ends before what its headers claim.
 func Truncated(c Core) bool { return c.Claimed() > c.PlainSize() }

@@ -101,7 +101,7 @@ func TestCreate(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer f.Close()
-			c := f.Core.(*ELF)
+			c := f.Core.(elfCore).ELF
 			if len(c.Progs) != tt.loads+1 {
 				t.Errorf("%d PT_LOADs, expected %d", len(c.Progs)-1, tt.loads)
 			}
@@ -212,7 +212,7 @@ func TestCreateAliases(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	progs := f.Core.(*ELF).Progs
+	progs := f.Core.(elfCore).ELF.Progs
 	if len(progs) != 5 || progs[3].Vaddr != v || progs[4].Vaddr != v+4 || progs[1].Vaddr != 0 {
 		t.Fatalf("%+v", progs)
 	}

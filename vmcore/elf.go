@@ -124,9 +124,6 @@ func (c *ELF) Format() string {
 // PlainSize implements [Core].
 func (c *ELF) PlainSize() int64 { return c.Size }
 
-// Plain implements [Core].
-func (c *ELF) Plain() Core { return c }
-
 // Incomplete implements [Core].
 func (c *ELF) Incomplete() bool {
 	return c.Flags&incomplete != 0 && !c.process()

@@ -35,7 +35,7 @@ func TestEvictCutOff(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = c.PlanEvict(c.notes.Append(testNote(t, "kernel-full")))
+			_, err = c.PlanEvict(c.Notes().Append(testNote(t, "kernel-full")))
 			switch {
 			case tt.want == "" && err != nil:
 				t.Error(err)

@@ -27,7 +27,7 @@ type Flat struct {
 	*flat.Records
 }
 
-// OpenFlat opens the flattened dump in the first size bytes of r: it walks the
+// openFlat opens the flattened dump in the first size bytes of r: it walks the
 // records' headers once, from the first to the end marker, and opens the plain
 // form with open. It fails with a [*FormatError] where r is no flattened dump,
 // where a record is none, or where the plain form is flattened again. What
@@ -35,7 +35,7 @@ type Flat struct {
 //
 // A file that ends before the end marker is a truncated dump of the records
 // that it holds. makedumpfile -R, crash and libkdumpfile refuse such a file.
-func OpenFlat(r io.ReaderAt, size int64, open func(io.ReaderAt, int64) (Core, error)) (*Flat, error) {
+func openFlat(r io.ReaderAt, size int64, open func(io.ReaderAt, int64) (Core, error)) (*Flat, error) {
 	records, err := flat.Open(r, size)
 	if err != nil {
 		return nil, err

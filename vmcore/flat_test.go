@@ -50,14 +50,14 @@ func inRecords(plain []byte, size int) (records []record) {
 	return records
 }
 
-// opener returns a function for OpenFlat that takes any plain form, a core or not.
+// opener returns a function for openFlat that takes any plain form, a core or not.
 func opener() func(io.ReaderAt, int64) (Core, error) {
-	return func(r io.ReaderAt, size int64) (Core, error) { return &ELF{r: r, Size: size}, nil }
+	return func(r io.ReaderAt, size int64) (Core, error) { return elfCore{&ELF{r: r, Size: size}}, nil }
 }
 
-func openFlat(t testing.TB, b []byte) *Flat {
+func mustFlat(t testing.TB, b []byte) *Flat {
 	t.Helper()
-	f, err := OpenFlat(bytes.NewReader(b), int64(len(b)), Open)
+	f, err := openFlat(bytes.NewReader(b), int64(len(b)), Open)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestFlatReal(t *testing.T) {
 			if tc.same == "" {
 				open = opener() // a container of another kind
 			}
-			f, err := OpenFlat(im, im.Size(), open)
+			f, err := openFlat(im, im.Size(), open)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -165,7 +165,7 @@ func TestFlatView(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := flatOf(tc.records...)
-			f, err := OpenFlat(bytes.NewReader(b), int64(len(b)), opener())
+			f, err := openFlat(bytes.NewReader(b), int64(len(b)), opener())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -230,7 +230,7 @@ func TestFlatHostile(t *testing.T) {
 		{"nothing in it", flatOf(), "in the plain form: ", ErrNotCore},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f, err := OpenFlat(bytes.NewReader(tc.bytes), int64(len(tc.bytes)), Open)
+			f, err := openFlat(bytes.NewReader(tc.bytes), int64(len(tc.bytes)), Open)
 			if f != nil || err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Fatalf("got %v, want %q", err, tc.want)
 			}
@@ -251,7 +251,7 @@ func TestFlatTruncated(t *testing.T) {
 	plain := testcores.Bytes(t, "single-load")[:3000]
 	whole := flatOf(inRecords(plain, 700)...)
 	for n := range len(whole) + 1 {
-		f, err := OpenFlat(bytes.NewReader(whole[:n]), int64(n), opener())
+		f, err := openFlat(bytes.NewReader(whole[:n]), int64(n), opener())
 		switch {
 		case n < len(flat.Signature):
 			if !errors.Is(err, ErrNotCore) {
@@ -285,8 +285,8 @@ func TestFlatCut(t *testing.T) {
 	s := kdumpSpecs["64-room"]
 	plain := s.build()
 	whole := flatOf(inRecords(plain, 5000)...)
-	f := openFlat(t, whole[:len(whole)-flat.RecordHeader])
-	checkMade(t, f.Core.(*KDump), s)
+	f := mustFlat(t, whole[:len(whole)-flat.RecordHeader])
+	checkMade(t, f.Core.(kdumpCore).Dump, s)
 	found := f.Verify()
 	if len(found) != 1 || found[0].Remark || !strings.Contains(found[0].Text, "expected the end marker") {
 		t.Errorf("verify finds %v", found)
@@ -312,7 +312,7 @@ func TestFlatCut(t *testing.T) {
 	if err != nil || len(b) != len(whole)-flat.RecordHeader {
 		t.Errorf("%d bytes, want %d (%v)", len(b), len(whole)-flat.RecordHeader, err)
 	}
-	if g := openFlat(t, b); !bytes.Contains(notesText(t, g.Notes()), []byte(elfnote.VMCSInfo)) || !g.IsCut() {
+	if g := mustFlat(t, b); !bytes.Contains(notesText(t, g.Notes()), []byte(elfnote.VMCSInfo)) || !g.IsCut() {
 		t.Errorf("notes %s", notesText(t, g.Notes()))
 	}
 	if _, err := f.PlanInPlace(End, sp); !errors.Is(err, ErrNoPlace) || !strings.Contains(err.Error(), "without an end marker") {
@@ -324,10 +324,10 @@ func TestFlatCut(t *testing.T) {
 func TestFlatChanged(t *testing.T) {
 	b := flatOf(inRecords(testcores.Bytes(t, "single-load"), 700)...)
 	cut := len(b) - 2000
-	if _, err := OpenFlat(bytes.NewReader(b[:cut]), int64(len(b)), opener()); !errors.Is(err, ErrChanged) {
+	if _, err := openFlat(bytes.NewReader(b[:cut]), int64(len(b)), opener()); !errors.Is(err, ErrChanged) {
 		t.Errorf("while it is opened: %v", err)
 	}
-	f := openFlat(t, b)
+	f := mustFlat(t, b)
 	f.View.R = bytes.NewReader(b[:cut])
 	if _, err := io.ReadAll(io.NewSectionReader(f, 0, f.PlainSize())); !errors.Is(err, ErrChanged) {
 		t.Errorf("while it is read: %v", err)
@@ -339,7 +339,7 @@ func TestFlatChanged(t *testing.T) {
 func TestFlatHugeRecord(t *testing.T) {
 	b := append(flat.Header(), recordHeader(0, 1<<62)...)
 	before := allocated()
-	_, err := OpenFlat(sparseFile(b), 1<<62+1<<20, opener())
+	_, err := openFlat(sparseFile(b), 1<<62+1<<20, opener())
 	if err == nil || !strings.Contains(err.Error(), "record at offset 0x1000: more than") {
 		t.Errorf("error is %v", err)
 	}

@@ -14,8 +14,8 @@ import (
 func TestFlatCopySame(t *testing.T) {
 	plain := rearranged(t, testcores.Bytes(t, "flat/cloud-c1.flat-zlib"))
 	c := openKDump(t, plain)
-	bitmap, descs := c.bitmapOff(), c.descOff()
-	data := int64(c.index().data)
+	bitmap, descs := c.BitmapOff(), c.DescOff()
+	data := int64(c.Index().Data)
 	piece := func(from, end int64) record { return record{from, plain[from:end]} }
 	late := []record{piece(0, bitmap), piece(bitmap, descs-1000), piece(descs-500, descs), piece(descs-1000, descs-500)}
 	late = append(late, piece(descs, data))

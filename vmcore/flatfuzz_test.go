@@ -25,7 +25,7 @@ func FuzzFlat(f *testing.F) {
 	n := elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=d\nFIELD(GUEST_RIP)=0706\n")}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := allocated()
-		v, err := OpenFlat(bytes.NewReader(b), int64(len(b)), func(r io.ReaderAt, size int64) (Core, error) {
+		v, err := openFlat(bytes.NewReader(b), int64(len(b)), func(r io.ReaderAt, size int64) (Core, error) {
 			if size > 1<<20 {
 				return nil, errors.New("too large to look at all of it")
 			}
@@ -43,12 +43,12 @@ func FuzzFlat(f *testing.F) {
 		if !bytes.Equal(plainOf(t, v), rearranged(t, b)) {
 			t.Fatal("it does not read as makedumpfile -R puts it together")
 		}
-		c, err := OpenFlat(bytes.NewReader(b), int64(len(b)), Open)
+		c, err := openFlat(bytes.NewReader(b), int64(len(b)), Open)
 		if err != nil {
 			return
 		}
 		c.Verify()
-		core, ok := c.Core.(*ELF)
+		core, ok := c.Core.(elfCore)
 		if !ok || len(core.Progs) > 100 {
 			return
 		}
@@ -71,7 +71,7 @@ func FuzzFlat(f *testing.F) {
 			if err := direct.Run(t.Context(), plain, func(int64) {}); err != nil {
 				t.Fatal(err)
 			}
-			got := openFlat(t, readAll(t, after.now()))
+			got := mustFlat(t, readAll(t, after.now()))
 			if !bytes.Equal(plainOf(t, got), readAll(t, plain.now())) {
 				t.Fatalf("%s: put together it is not what the direct change gives", pl)
 			}

@@ -28,7 +28,7 @@ func TestFlatOverlaps(t *testing.T) {
 			off += len(body)
 		}
 		b := flatOf(records...)
-		f, err := OpenFlat(bytes.NewReader(b), int64(len(b)), opener())
+		f, err := openFlat(bytes.NewReader(b), int64(len(b)), opener())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,7 +85,7 @@ func TestFlatMemory(t *testing.T) {
 			})
 			b = append(b, flat.EndMarker...)
 			before := allocated()
-			f, err := OpenFlat(bytes.NewReader(b), int64(len(b)), opener())
+			f, err := openFlat(bytes.NewReader(b), int64(len(b)), opener())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +103,7 @@ func TestFlatMemory(t *testing.T) {
 			b = append(append(b, recordHeader(2*i, 1)...), 'x')
 		}
 		b = append(b, flat.EndMarker...)
-		if _, err := OpenFlat(bytes.NewReader(b), int64(len(b)), opener()); !errors.Is(err, flat.ErrTooManyRuns) {
+		if _, err := openFlat(bytes.NewReader(b), int64(len(b)), opener()); !errors.Is(err, flat.ErrTooManyRuns) {
 			t.Errorf("got %v", err)
 		}
 	})

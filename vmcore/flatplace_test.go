@@ -42,14 +42,14 @@ type flatChange struct {
 
 // sum opens a version and sums up the core in it.
 func (c *flatChange) sum(v *version) (s sum, err error) {
-	f, err := OpenFlat(v, v.length(), Open)
+	f, err := openFlat(v, v.length(), Open)
 	if err != nil {
 		return s, err
 	}
 	if len(f.View.Shared) > 0 {
 		return s, fmt.Errorf("bytes are in two records: %v", f.View.Shared)
 	}
-	return (&change{}).sum(f.Core.(*ELF))
+	return (&change{}).sum(f.Core.(elfCore).ELF)
 }
 
 func (c *flatChange) check(v *version) error {
@@ -129,7 +129,7 @@ func flatChanges(t *testing.T) map[string]*flatChange {
 // of it must be what the direct plan makes of the plain form.
 func planFlat(t *testing.T, dump []byte, pl Placement, sp elfnote.Splice, plain []byte, direct *InPlace) *flatChange {
 	t.Helper()
-	f := openFlat(t, dump)
+	f := mustFlat(t, dump)
 	p, err := f.PlanInPlace(pl, sp)
 	if errors.Is(err, ErrNoPlace) {
 		return nil
@@ -221,7 +221,7 @@ func (c *flatChange) failWrites(t *testing.T, edits int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := openFlat(t, c.base).End + flat.RecordHeader
+	end := mustFlat(t, c.base).End + flat.RecordHeader
 	for i := range edits {
 		done, err := c.run(t, c.plan, i+1)
 		v := c.version(done)
@@ -242,7 +242,7 @@ func TestFlatRefuses(t *testing.T) {
 	plain := testcores.Bytes(t, "kernel-slack")
 	n := testNote(t, "kernel-slack")
 	whole := inRecords(plain, flat.BodySize)
-	f := openFlat(t, flatOf(whole...))
+	f := mustFlat(t, flatOf(whole...))
 	end := f.NotesOff() + f.Notes().Size
 	// The header of PT_NOTE is at 64 to 120; of it p_filesz at 96 changes, and
 	// p_memsz at 104.
@@ -272,7 +272,7 @@ func TestFlatRefuses(t *testing.T) {
 		{"the end marker across a sector", marker(plan.SectorSize - flat.RecordHeader + 1), "of the file crosses a sector"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f := openFlat(t, tc.bytes)
+			f := mustFlat(t, tc.bytes)
 			_, err := f.PlanInPlace(Slack, f.Notes().Append(n))
 			if tc.want == "" && err == nil {
 				return
@@ -300,7 +300,7 @@ func TestFlatPlanParts(t *testing.T) {
 		for _, r := range inRecords(plain[at:], tc.size) {
 			records = append(records, record{int64(at) + r.off, r.body})
 		}
-		f := openFlat(t, flatOf(records...))
+		f := mustFlat(t, flatOf(records...))
 		before := allocated()
 		_, err := f.PlanInPlace(Evict, f.Notes().Insert(testNote(t, "kernel-full")))
 		if tc.want == "" && err != nil || tc.want != "" && (!errors.Is(err, ErrNoPlace) || !strings.Contains(err.Error(), tc.want)) {

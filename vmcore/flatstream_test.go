@@ -39,7 +39,7 @@ func recordsOf(dump []byte) (records []record) {
 
 // complete reports whether a flattened dump has its end marker.
 func complete(dump []byte) bool {
-	f, err := OpenFlat(bytes.NewReader(dump), int64(len(dump)), opener())
+	f, err := openFlat(bytes.NewReader(dump), int64(len(dump)), opener())
 	return err == nil && !f.IsCut()
 }
 
@@ -265,8 +265,8 @@ func TestStreamFlatLater(t *testing.T) {
 	kdump := testcores.Bytes(t, "flat/cloud-c1.flat-zlib")
 	unpacked := rearranged(t, kdump)
 	k := openKDump(t, unpacked)
-	sub := bytes.Clone(unpacked[k.subOff():][:k.abi.subSize])
-	k.putExtent(sub[k.abi.erase:], plan.Extent{Off: uint64(len(unpacked)), Size: 5})
+	sub := bytes.Clone(unpacked[k.SubOff():][:k.ABI.SubSize])
+	k.PutExtent(sub[k.ABI.Erase:], plan.Extent{Off: uint64(len(unpacked)), Size: 5})
 	for _, tc := range []struct {
 		name    string
 		records []record
@@ -274,7 +274,7 @@ func TestStreamFlatLater(t *testing.T) {
 		{"a program header", append(headLast(t, plain, flat.BodySize), record{c.progOff(3) + 24, []byte{1, 2, 3}})},
 		{"e_flags", append(headLast(t, plain, flat.BodySize), record{int64(layout64.eFlags), []byte{incomplete}})},
 		{"memory", append(headLast(t, plain, flat.BodySize), record{0x1ff00, bytes.Repeat([]byte("x"), 3000)})},
-		{"eraseinfo and the sub header", append(recordsOf(kdump), record{int64(len(unpacked)), []byte("erase")}, record{k.subOff(), sub})},
+		{"eraseinfo and the sub header", append(recordsOf(kdump), record{int64(len(unpacked)), []byte("erase")}, record{k.SubOff(), sub})},
 	} {
 		dump := flatOf(tc.records...)
 		got, err := streamed(t, dump, testVMCSInfo, "inject")
@@ -340,7 +340,7 @@ func TestStreamFlatTruncated(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := openFlat(t, all).View
+		want := mustFlat(t, all).View
 		at := flat.HeaderSize
 		for _, r := range recordsOf(dump) {
 			for _, cut := range []int{at - 1, at, at + 1, at + flat.RecordHeader, at + flat.RecordHeader + len(r.body)/2} {
@@ -355,7 +355,7 @@ func TestStreamFlatTruncated(t *testing.T) {
 					}
 					continue
 				}
-				f, err := OpenFlat(bytes.NewReader(got), int64(len(got)), opener())
+				f, err := openFlat(bytes.NewReader(got), int64(len(got)), opener())
 				if err != nil || !f.IsCut() {
 					t.Fatalf("%s: %v, or an end marker after %#x bytes", name, err, cut)
 				}
@@ -494,10 +494,10 @@ func TestStreamFlatManyRecords(t *testing.T) {
 	c := openKDump(t, plain)
 	notes := c.NotesOff() + c.Notes().Size
 	records := []record{{0, plain[:notes]}}
-	for off := notes; off < c.bitmapOff(); off += 8 { // each with 4 bytes that no record has
+	for off := notes; off < c.BitmapOff(); off += 8 { // each with 4 bytes that no record has
 		records = append(records, record{off, plain[off : off+4]})
 	}
-	records = append(records, record{c.bitmapOff(), plain[c.bitmapOff():]})
+	records = append(records, record{c.BitmapOff(), plain[c.BitmapOff():]})
 	before := allocated()
 	got, err := streamed(t, flatOf(records...), n, "inject")
 	if err != nil || !bytes.Equal(rearranged(t, got), copyOf(t, plain, n, "inject")) {
@@ -514,8 +514,8 @@ func TestStreamFlatManyRecords(t *testing.T) {
 // taken for descriptors would be changed.
 func TestStreamFlatOneRecord(t *testing.T) {
 	dump := testcores.Bytes(t, "flat/cloud-c1.flat-zlib")
-	was := openFlat(t, dump)
-	descs := was.Core.(*KDump).descOff()
+	was := mustFlat(t, dump)
+	descs := was.Core.(kdumpCore).Dump.DescOff()
 	damaged := dump[:flat.HeaderSize:flat.HeaderSize]
 	for _, r := range recordsOf(dump) {
 		if r.off < descs {
@@ -528,7 +528,7 @@ func TestStreamFlatOneRecord(t *testing.T) {
 	if !errors.Is(err, ErrTruncated) {
 		t.Fatalf("got %v, want a stream that is cut", err)
 	}
-	now := openFlat(t, got)
+	now := mustFlat(t, got)
 	pages := 0
 	for r := range was.Ranges() {
 		a, b := make([]byte, r.Size), make([]byte, r.Size)

@@ -11,19 +11,20 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore/internal/flat"
+	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
 )
 
 // inCycles cuts a kdump-compressed dump as makedumpfile does that has no memory
 // for all of the bitmap: page data, descriptors and bitmap, part by part.
 func inCycles(t testing.TB, plain []byte, descsFirst bool) []record {
-	c, err := OpenKDump(bytes.NewReader(plain), int64(len(plain)))
+	c, err := kdump.Open(bytes.NewReader(plain), int64(len(plain)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	bitmap, _ := c.bitmaps()
-	descs := c.descOff()
-	data := descs + int64(c.index().pages())*plan.DescSize
+	bitmap, _ := c.Bitmaps()
+	descs := c.DescOff()
+	data := descs + int64(c.Index().Pages())*plan.DescSize
 	half := func(from, end int64) int64 { return from + (end-from)/2 }
 	piece := func(from, end int64) record { return record{from, plain[from:end]} }
 	size := int64(len(plain))
@@ -104,7 +105,7 @@ func TestStreamFlatCyclesWrong(t *testing.T) {
 // openFlatCut opens a flattened dump, whatever its plain form.
 func openFlatCut(t testing.TB, b []byte) *Flat {
 	t.Helper()
-	f, err := OpenFlat(bytes.NewReader(b), int64(len(b)), opener())
+	f, err := openFlat(bytes.NewReader(b), int64(len(b)), opener())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ func FuzzStreamFlat(f *testing.F) {
 		if inject {
 			edit = "inject"
 		}
-		v, bad := OpenFlat(bytes.NewReader(flat), int64(len(flat)), Open)
+		v, bad := openFlat(bytes.NewReader(flat), int64(len(flat)), Open)
 		if bad == nil && v.PlainSize() > 1<<24 {
 			return // too large to look at all of it
 		}

@@ -10,6 +10,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/vmcore/internal/flat"
+	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -198,12 +199,12 @@ func (p *flatHead) open() (Core, error) {
 		return Open(p, v.Size)
 	}
 	c, err := Open(p, plan.Endless)
-	if err != nil && !isKDump(v) {
+	if err != nil && !kdump.Is(v) {
 		e, err := p.infer(v, err)
 		if err != nil {
 			return nil, err
 		}
-		return e, nil
+		return elfCore{e}, nil
 	}
 	if err != nil {
 		return nil, err

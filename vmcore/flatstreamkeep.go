@@ -7,6 +7,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -31,7 +32,7 @@ const chunkKept = 4 << 10
 // further on.
 func (s *flatStream) keep() (*keptBytes, error) {
 	notes := s.c.NotesOff() + s.c.Notes().Size
-	end := notes + max(s.sp.Grow(), 0) + maxBlockSize
+	end := notes + max(s.sp.Grow(), 0) + kdump.MaxBlockSize
 	k := &keptBytes{chunks: map[int64]*keptChunk{}, parts: slices.Concat(
 		[]plan.Extent{{Off: 0, Size: uint64(s.c.NotesOff())}}, smallNotes(s.c), []plan.Extent{{Off: uint64(notes), Size: uint64(end - notes)}})}
 	sum := int64(0)

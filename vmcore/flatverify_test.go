@@ -27,7 +27,7 @@ func TestFlatVerify(t *testing.T) {
 			[]string{fmt.Sprintf("remark: 0x200 bytes behind the end marker at offset %#x of the file", len(flatOf(whole...))-16)}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f := openFlat(t, tc.bytes)
+			f := mustFlat(t, tc.bytes)
 			var got []string
 			for _, x := range f.Verify() {
 				kind := "fault"

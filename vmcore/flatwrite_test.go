@@ -87,7 +87,7 @@ func TestFlattenTo(t *testing.T) {
 				"with holes": flatOf(notZero(inRecords(plain, 64))...),
 			} {
 				t.Run(name+"/"+how+"/"+cut, func(t *testing.T) {
-					f := openFlat(t, dump)
+					f := mustFlat(t, dump)
 					l, err := f.PlanCopy(sp)
 					if err != nil {
 						t.Fatal(err)
@@ -102,7 +102,7 @@ func TestFlattenTo(t *testing.T) {
 					if !bytes.Equal(out.Bytes(), flatOf(inRecords(want, flat.BodySize)...)) {
 						t.Error("the flattened copy differs")
 					}
-					if got := plainOf(t, openFlat(t, out.Bytes())); !bytes.Equal(got, want) {
+					if got := plainOf(t, mustFlat(t, out.Bytes())); !bytes.Equal(got, want) {
 						t.Error("the flattened copy put together differs")
 					}
 				})
@@ -149,7 +149,7 @@ func TestFlattenToEndsEarly(t *testing.T) {
 	if !errors.Is(err, ErrTruncated) || !strings.Contains(err.Error(), "the copy ends at") {
 		t.Errorf("got %v", err)
 	}
-	if f := openFlat(t, out.Bytes()); f.PlainSize() != l.Size-1000 {
+	if f := mustFlat(t, out.Bytes()); f.PlainSize() != l.Size-1000 {
 		t.Errorf("%d bytes came out, want %d", f.PlainSize(), l.Size-1000)
 	}
 }

@@ -102,7 +102,7 @@ func (s sum) diff(o sum) error {
 	return nil
 }
 
-func elfOf(f *File) *ELF { return f.Core.(*ELF) }
+func elfOf(f *File) *ELF { return f.Core.(elfCore).ELF }
 
 func mustOpen(t testing.TB, path string, open func(string) (*File, error)) *File {
 	t.Helper()

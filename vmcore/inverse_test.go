@@ -115,11 +115,11 @@ func undoneOtherwise(t *testing.T, before Core, with []byte, in, out Placement) 
 	switch before.(type) {
 	case *Flat: // the records are others
 		return true
-	case *KDump:
+	case kdumpCore:
 		if out == End || out == Slack {
 			return true
 		}
-	case *ELF:
+	case elfCore:
 		if in == Evict || out == Evict || out == Slack && in != Slack {
 			return true
 		}

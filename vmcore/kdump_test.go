@@ -14,10 +14,11 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/physmem"
+	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
 )
 
-var _ Core = (*KDump)(nil)
+var _ Core = kdumpCore{}
 
 // TestKDumpMade reads back what was put into the dumps made for the tests.
 func TestKDumpMade(t *testing.T) {
@@ -28,7 +29,7 @@ func TestKDumpMade(t *testing.T) {
 			if want := formats[name]; c.Format() != want && (want != "" || c.Format() != "kdump") {
 				t.Errorf("format is %s", c.Format())
 			}
-			if s.abi != nil && c.abi != s.abi {
+			if s.abi != nil && c.ABI != s.abi {
 				t.Error("the other 32-bit ABI")
 			}
 			checkMade(t, c, s)
@@ -38,7 +39,7 @@ func TestKDumpMade(t *testing.T) {
 			if c.Claimed() != c.Size {
 				t.Errorf("it claims to end at %#x, want %#x", c.Claimed(), c.Size)
 			}
-			for _, f := range VerifyDeep(t.Context(), c) {
+			for _, f := range VerifyDeep(t.Context(), kdumpCore{c}) {
 				if !f.Remark && name != "incomplete" && name != "fill" {
 					t.Errorf("verify finds %q", f.Text)
 				}
@@ -48,7 +49,7 @@ func TestKDumpMade(t *testing.T) {
 }
 
 // checkMade makes sure that the dump holds the spec's pages and no others.
-func checkMade(t *testing.T, c *KDump, s kdumpSpec) {
+func checkMade(t *testing.T, c *kdump.Dump, s kdumpSpec) {
 	t.Helper()
 	pages := s.pages
 	if pages == nil {
@@ -150,7 +151,7 @@ func TestKDumpMemory(t *testing.T) {
 			if both < 1000 || both < all*9/10 {
 				t.Errorf("%d pages, of which the ELF dump holds %d and %d more", pages, both, all-both)
 			}
-			if f := VerifyDeep(t.Context(), c); len(f) > 0 {
+			if f := VerifyDeep(t.Context(), kdumpCore{c}); len(f) > 0 {
 				t.Errorf("verify finds %v", f)
 			}
 			if !bytes.Equal(notesText(t, c.Notes()), notesText(t, e.Notes())) {
@@ -204,8 +205,8 @@ func (r *countingReader) ReadAt(p []byte, off int64) (int, error) {
 func TestKDumpSmallReads(t *testing.T) {
 	s := kdumpSpecs["64"]
 	b := s.build()
-	r := &countingReader{ReaderAt: bytes.NewReader(b), from: openKDump(t, b).descOff() + int64(len(kdumpPages))*plan.DescSize}
-	c, err := OpenKDump(r, int64(len(b)))
+	r := &countingReader{ReaderAt: bytes.NewReader(b), from: openKDump(t, b).DescOff() + int64(len(kdumpPages))*plan.DescSize}
+	c, err := kdump.Open(r, int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,8 +253,8 @@ func TestKDumpConcurrent(t *testing.T) {
 // memory with ranges.
 func TestKDumpAlternating(t *testing.T) {
 	const pages = 1 << 22
-	s := kdumpSpec{maxMapnr: pages, pages: []uint64{}, edit: func(b []byte, h *KDumpHeader) {
-		for i := h.bitmapOff(); i < h.descOff(); i++ {
+	s := kdumpSpec{maxMapnr: pages, pages: []uint64{}, edit: func(b []byte, h *kdump.Header) {
+		for i := h.BitmapOff(); i < h.DescOff(); i++ {
 			b[i] = 0x55
 		}
 	}}
@@ -279,15 +280,15 @@ func TestKDumpAlternating(t *testing.T) {
 // were once the most: none of the holes between them counts as memory.
 func TestKDumpManyRuns(t *testing.T) {
 	const runs = 1<<20 + 1
-	s := kdumpSpec{maxMapnr: 2 * runs, pages: []uint64{}, edit: func(b []byte, h *KDumpHeader) {
-		for i := h.bitmapOff(); i < h.descOff(); i++ {
+	s := kdumpSpec{maxMapnr: 2 * runs, pages: []uint64{}, edit: func(b []byte, h *kdump.Header) {
+		for i := h.BitmapOff(); i < h.DescOff(); i++ {
 			b[i] = 0x55
 		}
 	}}
 	b := append(s.build(), make([]byte, runs*plan.DescSize)...)
 	for name, c := range map[string]Core{
-		"kdump":     openKDump(t, b),
-		"flattened": openFlat(t, flatOf(record{0, b})),
+		"kdump":     kdumpCore{openKDump(t, b)},
+		"flattened": mustFlat(t, flatOf(record{0, b})),
 	} {
 		t.Run(name, func(t *testing.T) {
 			hits, _, err := SearchNote(t.Context(), c, vmcsInfo(func(elfnote.Note) bool { return true }))
@@ -303,18 +304,18 @@ func TestKDumpManyRuns(t *testing.T) {
 // the pages of zeros first, begins before the descriptors end.
 func TestKDumpLive(t *testing.T) {
 	const more = 2 // descriptors where the page of zeros is
-	spec := kdumpSpec{edit: func(b []byte, h *KDumpHeader) {
-		at := h.descOff() + int64(len(kdumpPages)-more)*plan.DescSize
+	spec := kdumpSpec{edit: func(b []byte, h *kdump.Header) {
+		at := h.DescOff() + int64(len(kdumpPages)-more)*plan.DescSize
 		for _, i := range []int64{0, 3, 5} {
-			d := b[h.descOff()+i*plan.DescSize:]
+			d := b[h.DescOff()+i*plan.DescSize:]
 			h.Order.PutUint64(d, uint64(at))
 			h.Order.PutUint32(d[8:], uint32(h.BlockSize))
-			h.Order.PutUint32(d[12:], pageRaw)
+			h.Order.PutUint32(d[12:], kdump.Raw)
 		}
 	}}
 	b := spec.build()
 	c := openKDump(t, b)
-	found := VerifyDeep(t.Context(), c)
+	found := VerifyDeep(t.Context(), kdumpCore{c})
 	if len(found) != 1 || !found[0].Remark || !strings.Contains(found[0].Text, "page data begins at") {
 		t.Errorf("verify finds %v", found)
 	}
@@ -322,7 +323,7 @@ func TestKDumpLive(t *testing.T) {
 	for i, pfn := range kdumpPages {
 		want := kdumpPage(pfn, 4096)
 		if i == 0 || i == 3 || i == 5 {
-			want = b[c.index().data:][:4096]
+			want = b[c.Index().Data:][:4096]
 		}
 		if n, err := c.ReadPhys(page, pfn*4096); n != 4096 || err != nil || !bytes.Equal(page, want) {
 			t.Errorf("PFN %#x: %d bytes, %v, or others than in the file", pfn, n, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -28,9 +29,9 @@ type kdumpSum struct {
 // sumKDump sums a dump up. Of memory it takes the bytes in the file, which no
 // change in place touches, from the bitmaps to offset end; with end 0 it takes
 // the pages.
-func sumKDump(c *KDump, end int64) (s kdumpSum, err error) {
-	for i := range c.notes.Notes {
-		n, err := c.notes.Note(i, 1<<20)
+func sumKDump(c *kdump.Dump, end int64) (s kdumpSum, err error) {
+	for i := range c.Notes().Notes {
+		n, err := c.Notes().Note(i, 1<<20)
 		if err != nil {
 			return s, err
 		}
@@ -43,15 +44,15 @@ func sumKDump(c *KDump, end int64) (s kdumpSum, err error) {
 			return e.String()
 		}
 		b := make([]byte, e.Size)
-		if err2 := c.read(b, int64(e.Off)); err2 != nil && err == nil {
+		if err2 := c.Read(b, int64(e.Off)); err2 != nil && err == nil {
 			err = err2
 		}
 		return string(b)
 	}
-	s.info, s.erase = text(c.info), text(c.erase)
+	s.info, s.erase = text(c.Info), text(c.Erase)
 	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	if end > 0 {
-		_, err2 := io.Copy(h, io.NewSectionReader(c.r, c.bitmapOff(), end-c.bitmapOff()))
+		_, err2 := io.Copy(h, io.NewSectionReader(c.R, c.BitmapOff(), end-c.BitmapOff()))
 		s.memory = h.Sum32()
 		return s, cmp.Or(err, err2)
 	}
@@ -88,7 +89,7 @@ func (c *kdumpChange) check(v *version) error {
 }
 
 func (c *kdumpChange) sum(v *version) (kdumpSum, error) {
-	d, err := OpenKDump(v, v.length())
+	d, err := kdump.Open(v, v.length())
 	if err != nil {
 		return kdumpSum{}, err
 	}
@@ -147,16 +148,16 @@ func removal(s *elfnote.Segment, i int, ok bool) (elfnote.Splice, bool) {
 }
 
 // wantInfo is where VMCOREINFO must be: as the note has it, or nowhere.
-func wantInfo(c *KDump) plan.Extent {
-	i, ok := c.notes.Find(elfnote.VMCoreInfo, 0)
-	if !ok && c.abi == kdump32padded {
-		return plan.Extent{Off: c.note.Off, Size: 0}
+func wantInfo(c *kdump.Dump) plan.Extent {
+	i, ok := c.Notes().Find(elfnote.VMCoreInfo, 0)
+	if !ok && c.ABI == kdump.ABI32Padded {
+		return plan.Extent{Off: c.Note.Off, Size: 0}
 	}
 	if !ok {
 		return plan.Extent{}
 	}
-	e := c.notes.Notes[i]
-	return plan.Extent{Off: c.note.Off + uint64(e.DescOff), Size: uint64(e.DescSize)}
+	e := c.Notes().Notes[i]
+	return plan.Extent{Off: c.Note.Off + uint64(e.DescOff), Size: uint64(e.DescSize)}
 }
 
 // kdumpChanges plans all changes in place, of dumps that End has changed before,
@@ -171,7 +172,7 @@ func kdumpChanges(t *testing.T) map[string]*kdumpChange {
 				continue
 			}
 			c := openKDump(t, b)
-			if p, err := c.PlanInPlace(End, c.notes.Append(kdumpNote(t, name))); err == nil {
+			if p, err := c.PlanInPlace(End, c.Notes().Append(kdumpNote(t, name))); err == nil {
 				change := &kdumpChange{plan: p, base: b}
 				j, err := change.run(t, 0)
 				if err != nil {
@@ -213,7 +214,7 @@ func kdumpNote(t testing.TB, name string) elfnote.Note {
 
 func planKDump(t *testing.T, b []byte, n elfnote.Note, pl Placement, splice func(*elfnote.Segment, elfnote.Note) (elfnote.Splice, bool)) *kdumpChange {
 	d := openKDump(t, b)
-	sp, ok := splice(d.notes, n)
+	sp, ok := splice(d.Notes(), n)
 	if !ok {
 		return nil
 	}
@@ -224,7 +225,7 @@ func planKDump(t *testing.T, b []byte, n elfnote.Note, pl Placement, splice func
 		}
 		return nil
 	}
-	c := &kdumpChange{plan: p, base: b, dataEnd: d.dataEnd()}
+	c := &kdumpChange{plan: p, base: b, dataEnd: d.DataEnd()}
 	if c.old, err = c.sum(c.version(nil)); err != nil {
 		t.Fatal(err)
 	}
@@ -235,8 +236,8 @@ func planKDump(t *testing.T, b []byte, n elfnote.Note, pl Placement, splice func
 	if c.new, err = c.sum(j.now()); err != nil {
 		t.Fatalf("%s after the change: %v", pl, err)
 	}
-	done, _ := OpenKDump(j.now(), j.now().length())
-	if got, want := done.info, wantInfo(done); got != want {
+	done, _ := kdump.Open(j.now(), j.now().length())
+	if got, want := done.Info, wantInfo(done); got != want {
 		t.Errorf("%s: VMCOREINFO is at %v, want %v", pl, got, want)
 	}
 	if c.new.memory != c.old.memory || c.new.erase != c.old.erase {
@@ -248,10 +249,10 @@ func planKDump(t *testing.T, b []byte, n elfnote.Note, pl Placement, splice func
 
 // noWorse makes sure that a change leaves no reader worse off, but for a note
 // that was added although it was there.
-func noWorse(t *testing.T, done, before *KDump) {
+func noWorse(t *testing.T, done, before *kdump.Dump) {
 	t.Helper()
-	findings := func(c *KDump) []Finding {
-		return slices.DeleteFunc(VerifyDeep(t.Context(), c), func(f Finding) bool { return strings.HasPrefix(f.Text, "a second") })
+	findings := func(c *kdump.Dump) []Finding {
+		return slices.DeleteFunc(VerifyDeep(t.Context(), kdumpCore{c}), func(f Finding) bool { return strings.HasPrefix(f.Text, "a second") })
 	}
 	if a, b := findings(done), findings(before); len(a) > len(b) {
 		t.Errorf("verify finds %v, and before %v", a, b)
@@ -340,8 +341,8 @@ func TestKDumpWriteFails(t *testing.T) {
 
 // TestKDumpPlacement: which placement each dump allows, and why not.
 func TestKDumpPlacement(t *testing.T) {
-	sub := func(at int64, v uint64) func([]byte, *KDumpHeader) {
-		return func(b []byte, _ *KDumpHeader) { le.PutUint64(b[4096+at:], v) }
+	sub := func(at int64, v uint64) func([]byte, *kdump.Header) {
+		return func(b []byte, _ *kdump.Header) { le.PutUint64(b[4096+at:], v) }
 	}
 	for _, tc := range []struct {
 		name       string
@@ -363,12 +364,12 @@ func TestKDumpPlacement(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			c := openKDump(t, tc.spec.build())
 			for pl, want := range map[Placement]string{Slack: tc.slack, End: tc.end} {
-				_, err := c.PlanInPlace(pl, c.notes.Append(testVMCSInfo))
+				_, err := c.PlanInPlace(pl, c.Notes().Append(testVMCSInfo))
 				if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 					t.Errorf("%s: %v, want %q", pl, err, want)
 				}
 			}
-			if _, err := c.PlanInPlace(Evict, c.notes.Append(testVMCSInfo)); err == nil {
+			if _, err := c.PlanInPlace(Evict, c.Notes().Append(testVMCSInfo)); err == nil {
 				t.Error("evict, too")
 			}
 		})
@@ -383,20 +384,20 @@ func TestKDumpWholeGuess(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			whole := kdumpFile(t, name)
 			c := openKDump(t, whole)
-			if n, ok := c.guessPages(); !ok || n != c.index().pages() {
-				t.Errorf("%d descriptors guessed (%v), there are %d", n, ok, c.index().pages())
+			if n, ok := c.GuessPages(); !ok || n != c.Index().Pages() {
+				t.Errorf("%d descriptors guessed (%v), there are %d", n, ok, c.Index().Pages())
 			}
 			for _, cut := range []int{1, 100, 5000, len(whole) / 2} {
-				if err := openKDump(t, whole[:len(whole)-cut]).checkWhole(); !errors.Is(err, ErrNoPlace) {
+				if err := openKDump(t, whole[:len(whole)-cut]).CheckWhole(); !errors.Is(err, ErrNoPlace) {
 					t.Errorf("%d bytes cut off: %v", cut, err)
 				}
 			}
 			// The first page's data, elsewhere.
 			for _, more := range []uint64{1, plan.DescSize, 1000 * plan.DescSize} {
 				odd := bytes.Clone(whole)
-				at := c.descOff()
+				at := c.DescOff()
 				c.Order.PutUint64(odd[at:], c.Order.Uint64(odd[at:])+more)
-				if err := openKDump(t, odd).checkWhole(); err != nil {
+				if err := openKDump(t, odd).CheckWhole(); err != nil {
 					t.Errorf("first descriptor off by %d: %v", more, err)
 				}
 			}
@@ -409,19 +410,19 @@ func TestKDumpWholeGuess(t *testing.T) {
 func TestKDumpCutBeforeZeros(t *testing.T) {
 	b := bytes.Clone(kdumpFile(t, "deb-t1.kdump-zstd"))
 	c := openKDump(t, b)
-	desc := func(i uint64) []byte { return b[c.descOff()+int64(i)*plan.DescSize:][:plan.DescSize] }
+	desc := func(i uint64) []byte { return b[c.DescOff()+int64(i)*plan.DescSize:][:plan.DescSize] }
 	end := uint64(0) // of the data in front of the last two windows
-	for i := range c.index().pages() {
-		if i >= c.index().pages()-2*lastDescs {
+	for i := range c.Index().Pages() {
+		if i >= c.Index().Pages()-2*kdump.LastDescs {
 			copy(desc(i), desc(0))
 		}
-		e, _ := c.desc(desc(i)).data.End()
+		e, _ := c.Desc(desc(i)).Data.End()
 		end = max(end, e)
 	}
-	if err := openKDump(t, b[:end]).checkWhole(); err != nil {
+	if err := openKDump(t, b[:end]).CheckWhole(); err != nil {
 		t.Errorf("whole: %v", err)
 	}
-	if err := openKDump(t, b[:end-1]).checkWhole(); !errors.Is(err, ErrNoPlace) {
+	if err := openKDump(t, b[:end-1]).CheckWhole(); !errors.Is(err, ErrNoPlace) {
 		t.Errorf("cut off by a byte: %v", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -33,7 +34,7 @@ func TestKDumpCopy(t *testing.T) {
 			t.Run(name+"/"+how, func(t *testing.T) {
 				t.Parallel()
 				c, n := openKDump(t, b), kdumpNote(t, name)
-				sp, ok := splice(c.notes, n)
+				sp, ok := splice(c.Notes(), n)
 				if !ok {
 					return
 				}
@@ -51,8 +52,8 @@ func TestKDumpCopy(t *testing.T) {
 					t.Error("a stream gives another file")
 				}
 				if how == "inject" && name != "fill" {
-					i, _ := done.notes.Find(n.Name, 0)
-					if l, err = done.PlanCopy(done.notes.Remove(i)); err != nil {
+					i, _ := done.Notes().Find(n.Name, 0)
+					if l, err = done.PlanCopy(done.Notes().Remove(i)); err != nil {
 						t.Fatal(err)
 					}
 					if back := copyKDump(t, out, l); !bytes.Equal(back, b) {
@@ -64,14 +65,14 @@ func TestKDumpCopy(t *testing.T) {
 	}
 }
 
-func checkKDumpCopy(t *testing.T, done, before *KDump) {
+func checkKDumpCopy(t *testing.T, done, before *kdump.Dump) {
 	t.Helper()
 	got, err := sumKDump(done, 0)
 	want, err2 := sumKDump(before, 0)
 	if err != nil || err2 != nil || got.memory != want.memory || got.erase != want.erase {
 		t.Errorf("the copy loses memory (%v, %v)", err, err2)
 	}
-	if got, want := done.info, wantInfo(done); got != want {
+	if got, want := done.Info, wantInfo(done); got != want {
 		t.Errorf("VMCOREINFO is at %v, want %v", got, want)
 	}
 	noWorse(t, done, before)
@@ -101,7 +102,7 @@ func TestKDumpStreamEnds(t *testing.T) {
 			_, err := Stream(t.Context(), &out, bytes.NewReader(part), func(c Core) (elfnote.Splice, error) {
 				return c.Notes().Insert(testVMCSInfo), nil
 			})
-			c, err2 := OpenKDump(bytes.NewReader(part), int64(len(part)))
+			c, err2 := kdump.Open(bytes.NewReader(part), int64(len(part)))
 			if err2 != nil {
 				if err == nil || out.Len() > 0 {
 					t.Errorf("%s: %d bytes missing: error is %v, want %v; %d bytes written", name, left, err, err2, out.Len())
@@ -111,7 +112,7 @@ func TestKDumpStreamEnds(t *testing.T) {
 			if !errors.Is(err, ErrTruncated) {
 				t.Errorf("%s: %d bytes missing: error is %v, want ErrTruncated", name, left, err)
 			}
-			l, err := c.PlanCopy(c.notes.Insert(testVMCSInfo))
+			l, err := c.PlanCopy(c.Notes().Insert(testVMCSInfo))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -129,7 +130,7 @@ func TestKDumpHome(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c, n := openKDump(t, b), kdumpNote(t, name)
-			p, err := c.PlanInPlace(End, c.notes.Append(n))
+			p, err := c.PlanInPlace(End, c.Notes().Append(n))
 			if err != nil {
 				return
 			}
@@ -140,23 +141,23 @@ func TestKDumpHome(t *testing.T) {
 			}
 			ended, _ := io.ReadAll(io.NewSectionReader(j.now(), 0, j.now().length()))
 			d := openKDump(t, ended)
-			for i, e := range d.notes.Notes {
-				l, err := d.PlanCopy(d.notes.Remove(i))
+			for i, e := range d.Notes().Notes {
+				l, err := d.PlanCopy(d.Notes().Remove(i))
 				if err != nil {
 					t.Fatal(err)
 				}
 				out := copyKDump(t, ended, l)
 				checkKDumpCopy(t, openKDump(t, out), c)
-				if e.Name == n.Name && i == len(d.notes.Notes)-1 && name != "fill" && !bytes.Equal(out, b) {
+				if e.Name == n.Name && i == len(d.Notes().Notes)-1 && name != "fill" && !bytes.Equal(out, b) {
 					t.Error("a copy without the note is not what was before")
 				}
 			}
-			if _, err := OpenKDump(&head{r: bytes.NewReader(ended)}, plan.Endless); err != nil {
+			if _, err := kdump.Open(&head{r: bytes.NewReader(ended)}, plan.Endless); err != nil {
 				t.Fatal(err)
 			}
 			h := &head{r: bytes.NewReader(ended)}
-			s, _ := OpenKDump(h, plan.Endless)
-			if _, err := s.PlanCopy(s.notes.Remove(0)); !errors.Is(err, ErrOnePass) {
+			s, _ := kdump.Open(h, plan.Endless)
+			if _, err := s.PlanCopy(s.Notes().Remove(0)); !errors.Is(err, ErrOnePass) {
 				t.Errorf("a stream: error is %v", err)
 			}
 		})
@@ -168,7 +169,7 @@ func TestKDumpGolden(t *testing.T) {
 	for _, name := range []string{"cloud-c1.kdump-lzo"} {
 		b := kdumpFile(t, name)
 		c := openKDump(t, b)
-		sp := c.notes.Insert(testNote(t, name))
+		sp := c.Notes().Insert(testNote(t, name))
 		l, err := c.PlanCopy(sp)
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/kdump"
 )
 
 // kdumpSeeds are the dumps made for the tests, with less memory: the smaller,
@@ -27,14 +28,14 @@ func FuzzKDumpOpen(f *testing.F) {
 	kdumpSeeds(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := allocated()
-		c, err := OpenKDump(bytes.NewReader(b), int64(len(b)))
+		c, err := kdump.Open(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
 			if c != nil {
 				t.Error("an error, and a dump")
 			}
 			return
 		}
-		VerifyDeep(t.Context(), c)
+		VerifyDeep(t.Context(), kdumpCore{c})
 		p := make([]byte, 4096)
 		for r := range c.Ranges() {
 			for off := uint64(0); off < min(r.Size, 100*4096); off += 4096 {
@@ -56,11 +57,11 @@ func FuzzKDumpInject(f *testing.F) {
 	kdumpSeeds(f)
 	n := elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=12\nFIELD(GUEST_RIP)=0706\n")}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := OpenKDump(bytes.NewReader(b), int64(len(b)))
+		c, err := kdump.Open(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
 			return
 		}
-		sp := c.notes.Insert(n)
+		sp := c.Notes().Insert(n)
 		if l, err := c.PlanCopy(sp); err == nil && l.Size < 1<<24 {
 			out := copyKDump(t, b, l)
 			checkKDumpInjected(t, "copy", c, out)
@@ -86,13 +87,13 @@ func FuzzKDumpInject(f *testing.F) {
 	})
 }
 
-func checkKDumpInjected(t *testing.T, how string, before *KDump, b []byte) {
+func checkKDumpInjected(t *testing.T, how string, before *kdump.Dump, b []byte) {
 	t.Helper()
-	c, err := OpenKDump(bytes.NewReader(b), int64(len(b)))
+	c, err := kdump.Open(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
 		t.Fatalf("%s: %v", how, err)
 	}
-	if got, want := len(c.notes.Notes), len(before.notes.Notes)+1; got != want {
+	if got, want := len(c.Notes().Notes), len(before.Notes().Notes)+1; got != want {
 		t.Fatalf("%s: %d notes, want %d", how, got, want)
 	}
 	want, got := make([]byte, before.BlockSize), make([]byte, before.BlockSize)

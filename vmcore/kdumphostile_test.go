@@ -10,6 +10,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -17,20 +18,20 @@ var le = binary.LittleEndian
 
 // TestKDumpHostile: what the headers say may be anything.
 func TestKDumpHostile(t *testing.T) {
-	put32 := func(at int64, v uint32) func([]byte, *KDumpHeader) {
-		return func(b []byte, _ *KDumpHeader) { le.PutUint32(b[at:], v) }
+	put32 := func(at int64, v uint32) func([]byte, *kdump.Header) {
+		return func(b []byte, _ *kdump.Header) { le.PutUint32(b[at:], v) }
 	}
-	sub := func(at int64, v uint64) func([]byte, *KDumpHeader) {
-		return func(b []byte, _ *KDumpHeader) { le.PutUint64(b[4096+at:], v) }
+	sub := func(at int64, v uint64) func([]byte, *kdump.Header) {
+		return func(b []byte, _ *kdump.Header) { le.PutUint64(b[4096+at:], v) }
 	}
 	for _, tc := range []struct {
 		name string
-		edit func([]byte, *KDumpHeader)
+		edit func([]byte, *kdump.Header)
 		cut  int64 // where the file ends
 		err  string
 	}{
-		{name: "diskdump", edit: func(b []byte, _ *KDumpHeader) { copy(b, "DISKDUMP") }, err: "signature at offset 0x0: found \"DISKDUMP\""},
-		{name: "another signature", edit: func(b []byte, _ *KDumpHeader) { copy(b, "KDUMQ") }, err: `signature at offset 0x0: found "KDUMQ   "`},
+		{name: "diskdump", edit: func(b []byte, _ *kdump.Header) { copy(b, "DISKDUMP") }, err: "signature at offset 0x0: found \"DISKDUMP\""},
+		{name: "another signature", edit: func(b []byte, _ *kdump.Header) { copy(b, "KDUMQ") }, err: `signature at offset 0x0: found "KDUMQ   "`},
 		{name: "empty", cut: -1, err: "signature"},
 		{name: "cut in the header", cut: 200, err: "found the end of the file at 0xc8, expected 0x1d0 bytes"},
 		{name: "cut before the sub header", cut: 4096, err: "sub header at offset 0x1000: found the end of the file at 0x1000"},
@@ -60,7 +61,7 @@ func TestKDumpHostile(t *testing.T) {
 				b = b[:max(tc.cut, 0)]
 			}
 			before := allocated()
-			c, err := OpenKDump(bytes.NewReader(b), int64(len(b)))
+			c, err := kdump.Open(bytes.NewReader(b), int64(len(b)))
 			if tc.err != "" {
 				if c != nil || err == nil || !strings.Contains(err.Error(), tc.err) {
 					t.Errorf("error is %v, want %q", err, tc.err)
@@ -80,7 +81,7 @@ func TestKDumpHostile(t *testing.T) {
 			if f := c.Verify(); len(f) == 0 {
 				t.Error("verify finds nothing")
 			}
-			if _, err := c.PlanInPlace(End, c.notes.Append(testVMCSInfo)); !errors.Is(err, ErrNoPlace) {
+			if _, err := c.PlanInPlace(End, c.Notes().Append(testVMCSInfo)); !errors.Is(err, ErrNoPlace) {
 				t.Errorf("error is %v, want ErrNoPlace", err)
 			}
 			if n := allocated() - before; n > 4<<20 {
@@ -92,19 +93,19 @@ func TestKDumpHostile(t *testing.T) {
 
 // TestKDumpHostilePages: neither may what descriptors say. Page 1 is zlib's.
 func TestKDumpHostilePages(t *testing.T) {
-	desc := func(n int, off uint64, size, flags uint32) func([]byte, *KDumpHeader) {
-		return func(b []byte, h *KDumpHeader) {
-			d := b[h.descOff()+int64(n)*plan.DescSize:]
+	desc := func(n int, off uint64, size, flags uint32) func([]byte, *kdump.Header) {
+		return func(b []byte, h *kdump.Header) {
+			d := b[h.DescOff()+int64(n)*plan.DescSize:]
 			le.PutUint64(d, off)
 			le.PutUint32(d[8:], size)
 			le.PutUint32(d[12:], flags)
 		}
 	}
 	end := uint64(len(kdumpSpec{}.build()))
-	descOff := uint64(openKDump(t, kdumpSpec{}.build()).descOff())
+	descOff := uint64(openKDump(t, kdumpSpec{}.build()).DescOff())
 	for _, tc := range []struct {
 		name string
-		edit func([]byte, *KDumpHeader)
+		edit func([]byte, *kdump.Header)
 		cut  int
 		is   error
 		err  string
@@ -131,7 +132,7 @@ func TestKDumpHostilePages(t *testing.T) {
 			if n != 0 || err == nil || !strings.Contains(err.Error(), tc.err) || tc.is != nil && !errors.Is(err, tc.is) {
 				t.Errorf("%d bytes, %v, want %q", n, err, tc.err)
 			}
-			if f := VerifyDeep(t.Context(), c); len(f) == 0 || !strings.Contains(f[0].Text+f[len(f)-1].Text, tc.err) {
+			if f := VerifyDeep(t.Context(), kdumpCore{c}); len(f) == 0 || !strings.Contains(f[0].Text+f[len(f)-1].Text, tc.err) {
 				t.Errorf("verify finds %v", f)
 			}
 		})
@@ -143,7 +144,7 @@ func TestKDumpHostilePages(t *testing.T) {
 func TestKDumpNotesAsMemory(t *testing.T) {
 	b := kdumpSpec{}.build()
 	c := openKDump(t, b)
-	p, err := c.PlanInPlace(End, c.notes.Append(testVMCSInfo))
+	p, err := c.PlanInPlace(End, c.Notes().Append(testVMCSInfo))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,11 +155,11 @@ func TestKDumpNotesAsMemory(t *testing.T) {
 	desc := make([]byte, 16)
 	le.PutUint64(desc, uint64(len(b)))
 	le.PutUint32(desc[8:], 100)
-	le.PutUint32(desc[12:], pageZlib)
-	if _, err := j.WriteAt(desc, c.descOff()+plan.DescSize); err != nil {
+	le.PutUint32(desc[12:], kdump.Zlib)
+	if _, err := j.WriteAt(desc, c.DescOff()+plan.DescSize); err != nil {
 		t.Fatal(err)
 	}
-	after, err := OpenKDump(j.now(), j.now().length())
+	after, err := kdump.Open(j.now(), j.now().length())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,8 +170,8 @@ func TestKDumpNotesAsMemory(t *testing.T) {
 
 // TestKDumpVerify: what the other tests of hostile dumps do not make it find.
 func TestKDumpVerify(t *testing.T) {
-	sub := func(at int64, v uint64) func([]byte, *KDumpHeader) {
-		return func(b []byte, _ *KDumpHeader) { le.PutUint64(b[4096+at:], v) }
+	sub := func(at int64, v uint64) func([]byte, *kdump.Header) {
+		return func(b []byte, _ *kdump.Header) { le.PutUint64(b[4096+at:], v) }
 	}
 	typed := testVMCSInfo
 	typed.Type = 1
@@ -179,8 +180,8 @@ func TestKDumpVerify(t *testing.T) {
 		spec kdumpSpec
 		text string
 	}{
-		{"incomplete", kdumpSpec{status: statusIncomplete}, "could not finish"},
-		{"vmemmap", kdumpSpec{status: statusExcludedVmemmap}, "makedumpfile -e"},
+		{"incomplete", kdumpSpec{status: kdump.StatusIncomplete}, "could not finish"},
+		{"vmemmap", kdumpSpec{status: kdump.StatusExcludedVmemmap}, "makedumpfile -e"},
 		{"pages of QEMU for arm64, and a kernel of smaller ones", kdumpSpec{blockSize: 64 << 10, kernelPage: 4096}, "block_size at offset 0x1ac is 0x10000, expected 0x1000"},
 		{"split", kdumpSpec{split: [2]uint64{64, 32769}}, "PFNs 0x40 to 0x8000"},
 		{"version 3", kdumpSpec{version: 3}, "header_version is 3"},
@@ -192,20 +193,20 @@ func TestKDumpVerify(t *testing.T) {
 		{"VMCOREINFO at another note", kdumpSpec{edit: sub(32, 4096+104+20)}, "as the note has it"},
 		{"eraseinfo beyond the file", kdumpSpec{erase: "x", edit: sub(64, 1<<40)}, "eraseinfo (0x1 bytes at 0x10000000000) reaches beyond"},
 		{"eraseinfo in the notes", kdumpSpec{erase: "x", edit: sub(64, 4096+200)}, "expected bytes apart from eraseinfo"},
-		{"bad pages without end", kdumpSpec{pages: seq(1000), edit: func(b []byte, h *KDumpHeader) {
-			clear(b[h.descOff() : h.descOff()+1000*plan.DescSize])
+		{"bad pages without end", kdumpSpec{pages: seq(1000), edit: func(b []byte, h *kdump.Header) {
+			clear(b[h.DescOff() : h.DescOff()+1000*plan.DescSize])
 		}}, "990 pages more"},
-		{"bad data without end", kdumpSpec{pages: seq(1000), edit: func(b []byte, h *KDumpHeader) {
-			clear(b[h.descOff()+1000*plan.DescSize:])
+		{"bad data without end", kdumpSpec{pages: seq(1000), edit: func(b []byte, h *kdump.Header) {
+			clear(b[h.DescOff()+1000*plan.DescSize:])
 		}}, "790 pages more"}, // uncompressed ones cannot be told
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var all strings.Builder
-			found := VerifyDeep(t.Context(), openKDump(t, tc.spec.build()))
+			found := VerifyDeep(t.Context(), kdumpCore{openKDump(t, tc.spec.build())})
 			for _, f := range found {
 				all.WriteString(f.Text + "\n")
 			}
-			if !strings.Contains(all.String(), tc.text) || len(found) > 2*maxPageFindings {
+			if !strings.Contains(all.String(), tc.text) || len(found) > 2*kdump.MaxPageFindings {
 				t.Errorf("it finds %s", all.String())
 			}
 		})

@@ -10,13 +10,14 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
 )
 
 // A kdumpSpec describes a kdump-compressed dump to be made for a test. Zero
 // fields stand for a usual one: 64-bit, little-endian, version 6.
 type kdumpSpec struct {
-	abi        *kdumpABI
+	abi        *kdump.ABI
 	order      binary.ByteOrder
 	version    int
 	blockSize  int
@@ -33,7 +34,7 @@ type kdumpSpec struct {
 	erase      string
 	status     uint32
 	cut        int // bytes off the end
-	edit       func(b []byte, h *KDumpHeader)
+	edit       func(b []byte, h *kdump.Header)
 }
 
 // kdumpPages are PFNs at the edges of words and of chunks of the bitmap.
@@ -48,7 +49,7 @@ func kdumpPage(pfn uint64, size int) []byte {
 
 func (s kdumpSpec) build() []byte {
 	if s.abi == nil {
-		s.abi = kdump64
+		s.abi = kdump.ABI64
 	}
 	if s.order == nil {
 		s.order = binary.LittleEndian
@@ -68,10 +69,10 @@ func (s kdumpSpec) build() []byte {
 	if s.split == [2]uint64{} {
 		s.split[1] = s.maxMapnr
 	}
-	h := &KDumpHeader{Order: s.order, Version: s.version, BlockSize: int64(s.blockSize), abi: s.abi}
+	h := &kdump.Header{Order: s.order, Version: s.version, BlockSize: int64(s.blockSize), ABI: s.abi}
 	var notes []byte
 	infoAt, infoSize := 0, 0
-	if s.version >= notesVersion && !s.noNotes {
+	if s.version >= kdump.NotesVersion && !s.noNotes {
 		notes = elfnote.Note{Name: "CORE", Type: 1, Desc: bytes.Repeat([]byte{1}, 336)}.Encode(s.order)
 		if !s.noInfo {
 			info := elfnote.Note{Name: elfnote.VMCoreInfo, Desc: fmt.Appendf(nil, "OSRELEASE=6.1.0\nPAGESIZE=%d\n", cmp.Or(s.kernelPage, s.blockSize))}
@@ -83,33 +84,33 @@ func (s kdumpSpec) build() []byte {
 		}
 		notes = append(notes, make([]byte, s.fill)...)
 	}
-	h.SubHdrBlocks = plan.RoundUp(s.abi.subSize+int64(len(notes)), h.BlockSize) / h.BlockSize
+	h.SubHdrBlocks = plan.RoundUp(s.abi.SubSize+int64(len(notes)), h.BlockSize) / h.BlockSize
 	h.SubHdrBlocks = max(h.SubHdrBlocks, int64(s.subBlocks))
 	half := plan.RoundUp(int64(s.maxMapnr+7)/8, h.BlockSize)
 	h.BitmapBlocks = 2 * half / h.BlockSize
 
-	b := make([]byte, h.descOff())
-	copy(b, kdumpSignature)
+	b := make([]byte, h.DescOff())
+	copy(b, kdump.Signature)
 	put := func(at int64, v uint64) { s.order.PutUint32(b[at:], uint32(v)) }
 	put(8, uint64(s.version))
 	copy(b[12:], "Linux")
 	for i, v := range []uint64{uint64(s.status), uint64(s.blockSize), uint64(h.SubHdrBlocks), uint64(h.BitmapBlocks), s.maxMapnr} {
-		put(s.abi.status+4*int64(i), v)
+		put(s.abi.Status+4*int64(i), v)
 	}
-	sub := b[h.subOff():]
-	copy(sub[s.abi.subSize:], notes)
+	sub := b[h.SubOff():]
+	copy(sub[s.abi.SubSize:], notes)
 	if s.version >= 3 && infoSize > 0 {
-		h.putExtent(sub[s.abi.info:], plan.Extent{Off: uint64(h.home()) + uint64(infoAt), Size: uint64(infoSize)})
+		h.PutExtent(sub[s.abi.Info:], plan.Extent{Off: uint64(h.Home()) + uint64(infoAt), Size: uint64(infoSize)})
 	}
 	if len(notes) > 0 {
-		h.putExtent(sub[s.abi.note:], plan.Extent{Off: uint64(h.home()), Size: uint64(len(notes))})
+		h.PutExtent(sub[s.abi.Note:], plan.Extent{Off: uint64(h.Home()), Size: uint64(len(notes))})
 	}
 	if s.split[0] > 0 || s.split[1] < s.maxMapnr {
-		s.order.PutUint32(sub[s.abi.split:], 1)
+		s.order.PutUint32(sub[s.abi.Split:], 1)
 	}
 	if s.version >= 6 {
 		for i, v := range []uint64{s.split[0], s.split[1], s.maxMapnr} {
-			s.order.PutUint64(sub[s.abi.startPFN64+int64(i)*8:], v)
+			s.order.PutUint64(sub[s.abi.StartPFN64+int64(i)*8:], v)
 		}
 	}
 
@@ -120,9 +121,9 @@ func (s kdumpSpec) build() []byte {
 			mine++
 		}
 	}
-	dataOff := int(h.descOff()) + mine*plan.DescSize
+	dataOff := int(h.DescOff()) + mine*plan.DescSize
 	for i, pfn := range s.pages {
-		b[h.bitmapOff()+half+int64(pfn/8)] |= 1 << (pfn % 8)
+		b[h.BitmapOff()+half+int64(pfn/8)] |= 1 << (pfn % 8)
 		if pfn < s.split[0] || pfn >= s.split[1] {
 			continue
 		}
@@ -135,11 +136,11 @@ func (s kdumpSpec) build() []byte {
 		descs, data = append(descs, d...), append(data, page...)
 	}
 	for _, pfn := range append(slices.Clone(s.there), s.pages...) {
-		b[h.bitmapOff()+int64(pfn/8)] |= 1 << (pfn % 8)
+		b[h.BitmapOff()+int64(pfn/8)] |= 1 << (pfn % 8)
 	}
 	b = slices.Concat(b, descs, data)
 	if s.erase != "" {
-		h.putExtent(b[h.subOff()+s.abi.erase:], plan.Extent{Off: uint64(len(b)), Size: uint64(len(s.erase))})
+		h.PutExtent(b[h.SubOff()+s.abi.Erase:], plan.Extent{Off: uint64(len(b)), Size: uint64(len(s.erase))})
 		b = append(b, s.erase...)
 	}
 	if s.edit != nil {
@@ -154,22 +155,22 @@ var kdumpSpecs = map[string]kdumpSpec{
 	"64-room":         {subBlocks: 3},
 	"64-be":           {order: binary.BigEndian, subBlocks: 3},
 	"64k-pages":       {blockSize: 64 << 10},
-	"32-packed":       {abi: kdump32packed},
-	"32-padded":       {abi: kdump32padded},
-	"32-padded-be":    {abi: kdump32padded, order: binary.BigEndian, subBlocks: 2},
+	"32-packed":       {abi: kdump.ABI32Packed},
+	"32-padded":       {abi: kdump.ABI32Padded},
+	"32-padded-be":    {abi: kdump.ABI32Padded, order: binary.BigEndian, subBlocks: 2},
 	"version-4":       {version: 4, maxMapnr: 40001},
 	"version-5-erase": {version: 5, erase: "erase x\n"},
 	"erase":           {erase: "erase jiffies\n", there: []uint64{3, 5000}},
 	"split":           {split: [2]uint64{65, 32769}, subBlocks: 2},
-	"erase-nowhere": {split: [2]uint64{2, 3}, edit: func(b []byte, h *KDumpHeader) {
-		h.putExtent(b[h.subOff()+h.abi.erase:], plan.Extent{Off: 0, Size: 0x42c0})
+	"erase-nowhere": {split: [2]uint64{2, 3}, edit: func(b []byte, h *kdump.Header) {
+		h.PutExtent(b[h.SubOff()+h.ABI.Erase:], plan.Extent{Off: 0, Size: 0x42c0})
 	}},
 	"no-notes":           {noNotes: true},
 	"no-vmcoreinfo":      {noInfo: true},
 	"vmcsinfo":           {notes: []elfnote.Note{testVMCSInfo, {Name: "OTHER", Desc: []byte("x")}}, subBlocks: 3},
 	"fill":               {fill: 100, subBlocks: 2},
 	"full":               {notes: []elfnote.Note{{Name: "FILL", Desc: make([]byte, 4096-104-(12+8+336)-(12+12+32)-(12+8))}}},
-	"incomplete":         {status: statusIncomplete},
+	"incomplete":         {status: kdump.StatusIncomplete},
 	"sparse-no-page-set": {pages: []uint64{}, there: []uint64{1, 2}},
 }
 
@@ -203,9 +204,9 @@ func kdumpFile(t testing.TB, name string) []byte {
 	return b
 }
 
-func openKDump(t testing.TB, b []byte) *KDump {
+func openKDump(t testing.TB, b []byte) *kdump.Dump {
 	t.Helper()
-	c, err := OpenKDump(bytes.NewReader(b), int64(len(b)))
+	c, err := kdump.Open(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
 	}

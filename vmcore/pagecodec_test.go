@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"vmcsnote/vmcore/internal/kdump"
+
 	"github.com/klauspost/compress/snappy"
 	"github.com/klauspost/compress/zstd"
 )
@@ -16,11 +18,11 @@ import (
 func deflate(page []byte, flags uint32) []byte {
 	var b bytes.Buffer
 	switch flags {
-	case pageZlib:
+	case kdump.Zlib:
 		w := zlib.NewWriter(&b)
 		w.Write(page)
 		w.Close()
-	case pageLZO:
+	case kdump.LZO:
 		b.WriteByte(17 + 16) // 16 literals, then a match of all the rest at distance 16
 		b.Write(page[:16])
 		n := len(page) - 16 - 2 - 31
@@ -28,9 +30,9 @@ func deflate(page []byte, flags uint32) []byte {
 		b.Write(make([]byte, (n-1)/255))
 		b.Write([]byte{byte((n-1)%255 + 1), (16 - 1) << 2, 0})
 		b.Write([]byte{0x11, 0, 0})
-	case pageSnappy:
+	case kdump.Snappy:
 		b.Write(snappy.Encode(nil, page))
-	case pageZstd:
+	case kdump.Zstd:
 		w, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 		b.Write(w.EncodeAll(page, nil))
 	default:
@@ -39,7 +41,7 @@ func deflate(page []byte, flags uint32) []byte {
 	return b.Bytes()
 }
 
-var methods = []uint32{pageRaw, pageZlib, pageLZO, pageSnappy, pageZstd}
+var methods = []uint32{kdump.Raw, kdump.Zlib, kdump.LZO, kdump.Snappy, kdump.Zstd}
 
 func TestInflate(t *testing.T) {
 	page := bytes.Repeat([]byte("0123456789abcdef"), 4096/16)
@@ -55,39 +57,39 @@ func TestInflate(t *testing.T) {
 		flags uint32
 		err   string
 	}{
-		{"uncompressed", page, pageRaw, ""},
-		{"zlib", deflate(page, pageZlib), pageZlib, ""},
-		{"lzo", deflate(page, pageLZO), pageLZO, ""},
-		{"snappy", deflate(page, pageSnappy), pageSnappy, ""},
-		{"zstd", deflate(page, pageZstd), pageZstd, ""},
-		{"uncompressed, half", half, pageRaw, "0x800 bytes, expected a page of 0x1000"},
-		{"zlib, half", deflate(half, pageZlib), pageZlib, "zlib: unexpected EOF"},
-		{"lzo, half", deflate(half, pageLZO), pageLZO, "0x800 bytes, expected a page of 0x1000"},
-		{"snappy, half", deflate(half, pageSnappy), pageSnappy, "0x800 bytes, expected a page of 0x1000"},
-		{"zstd, half", deflate(half, pageZstd), pageZstd, "0x800 bytes, expected a page of 0x1000"},
-		{"zlib, twice as much", deflate(twice, pageZlib), pageZlib, "0x1001 bytes, expected a page of 0x1000"},
-		{"lzo, twice as much", deflate(twice, pageLZO), pageLZO, "output overrun"},
-		{"snappy, twice as much", deflate(twice, pageSnappy), pageSnappy, "0x2000 bytes, expected a page of 0x1000"},
-		{"zstd, twice as much", deflate(twice, pageZstd), pageZstd, "zstd: "},
-		{"zlib bomb", deflate(bomb, pageZlib), pageZlib, "0x1001 bytes, expected a page of 0x1000"},
-		{"snappy bomb", deflate(bomb, pageSnappy), pageSnappy, "0x4000000 bytes, expected a page of 0x1000"},
-		{"zstd bomb", deflate(bomb, pageZstd), pageZstd, "zstd: "},
-		{"zstd bomb that keeps its size to itself", streamed.Bytes(), pageZstd, "zstd: "},
-		{"zlib, checksum wrong", append(deflate(page, pageZlib)[:len(deflate(page, pageZlib))-1], 0xff), pageZlib, "invalid checksum"},
-		{"zlib, cut", deflate(page, pageZlib)[:10], pageZlib, "unexpected EOF"},
-		{"lzo, cut", deflate(page, pageLZO)[:20], pageLZO, "lzo: "},
-		{"snappy, cut", deflate(page, pageSnappy)[:20], pageSnappy, "snappy: "},
-		{"zstd, cut", deflate(page, pageZstd)[:20], pageZstd, "zstd: "},
-		{"zlib, nothing", nil, pageZlib, "EOF"},
-		{"zstd, nothing", nil, pageZstd, "0x0 bytes"},
-		{"two methods", page, pageZlib | pageLZO, "flags 0x3 say more than one compression"},
+		{"uncompressed", page, kdump.Raw, ""},
+		{"zlib", deflate(page, kdump.Zlib), kdump.Zlib, ""},
+		{"lzo", deflate(page, kdump.LZO), kdump.LZO, ""},
+		{"snappy", deflate(page, kdump.Snappy), kdump.Snappy, ""},
+		{"zstd", deflate(page, kdump.Zstd), kdump.Zstd, ""},
+		{"uncompressed, half", half, kdump.Raw, "0x800 bytes, expected a page of 0x1000"},
+		{"zlib, half", deflate(half, kdump.Zlib), kdump.Zlib, "zlib: unexpected EOF"},
+		{"lzo, half", deflate(half, kdump.LZO), kdump.LZO, "0x800 bytes, expected a page of 0x1000"},
+		{"snappy, half", deflate(half, kdump.Snappy), kdump.Snappy, "0x800 bytes, expected a page of 0x1000"},
+		{"zstd, half", deflate(half, kdump.Zstd), kdump.Zstd, "0x800 bytes, expected a page of 0x1000"},
+		{"zlib, twice as much", deflate(twice, kdump.Zlib), kdump.Zlib, "0x1001 bytes, expected a page of 0x1000"},
+		{"lzo, twice as much", deflate(twice, kdump.LZO), kdump.LZO, "output overrun"},
+		{"snappy, twice as much", deflate(twice, kdump.Snappy), kdump.Snappy, "0x2000 bytes, expected a page of 0x1000"},
+		{"zstd, twice as much", deflate(twice, kdump.Zstd), kdump.Zstd, "zstd: "},
+		{"zlib bomb", deflate(bomb, kdump.Zlib), kdump.Zlib, "0x1001 bytes, expected a page of 0x1000"},
+		{"snappy bomb", deflate(bomb, kdump.Snappy), kdump.Snappy, "0x4000000 bytes, expected a page of 0x1000"},
+		{"zstd bomb", deflate(bomb, kdump.Zstd), kdump.Zstd, "zstd: "},
+		{"zstd bomb that keeps its size to itself", streamed.Bytes(), kdump.Zstd, "zstd: "},
+		{"zlib, checksum wrong", append(deflate(page, kdump.Zlib)[:len(deflate(page, kdump.Zlib))-1], 0xff), kdump.Zlib, "invalid checksum"},
+		{"zlib, cut", deflate(page, kdump.Zlib)[:10], kdump.Zlib, "unexpected EOF"},
+		{"lzo, cut", deflate(page, kdump.LZO)[:20], kdump.LZO, "lzo: "},
+		{"snappy, cut", deflate(page, kdump.Snappy)[:20], kdump.Snappy, "snappy: "},
+		{"zstd, cut", deflate(page, kdump.Zstd)[:20], kdump.Zstd, "zstd: "},
+		{"zlib, nothing", nil, kdump.Zlib, "EOF"},
+		{"zstd, nothing", nil, kdump.Zstd, "0x0 bytes"},
+		{"two methods", page, kdump.Zlib | kdump.LZO, "flags 0x3 say more than one compression"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c := &pageCodec{}
+			c := &kdump.Codec{}
 			for range 2 { // a codec used before, too
 				got := make([]byte, 4096)
 				before := allocated()
-				err := c.inflate(got, tc.src, tc.flags)
+				err := c.Inflate(got, tc.src, tc.flags)
 				if n := allocated() - before; n > 1<<20 {
 					t.Errorf("%d bytes allocated", n)
 				}
@@ -104,8 +106,8 @@ func TestInflate(t *testing.T) {
 
 // TestInflatePanics: what a decompressor does to hostile bytes is its own affair.
 func TestInflatePanics(t *testing.T) {
-	c := &pageCodec{zlib: brokenReader{}}
-	if err := c.inflate(make([]byte, 4096), make([]byte, 10), pageZlib); err == nil || !strings.Contains(err.Error(), "the decompressor fails: index") {
+	c := &kdump.Codec{Zlib: brokenReader{}}
+	if err := c.Inflate(make([]byte, 4096), make([]byte, 10), kdump.Zlib); err == nil || !strings.Contains(err.Error(), "the decompressor fails: index") {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -123,7 +125,7 @@ func FuzzInflate(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, src []byte, flags uint32) {
 		before := allocated()
-		(&pageCodec{}).inflate(make([]byte, 4096), src, flags)
+		(&kdump.Codec{}).Inflate(make([]byte, 4096), src, flags)
 		if n := allocated() - before; n > 2<<20 {
 			t.Errorf("%d bytes allocated", n)
 		}

@@ -1,5 +1,7 @@
 package vmcore
 
+import "vmcsnote/vmcore/internal/kdump"
+
 // A Shortfall says which memory is missing from a dump although its writer
 // meant the dump to hold it. What a filter left out ([ErrExcluded]) is none.
 type Shortfall struct {
@@ -29,7 +31,7 @@ func ShortfallOf(c Core) Shortfall {
 	pieces := kdumps(c)
 	for _, k := range pieces {
 		s.Incomplete = s.Incomplete || k.Incomplete()
-		missing, total := k.missingPages()
+		missing, total := k.MissingPages()
 		s.Pages, s.Total = s.Pages+missing, s.Total+total
 		s.Split = s.Split || k.Split
 	}
@@ -43,16 +45,16 @@ func ShortfallOf(c Core) Shortfall {
 // other dump.
 func PieceOf(c Core) (PFNs, bool) {
 	if k := kdumps(c); len(k) == 1 && k[0].Split {
-		return k[0].pfns(), true
+		return k[0].PFNs(), true
 	}
 	return PFNs{}, false
 }
 
 // kdumps returns the compressed dumps that c consists of; nil for other dumps.
-func kdumps(c Core) []*KDump {
+func kdumps(c Core) []*kdump.Dump {
 	switch c := c.Plain().(type) {
-	case *KDump:
-		return []*KDump{c}
+	case kdumpCore:
+		return []*kdump.Dump{c.Dump}
 	case *SplitDump:
 		return c.pieces
 	}

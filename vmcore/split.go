@@ -9,6 +9,7 @@ import (
 
 	"vmcsnote/internal/inputfile"
 	"vmcsnote/physmem"
+	"vmcsnote/vmcore/internal/kdump"
 )
 
 // A SplitDump is several pieces of one dump that makedumpfile --split wrote,
@@ -17,8 +18,8 @@ import (
 type SplitDump struct {
 	Core // the piece of the lowest PFNs
 
-	whole  []Core   // the pieces as they were given
-	pieces []*KDump // sorted by StartPFN
+	whole  []Core        // the pieces as they were given
+	pieces []*kdump.Dump // sorted by StartPFN
 }
 
 // JoinPieces takes pieces of a split dump as one dump. names name them in
@@ -27,7 +28,7 @@ type SplitDump struct {
 // lacking: see [ShortfallOf].
 func JoinPieces(pieces []Core, names []string) (*SplitDump, error) {
 	s := &SplitDump{whole: pieces}
-	name := make(map[*KDump]string)
+	name := make(map[*kdump.Dump]string)
 	for i, c := range pieces {
 		k := kdumps(c)
 		if len(k) != 1 || !k[0].Split {
@@ -37,9 +38,9 @@ func JoinPieces(pieces []Core, names []string) (*SplitDump, error) {
 		s.pieces = append(s.pieces, k[0])
 	}
 	first := s.pieces[0]
-	slices.SortStableFunc(s.pieces, func(a, b *KDump) int { return cmp.Compare(a.StartPFN, b.StartPFN) })
+	slices.SortStableFunc(s.pieces, func(a, b *kdump.Dump) int { return cmp.Compare(a.StartPFN, b.StartPFN) })
 	for _, k := range s.pieces {
-		what, err := first.differs(k)
+		what, err := first.Differs(k)
 		if err != nil {
 			return nil, inputfile.About(name[k], err)
 		}
@@ -49,7 +50,7 @@ func JoinPieces(pieces []Core, names []string) (*SplitDump, error) {
 	}
 	for i, k := range s.pieces[1:] {
 		if before := s.pieces[i]; k.StartPFN < before.EndPFN {
-			return nil, errors.Errorf("%s and %s both hold PFNs %v", name[before], name[k], PFNs{k.StartPFN, min(k.EndPFN, before.EndPFN)})
+			return nil, errors.Errorf("%s and %s both hold PFNs %v", name[before], name[k], PFNs{Start: k.StartPFN, End: min(k.EndPFN, before.EndPFN)})
 		}
 	}
 	i := slices.IndexFunc(pieces, func(c Core) bool { return kdumps(c)[0] == s.pieces[0] })
@@ -58,24 +59,24 @@ func JoinPieces(pieces []Core, names []string) (*SplitDump, error) {
 }
 
 // piecesOf returns the PFNs of each piece.
-func piecesOf(pieces []*KDump) (all []PFNs) {
+func piecesOf(pieces []*kdump.Dump) (all []PFNs) {
 	for _, k := range pieces {
-		all = append(all, k.pfns())
+		all = append(all, k.PFNs())
 	}
 	return all
 }
 
 // lacking returns the PFNs that none of the pieces, sorted, holds.
-func lacking(pieces []*KDump) (none []PFNs) {
+func lacking(pieces []*kdump.Dump) (none []PFNs) {
 	at := uint64(0)
 	for _, k := range pieces {
 		if k.StartPFN > at {
-			none = append(none, PFNs{at, k.StartPFN})
+			none = append(none, PFNs{Start: at, End: k.StartPFN})
 		}
 		at = max(at, k.EndPFN)
 	}
 	if end := pieces[0].MaxMapnr; at < end {
-		none = append(none, PFNs{at, end})
+		none = append(none, PFNs{Start: at, End: end})
 	}
 	return none
 }
@@ -99,8 +100,8 @@ func (s *SplitDump) ReadPhys(p []byte, addr uint64) (n int, err error) {
 }
 
 // piece returns the piece that holds the PFN, or one that says that it does not.
-func (s *SplitDump) piece(pfn uint64) *KDump {
-	i, found := slices.BinarySearchFunc(s.pieces, pfn, func(k *KDump, pfn uint64) int { return cmp.Compare(k.StartPFN, pfn) })
+func (s *SplitDump) piece(pfn uint64) *kdump.Dump {
+	i, found := slices.BinarySearchFunc(s.pieces, pfn, func(k *kdump.Dump, pfn uint64) int { return cmp.Compare(k.StartPFN, pfn) })
 	if !found && i > 0 {
 		i--
 	}

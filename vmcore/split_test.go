@@ -8,14 +8,15 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
 )
 
 // cuts split a dump made for a test into pieces, between pages that touch too.
-var cuts = []PFNs{{0, 64}, {64, 32768}, {32768, kdumpMax}}
+var cuts = []PFNs{{Start: 0, End: 64}, {Start: 64, End: 32768}, {Start: 32768, End: kdumpMax}}
 
 // pieceOf makes a piece of a dump.
-func pieceOf(t testing.TB, s kdumpSpec, p PFNs) *KDump {
+func pieceOf(t testing.TB, s kdumpSpec, p PFNs) *kdump.Dump {
 	t.Helper()
 	s.split = [2]uint64{p.Start, p.End}
 	return openKDump(t, s.build())
@@ -32,7 +33,7 @@ func TestJoinPieces(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			whole := openKDump(t, s.build())
-			pieces := []Core{pieceOf(t, s, cuts[2]), pieceOf(t, s, cuts[0]), pieceOf(t, s, cuts[1])}
+			pieces := []Core{kdumpCore{pieceOf(t, s, cuts[2])}, kdumpCore{pieceOf(t, s, cuts[0])}, kdumpCore{pieceOf(t, s, cuts[1])}}
 			c, err := JoinPieces(pieces, []string{"c", "a", "b"})
 			if err != nil {
 				t.Fatal(err)
@@ -63,7 +64,7 @@ func TestJoinPieces(t *testing.T) {
 func TestPieceLacking(t *testing.T) {
 	s := kdumpSpec{}
 	one, three := pieceOf(t, s, cuts[0]), pieceOf(t, s, cuts[2])
-	two, err := JoinPieces([]Core{one, three}, []string{"one", "three"})
+	two, err := JoinPieces([]Core{kdumpCore{one}, kdumpCore{three}}, []string{"one", "three"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,9 +74,9 @@ func TestPieceLacking(t *testing.T) {
 		lacking []PFNs
 		other   []uint64 // PFNs in other pieces
 	}{
-		{"the first alone", one, []PFNs{{64, kdumpMax}}, []uint64{64, 65, 40000}},
-		{"the last alone", three, []PFNs{{0, 32768}}, []uint64{0, 64, 32767}},
-		{"first and last", two, []PFNs{{64, 32768}}, []uint64{64, 32767}},
+		{"the first alone", kdumpCore{one}, []PFNs{{Start: 64, End: kdumpMax}}, []uint64{64, 65, 40000}},
+		{"the last alone", kdumpCore{three}, []PFNs{{Start: 0, End: 32768}}, []uint64{0, 64, 32767}},
+		{"first and last", two, []PFNs{{Start: 64, End: 32768}}, []uint64{64, 32767}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if s := ShortfallOf(tt.c); !s.Partial() || !slices.Equal(s.Lacking, tt.lacking) || s.Pages != 0 {
@@ -92,27 +93,27 @@ func TestPieceLacking(t *testing.T) {
 
 func TestJoinPiecesRefused(t *testing.T) {
 	first := pieceOf(t, kdumpSpec{}, cuts[0])
-	edited := func(at int64) *KDump {
-		return pieceOf(t, kdumpSpec{edit: func(b []byte, _ *KDumpHeader) { b[at]++ }}, cuts[1])
+	edited := func(at int64) *kdump.Dump {
+		return pieceOf(t, kdumpSpec{edit: func(b []byte, _ *kdump.Header) { b[at]++ }}, cuts[1])
 	}
 	for _, tt := range []struct {
 		name  string
 		other Core
 		err   string
 	}{
-		{"a whole dump", openKDump(t, kdumpSpec{}.build()), "other: not a piece of a split dump"},
-		{"an ELF core", openImage(t, "deb-t1.elf31"), "other: not a piece of a split dump"},
-		{"another host", edited(12 + 65), "first and other are pieces of different dumps: their kernels and hosts (utsname) differ"},
-		{"another time", edited(408), "their timestamps differ"},
-		{"another VMCOREINFO", edited(4096 + 104 + 356 + 24), "their VMCOREINFO notes differ"},
-		{"another machine", pieceOf(t, kdumpSpec{maxMapnr: kdumpMax + 1}, cuts[1]), "their highest PFNs differ"},
-		{"another page size", pieceOf(t, kdumpSpec{blockSize: 64 << 10}, cuts[1]), "their page sizes differ"},
-		{"another word size", pieceOf(t, kdumpSpec{abi: kdump32padded}, cuts[1]), "their formats differ"},
-		{"the same piece", pieceOf(t, kdumpSpec{}, cuts[0]), "first and other both hold PFNs 0x0 to 0x3f"},
-		{"pieces that overlap", pieceOf(t, kdumpSpec{}, PFNs{50, 70}), "first and other both hold PFNs 0x32 to 0x3f"},
+		{"a whole dump", kdumpCore{openKDump(t, kdumpSpec{}.build())}, "other: not a piece of a split dump"},
+		{"an ELF core", elfCore{openImage(t, "deb-t1.elf31")}, "other: not a piece of a split dump"},
+		{"another host", kdumpCore{edited(12 + 65)}, "first and other are pieces of different dumps: their kernels and hosts (utsname) differ"},
+		{"another time", kdumpCore{edited(408)}, "their timestamps differ"},
+		{"another VMCOREINFO", kdumpCore{edited(4096 + 104 + 356 + 24)}, "their VMCOREINFO notes differ"},
+		{"another machine", kdumpCore{pieceOf(t, kdumpSpec{maxMapnr: kdumpMax + 1}, cuts[1])}, "their highest PFNs differ"},
+		{"another page size", kdumpCore{pieceOf(t, kdumpSpec{blockSize: 64 << 10}, cuts[1])}, "their page sizes differ"},
+		{"another word size", kdumpCore{pieceOf(t, kdumpSpec{abi: kdump.ABI32Padded}, cuts[1])}, "their formats differ"},
+		{"the same piece", kdumpCore{pieceOf(t, kdumpSpec{}, cuts[0])}, "first and other both hold PFNs 0x0 to 0x3f"},
+		{"pieces that overlap", kdumpCore{pieceOf(t, kdumpSpec{}, PFNs{Start: 50, End: 70})}, "first and other both hold PFNs 0x32 to 0x3f"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := JoinPieces([]Core{first, tt.other}, []string{"first", "other"})
+			_, err := JoinPieces([]Core{kdumpCore{first}, tt.other}, []string{"first", "other"})
 			if err == nil || !strings.HasSuffix(err.Error(), tt.err) {
 				t.Errorf("error %v, want %q", err, tt.err)
 			}
@@ -123,9 +124,9 @@ func TestJoinPiecesRefused(t *testing.T) {
 // TestShortfallIncomplete counts the pages that were never written, and those
 // that the file was cut before.
 func TestShortfallIncomplete(t *testing.T) {
-	unwritten := func(from int) func([]byte, *KDumpHeader) {
-		return func(b []byte, h *KDumpHeader) {
-			clear(b[h.descOff()+int64(from)*plan.DescSize : h.descOff()+int64(len(kdumpPages))*plan.DescSize])
+	unwritten := func(from int) func([]byte, *kdump.Header) {
+		return func(b []byte, h *kdump.Header) {
+			clear(b[h.DescOff()+int64(from)*plan.DescSize : h.DescOff()+int64(len(kdumpPages))*plan.DescSize])
 		}
 	}
 	all := uint64(len(kdumpPages))
@@ -134,13 +135,13 @@ func TestShortfallIncomplete(t *testing.T) {
 		want Shortfall
 	}{
 		"whole":               {kdumpSpec{}, Shortfall{Total: all}},
-		"marked alone":        {kdumpSpec{status: statusIncomplete}, Shortfall{Incomplete: true, Total: all}},
-		"four never written":  {kdumpSpec{status: statusIncomplete, edit: unwritten(len(kdumpPages) - 4)}, Shortfall{Incomplete: true, Pages: 4, Total: all}},
+		"marked alone":        {kdumpSpec{status: kdump.StatusIncomplete}, Shortfall{Incomplete: true, Total: all}},
+		"four never written":  {kdumpSpec{status: kdump.StatusIncomplete, edit: unwritten(len(kdumpPages) - 4)}, Shortfall{Incomplete: true, Pages: 4, Total: all}},
 		"cut in the data":     {kdumpSpec{cut: 1}, Shortfall{Truncated: true, Pages: 1, Total: all}},
 		"filtered is no loss": {kdumpSpec{there: []uint64{3, 4, 5}}, Shortfall{Total: all}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := ShortfallOf(openKDump(t, tt.spec.build())); got.Truncated != tt.want.Truncated || got.Incomplete != tt.want.Incomplete || got.Pages != tt.want.Pages || got.Total != tt.want.Total || got.Split {
+			if got := ShortfallOf(kdumpCore{openKDump(t, tt.spec.build())}); got.Truncated != tt.want.Truncated || got.Incomplete != tt.want.Incomplete || got.Pages != tt.want.Pages || got.Total != tt.want.Total || got.Split {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})

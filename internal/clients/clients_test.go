@@ -142,7 +142,7 @@ func gdb(t *testing.T, core string) (string, bool, error) {
 		return "", false, err
 	}
 	args := []string{"-batch", "-nx"}
-	for _, p := range c.Core.(*vmcore.ELF).Progs {
+	for _, p := range vmcore.Progs(c) {
 		if p.Filesz > 0 && p.Vaddr != 0 && len(args) < 12 {
 			args = append(args, "-ex", "x/8xg 0x"+hex(p.Vaddr+p.Filesz-64))
 		}

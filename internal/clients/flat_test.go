@@ -3,7 +3,6 @@ package clients
 import (
 	"bytes"
 	"encoding/binary"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,18 +23,13 @@ func TestFlat(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for how, change := range map[string]struct {
-			flat, plain func(*testing.T, string, elfnote.Note) string
-		}{
-			"copy":     {copyFlat, copyPlain},
-			"in place": {evictFlat, evictPlain},
-		} {
+		for how, change := range map[string]func(*testing.T, string, elfnote.Note) string{"copy": copied, "in place": evicted} {
 			t.Run(kernel+"/"+how, func(t *testing.T) {
 				before := flatDump(t, kernel)
-				after := change.flat(t, before, n)
+				after := change(t, before, n)
 				t.Run("makedumpfile -R", func(t *testing.T) {
 					testcores.Tool(t, "makedumpfile")
-					want := change.plain(t, testcores.Open(t, kernel+".elf31"), n)
+					want := change(t, testcores.Open(t, kernel+".elf31"), n)
 					if !sameFiles(t, rearrange(t, after), want) {
 						t.Error("put together it is not what the same change gives of the plain core")
 					}
@@ -70,42 +64,7 @@ func flatDump(t *testing.T, kernel string) string {
 	return f.Name()
 }
 
-func openFlat(t *testing.T, path string, flag int) (*os.File, *vmcore.Flat) {
-	t.Helper()
-	f, err := os.OpenFile(path, flag, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := vmcore.OpenFlat(f, info.Size(), vmcore.Open)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f, c
-}
-
-func copyFlat(t *testing.T, path string, n elfnote.Note) string {
-	_, c := openFlat(t, path, os.O_RDONLY)
-	l, err := c.PlanCopy(c.Notes().Insert(n))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b bytes.Buffer
-	if err := vmcore.FlattenTo(t.Context(), &b, io.NewSectionReader(c, 0, c.PlainSize()), l); err != nil {
-		t.Fatal(err)
-	}
-	out := filepath.Join(t.TempDir(), "out")
-	if err := os.WriteFile(out, b.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-func copyPlain(t *testing.T, path string, n elfnote.Note) string {
+func copied(t *testing.T, path string, n elfnote.Note) string {
 	f, err := vmcore.OpenFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -118,35 +77,7 @@ func copyPlain(t *testing.T, path string, n elfnote.Note) string {
 	return out
 }
 
-func evictFlat(t *testing.T, path string, n elfnote.Note) string {
-	f, c := openFlat(t, path, os.O_RDWR)
-	p, err := c.PlanInPlace(vmcore.Evict, c.Notes().Insert(n))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range p.Steps {
-		var err error
-		switch s.Op {
-		case vmcore.OpWrite:
-			_, err = f.WriteAt(s.Data, s.Off)
-		case vmcore.OpZero:
-			_, err = f.WriteAt(make([]byte, s.Len), s.Off)
-		case vmcore.OpSize:
-			err = f.Truncate(s.Off)
-		case vmcore.OpCopy:
-			b := make([]byte, s.Len)
-			if _, err = f.ReadAt(b, s.From); err == nil {
-				_, err = f.WriteAt(b, s.Off)
-			}
-		}
-		if err != nil {
-			t.Fatalf("%v: %v", s, err)
-		}
-	}
-	return path
-}
-
-func evictPlain(t *testing.T, path string, n elfnote.Note) string {
+func evicted(t *testing.T, path string, n elfnote.Note) string {
 	f, err := vmcore.OpenFileRW(path)
 	if err != nil {
 		t.Fatal(err)

@@ -134,7 +134,7 @@ func refilterKDump(t *testing.T, n elfnote.Note, core string) {
 	if !bytes.Contains(b, n.Encode(binary.LittleEndian)) {
 		t.Error("the note is gone")
 	}
-	c, err := vmcore.OpenKDump(bytes.NewReader(b), int64(len(b)))
+	c, err := vmcore.Open(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -128,12 +128,8 @@ func (f *Finder) kernelBase() string {
 	if s := guest.InfoLine(guest.VMCoreInfo(f.Core), "NUMBER(phys_base)"); s != "" {
 		return s
 	}
-	c, ok := f.Core.(*vmcore.ELF)
-	if !ok {
-		return ""
-	}
 	const image, end = 0xffffffff80000000, 0xffffffffc0000000
-	for _, p := range c.Progs {
+	for _, p := range vmcore.Progs(f.Core) {
 		if p.Type == elf.PT_LOAD && p.Vaddr >= image && p.Vaddr < end {
 			return strconv.FormatInt(int64(p.Paddr-(p.Vaddr-image)), 10)
 		}

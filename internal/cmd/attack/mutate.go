@@ -221,7 +221,7 @@ func (m *mutator) one(ctx context.Context, b []byte) (err error) {
 		return nil
 	}
 	m.tally["opened"]++
-	if f, ok := c.(*vmcore.Flat); ok && f.PlainSize() > 256<<20 {
+	if strings.HasPrefix(c.Format(), "flat-") && c.PlainSize() > 256<<20 {
 		m.tally["plain form too large to try"]++
 		return nil
 	}

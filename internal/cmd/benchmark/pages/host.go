@@ -53,7 +53,7 @@ func (s hostSpec) make(path string) error {
 	return s.write(path, c, raw, tables, found.Layout.RevisionID)
 }
 
-func openPacked(path string) (*vmcore.ELF, []byte, error) {
+func openPacked(path string) (vmcore.Core, []byte, error) {
 	packed, err := os.ReadFile(path)
 	if err != nil {
 		return nil, nil, errors.WithStack(err)
@@ -67,7 +67,7 @@ func openPacked(path string) (*vmcore.ELF, []byte, error) {
 	if err != nil {
 		return nil, nil, errors.Wrap(err, path)
 	}
-	c, err := vmcore.OpenELF(bytes.NewReader(raw), int64(len(raw)))
+	c, err := vmcore.Open(bytes.NewReader(raw), int64(len(raw)))
 	return c, raw, errors.Wrap(err, path)
 }
 
@@ -112,7 +112,7 @@ func (s hostSpec) tables(c vmcore.Core, m *guest.Machine) (map[uint64][]byte, er
 }
 
 // write writes the real dump with the new memory after it, and room for a note.
-func (s hostSpec) write(path string, c *vmcore.ELF, raw []byte, tables map[uint64][]byte, id uint32) error {
+func (s hostSpec) write(path string, c vmcore.Core, raw []byte, tables map[uint64][]byte, id uint32) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return errors.WithStack(err)

@@ -27,7 +27,7 @@ func TestDump(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := vmcore.OpenKDump(bytes.NewReader(b), int64(len(b)))
+			c, err := vmcore.Open(bytes.NewReader(b), int64(len(b)))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,4 +1,4 @@
-package vmcore
+package kdump
 
 import (
 	"bytes"
@@ -22,90 +22,88 @@ import (
 //   - nor in a split dump: makedumpfile --reassemble copies notes to the offset
 //     that they had, which page data has in the dump that it makes.
 
-// PlanInPlace implements [Core]: by Slack and End.
-func (c *KDump) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
+// PlanInPlace implements vmcore.Core: by Slack and End.
+func (c *Dump) PlanInPlace(pl plan.Placement, sp elfnote.Splice) (*plan.InPlace, error) {
 	if err := c.checkSplice(sp); err != nil {
 		return nil, err
 	}
 	switch pl {
-	case Slack:
-		return plan.PlanSlack(kdumpHolder{c}, sp)
-	case End:
+	case plan.Slack:
+		return plan.PlanSlack(holder{c}, sp)
+	case plan.End:
 		return c.planEnd(sp)
 	}
-	return nil, errors.Wrapf(ErrNoPlace, "not in place by %s", pl)
+	return nil, errors.Wrapf(plan.ErrNoPlace, "not in place by %s", pl)
 }
 
 // checkSplice makes sure that the notes can be changed, and that the new ones'
 // size can be expressed.
-func (c *KDump) checkSplice(sp elfnote.Splice) error {
+func (c *Dump) checkSplice(sp elfnote.Splice) error {
 	if err := c.changeable(); err != nil {
 		return err
 	}
-	if size := c.notes.Size + sp.Grow(); c.abi.word == 4 && size > math.MaxUint32 {
-		return plan.FormatErrorf(c.subOff()+c.abi.note+8, "size_note", fmt.Sprintf("%#x", size), "at most %#x", uint32(math.MaxUint32))
+	if size := c.notes.Size + sp.Grow(); c.ABI.word == 4 && size > math.MaxUint32 {
+		return plan.FormatErrorf(c.SubOff()+c.ABI.Note+8, "size_note", fmt.Sprintf("%#x", size), "at most %#x", uint32(math.MaxUint32))
 	}
 	return nil
 }
 
-// A kdumpHolder is a kdump-compressed dump, as the planner of its notes sees it.
-type kdumpHolder struct{ *KDump }
+// A holder is a kdump-compressed dump, as the planner of its notes sees it.
+type holder struct{ *Dump }
 
-func (h kdumpHolder) Align() int64   { return 4 }
-func (h kdumpHolder) Header() string { return "the sub header" }
+func (h holder) Align() int64   { return 4 }
+func (h holder) Header() string { return "the sub header" }
 
-func (h kdumpHolder) Read(b []byte, off int64) error { return h.read(b, off) }
-
-func (h kdumpHolder) Room(limit int64, will []byte) (int64, error) {
+func (h holder) Room(limit int64, will []byte) (int64, error) {
 	return h.slack(h.NotesOff()+h.notes.Size, limit, will)
 }
 
 // planEnd plans to put the notes with the splice applied at the end of the
 // file. It costs the notes alone, whatever the size of the dump.
-func (c *KDump) planEnd(sp elfnote.Splice) (*InPlace, error) {
+func (c *Dump) planEnd(sp elfnote.Splice) (*plan.InPlace, error) {
 	switch {
 	case c.Split:
-		return nil, errors.Wrap(ErrNoPlace, "a piece of a split dump: makedumpfile --reassemble would put page data where the notes are")
-	case c.abi.packed:
-		return nil, errors.Wrap(ErrNoPlace, "a 32-bit x86 dump: libkdumpfile finds VMCOREINFO only before the bitmaps")
+		return nil, errors.Wrap(plan.ErrNoPlace, "a piece of a split dump: makedumpfile --reassemble would put page data where the notes are")
+	case c.ABI.packed:
+		return nil, errors.Wrap(plan.ErrNoPlace, "a 32-bit x86 dump: libkdumpfile finds VMCOREINFO only before the bitmaps")
 	}
-	if err := c.checkWhole(); err != nil {
+	if err := c.CheckWhole(); err != nil {
 		return nil, err
 	}
-	p := &InPlace{Placement: End, Undo: []Step{{Op: OpSize, Off: c.Size}}}
-	if c.NotesOff()+c.notes.Size == c.Size && c.NotesOff() >= c.descOff() && plan.AtEnd(kdumpHolder{c}, sp) && sp.Del == 0 {
-		return p, plan.PlanTail(kdumpHolder{c}, p, sp)
+	p := &plan.InPlace{Placement: plan.End, Undo: []plan.Step{{Op: plan.OpSize, Off: c.Size}}}
+	if c.NotesOff()+c.notes.Size == c.Size && c.NotesOff() >= c.DescOff() && plan.AtEnd(holder{c}, sp) && sp.Del == 0 {
+		return p, plan.PlanTail(holder{c}, p, sp)
 	}
-	return p, plan.PlanMove(kdumpHolder{c}, p, sp, plan.RoundUp(c.Size, 4))
+	return p, plan.PlanMove(holder{c}, p, sp, plan.RoundUp(c.Size, 4))
 }
 
-// checkWhole makes sure that no page's data would lie, by its descriptor, where
+// CheckWhole makes sure that no page's data would lie, by its descriptor, where
 // the file ends: it would then be read out of the notes. Page data lies in the
 // order of descriptors, so the last ones tell.
-func (c *KDump) checkWhole() error {
-	if n, ok := c.guessPages(); ok && c.checkLast(n) == nil {
+func (c *Dump) CheckWhole() error {
+	if n, ok := c.GuessPages(); ok && c.checkLast(n) == nil {
 		return nil
 	}
-	x := c.index()
-	if x.err != nil || c.held(x) < x.pages() {
-		return errors.Wrapf(ErrNoPlace, "the file is truncated: %#x bytes end before the page data", c.Size)
+	x := c.Index()
+	if x.err != nil || c.held(x) < x.Pages() {
+		return errors.Wrapf(plan.ErrNoPlace, "the file is truncated: %#x bytes end before the page data", c.Size)
 	}
-	return c.checkLast(x.pages())
+	return c.checkLast(x.Pages())
 }
 
-// guessPages takes the number of descriptors from where the first leads, for
+// GuessPages takes the number of descriptors from where the first leads, for
 // the bitmap that has it is 32 MiB to be read for each TiB of memory: writers
 // put page data directly after the descriptors, makedumpfile and QEMU with a
 // page of zeros before it, for all pages that are zero. A page's size being no
 // multiple of a descriptor's, no two counts are possible. Too large a guess
 // takes page data for descriptors, which checkLast finds out; too small a one
 // would take a first descriptor that leads into the descriptors themselves.
-func (c *KDump) guessPages() (n uint64, ok bool) {
+func (c *Dump) GuessPages() (n uint64, ok bool) {
 	b := make([]byte, plan.DescSize)
-	if c.read(b, c.descOff()) != nil {
+	if c.Read(b, c.DescOff()) != nil {
 		return 0, false
 	}
-	off, descs := c.desc(b).data.Off, uint64(c.descOff())
+	off, descs := c.Desc(b).Data.Off, uint64(c.DescOff())
 	if off <= descs || off > uint64(c.Size) {
 		return 0, false
 	}
@@ -118,51 +116,51 @@ func (c *KDump) guessPages() (n uint64, ok bool) {
 
 // checkLast looks at the last of n descriptors, and at those before as long as
 // all lead to the same data: pages of zeros share theirs, which lies in front.
-func (c *KDump) checkLast(n uint64) error {
+func (c *Dump) checkLast(n uint64) error {
 	r := c.pages.get(c)
 	defer c.pages.put(r)
 	shared, first := true, uint64(0)
-	for end := n; end > 0 && shared; end -= min(end, lastDescs) {
-		for i := end - min(end, lastDescs); i < end; i++ {
+	for end := n; end > 0 && shared; end -= min(end, LastDescs) {
+		for i := end - min(end, LastDescs); i < end; i++ {
 			d, off, err := r.descriptor(i)
 			if err != nil {
 				return err
 			}
-			if d.data.Off != 0 && !d.data.Within(c.Size) {
-				return errors.Wrapf(ErrNoPlace, "the file is truncated: page descriptor %d at %#x leads to %v, the file has %#x bytes", i, off, d.data, c.Size)
+			if d.Data.Off != 0 && !d.Data.Within(c.Size) {
+				return errors.Wrapf(plan.ErrNoPlace, "the file is truncated: page descriptor %d at %#x leads to %v, the file has %#x bytes", i, off, d.Data, c.Size)
 			}
 			if first == 0 {
-				first = d.data.Off
+				first = d.Data.Off
 			}
-			shared = shared && d.data.Off == first
+			shared = shared && d.Data.Off == first
 		}
 	}
 	return nil
 }
 
 // lastDescs is how many descriptors checkLast looks at, at least.
-const lastDescs = 4096
+const LastDescs = 4096
 
 // Switch returns the write of offset and size of VMCOREINFO and of the notes,
 // which lie side by side in the first sector of a block.
-func (h kdumpHolder) Switch(place int64, sp elfnote.Splice) (int64, []byte, error) {
+func (h holder) Switch(place int64, sp elfnote.Splice) (int64, []byte, error) {
 	info, err := h.movedInfo(sp, place)
 	if err != nil {
 		return 0, nil, err
 	}
-	first, end := h.abi.info, h.abi.note+8+int64(h.abi.word)
+	first, end := h.ABI.Info, h.ABI.Note+8+int64(h.ABI.word)
 	b := make([]byte, end-first)
-	if err := h.read(b, h.subOff()+first); err != nil {
+	if err := h.Read(b, h.SubOff()+first); err != nil {
 		return 0, nil, err
 	}
-	h.putExtent(b, info)
-	h.putExtent(b[h.abi.note-first:], h.movedNotes(sp, place))
-	return h.subOff() + first, b, nil
+	h.PutExtent(b, info)
+	h.PutExtent(b[h.ABI.Note-first:], h.movedNotes(sp, place))
+	return h.SubOff() + first, b, nil
 }
 
 // movedNotes returns where the notes are once the splice is applied and they lie
 // at place. If none are left, that is nowhere.
-func (c *KDump) movedNotes(sp elfnote.Splice, place int64) plan.Extent {
+func (c *Dump) movedNotes(sp elfnote.Splice, place int64) plan.Extent {
 	if size := c.notes.Size + sp.Grow(); size > 0 {
 		return plan.Extent{Off: uint64(place), Size: uint64(size)}
 	}
@@ -171,17 +169,17 @@ func (c *KDump) movedNotes(sp elfnote.Splice, place int64) plan.Extent {
 
 // movedInfo returns where VMCOREINFO is once the splice is applied and the notes
 // lie at place. Where it goes with its note, its size becomes 0.
-func (c *KDump) movedInfo(sp elfnote.Splice, place int64) (plan.Extent, error) {
+func (c *Dump) movedInfo(sp elfnote.Splice, place int64) (plan.Extent, error) {
 	if c.apart().Size > 0 {
-		return c.info, nil
+		return c.Info, nil
 	}
-	if c.info.Size > 0 {
-		rel := int64(c.info.Off - c.note.Off)
+	if c.Info.Size > 0 {
+		rel := int64(c.Info.Off - c.Note.Off)
 		switch {
-		case rel+int64(c.info.Size) <= sp.Off:
-			return plan.Extent{Off: uint64(place + rel), Size: c.info.Size}, nil
+		case rel+int64(c.Info.Size) <= sp.Off:
+			return plan.Extent{Off: uint64(place + rel), Size: c.Info.Size}, nil
 		case rel >= sp.Off+sp.Del:
-			return plan.Extent{Off: uint64(place + rel + sp.Grow()), Size: c.info.Size}, nil
+			return plan.Extent{Off: uint64(place + rel + sp.Grow()), Size: c.Info.Size}, nil
 		}
 	}
 	at := min(plan.RoundUp(sp.Off, 4)-sp.Off, int64(len(sp.Ins))) // the padding that the note before lacked
@@ -194,7 +192,7 @@ func (c *KDump) movedInfo(sp elfnote.Splice, place int64) (plan.Extent, error) {
 		e := s.Notes[i]
 		return plan.Extent{Off: uint64(place + sp.Off + at + e.DescOff), Size: uint64(e.DescSize)}, nil
 	}
-	if c.abi == kdump32padded {
+	if c.ABI == ABI32Padded {
 		// libkdumpfile takes an offset of 0 for that of a packed dump.
 		return plan.Extent{Off: uint64(place), Size: 0}, nil
 	}
@@ -204,12 +202,12 @@ func (c *KDump) movedInfo(sp elfnote.Splice, place int64) (plan.Extent, error) {
 // slack returns the length of the room for notes from off on: bytes before the
 // bitmaps that are zero, or equal will, and that nothing refers to; at most
 // limit. It is 0 where off is beyond.
-func (c *KDump) slack(off, limit int64, will []byte) (int64, error) {
-	stop := min(c.bitmapOff(), c.Size, off+limit)
-	for _, e := range []plan.Extent{c.apart(), c.erase} {
+func (c *Dump) slack(off, limit int64, will []byte) (int64, error) {
+	stop := min(c.BitmapOff(), c.Size, off+limit)
+	for _, e := range []plan.Extent{c.apart(), c.Erase} {
 		if end, ok := e.End(); !ok || int64(end) > off {
 			stop = min(stop, max(int64(min(e.Off, math.MaxInt64)), off))
 		}
 	}
-	return plan.Zeros(c.r, c.Size, off, max(stop, off), will)
+	return plan.Zeros(c.R, c.Size, off, max(stop, off), will)
 }

@@ -1,4 +1,4 @@
-package vmcore
+package kdump
 
 import (
 	"bytes"
@@ -14,27 +14,27 @@ import (
 
 // How a page is compressed: flags of its descriptor (DUMP_DH_COMPRESSED_...).
 const (
-	pageRaw    = 0
-	pageZlib   = 0x1
-	pageLZO    = 0x2  // makedumpfile 1.4.4
-	pageSnappy = 0x4  // makedumpfile 1.5.1
-	pageZstd   = 0x20 // makedumpfile 1.7.0
+	Raw    = 0
+	Zlib   = 0x1
+	LZO    = 0x2  // makedumpfile 1.4.4
+	Snappy = 0x4  // makedumpfile 1.5.1
+	Zstd   = 0x20 // makedumpfile 1.7.0
 
-	pageCompressed = pageZlib | pageLZO | pageSnappy | pageZstd
+	compressed = Zlib | LZO | Snappy | Zstd
 )
 
-// A pageCodec inflates pages, one at a time. It keeps what the decompressors
+// A Codec inflates pages, one at a time. It keeps what the decompressors
 // allocate.
-type pageCodec struct {
+type Codec struct {
 	src  bytes.Reader
-	zlib io.ReadCloser
+	Zlib io.ReadCloser
 	zstd *zstd.Decoder
 }
 
-// inflate fills page with what src holds, compressed as flags say. It is an
+// Inflate fills page with what src holds, compressed as flags say. It is an
 // error if that is less than the page, or more: nothing beyond the page is ever
 // inflated.
-func (c *pageCodec) inflate(page, src []byte, flags uint32) (err error) {
+func (c *Codec) Inflate(page, src []byte, flags uint32) (err error) {
 	// Decompressors index into hostile bytes; one that gets it wrong must not
 	// take down who reads a damaged dump.
 	defer func() {
@@ -44,23 +44,23 @@ func (c *pageCodec) inflate(page, src []byte, flags uint32) (err error) {
 	}()
 	n := 0
 	method := ""
-	switch flags & pageCompressed {
-	case pageRaw:
+	switch flags & compressed {
+	case Raw:
 		method = "uncompressed"
 		n = len(src)
 		copy(page, src)
-	case pageZlib:
+	case Zlib:
 		method = "zlib"
 		n, err = c.inflateZlib(page, src)
-	case pageLZO:
+	case LZO:
 		method = "lzo"
 		n, err = lzo.Decompress(src, page)
-	case pageSnappy:
+	case Snappy:
 		method = "snappy"
 		if n, err = snappy.DecodedLen(src); err == nil && n == len(page) {
 			_, err = snappy.Decode(page, src)
 		}
-	case pageZstd:
+	case Zstd:
 		method = "zstd"
 		n, err = c.inflateZstd(page, src)
 	default:
@@ -72,29 +72,29 @@ func (c *pageCodec) inflate(page, src []byte, flags uint32) (err error) {
 	return errors.Wrap(err, method)
 }
 
-func (c *pageCodec) inflateZlib(page, src []byte) (n int, err error) {
+func (c *Codec) inflateZlib(page, src []byte) (n int, err error) {
 	c.src.Reset(src)
-	if c.zlib == nil {
-		c.zlib, err = zlib.NewReader(&c.src)
+	if c.Zlib == nil {
+		c.Zlib, err = zlib.NewReader(&c.src)
 	} else {
-		err = c.zlib.(zlib.Resetter).Reset(&c.src, nil)
+		err = c.Zlib.(zlib.Resetter).Reset(&c.src, nil)
 	}
 	if err != nil {
 		return 0, err
 	}
-	if n, err = io.ReadFull(c.zlib, page); err != nil {
+	if n, err = io.ReadFull(c.Zlib, page); err != nil {
 		return n, err
 	}
 	// The end must follow, and the checksum with it.
 	var more [1]byte
-	k, err := io.ReadFull(c.zlib, more[:])
+	k, err := io.ReadFull(c.Zlib, more[:])
 	if err == io.EOF {
 		err = nil
 	}
 	return n + k, err
 }
 
-func (c *pageCodec) inflateZstd(page, src []byte) (n int, err error) {
+func (c *Codec) inflateZstd(page, src []byte) (n int, err error) {
 	if c.zstd == nil {
 		c.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderLowmem(true))
 		if err != nil {

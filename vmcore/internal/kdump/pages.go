@@ -1,4 +1,4 @@
-package vmcore
+package kdump
 
 import (
 	"cmp"
@@ -11,14 +11,15 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// A pageDesc is struct page_desc: where a page's data lies.
-type pageDesc struct {
-	data  plan.Extent // offset and size in the file
+// A PageDesc is struct page_desc: where a page's data lies.
+type PageDesc struct {
+	Data  plan.Extent // offset and size in the file
 	flags uint32      // how it is compressed
 }
 
-func (h *KDumpHeader) desc(b []byte) pageDesc {
-	return pageDesc{plan.Extent{Off: h.Order.Uint64(b), Size: uint64(h.Order.Uint32(b[8:]))}, h.Order.Uint32(b[12:])}
+// Desc decodes the page descriptor at the start of b.
+func (h *Header) Desc(b []byte) PageDesc {
+	return PageDesc{plan.Extent{Off: h.Order.Uint64(b), Size: uint64(h.Order.Uint32(b[8:]))}, h.Order.Uint32(b[12:])}
 }
 
 const (
@@ -30,7 +31,7 @@ const (
 // last of bitmap, descriptors and data: most pages are read in the order of
 // their addresses, which is that of everything in the file.
 type pageReader struct {
-	c *KDump
+	c *Dump
 
 	chunk   uint64 // number of the bitmap's chunk in bits
 	bits    []byte
@@ -47,16 +48,16 @@ type pageReader struct {
 	dataBuf []byte
 	nextOff uint64 // where the data of the page read last ended
 
-	codec pageCodec
+	codec Codec
 }
 
 // ReadPhys implements [physmem.Memory].
-func (c *KDump) ReadPhys(p []byte, addr uint64) (n int, err error) {
+func (c *Dump) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	r := c.pages.get(c)
 	defer c.pages.put(r)
 	for n < len(p) {
 		at := addr + uint64(n)
-		k, err := 0, ErrNoMemory
+		k, err := 0, plan.ErrNoMemory
 		if at >= addr {
 			k, err = r.read(p[n:], at)
 		}
@@ -99,12 +100,12 @@ func (r *pageReader) page(p []byte, pfn uint64) error {
 	if err := r.c.checkDesc(d, off); err != nil {
 		return err
 	}
-	src, err := r.bytes(d.data)
+	src, err := r.bytes(d.Data)
 	if err != nil {
 		return err
 	}
-	if err := r.codec.inflate(p, src, d.flags); err != nil {
-		return errors.Wrapf(err, "page data (%v)", d.data)
+	if err := r.codec.Inflate(p, src, d.flags); err != nil {
+		return errors.Wrapf(err, "page data (%v)", d.Data)
 	}
 	return nil
 }
@@ -114,14 +115,14 @@ func (r *pageReader) number(pfn uint64) (uint64, error) {
 	c := r.c
 	switch {
 	case pfn >= c.MaxMapnr:
-		return 0, ErrNoMemory
+		return 0, plan.ErrNoMemory
 	case pfn < c.StartPFN || pfn >= c.EndPFN:
-		return 0, errors.Wrapf(ErrOtherPiece, "this one has PFNs %v", c.pfns())
+		return 0, errors.Wrapf(plan.ErrOtherPiece, "this one has PFNs %v", c.PFNs())
 	}
-	x := c.index()
+	x := c.Index()
 	chunk, bit := pfn/chunkPages, pfn%chunkPages
 	if chunk+1 >= uint64(len(x.before)) {
-		return 0, cmp.Or(x.err, error(ErrChanged))
+		return 0, cmp.Or(x.err, error(plan.ErrChanged))
 	}
 	if chunk != r.chunk || r.bits == nil {
 		b, err := c.readBitmap(r.bitsBuf[:], chunk*chunkPages)
@@ -131,7 +132,7 @@ func (r *pageReader) number(pfn uint64) (uint64, error) {
 		r.chunk, r.bits, r.bit, r.rank = chunk, b, 0, 0
 	}
 	if bit >= uint64(len(r.bits))*8 {
-		return 0, cmp.Or(x.err, error(ErrChanged))
+		return 0, cmp.Or(x.err, error(plan.ErrChanged))
 	}
 	if !isSet(r.bits, bit) {
 		return 0, c.whyNot(pfn)
@@ -145,56 +146,56 @@ func (r *pageReader) number(pfn uint64) (uint64, error) {
 }
 
 // whyNot says why the dump does not hold a page.
-func (c *KDump) whyNot(pfn uint64) error {
-	dumped, there := c.bitmaps()
+func (c *Dump) whyNot(pfn uint64) error {
+	dumped, there := c.Bitmaps()
 	var b [1]byte
 	if dumped == there {
-		return ErrNoMemory
+		return plan.ErrNoMemory
 	}
-	if err := c.read(b[:], there+int64(pfn/8)); err != nil {
+	if err := c.Read(b[:], there+int64(pfn/8)); err != nil {
 		return err
 	}
 	if isSet(b[:], pfn%8) {
-		return ErrExcluded
+		return plan.ErrExcluded
 	}
-	return ErrNoMemory
+	return plan.ErrNoMemory
 }
 
 // descriptor returns descriptor n, and where it lies in the file.
-func (r *pageReader) descriptor(n uint64) (pageDesc, int64, error) {
-	off := r.c.descOff() + int64(n)*plan.DescSize
+func (r *pageReader) descriptor(n uint64) (PageDesc, int64, error) {
+	off := r.c.DescOff() + int64(n)*plan.DescSize
 	if i := n - r.firstDesc; n < r.firstDesc || i >= uint64(len(r.descs)/plan.DescSize) {
 		r.firstDesc = n - n%descsAtOnce
-		k, err := r.c.r.ReadAt(r.descsBuf[:], r.c.descOff()+int64(r.firstDesc)*plan.DescSize)
+		k, err := r.c.R.ReadAt(r.descsBuf[:], r.c.DescOff()+int64(r.firstDesc)*plan.DescSize)
 		r.descs = r.descsBuf[:k]
 		if (n-r.firstDesc+1)*plan.DescSize > uint64(k) {
 			if errors.Is(err, io.EOF) {
-				err = ErrTruncated
+				err = plan.ErrTruncated
 			}
-			return pageDesc{}, off, errors.Wrapf(err, "page descriptor %d at %#x", n, off)
+			return PageDesc{}, off, errors.Wrapf(err, "page descriptor %d at %#x", n, off)
 		}
 	}
-	return r.c.desc(r.descs[(n-r.firstDesc)*plan.DescSize:]), off, nil
+	return r.c.Desc(r.descs[(n-r.firstDesc)*plan.DescSize:]), off, nil
 }
 
 // checkDesc makes sure that the descriptor at off leads to page data.
-func (c *KDump) checkDesc(d pageDesc, off int64) error {
-	x := c.index()
-	data := x.data
-	switch _, ok := d.data.End(); {
-	case d.data.Off == 0:
-		return errors.Wrapf(ErrTruncated, "page descriptor at %#x was never written", off)
-	case d.data.Size > uint64(c.BlockSize) || d.data.Size == 0,
-		d.flags&pageCompressed == pageRaw && d.data.Size != uint64(c.BlockSize):
-		return plan.FormatErrorf(off+8, "size of page data", fmt.Sprintf("%#x", d.data.Size), "a page of %#x bytes, or less if compressed", c.BlockSize)
+func (c *Dump) checkDesc(d PageDesc, off int64) error {
+	x := c.Index()
+	data := x.Data
+	switch _, ok := d.Data.End(); {
+	case d.Data.Off == 0:
+		return errors.Wrapf(plan.ErrTruncated, "page descriptor at %#x was never written", off)
+	case d.Data.Size > uint64(c.BlockSize) || d.Data.Size == 0,
+		d.flags&compressed == Raw && d.Data.Size != uint64(c.BlockSize):
+		return plan.FormatErrorf(off+8, "size of page data", fmt.Sprintf("%#x", d.Data.Size), "a page of %#x bytes, or less if compressed", c.BlockSize)
 	case !ok:
-		return plan.FormatErrorf(off, "offset of page data", d.data.String(), "an end below 2^63")
-	case d.data.Off < data && x.err == nil || d.data.Off < uint64(c.descOff()):
-		return plan.FormatErrorf(off, "offset of page data", d.data.String(), "data from %#x on, behind the descriptors", data)
-	case d.data.Overlaps(c.note):
-		return plan.FormatErrorf(off, "offset of page data", d.data.String(), "data apart from the notes (%v)", c.note)
-	case !d.data.Within(c.Size):
-		return errors.Wrapf(ErrTruncated, "page data (%v), the file has %#x bytes", d.data, c.Size)
+		return plan.FormatErrorf(off, "offset of page data", d.Data.String(), "an end below 2^63")
+	case d.Data.Off < data && x.err == nil || d.Data.Off < uint64(c.DescOff()):
+		return plan.FormatErrorf(off, "offset of page data", d.Data.String(), "data from %#x on, behind the descriptors", data)
+	case d.Data.Overlaps(c.Note):
+		return plan.FormatErrorf(off, "offset of page data", d.Data.String(), "data apart from the notes (%v)", c.Note)
+	case !d.Data.Within(c.Size):
+		return errors.Wrapf(plan.ErrTruncated, "page data (%v), the file has %#x bytes", d.Data, c.Size)
 	}
 	return nil
 }
@@ -211,7 +212,7 @@ func (r *pageReader) bytes(e plan.Extent) ([]byte, error) {
 			r.dataBuf = make([]byte, max(n, uint64(r.c.BlockSize)))
 		}
 		r.data = nil
-		if err := r.c.read(r.dataBuf[:n], int64(e.Off)); err != nil {
+		if err := r.c.Read(r.dataBuf[:n], int64(e.Off)); err != nil {
 			return nil, err
 		}
 		r.dataOff, r.data = e.Off, r.dataBuf[:n]
@@ -228,7 +229,7 @@ type pageReaders struct {
 	free []*pageReader
 }
 
-func (p *pageReaders) get(c *KDump) *pageReader {
+func (p *pageReaders) get(c *Dump) *pageReader {
 	p.Lock()
 	defer p.Unlock()
 	if n := len(p.free); n > 0 {

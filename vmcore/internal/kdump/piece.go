@@ -1,4 +1,4 @@
-package vmcore
+package kdump
 
 import (
 	"bytes"
@@ -8,11 +8,11 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// differs names what pieces of one dump have in common but c and d do not, or
+// Differs names what pieces of one dump have in common but c and d do not, or
 // returns "".
-func (c *KDump) differs(d *KDump) (string, error) {
+func (c *Dump) Differs(d *Dump) (string, error) {
 	switch {
-	case c.Order != d.Order || c.abi != d.abi || c.Version != d.Version:
+	case c.Order != d.Order || c.ABI != d.ABI || c.Version != d.Version:
 		return "formats", nil
 	case c.BlockSize != d.BlockSize:
 		return "page sizes", nil
@@ -20,8 +20,8 @@ func (c *KDump) differs(d *KDump) (string, error) {
 		return "highest PFNs", nil
 	}
 	// utsname and timestamp are all that lies between version and status.
-	a, b := make([]byte, c.abi.status-12), make([]byte, c.abi.status-12)
-	if err := cmp.Or(c.read(a, 12), d.read(b, 12)); err != nil {
+	a, b := make([]byte, c.ABI.Status-12), make([]byte, c.ABI.Status-12)
+	if err := cmp.Or(c.Read(a, 12), d.Read(b, 12)); err != nil {
 		return "", err
 	}
 	uts := 6 * 65
@@ -45,21 +45,21 @@ func (c *KDump) differs(d *KDump) (string, error) {
 // PFNs are page frame numbers from Start up to End, which is not among them.
 type PFNs struct{ Start, End uint64 }
 
-// pfns returns the PFNs of which the file has the pages.
-func (c *KDump) pfns() PFNs { return PFNs{c.StartPFN, c.EndPFN} }
+// PFNs returns the PFNs of which the file has the pages.
+func (c *Dump) PFNs() PFNs { return PFNs{c.StartPFN, c.EndPFN} }
 
-// missingPages counts the pages in the dump's bitmap whose data is not in the
+// MissingPages counts the pages in the dump's bitmap whose data is not in the
 // file.
-func (c *KDump) missingPages() (missing, total uint64) {
-	x := c.index()
-	total = x.pages()
+func (c *Dump) MissingPages() (missing, total uint64) {
+	x := c.Index()
+	total = x.Pages()
 	held := c.held(x)
 	missing = total - held
 	r := c.pages.get(c)
 	defer c.pages.put(r)
 	for n := range held {
 		d, _, err := r.descriptor(n)
-		if err != nil || d.data.Off == 0 || !d.data.Within(c.Size) {
+		if err != nil || d.Data.Off == 0 || !d.Data.Within(c.Size) {
 			missing++
 		}
 	}

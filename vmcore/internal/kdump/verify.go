@@ -1,4 +1,4 @@
-package vmcore
+package kdump
 
 import (
 	"context"
@@ -11,24 +11,24 @@ import (
 )
 
 // maxPageFindings bounds how many pages Verify complains of one by one.
-const maxPageFindings = 10
+const MaxPageFindings = 10
 
 // deepPages is how many pages VerifyDeep gives to a worker at a time.
 const deepPages = 1024
 
-// Verify implements [Core]. What readers need of a kdump-compressed dump was
+// Verify implements vmcore.Core. What readers need of a kdump-compressed dump was
 // read in the sources of crash 8.0, makedumpfile 1.7 and libkdumpfile 0.5.
-func (c *KDump) Verify() []Finding {
+func (c *Dump) Verify() []plan.Finding {
 	v := c.verifyHead()
 	v.descriptors()
 	return v.Found
 }
 
 // VerifyHead is Verify without the page descriptors.
-func (c *KDump) VerifyHead() []Finding { return c.verifyHead().Found }
+func (c *Dump) VerifyHead() []plan.Finding { return c.verifyHead().Found }
 
-func (c *KDump) verifyHead() *kdumpVerifier {
-	v := &kdumpVerifier{c: c}
+func (c *Dump) verifyHead() *verifier {
+	v := &verifier{c: c}
 	v.header()
 	v.place()
 	v.notes()
@@ -37,8 +37,8 @@ func (c *KDump) verifyHead() *kdumpVerifier {
 
 // VerifyPages inflates every page, and finds what Verify has not. It stops early
 // for ctx.
-func (c *KDump) VerifyPages(ctx context.Context) []Finding {
-	v := &kdumpVerifier{c: c}
+func (c *Dump) VerifyPages(ctx context.Context) []plan.Finding {
+	v := &verifier{c: c}
 	runs := make(chan physmem.Range)
 	var wait sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
@@ -60,8 +60,8 @@ func (c *KDump) VerifyPages(ctx context.Context) []Finding {
 	return v.Found
 }
 
-type kdumpVerifier struct {
-	c *KDump
+type verifier struct {
+	c *Dump
 
 	sync.Mutex // of what follows
 	plan.Findings
@@ -69,48 +69,48 @@ type kdumpVerifier struct {
 }
 
 // page is fault for one of many pages.
-func (v *kdumpVerifier) page(readers, format string, args ...any) {
+func (v *verifier) page(readers, format string, args ...any) {
 	v.Lock()
 	defer v.Unlock()
-	if v.badPages++; v.badPages <= maxPageFindings {
+	if v.badPages++; v.badPages <= MaxPageFindings {
 		v.Fault(readers, format, args...)
 	}
 }
 
 // morePages tells of those that page left out.
-func (v *kdumpVerifier) morePages() {
-	if n := v.badPages - maxPageFindings; n > 0 {
+func (v *verifier) morePages() {
+	if n := v.badPages - MaxPageFindings; n > 0 {
 		v.Fault("they fail to read these pages", "%d pages more of that kind", n)
 	}
 	v.badPages = 0
 }
 
-func (v *kdumpVerifier) header() {
+func (v *verifier) header() {
 	c := v.c
 	if c.Incomplete() {
 		v.Fault("crash warns; memory is missing", "status says that makedumpfile could not finish the dump (DUMP_DH_COMPRESSED_INCOMPLETE)")
 	}
-	if c.Status&statusExcludedVmemmap != 0 {
+	if c.Status&StatusExcludedVmemmap != 0 {
 		v.Remark("crash cannot use struct page there", "status says that makedumpfile -e left parts of the page array out")
 	}
 	if c.Split {
-		v.Remark("crash wants all files at once, makedumpfile --reassemble makes one of them", "a piece of a split dump, PFNs %v", c.pfns())
+		v.Remark("crash wants all files at once, makedumpfile --reassemble makes one of them", "a piece of a split dump, PFNs %v", c.PFNs())
 	}
-	if c.Version < notesVersion {
-		v.Remark("registers are missing", "header_version is %d: dumps have notes since %d", c.Version, notesVersion)
+	if c.Version < NotesVersion {
+		v.Remark("registers are missing", "header_version is %d: dumps have notes since %d", c.Version, NotesVersion)
 	}
 	if size, err := plan.KernelPage(c.notes); err == nil && size > 0 && size != c.BlockSize {
-		v.Fault("makedumpfile reads other memory than it asks for, and fails", "block_size at offset %#x is %#x, expected %#x, the kernel's page size (PAGESIZE in VMCOREINFO): QEMU writes 64 KiB for every arm64 machine", c.abi.status+4, c.BlockSize, size)
+		v.Fault("makedumpfile reads other memory than it asks for, and fails", "block_size at offset %#x is %#x, expected %#x, the kernel's page size (PAGESIZE in VMCOREINFO): QEMU writes 64 KiB for every arm64 machine", c.ABI.Status+4, c.BlockSize, size)
 	}
-	if c.descOff() > c.Size {
-		v.Fault("all refuse it", "the file ends at %#x, its bitmaps at %#x: it is truncated", c.Size, c.descOff())
+	if c.DescOff() > c.Size {
+		v.Fault("all refuse it", "the file ends at %#x, its bitmaps at %#x: it is truncated", c.Size, c.DescOff())
 	}
 }
 
 // place checks where notes, VMCOREINFO and eraseinfo lie.
-func (v *kdumpVerifier) place() {
+func (v *verifier) place() {
 	c := v.c
-	if c.Version >= notesVersion {
+	if c.Version >= NotesVersion {
 		if err := c.changeable(); err != nil {
 			v.Fault("readers see one as the other", "%v", err)
 		}
@@ -118,27 +118,27 @@ func (v *kdumpVerifier) place() {
 	for _, e := range []struct {
 		name string
 		plan.Extent
-	}{{"VMCOREINFO", c.info}, {"eraseinfo", c.erase}} {
+	}{{"VMCOREINFO", c.Info}, {"eraseinfo", c.Erase}} {
 		if e.Size > 0 && !e.Within(c.Size) {
 			v.Fault("crash and libkdumpfile refuse it", "%s (%v) reaches beyond the file's %#x bytes", e.name, e.Extent, c.Size)
 		}
 	}
-	if c.Version >= notesVersion && c.apart().Size > 0 {
-		v.Fault("makedumpfile writes a damaged dump from it", "offset_vmcoreinfo leads to %v, expected a place within the notes (%v)", c.info, c.note)
+	if c.Version >= NotesVersion && c.apart().Size > 0 {
+		v.Fault("makedumpfile writes a damaged dump from it", "offset_vmcoreinfo leads to %v, expected a place within the notes (%v)", c.Info, c.Note)
 	}
 	if i, ok := c.notes.Find(elfnote.VMCoreInfo, 0); ok && c.apart().Size == 0 {
 		e := c.notes.Notes[i]
-		if want := (plan.Extent{Off: c.note.Off + uint64(e.DescOff), Size: uint64(e.DescSize)}); c.info != want {
-			v.Fault("makedumpfile and crash read other bytes for VMCOREINFO than libkdumpfile", "offset_vmcoreinfo leads to %v, expected %v as the note has it", c.info, want)
+		if want := (plan.Extent{Off: c.Note.Off + uint64(e.DescOff), Size: uint64(e.DescSize)}); c.Info != want {
+			v.Fault("makedumpfile and crash read other bytes for VMCOREINFO than libkdumpfile", "offset_vmcoreinfo leads to %v, expected %v as the note has it", c.Info, want)
 		}
 	}
-	if c.abi.packed && c.note.Off >= uint64(c.bitmapOff()) {
-		v.Fault("libkdumpfile takes the sub header for that of another ABI", "the notes of a 32-bit x86 dump lie at %#x, expected a place before %#x", c.note.Off, c.bitmapOff())
+	if c.ABI.packed && c.Note.Off >= uint64(c.BitmapOff()) {
+		v.Fault("libkdumpfile takes the sub header for that of another ABI", "the notes of a 32-bit x86 dump lie at %#x, expected a place before %#x", c.Note.Off, c.BitmapOff())
 	}
 }
 
 // notes checks the notes themselves.
-func (v *kdumpVerifier) notes() {
+func (v *verifier) notes() {
 	c, s := v.c, v.c.notes
 	if s.Fill < s.Size {
 		v.Fault("crash warns, libkdumpfile loses notes behind", "%d bytes of zero fill at offset %#x within the notes", s.Size-s.Fill, c.NotesOff()+s.Fill)
@@ -148,17 +148,17 @@ func (v *kdumpVerifier) notes() {
 }
 
 // descriptors checks that every page's data lies within the file.
-func (v *kdumpVerifier) descriptors() {
+func (v *verifier) descriptors() {
 	c := v.c
-	x := c.index()
+	x := c.Index()
 	if x.err != nil {
 		v.Fault("all refuse it", "the bitmap cannot be read: %v", x.err)
 	}
-	if held, all := c.held(x), x.pages(); held < all {
+	if held, all := c.held(x), x.Pages(); held < all {
 		v.Fault("they fail to read these pages", "the file ends at %#x, within the page descriptors: %d of %d are there", c.Size, held, all)
 	}
-	if end := uint64(c.descOff()) + x.pages()*plan.DescSize; x.data < end {
-		v.Remark("they show descriptors as the contents of pages whose data lies there", "page data begins at %#x, the page descriptors end at %#x: makedumpfile found more pages to write than it had counted, as on a live system", x.data, end)
+	if end := uint64(c.DescOff()) + x.Pages()*plan.DescSize; x.Data < end {
+		v.Remark("they show descriptors as the contents of pages whose data lies there", "page data begins at %#x, the page descriptors end at %#x: makedumpfile found more pages to write than it had counted, as on a live system", x.Data, end)
 	}
 	r := c.pages.get(c)
 	defer c.pages.put(r)
@@ -176,7 +176,7 @@ func (v *kdumpVerifier) descriptors() {
 
 // inflate reads every page of a range. What Verify has said of a descriptor is
 // not said again.
-func (v *kdumpVerifier) inflate(ctx context.Context, run physmem.Range) {
+func (v *verifier) inflate(ctx context.Context, run physmem.Range) {
 	c := v.c
 	r := c.pages.get(c)
 	defer c.pages.put(r)

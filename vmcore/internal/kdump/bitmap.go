@@ -1,4 +1,4 @@
-package vmcore
+package kdump
 
 import (
 	"encoding/binary"
@@ -30,17 +30,17 @@ type bitmapIndex struct {
 	// data is where page data begins: after the descriptors. Of a live system
 	// makedumpfile counts the pages first; if there are more when it writes
 	// them, the last descriptors lie where the first page data was written.
-	data uint64
+	Data uint64
 	// err is why the index ends before the bitmap does.
 	err error
 }
 
-// pages returns the number of descriptors.
-func (x *bitmapIndex) pages() uint64 { return x.before[len(x.before)-1] - x.first }
+// Pages returns the number of descriptors.
+func (x *bitmapIndex) Pages() uint64 { return x.before[len(x.before)-1] - x.first }
 
 // indexBitmap reads the bitmap of the pages in the dump once. What it keeps is
 // in proportion to what the file holds.
-func (c *KDump) indexBitmap() *bitmapIndex {
+func (c *Dump) indexBitmap() *bitmapIndex {
 	x := &bitmapIndex{before: []uint64{0}}
 	n, pfn := uint64(0), uint64(0)
 	buf := make([]byte, 16*chunkSize)
@@ -60,11 +60,11 @@ func (c *KDump) indexBitmap() *bitmapIndex {
 	if pfn <= c.StartPFN {
 		x.first = n
 	}
-	x.data = uint64(c.descOff()) + x.pages()*plan.DescSize
+	x.Data = uint64(c.DescOff()) + x.Pages()*plan.DescSize
 	var b [plan.DescSize]byte
-	if n, _ := c.r.ReadAt(b[:], c.descOff()); n == len(b) {
-		if off := c.desc(b[:]).data.Off; off >= uint64(c.descOff()+plan.DescSize) {
-			x.data = min(x.data, off)
+	if n, _ := c.R.ReadAt(b[:], c.DescOff()); n == len(b) {
+		if off := c.Desc(b[:]).Data.Off; off >= uint64(c.DescOff()+plan.DescSize) {
+			x.Data = min(x.Data, off)
 		}
 	}
 	return x
@@ -72,16 +72,16 @@ func (c *KDump) indexBitmap() *bitmapIndex {
 
 // readBitmap reads the bitmap from pfn on, a multiple of chunkPages, into buf.
 // Where the file ends before the bitmap it returns what there is.
-func (c *KDump) readBitmap(buf []byte, pfn uint64) ([]byte, error) {
-	dumped, _ := c.bitmaps()
+func (c *Dump) readBitmap(buf []byte, pfn uint64) ([]byte, error) {
+	dumped, _ := c.Bitmaps()
 	b := buf[:min(uint64(len(buf)), (c.EndPFN-pfn+7)/8)]
 	off := dumped + int64(pfn/8)
-	n, err := c.r.ReadAt(b, off)
+	n, err := c.R.ReadAt(b, off)
 	if n == len(b) {
 		return b, nil
 	}
 	if errors.Is(err, io.EOF) {
-		err = ErrTruncated
+		err = plan.ErrTruncated
 	}
 	return b[:n], errors.Wrapf(err, "bitmap, offset %#x", off+int64(n))
 }
@@ -106,10 +106,10 @@ func countBits(b []byte, i, end uint64) (n uint64) {
 
 // Ranges implements [physmem.Memory]. It keeps no list: a bitmap in which every second
 // bit is set has 64 times its size in ranges. It ends where the file does.
-func (c *KDump) Ranges() iter.Seq[physmem.Range] {
+func (c *Dump) Ranges() iter.Seq[physmem.Range] {
 	return func(yield func(physmem.Range) bool) {
 		var run physmem.Range
-		x := c.index()
+		x := c.Index()
 		buf := make([]byte, chunkSize)
 		left := c.held(x)
 		for pfn := c.StartPFN &^ (chunkPages - 1); pfn < c.EndPFN && left > 0; pfn += chunkPages {
@@ -148,7 +148,7 @@ func (c *KDump) Ranges() iter.Seq[physmem.Range] {
 }
 
 // held returns how many of the pages have a descriptor within the file.
-func (c *KDump) held(x *bitmapIndex) uint64 {
-	table := plan.Extent{Off: uint64(c.descOff()), Size: x.pages() * plan.DescSize}
+func (c *Dump) held(x *bitmapIndex) uint64 {
+	table := plan.Extent{Off: uint64(c.DescOff()), Size: x.Pages() * plan.DescSize}
 	return table.Clip(c.Size) / plan.DescSize
 }

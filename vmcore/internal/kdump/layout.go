@@ -1,4 +1,4 @@
-package vmcore
+package kdump
 
 import (
 	"fmt"
@@ -9,17 +9,17 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// PlanCopy implements [Core]. The notes stay where they are and grow into the
+// PlanCopy implements vmcore.Core. The notes stay where they are and grow into the
 // zeros after them; if there are too few, the sub header gets as many blocks
 // more as will do, and all after it shifts. Notes at the end of the file
-// ([End]) come back to the sub header, where no reader has trouble with them.
+// ([plan.End]) come back to the sub header, where no reader has trouble with them.
 // It fails with a [*FormatError] where notes share bytes with something else,
 // and on a stream whose notes come after its memory.
-func (c *KDump) PlanCopy(sp elfnote.Splice) (*Layout, error) {
+func (c *Dump) PlanCopy(sp elfnote.Splice) (*plan.Layout, error) {
 	if err := c.checkSplice(sp); err != nil {
 		return nil, err
 	}
-	if c.NotesOff() >= c.bitmapOff() {
+	if c.NotesOff() >= c.BitmapOff() {
 		return c.planHome(sp)
 	}
 	start := c.NotesOff()
@@ -28,7 +28,7 @@ func (c *KDump) PlanCopy(sp elfnote.Splice) (*Layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Layout{Shift: m.shift}
+	l := &plan.Layout{Shift: m.shift}
 	l.Add(m.fixes, 0, start+sp.Off)
 	l.Pieces = append(l.Pieces, plan.Piece{Lit: sp.Ins})
 	l.Add(m.fixes, start+sp.Off+sp.Del, end)
@@ -38,14 +38,14 @@ func (c *KDump) PlanCopy(sp elfnote.Splice) (*Layout, error) {
 
 // planHome is PlanCopy for notes that lie at the end of the file: what End has
 // brought there, a copy without the note undoes.
-func (c *KDump) planHome(sp elfnote.Splice) (*Layout, error) {
+func (c *Dump) planHome(sp elfnote.Splice) (*plan.Layout, error) {
 	start := c.NotesOff()
 	if c.Size == plan.Endless {
-		return nil, plan.OnePassErrorf(c.subOff()+c.abi.note, "offset_note", c.note.String(),
+		return nil, plan.OnePassErrorf(c.SubOff()+c.ABI.Note, "offset_note", c.Note.String(),
 			"notes before the bitmaps, where one pass can change them")
 	}
 	size := c.notes.Size + sp.Grow()
-	home := c.home()
+	home := c.Home()
 	m, err := c.planShift(sp, home, home, size)
 	if err != nil {
 		return nil, err
@@ -53,23 +53,23 @@ func (c *KDump) planHome(sp elfnote.Splice) (*Layout, error) {
 	tail := c.Size
 	if start+c.notes.Size == c.Size {
 		tail = start
-		if end := c.dataEnd(); plan.RoundUp(end, 4) == start {
+		if end := c.DataEnd(); plan.RoundUp(end, 4) == start {
 			tail = end
 		}
 	}
-	l := &Layout{Shift: m.shift}
+	l := &plan.Layout{Shift: m.shift}
 	l.Add(m.fixes, 0, home)
 	rest := sp.Off + sp.Del
 	l.Pieces = append(l.Pieces,
-		plan.Piece{From: c.r, Src: start, N: sp.Off},
+		plan.Piece{From: c.R, Src: start, N: sp.Off},
 		plan.Piece{Lit: sp.Ins},
-		plan.Piece{From: c.r, Src: start + rest, N: c.notes.Size - rest})
+		plan.Piece{From: c.R, Src: start + rest, N: c.notes.Size - rest})
 	c.finish(l, m, home+size, tail)
 	return l, nil
 }
 
-// A kdumpMove is how what stands after the notes moves.
-type kdumpMove struct {
+// A move is how what stands after the notes moves.
+type move struct {
 	end   int64 // what it is that moves begins here
 	shift int64 // whole blocks
 	fixes []plan.Fix
@@ -79,12 +79,12 @@ type kdumpMove struct {
 
 // planShift plans to replace what lies from start to end by notes that take
 // grow bytes more.
-func (c *KDump) planShift(sp elfnote.Splice, start, end, grow int64) (*kdumpMove, error) {
+func (c *Dump) planShift(sp elfnote.Splice, start, end, grow int64) (*move, error) {
 	zeros, err := c.slack(end, max(grow, c.BlockSize), nil)
 	if err != nil {
 		return nil, err
 	}
-	m := &kdumpMove{end: end}
+	m := &move{end: end}
 	switch {
 	case grow > zeros:
 		m.shift = plan.RoundUp(grow-zeros, c.BlockSize)
@@ -93,7 +93,7 @@ func (c *KDump) planShift(sp elfnote.Splice, start, end, grow int64) (*kdumpMove
 	}
 	blocks := c.SubHdrBlocks + m.shift/c.BlockSize
 	if blocks > math.MaxInt32 {
-		return nil, plan.FormatErrorf(c.abi.status+8, "sub_hdr_size", fmt.Sprint(c.SubHdrBlocks), "room for %#x bytes more", m.shift)
+		return nil, plan.FormatErrorf(c.ABI.Status+8, "sub_hdr_size", fmt.Sprint(c.SubHdrBlocks), "room for %#x bytes more", m.shift)
 	}
 	info, err := c.movedInfo(sp, start)
 	if err != nil {
@@ -111,7 +111,7 @@ func (c *KDump) planShift(sp elfnote.Splice, start, end, grow int64) (*kdumpMove
 
 // moved returns the new place of what lies at off. Offsets that no file can have
 // stay as they are.
-func (m *kdumpMove) moved(off uint64) uint64 {
+func (m *move) moved(off uint64) uint64 {
 	if off < uint64(m.end) || off > math.MaxInt64-uint64(max(m.shift, 0)) {
 		return off
 	}
@@ -121,20 +121,20 @@ func (m *kdumpMove) moved(off uint64) uint64 {
 // finish adds what stands after the notes, which end at newEnd in the copy, up
 // to offset tail of the original. How many descriptors there are, the bitmap
 // tells: a stream's when it has passed, a file's only where a copy is made.
-func (c *KDump) finish(l *Layout, m *kdumpMove, newEnd, tail int64) {
+func (c *Dump) finish(l *plan.Layout, m *move, newEnd, tail int64) {
 	// From here on the copy's offset less shift is the original's.
 	resume := max(m.end, newEnd-m.shift)
 	l.Pieces = append(l.Pieces, plan.Piece{Zero: resume + m.shift - newEnd})
-	if m.shift == 0 && c.Size != plan.Endless || tail <= c.descOff() {
+	if m.shift == 0 && c.Size != plan.Endless || tail <= c.DescOff() {
 		l.Add(m.fixes, resume, tail)
 	} else {
-		l.Add(m.fixes, resume, c.descOff())
+		l.Add(m.fixes, resume, c.DescOff())
 	}
 	l.Pieces = slices.DeleteFunc(l.Pieces, func(p plan.Piece) bool { return p.Size() == 0 })
-	if m.shift != 0 && tail > c.descOff() || c.Size == plan.Endless {
+	if m.shift != 0 && tail > c.DescOff() || c.Size == plan.Endless {
 		l.Pieces = append(l.Pieces, plan.Piece{Later: func() []plan.Piece {
-			rest := &Layout{}
-			rest.Add(c.fixDescs(l, m), c.descOff(), tail)
+			rest := &plan.Layout{}
+			rest.Add(c.fixDescs(l, m), c.DescOff(), tail)
 			return rest.Pieces
 		}})
 	}
@@ -145,29 +145,29 @@ func (c *KDump) finish(l *Layout, m *kdumpMove, newEnd, tail int64) {
 }
 
 // fixTable returns the fields of the headers that change.
-func (c *KDump) fixTable(m *kdumpMove, info, note plan.Extent, blocks uint32) []plan.Fix {
-	sub := plan.Fix{Extent: plan.Extent{Off: uint64(c.subOff()), Size: uint64(c.abi.subSize)}, Entry: c.abi.subSize, Mend: func(b []byte) {
-		c.putExtent(b[c.abi.info:], info)
-		c.putExtent(b[c.abi.note:], note)
-		if c.erase.Size > 0 {
-			c.putExtent(b[c.abi.erase:], plan.Extent{Off: m.moved(c.erase.Off), Size: c.erase.Size})
+func (c *Dump) fixTable(m *move, info, note plan.Extent, blocks uint32) []plan.Fix {
+	sub := plan.Fix{Extent: plan.Extent{Off: uint64(c.SubOff()), Size: uint64(c.ABI.SubSize)}, Entry: c.ABI.SubSize, Mend: func(b []byte) {
+		c.PutExtent(b[c.ABI.Info:], info)
+		c.PutExtent(b[c.ABI.Note:], note)
+		if c.Erase.Size > 0 {
+			c.PutExtent(b[c.ABI.Erase:], plan.Extent{Off: m.moved(c.Erase.Off), Size: c.Erase.Size})
 		}
 	}}
 	if m.shift == 0 {
 		return []plan.Fix{sub}
 	}
-	return []plan.Fix{{Extent: plan.Extent{Off: uint64(c.abi.status + 8), Size: 4}, Entry: 4, Mend: func(b []byte) { c.Order.PutUint32(b, blocks) }}, sub}
+	return []plan.Fix{{Extent: plan.Extent{Off: uint64(c.ABI.Status + 8), Size: 4}, Entry: 4, Mend: func(b []byte) { c.Order.PutUint32(b, blocks) }}, sub}
 }
 
 // fixDescs returns the table of page descriptors. In a stream it tells the
 // layout how far page data reaches.
-func (c *KDump) fixDescs(l *Layout, m *kdumpMove) []plan.Fix {
+func (c *Dump) fixDescs(l *plan.Layout, m *move) []plan.Fix {
 	n := m.passed
 	if c.Size != plan.Endless {
-		n = c.held(c.index())
+		n = c.held(c.Index())
 	}
-	return []plan.Fix{{Extent: plan.Extent{Off: uint64(c.descOff()), Size: n * plan.DescSize}, Entry: plan.DescSize, Mend: func(b []byte) {
-		if end, ok := c.desc(b).data.End(); ok && c.Size == plan.Endless {
+	return []plan.Fix{{Extent: plan.Extent{Off: uint64(c.DescOff()), Size: n * plan.DescSize}, Entry: plan.DescSize, Mend: func(b []byte) {
+		if end, ok := c.Desc(b).Data.End(); ok && c.Size == plan.Endless {
 			l.End = max(l.End, int64(end))
 		}
 		c.Order.PutUint64(b, m.moved(c.Order.Uint64(b)))
@@ -175,9 +175,9 @@ func (c *KDump) fixDescs(l *Layout, m *kdumpMove) []plan.Fix {
 }
 
 // fixBitmap counts the pages in a stream while their bitmap passes.
-func (c *KDump) fixBitmap(m *kdumpMove) plan.Fix {
+func (c *Dump) fixBitmap(m *move) plan.Fix {
 	const group = 8 // bytes at a time
-	dumped, _ := c.bitmaps()
+	dumped, _ := c.Bitmaps()
 	pfn := uint64(0)
 	return plan.Fix{Extent: plan.Extent{Off: uint64(dumped), Size: uint64(plan.RoundUp(int64((c.EndPFN+7)/8), group))}, Entry: group, Mend: func(b []byte) {
 		m.passed += c.countPages(b[:group], pfn)
@@ -185,26 +185,26 @@ func (c *KDump) fixBitmap(m *kdumpMove) plan.Fix {
 	}}
 }
 
-// Claimed implements [Core]: it returns the end of notes, eraseinfo and page data, by the headers and,
+// Claimed implements vmcore.Core: it returns the end of notes, eraseinfo and page data, by the headers and,
 // but in a stream, by all descriptors.
-func (c *KDump) Claimed() int64 {
+func (c *Dump) Claimed() int64 {
 	end := int64(0)
 	if c.Size != plan.Endless {
-		end = c.dataEnd()
+		end = c.DataEnd()
 	}
-	for _, e := range []plan.Extent{c.info, c.note, c.erase} {
+	for _, e := range []plan.Extent{c.Info, c.Note, c.Erase} {
 		if e, ok := e.End(); ok {
 			end = max(end, int64(e))
 		}
 	}
-	return max(end, c.descOff())
+	return max(end, c.DescOff())
 }
 
-// dataEnd returns where page data and eraseinfo end, by the descriptors.
-func (c *KDump) dataEnd() int64 {
-	x := c.index()
-	end := uint64(c.descOff()) + x.pages()*plan.DescSize
-	if e, ok := c.erase.End(); ok {
+// DataEnd returns where page data and eraseinfo end, by the descriptors.
+func (c *Dump) DataEnd() int64 {
+	x := c.Index()
+	end := uint64(c.DescOff()) + x.Pages()*plan.DescSize
+	if e, ok := c.Erase.End(); ok {
 		end = max(end, e)
 	}
 	r := c.pages.get(c)
@@ -214,7 +214,7 @@ func (c *KDump) dataEnd() int64 {
 		if err != nil {
 			break
 		}
-		if e, ok := d.data.End(); ok {
+		if e, ok := d.Data.End(); ok {
 			end = max(end, e)
 		}
 	}
@@ -222,16 +222,16 @@ func (c *KDump) dataEnd() int64 {
 }
 
 // Pages says where a stream finds what tells of the dump's pages.
-func (c *KDump) Pages() *plan.Pages {
-	dumped, _ := c.bitmaps()
+func (c *Dump) Pages() *plan.Pages {
+	dumped, _ := c.Bitmaps()
 	return &plan.Pages{
-		Bitmaps: c.bitmapOff(),
+		Bitmaps: c.BitmapOff(),
 		Bitmap:  dumped,
 		End:     c.EndPFN,
-		Descs:   c.descOff(),
+		Descs:   c.DescOff(),
 		Count:   c.countPages,
 		Mend: func(b []byte, shift int64) {
-			m := kdumpMove{end: c.NotesOff() + c.notes.Size, shift: shift}
+			m := move{end: c.NotesOff() + c.notes.Size, shift: shift}
 			c.Order.PutUint64(b, m.moved(c.Order.Uint64(b)))
 		},
 	}
@@ -239,7 +239,7 @@ func (c *KDump) Pages() *plan.Pages {
 
 // countPages counts the pages in bytes b of the bitmap, of which the first bit is
 // PFN first's.
-func (c *KDump) countPages(b []byte, first uint64) uint64 {
+func (c *Dump) countPages(b []byte, first uint64) uint64 {
 	from, end := max(c.StartPFN, first), min(c.EndPFN, first+uint64(len(b))*8)
 	if from >= end {
 		return 0

@@ -1,0 +1,46 @@
+package vmcore
+
+import (
+	"cmp"
+	"debug/elf"
+	"slices"
+	"sync"
+
+	"vmcsnote/physmem"
+)
+
+// Virtual returns the memory of a process's core by virtual address; false for a
+// machine's core.
+func (c *ELF) Virtual() (physmem.Memory, bool) {
+	if !c.unplaced() {
+		return nil, false
+	}
+	v := &ELF{Header: c.Header, Progs: slices.Clone(c.Progs), Size: c.Size, r: c.r}
+	v.phys = sync.OnceValue(v.mapPhys)
+	for i := range v.Progs {
+		v.Progs[i].Paddr = v.Progs[i].Vaddr
+	}
+	return v, true
+}
+
+// DirectMaps returns p_vaddr - p_paddr of the PT_LOADs with a kernel's p_vaddr,
+// each once, the one of most memory first.
+func (c *ELF) DirectMaps() []uint64 {
+	size := make(map[uint64]uint64)
+	var bases []uint64
+	for _, p := range c.Progs {
+		base := p.Vaddr - p.Paddr
+		if p.Type != elf.PT_LOAD || p.Vaddr == 0 || base>>63 == 0 {
+			continue
+		}
+		if size[base] == 0 {
+			bases = append(bases, base)
+		}
+		size[base] += max(1, p.Memsz)
+	}
+	slices.SortStableFunc(bases, func(a, b uint64) int { return cmp.Compare(size[b], size[a]) })
+	return bases[:min(len(bases), maxDirectMaps)]
+}
+
+// maxDirectMaps bounds what DirectMaps returns; the kernel writes two.
+const maxDirectMaps = 16
