@@ -7,6 +7,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/internal/fakelinux"
 	"vmcsnote/internal/x86"
 )
 
@@ -37,33 +38,33 @@ func collect[T any](seq iter.Seq2[T, error]) (all []T, err error) {
 }
 
 // chainOf makes n items in a list and returns the list's head and the items.
-func chainOf(f *fake, n int) (head uint64, items []uint64) {
-	head = f.alloc(16)
+func chainOf(f *fakelinux.Kernel, n int) (head uint64, items []uint64) {
+	head = f.Alloc(16)
 	at := head
 	for range n {
-		item := f.alloc(64)
+		item := f.Alloc(64)
 		items = append(items, item)
-		f.put(at, le64(item+16))
+		f.Put(at, fakelinux.LE64(item+16))
 		at = item + 16
 	}
-	f.put(at, le64(head))
+	f.Put(at, fakelinux.LE64(head))
 	return head, items
 }
 
 func TestList(t *testing.T) {
-	f := newFake()
-	shapes(f.btf)
+	f := fakelinux.New()
+	shapes(f.Types)
 	head, items := chainOf(f, 5)
 	empty, _ := chainOf(f, 0)
 	loop, looped := chainOf(f, 5)
-	f.put(looped[4]+16, le64(looped[2]+16))
+	f.Put(looped[4]+16, fakelinux.LE64(looped[2]+16))
 	self, own := chainOf(f, 2)
-	f.put(own[1]+16, le64(own[1]+16))
+	f.Put(own[1]+16, fakelinux.LE64(own[1]+16))
 	zero, cut := chainOf(f, 2)
-	f.put(cut[1]+16, le64(0))
+	f.Put(cut[1]+16, fakelinux.LE64(0))
 	lost, gone := chainOf(f, 3)
-	f.put(gone[1]+16, le64(0xdead000000000100)) // LIST_POISON1
-	k := f.open(t)
+	f.Put(gone[1]+16, fakelinux.LE64(0xdead000000000100)) // LIST_POISON1
+	k := openFake(t, f, f.Finish())
 	node, _ := links(t, k)
 	for _, test := range []struct {
 		name  string
@@ -91,13 +92,13 @@ func TestList(t *testing.T) {
 }
 
 func TestHList(t *testing.T) {
-	f := newFake()
-	shapes(f.btf)
+	f := fakelinux.New()
+	shapes(f.Types)
 	head, items := chainOf(f, 3)
-	f.put(items[2]+16, le64(0))
+	f.Put(items[2]+16, fakelinux.LE64(0))
 	loop, looped := chainOf(f, 3)
-	f.put(looped[2]+16, le64(looped[0]+16))
-	k := f.open(t)
+	f.Put(looped[2]+16, fakelinux.LE64(looped[0]+16))
+	k := openFake(t, f, f.Finish())
 	node, _ := links(t, k)
 	if all, err := collect(k.HList(head, node)); err != nil || !slices.Equal(all, items) {
 		t.Errorf("%#x (%v), want %#x", all, err, items)
@@ -108,11 +109,11 @@ func TestHList(t *testing.T) {
 }
 
 // A list of two million entries that never meets itself.
-type endless struct{ *fake }
+type endless struct{ *fakelinux.Kernel }
 
 func (e endless) ReadPhys(p []byte, addr uint64) (int, error) {
 	if addr < 0x20000000 {
-		return e.fake.ReadPhys(p, addr)
+		return e.Kernel.ReadPhys(p, addr)
 	}
 	for i := range p { // each entry leads to the next, 8 bytes on
 		at := addr + uint64(i)
@@ -122,9 +123,9 @@ func (e endless) ReadPhys(p []byte, addr uint64) (int, error) {
 }
 
 func TestListBounded(t *testing.T) {
-	f := newFake()
-	shapes(f.btf)
-	k := f.open(t)
+	f := fakelinux.New()
+	shapes(f.Types)
+	k := openFake(t, f, f.Finish())
 	k.mem, k.cache = endless{f}, pageCache{}
 	node, _ := links(t, k)
 	n := 0
@@ -139,11 +140,11 @@ func TestListBounded(t *testing.T) {
 }
 
 func TestRBTree(t *testing.T) {
-	f := newFake()
-	shapes(f.btf)
+	f := fakelinux.New()
+	shapes(f.Types)
 	var items []uint64
 	for range 7 {
-		items = append(items, f.alloc(64))
+		items = append(items, f.Alloc(64))
 	}
 	link := func(i, left, right int) {
 		at := func(i int) uint64 {
@@ -152,20 +153,20 @@ func TestRBTree(t *testing.T) {
 			}
 			return items[i] + 32
 		}
-		f.put(items[i]+32+8, append(le64(at(right)), le64(at(left))...))
+		f.Put(items[i]+32+8, append(fakelinux.LE64(at(right)), fakelinux.LE64(at(left))...))
 	}
 	link(3, 1, 5)
 	link(1, 0, 2)
 	link(5, 4, 6)
-	root := f.alloc(8, 0, items[3]+32)
-	empty := f.alloc(8)
-	loop := f.alloc(64)
-	f.put(loop+32+8, le64(loop+32)) // its right child is itself
-	own := f.alloc(8, 0, loop+32)
-	both := f.alloc(64)
-	f.put(both+32+8, append(le64(both+32), le64(both+32)...))
-	double := f.alloc(8, 0, both+32)
-	k := f.open(t)
+	root := f.Alloc(8, 0, items[3]+32)
+	empty := f.Alloc(8)
+	loop := f.Alloc(64)
+	f.Put(loop+32+8, fakelinux.LE64(loop+32)) // its right child is itself
+	own := f.Alloc(8, 0, loop+32)
+	both := f.Alloc(64)
+	f.Put(both+32+8, append(fakelinux.LE64(both+32), fakelinux.LE64(both+32)...))
+	double := f.Alloc(8, 0, both+32)
+	k := openFake(t, f, f.Finish())
 	_, rb := links(t, k)
 	if all, err := collect(k.RBTree(root, rb)); err != nil || !slices.Equal(all, items) {
 		t.Errorf("%#x (%v), want %#x", all, err, items)
@@ -182,26 +183,26 @@ func TestRBTree(t *testing.T) {
 }
 
 // xaNode makes a node with slots: index, entry, index, entry...
-func xaNode(f *fake, shift byte, slots ...uint64) uint64 {
-	at := f.alloc(40 + 512)
-	f.put(at, []byte{shift})
+func xaNode(f *fakelinux.Kernel, shift byte, slots ...uint64) uint64 {
+	at := f.Alloc(40 + 512)
+	f.Put(at, []byte{shift})
 	for i := 0; i < len(slots); i += 2 {
-		f.put(at+40+8*slots[i], le64(slots[i+1]))
+		f.Put(at+40+8*slots[i], fakelinux.LE64(slots[i+1]))
 	}
 	return at | xaInternal
 }
 
 func TestXArray(t *testing.T) {
-	f := newFake()
-	shapes(f.btf)
+	f := fakelinux.New()
+	shapes(f.Types)
 	low := xaNode(f, 0, 0, 0x1000, 1, 0x2000, 2, 1<<2|xaInternal, 3, 7<<1|xaValue, 63, 257<<2|xaInternal)
 	top := xaNode(f, 6, 0, low, 2, xaNode(f, 0, 5, 0x3000))
 	self := xaNode(f, 6)
-	f.put(self&^3+40, le64(self))
-	array := func(head uint64) uint64 { return f.alloc(24, 8, head, 16, 1) }
+	f.Put(self&^3+40, fakelinux.LE64(self))
+	array := func(head uint64) uint64 { return f.Alloc(24, 8, head, 16, 1) }
 	tree, one, none, loop := array(top), array(0x4000), array(0), array(self)
 	lost := array(xaNode(f, 6, 0, 0xdead000000000102, 1, 0x5000))
-	k := f.open(t)
+	k := openFake(t, f, f.Finish())
 	for _, test := range []struct {
 		name string
 		at   uint64
@@ -229,11 +230,11 @@ func TestXArray(t *testing.T) {
 
 // FuzzContainers walks memory that is full of the bytes given.
 func FuzzContainers(f *testing.F) {
-	fake := newFake()
-	shapes(fake.btf)
-	kernel := fake.open(f)
-	f.Add(append(le64(fakeDirect+0x20000008), le64(fakeDirect+0x20000010)...))
-	f.Add(append(le64(fakeDirect+0x20000002), le64(6)...))
+	fake := fakelinux.New()
+	shapes(fake.Types)
+	kernel := openFake(f, fake, fake.Finish())
+	f.Add(append(fakelinux.LE64(fakeDirect+0x20000008), fakelinux.LE64(fakeDirect+0x20000010)...))
+	f.Add(append(fakelinux.LE64(fakeDirect+0x20000002), fakelinux.LE64(6)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) == 0 {
 			return
@@ -261,13 +262,13 @@ func bounded[T any](seq iter.Seq2[T, error]) {
 }
 
 type repeated struct {
-	*fake
+	*fakelinux.Kernel
 	b []byte
 }
 
 func (r repeated) ReadPhys(p []byte, addr uint64) (int, error) {
 	if addr < 0x20000000 {
-		return r.fake.ReadPhys(p, addr)
+		return r.Kernel.ReadPhys(p, addr)
 	}
 	for i := range p {
 		p[i] = r.b[(addr+uint64(i))%uint64(len(r.b))]

@@ -4,19 +4,21 @@ import (
 	"testing"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/internal/fakelinux"
 )
 
 func TestEnum(t *testing.T) {
-	base := newBTF(nil)
-	base.add("small", kindEnum, 2, false, 4, base.str("A"), 16, base.str("B"), 0xffffffff)
-	base.structure("small", 8) // C has another namespace for it
-	module := newBTF(base)
-	module.add("big", kindEnum64, 1, false, 8, module.str("C"), 5, 1)
-	b, err := ParseBTF(base.bytes(), nil)
+	base := fakelinux.NewBTF(nil)
+	base.Add("small", kindEnum, 2, false, 4, base.Str("A"), 16, base.Str("B"), 0xffffffff)
+	base.Struct("small", 8) // C has another namespace for it
+	module := fakelinux.NewBTF(base)
+	module.Add("big", kindEnum64, 1, false, 8, module.Str("C"), 5, 1)
+	b, err := ParseBTF(base.Bytes(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := ParseBTF(module.bytes(), b)
+	m, err := ParseBTF(module.Bytes(), b)
 	if err != nil {
 		t.Fatal(err)
 	}

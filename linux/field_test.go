@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/internal/fakelinux"
 )
 
 // shapes adds a struct with members of all kinds to BTF:
@@ -22,48 +24,48 @@ import (
 //		struct missing *gone;                    // 112
 //		u64_t rest[];                            // 120
 //	};
-func shapes(b *btfMaker) {
-	i32, u32, char := b.int("int", 4, true), b.int("unsigned int", 4, false), b.int("char", 1, true)
-	u64 := b.add("u64_t", kindTypedef, 0, false, b.int("unsigned long", 8, false))
-	inner := b.structure("inner", 16, m{"a", i32, 0}, m{"b", b.add("", kindConst, 0, false, u64), 8})
-	pair := b.structure("", 8, m{"x", i32, 0}, m{"y", i32, 4})
-	both := b.add("", kindUnion, 2, false, 8, 0, pair, 0, b.str("xy"), u64, 0)
-	gone := b.add("missing", kindFwd, 0, false, 0)
+func shapes(b *fakelinux.BTF) {
+	i32, u32, char := b.Int("int", 4, true), b.Int("unsigned int", 4, false), b.Int("char", 1, true)
+	u64 := b.Add("u64_t", kindTypedef, 0, false, b.Int("unsigned long", 8, false))
+	inner := b.Struct("inner", 16, fakelinux.M("a", i32, 0), fakelinux.M("b", b.Add("", kindConst, 0, false, u64), 8))
+	pair := b.Struct("", 8, fakelinux.M("x", i32, 0), fakelinux.M("y", i32, 4))
+	both := b.Add("", kindUnion, 2, false, 8, 0, pair, 0, b.Str("xy"), u64, 0)
+	gone := b.Add("missing", kindFwd, 0, false, 0)
 	members := []uint32{
-		b.str("id"), u64, 0, 0, both, 8 * 8, b.str("in"), inner, 8 * 16, b.str("ptr"), b.ptr(inner), 8 * 32,
-		b.str("many"), b.array(inner, 3), 8 * 40, b.str("name"), b.array(char, 8), 8 * 88,
-		b.str("flag"), u32, 1<<24 | 8*96, b.str("wide"), u32, 9<<24 | (8*96 + 4), b.str("neg"), i32, 5<<24 | (8*96 + 13),
-		b.str("nothing"), b.ptr(0), 8 * 104, b.str("gone"), b.ptr(gone), 8 * 112,
-		b.str("rest"), b.array(u64, 0), 8 * 120,
+		b.Str("id"), u64, 0, 0, both, 8 * 8, b.Str("in"), inner, 8 * 16, b.Str("ptr"), b.Ptr(inner), 8 * 32,
+		b.Str("many"), b.Array(inner, 3), 8 * 40, b.Str("name"), b.Array(char, 8), 8 * 88,
+		b.Str("flag"), u32, 1<<24 | 8*96, b.Str("wide"), u32, 9<<24 | (8*96 + 4), b.Str("neg"), i32, 5<<24 | (8*96 + 13),
+		b.Str("nothing"), b.Ptr(0), 8 * 104, b.Str("gone"), b.Ptr(gone), 8 * 112,
+		b.Str("rest"), b.Array(u64, 0), 8 * 120,
 	}
-	b.add("outer", kindStruct, len(members)/3, true, 120, members...)
-	loop := b.n + 1
-	b.add("loop", kindTypedef, 0, false, loop)
-	self := b.n + 1
-	b.structure("self", 8, m{"", self, 0}, m{"turns", loop, 0})
-	b.structure("rb_node", 24, m{"rb_right", b.ptr(0), 8}, m{"rb_left", b.ptr(0), 16})
-	slots := b.array(b.ptr(0), 64)
-	b.structure("xa_node", 40+512, m{"shift", b.int("unsigned char", 1, false), 0}, m{"slots", slots, 40})
-	xarray := b.structure("xarray", 16, m{"xa_head", b.ptr(0), 8})
-	b.structure("idr", 24, m{"idr_rt", xarray, 0}, m{"idr_base", u32, 16})
-	b.structure("item", 64, m{"node", b.structure("list_head", 16), 16}, m{"rb", b.structure("rb_root", 8), 32})
+	b.Add("outer", kindStruct, len(members)/3, true, 120, members...)
+	loop := b.N + 1
+	b.Add("loop", kindTypedef, 0, false, loop)
+	self := b.N + 1
+	b.Struct("self", 8, fakelinux.M("", self, 0), fakelinux.M("turns", loop, 0))
+	b.Struct("rb_node", 24, fakelinux.M("rb_right", b.Ptr(0), 8), fakelinux.M("rb_left", b.Ptr(0), 16))
+	slots := b.Array(b.Ptr(0), 64)
+	b.Struct("xa_node", 40+512, fakelinux.M("shift", b.Int("unsigned char", 1, false), 0), fakelinux.M("slots", slots, 40))
+	xarray := b.Struct("xarray", 16, fakelinux.M("xa_head", b.Ptr(0), 8))
+	b.Struct("idr", 24, fakelinux.M("idr_rt", xarray, 0), fakelinux.M("idr_base", u32, 16))
+	b.Struct("item", 64, fakelinux.M("node", b.Struct("list_head", 16), 16), fakelinux.M("rb", b.Struct("rb_root", 8), 32))
 }
 
 // outer adds an object of that type and returns its address.
-func outer(f *fake) uint64 {
-	in := f.alloc(16, 8, 77)
-	at := f.alloc(144, 0, 42, 24, 5, 32, in, 80, 9, 136, 1234)
-	f.put(at+8, append(le32(0xffffffff), le32(3)...))
-	f.put(at+88, []byte("ab\x00junk"))
-	f.put(at+96, le32(1|0x155<<4|0x1e<<13))
+func outer(f *fakelinux.Kernel) uint64 {
+	in := f.Alloc(16, 8, 77)
+	at := f.Alloc(144, 0, 42, 24, 5, 32, in, 80, 9, 136, 1234)
+	f.Put(at+8, append(fakelinux.LE32(0xffffffff), fakelinux.LE32(3)...))
+	f.Put(at+88, []byte("ab\x00junk"))
+	f.Put(at+96, fakelinux.LE32(1|0x155<<4|0x1e<<13))
 	return at
 }
 
 func TestField(t *testing.T) {
-	f := newFake()
-	shapes(f.btf)
+	f := fakelinux.New()
+	shapes(f.Types)
 	at := outer(f)
-	k := f.open(t)
+	k := openFake(t, f, f.Finish())
 	tests := []struct {
 		path   string
 		value  uint64
@@ -110,10 +112,10 @@ func TestField(t *testing.T) {
 }
 
 func TestFieldErrors(t *testing.T) {
-	f := newFake()
-	shapes(f.btf)
-	at := f.alloc(120)
-	k := f.open(t)
+	f := fakelinux.New()
+	shapes(f.Types)
+	at := f.Alloc(120)
+	k := openFake(t, f, f.Finish())
 	for _, test := range []struct{ typ, path, err string }{
 		{"outer", "nope", "struct outer has no member nope"},
 		{"outer", "in.nope", "struct inner has no member nope (of in.nope)"},
@@ -154,9 +156,9 @@ func TestFieldErrors(t *testing.T) {
 }
 
 func TestBind(t *testing.T) {
-	f := newFake()
-	shapes(f.btf)
-	k := f.open(t)
+	f := fakelinux.New()
+	shapes(f.Types)
+	k := openFake(t, f, f.Finish())
 	s, _ := k.Struct("outer")
 	var good struct {
 		ID    Field `btf:"ident|id"`
@@ -177,16 +179,16 @@ func TestBind(t *testing.T) {
 
 // A module's BTF goes on where the kernel's ends.
 func TestSplitBTF(t *testing.T) {
-	base := newBTF(nil)
+	base := fakelinux.NewBTF(nil)
 	shapes(base)
-	split := newBTF(base)
-	split.structure("mine", 40, m{"id", 1, 0}, m{"inner", 5, 8}, m{"own", split.ptr(base.n + 1), 32})
-	split.structure("missing", 8, m{"found", 1, 4}) // the kernel only declares it
-	kernel, err := parseBTF(base.bytes(), nil)
+	split := fakelinux.NewBTF(base)
+	split.Struct("mine", 40, fakelinux.M("id", 1, 0), fakelinux.M("inner", 5, 8), fakelinux.M("own", split.Ptr(base.N+1), 32))
+	split.Struct("missing", 8, fakelinux.M("found", 1, 4)) // the kernel only declares it
+	kernel, err := parseBTF(base.Bytes(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	module, err := parseBTF(split.bytes(), kernel)
+	module, err := parseBTF(split.Bytes(), kernel)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,34 +216,34 @@ func TestSplitBTF(t *testing.T) {
 }
 
 func TestBTFHostile(t *testing.T) {
-	chain := newBTF(nil)
+	chain := fakelinux.NewBTF(nil)
 	for range 400_000 {
-		chain.add("", kindConst, 0, false, chain.n+2)
+		chain.Add("", kindConst, 0, false, chain.N+2)
 	}
-	chain.structure("end", 8, m{"member", 1, 0})
-	names := newBTF(nil)
+	chain.Struct("end", 8, fakelinux.M("member", 1, 0))
+	names := fakelinux.NewBTF(nil)
 	for range 100_000 { // each offset is a name of its own
-		names.strings = append(names.strings, "wanted\x00"...)
-		names.add("", kindFwd, 0, false, 0)
+		names.Strings = append(names.Strings, "wanted\x00"...)
+		names.Add("", kindFwd, 0, false, 0)
 	}
-	huge := newBTF(nil)
-	array := huge.int("int", 4, true)
+	huge := fakelinux.NewBTF(nil)
+	array := huge.Int("int", 4, true)
 	for range 30 {
-		array = huge.array(array, 1<<31)
+		array = huge.Array(array, 1<<31)
 	}
-	huge.structure("end", 8, m{"member", array, 0})
-	wide := newBTF(nil)
-	anon := wide.structure("", 8, m{"deep", 1, 0})
+	huge.Struct("end", 8, fakelinux.M("member", array, 0))
+	wide := fakelinux.NewBTF(nil)
+	anon := wide.Struct("", 8, fakelinux.M("deep", 1, 0))
 	for range 40 { // 2^40 members
-		anon = wide.structure("", 8, m{"", anon, 0}, m{"", anon, 0})
+		anon = wide.Struct("", 8, fakelinux.M("", anon, 0), fakelinux.M("", anon, 0))
 	}
-	wide.structure("end", 8, m{"", anon, 0})
+	wide.Struct("end", 8, fakelinux.M("", anon, 0))
 	for _, test := range []struct {
 		name string
-		btf  *btfMaker
+		btf  *fakelinux.BTF
 	}{{"a chain of types", chain}, {"a name that is there often", names}, {"arrays of arrays", huge}, {"nested structs", wide}} {
 		t.Run(test.name, func(t *testing.T) {
-			types, err := parseBTF(test.btf.bytes(), nil)
+			types, err := parseBTF(test.btf.Bytes(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -255,9 +257,9 @@ func TestBTFHostile(t *testing.T) {
 			types.structure("wanted")
 		})
 	}
-	sound := newBTF(nil)
+	sound := fakelinux.NewBTF(nil)
 	shapes(sound)
-	b := sound.bytes()
+	b := sound.Bytes()
 	for n := range len(b) {
 		if _, err := parseBTF(b[:n], nil); err == nil {
 			t.Fatalf("%d of %d bytes are BTF", n, len(b))
@@ -266,12 +268,12 @@ func TestBTFHostile(t *testing.T) {
 }
 
 func FuzzBTF(f *testing.F) {
-	base := newBTF(nil)
+	base := fakelinux.NewBTF(nil)
 	shapes(base)
-	split := newBTF(base)
-	split.structure("mine", 40, m{"id", 1, 0}, m{"inner", 5, 8})
-	f.Add(base.bytes(), split.bytes(), "outer", "many[2].b")
-	f.Add(base.bytes(), split.bytes(), "mine", "inner.a")
+	split := fakelinux.NewBTF(base)
+	split.Struct("mine", 40, fakelinux.M("id", 1, 0), fakelinux.M("inner", 5, 8))
+	f.Add(base.Bytes(), split.Bytes(), "outer", "many[2].b")
+	f.Add(base.Bytes(), split.Bytes(), "mine", "inner.a")
 	f.Fuzz(func(t *testing.T, b, b2 []byte, typ, path string) {
 		// The header does not count: bytes that are none find nothing.
 		for _, b := range [][]byte{b, b2} {

@@ -10,15 +10,17 @@ import (
 	"testing"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/internal/fakelinux"
 )
 
 // manySymbols adds symbols with names of all lengths and returns a long one.
-func manySymbols(f *fake, n int) (long string) {
+func manySymbols(f *fakelinux.Kernel, n int) (long string) {
 	for i := range n {
-		f.symbols[fmt.Sprintf("tok200_symbol_%d", i)] = fakeImage + 0x100000 + 16*uint64(i)
+		f.Symbols[fmt.Sprintf("tok200_symbol_%d", i)] = fakeImage + 0x100000 + 16*uint64(i)
 	}
 	long = "long" + strings.Repeat("_x", 150)
-	f.symbols[long] = fakeImage + 0x90000
+	f.Symbols[long] = fakeImage + 0x90000
 	return long
 }
 
@@ -37,14 +39,14 @@ func TestSymbols(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			f := newFake()
+			f := fakelinux.New()
 			long := manySymbols(f, test.n)
 			if test.form == absolutePerCPU {
-				f.symbols["per_cpu"] = 0x1fbc0
+				f.Symbols["per_cpu"] = 0x1fbc0
 			}
-			f.kallsyms(test.form, test.old)
-			k := f.reopen(t)
-			for name, want := range f.symbols {
+			f.Kallsyms(fakelinux.Form(test.form), test.old)
+			k := openFake(t, f, f.Info())
+			for name, want := range f.Symbols {
 				if got, err := k.Symbol(name); got != want || err != nil {
 					t.Fatalf("%s is at %#x (%v), want %#x", name, got, err, want)
 				}
@@ -68,33 +70,33 @@ func TestSymbols(t *testing.T) {
 func TestSymbolsMissing(t *testing.T) {
 	tests := []struct {
 		name string
-		make func(*fake)
+		make func(*fakelinux.Kernel)
 		err  error
 	}{
-		{"no tables", func(f *fake) {}, ErrNoKallsyms},
-		{"digits that are no token table", func(f *fake) { f.image("", digits) }, ErrNoKallsyms},
-		{"more symbols than there can be", func(f *fake) {
-			f.kallsyms(fromBase, false)
-			f.put(infoSymbol(f, "kallsyms_num_syms"), le32(1<<31))
+		{"no tables", func(f *fakelinux.Kernel) {}, ErrNoKallsyms},
+		{"digits that are no token table", func(f *fakelinux.Kernel) { f.Image("", digits) }, ErrNoKallsyms},
+		{"more symbols than there can be", func(f *fakelinux.Kernel) {
+			f.Kallsyms(fakelinux.FromBase, false)
+			f.Put(infoSymbol(f, "kallsyms_num_syms"), fakelinux.LE32(1<<31))
 		}, ErrCorrupt},
-		{"names that end early", func(f *fake) {
-			f.kallsyms(fromBase, false)
-			f.put(infoSymbol(f, "kallsyms_num_syms"), le32(maxSymbols))
+		{"names that end early", func(f *fakelinux.Kernel) {
+			f.Kallsyms(fakelinux.FromBase, false)
+			f.Put(infoSymbol(f, "kallsyms_num_syms"), fakelinux.LE32(maxSymbols))
 		}, nil},
-		{"a token beyond the table", func(f *fake) {
-			f.kallsyms(fromBase, false)
-			f.put(infoSymbol(f, "kallsyms_token_index"), []byte{0xff, 0xff})
+		{"a token beyond the table", func(f *fakelinux.Kernel) {
+			f.Kallsyms(fakelinux.FromBase, false)
+			f.Put(infoSymbol(f, "kallsyms_token_index"), []byte{0xff, 0xff})
 		}, nil},
-		{"an address that VMCOREINFO contradicts", func(f *fake) {
-			f.kallsyms(fromBase, false)
-			f.symbols["_stext"] += 16
+		{"an address that VMCOREINFO contradicts", func(f *fakelinux.Kernel) {
+			f.Kallsyms(fakelinux.FromBase, false)
+			f.Symbols["_stext"] += 16
 		}, ErrCorrupt},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			f := newFake()
+			f := fakelinux.New()
 			test.make(f)
-			_, err := f.reopen(t).Symbol("_stext")
+			_, err := openFake(t, f, f.Info()).Symbol("_stext")
 			if err == nil || test.err != nil && !errors.Is(err, test.err) {
 				t.Errorf("error is %v, want %v", err, test.err)
 			}
@@ -103,8 +105,8 @@ func TestSymbolsMissing(t *testing.T) {
 }
 
 // infoSymbol returns what VMCOREINFO states.
-func infoSymbol(f *fake, name string) uint64 {
-	addr, _ := parseInfo(strings.Join(f.info, "\n")).symbol(name)
+func infoSymbol(f *fakelinux.Kernel, name string) uint64 {
+	addr, _ := parseInfo(strings.Join(f.Lines, "\n")).symbol(name)
 	return addr
 }
 
@@ -116,7 +118,7 @@ func TestOpen(t *testing.T) {
 		{"no number", "SYMBOL(swapper_pg_dir)=ffffffff82000000\nNUMBER(phys_base)=x\n", "phys_base"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if _, err := Open(newFake(), test.info); err == nil || !strings.Contains(err.Error(), test.want) {
+			if _, err := Open(fakelinux.New(), test.info); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error is %v, want one about %s", err, test.want)
 			}
 		})
@@ -125,11 +127,11 @@ func TestOpen(t *testing.T) {
 
 // FuzzKallsyms changes bytes of the tables and of what is around.
 func FuzzKallsyms(f *testing.F) {
-	var kernels [2]*fake
+	var kernels [2]*fakelinux.Kernel
 	for i := range kernels {
-		kernels[i] = newFake()
+		kernels[i] = fakelinux.New()
 		manySymbols(kernels[i], 300)
-		kernels[i].kallsyms(absolutePerCPU, i == 1)
+		kernels[i].Kallsyms(fakelinux.AbsolutePerCPU, i == 1)
 	}
 	f.Add(uint32(0), []byte{0xff}, false)
 	f.Add(uint32(8), []byte{0xff, 0xff, 0xff, 0x7f}, true)
@@ -138,13 +140,13 @@ func FuzzKallsyms(f *testing.F) {
 		if old {
 			k = *kernels[1]
 		}
-		k.pages = maps.Clone(k.pages)
-		for addr, page := range k.pages {
-			k.pages[addr] = slices.Clone(page)
+		k.Pages = maps.Clone(k.Pages)
+		for addr, page := range k.Pages {
+			k.Pages[addr] = slices.Clone(page)
 		}
 		tables := uint64(fakeImage + 0x2000)
-		k.put(tables+uint64(at)%(k.next-tables), b[:min(len(b), 4096)])
-		linux := k.reopen(t)
+		k.Put(tables+uint64(at)%(k.Next-tables), b[:min(len(b), 4096)])
+		linux := openFake(t, &k, k.Info())
 		linux.Symbol("tok200_symbol_17")
 		linux.SymbolAt(fakeImage + 0x100110)
 	})
@@ -155,18 +157,18 @@ func FuzzKallsyms(f *testing.F) {
 func TestSearchBounded(t *testing.T) {
 	tests := []struct {
 		name string
-		make func(*fake)
+		make func(*fakelinux.Kernel)
 	}{
-		{"digits everywhere", func(f *fake) { f.image("", bytes.Repeat(digits, 1<<20/len(digits))) }},
-		{"names that begin anywhere", func(f *fake) {
+		{"digits everywhere", func(f *fakelinux.Kernel) { f.Image("", bytes.Repeat(digits, 1<<20/len(digits))) }},
+		{"names that begin anywhere", func(f *fakelinux.Kernel) {
 			// Each word is a name of three characters, and the number of symbols.
 			const num = 0xfff03
 			var markers []byte
 			for i := range uint32(num+markerEvery-1) / markerEvery {
-				markers = append(markers, le32(4*markerEvery*i)...)
+				markers = append(markers, fakelinux.LE32(4*markerEvery*i)...)
 			}
-			f.image("", append(bytes.Repeat(le32(num), 6<<20/4), make([]byte, 2*maxRun)...))
-			f.image("", markers)
+			f.Image("", append(bytes.Repeat(fakelinux.LE32(num), 6<<20/4), make([]byte, 2*maxRun)...))
+			f.Image("", markers)
 			tokens := append(make([]byte, '0'), digits...)
 			tokens = append(tokens, make([]byte, 256-'9'-1)...)
 			var index []byte
@@ -174,16 +176,16 @@ func TestSearchBounded(t *testing.T) {
 				index = binary.LittleEndian.AppendUint16(index, uint16(at))
 				at += bytes.IndexByte(tokens[at:], 0) + 1
 			}
-			f.image("", tokens)
-			f.image("", index)
-			f.image("", digits)
+			f.Image("", tokens)
+			f.Image("", index)
+			f.Image("", digits)
 		}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			f := newFake()
+			f := fakelinux.New()
 			test.make(f)
-			finder := tableFinder{k: f.open(t)}
+			finder := tableFinder{k: openFake(t, f, f.Finish())}
 			_, err := finder.find()
 			if !errors.Is(err, ErrNoKallsyms) {
 				t.Errorf("error is %v", err)

@@ -3,15 +3,17 @@ package linux
 import (
 	"slices"
 	"testing"
+
+	"vmcsnote/internal/fakelinux"
 )
 
 func TestMembers(t *testing.T) {
-	b := newBTF(nil)
-	u32 := b.int("u32", 4, false)
-	inner := b.structure("inner", 8, m{"x", u32, 0}, m{"y", u32, 4})
-	anonymous := b.structure("", 8, m{"save", inner, 0})
-	b.structure("outer", 20, m{"n", u32, 0}, m{"in", inner, 4}, m{"", anonymous, 12})
-	types, err := ParseBTF(b.bytes(), nil)
+	b := fakelinux.NewBTF(nil)
+	u32 := b.Int("u32", 4, false)
+	inner := b.Struct("inner", 8, fakelinux.M("x", u32, 0), fakelinux.M("y", u32, 4))
+	anonymous := b.Struct("", 8, fakelinux.M("save", inner, 0))
+	b.Struct("outer", 20, fakelinux.M("n", u32, 0), fakelinux.M("in", inner, 4), fakelinux.M("", anonymous, 12))
+	types, err := ParseBTF(b.Bytes(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
