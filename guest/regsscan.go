@@ -3,24 +3,15 @@ package guest
 import (
 	"context"
 	"encoding/binary"
-	"iter"
-	"runtime"
 	"slices"
 	"sync"
 
 	"vmcsnote/physmem"
 )
 
-const (
-	// scanChunk is how much memory a worker looks at at a time, in bytes: what
-	// its processor keeps in its cache between reading it and looking through it.
-	scanChunk = 1 << 18
-	// scanWorkers bounds the workers, and with them the memory for their chunks.
-	scanWorkers = 8
-	// maxRegHits bounds what is kept for each vCPU and search, of memory full of
-	// what looks like it.
-	maxRegHits = 64
-)
+// maxRegHits bounds what is kept for each vCPU and search, of memory full of
+// what looks like it.
+const maxRegHits = 64
 
 // A regScan looks at every aligned 8-byte word of memory for all vCPUs at once.
 //
@@ -37,8 +28,7 @@ type regScan struct {
 	byCR3  map[uint64][]*wanted
 	byRSP  map[uint64][]*wanted
 
-	mu   sync.Mutex
-	done uint64
+	mu sync.Mutex
 }
 
 // aPointer is what a page's address in the direct map has in its top and its
@@ -57,20 +47,7 @@ func (s RegSearch) scan(ctx context.Context, wants []*wanted) error {
 	for _, w := range wants {
 		c.add(w)
 	}
-	chunks := make(chan physmem.Range)
-	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), scanWorkers) {
-		wg.Go(func() {
-			buf := make([]byte, scanChunk)
-			for r := range chunks {
-				c.chunk(buf[:r.Size], r.Addr)
-			}
-		})
-	}
-	err := spans(ctx, s.Mem.Ranges(), chunks)
-	close(chunks)
-	wg.Wait()
-	return err
+	return physmem.Scan(ctx, s.Mem, physmem.ScanOptions{Progress: s.Progress}, c.words)
 }
 
 // add makes the scan look for w.
@@ -101,34 +78,13 @@ type regFilter [1 << 12]uint64
 // has gives, in bit 0, whether w's is set.
 func (f *regFilter) has(w uint64) uint64 { return f[w>>18&0xfff] >> (w >> 12 & 63) }
 
-// chunk looks through the memory at addr, which it reads to b.
-func (c *regScan) chunk(b []byte, addr uint64) {
-	for off, failed := 0, 0; off < len(b) && failed < 2; {
-		n, err := c.Mem.ReadPhys(b[off:], addr+uint64(off))
-		c.words(b[off:off+n], addr+uint64(off))
-		off += n
-		if failed++; n > 0 {
-			failed = 0
-		}
-		if err != nil {
-			off = (off + 0x1000) &^ 0xfff // addr is a multiple of it, or nearly
-		}
-	}
-	if c.Progress != nil {
-		c.mu.Lock()
-		c.done += uint64(len(b))
-		c.Progress(c.done)
-		c.mu.Unlock()
-	}
-}
-
-// words looks at the words of b, which lies at addr.
-func (c *regScan) words(b []byte, addr uint64) {
+// words looks at the words of b, which lies at addr. It never fails.
+func (c *regScan) words(addr uint64, b []byte) error {
 	filter := &c.filter
 	skip := int(-addr & 7)
 	for i := skip; i+64 <= len(b); i += 64 {
 		p := (*[64]byte)(b[i:])
-		if allZero(p) {
+		if physmem.AllZero(p[:]) {
 			continue
 		}
 		for j := 0; j < 64; j += 8 {
@@ -142,12 +98,7 @@ func (c *regScan) words(b []byte, addr uint64) {
 			c.word(w, b, i, addr)
 		}
 	}
-}
-
-func allZero(p *[64]byte) bool {
-	le := binary.LittleEndian
-	return le.Uint64(p[0:])|le.Uint64(p[8:])|le.Uint64(p[16:])|le.Uint64(p[24:])|
-		le.Uint64(p[32:])|le.Uint64(p[40:])|le.Uint64(p[48:])|le.Uint64(p[56:]) == 0
+	return nil
 }
 
 // word looks at the word w at b[i:].
@@ -216,20 +167,4 @@ func (c *regScan) array(w *wanted, words []byte, addr uint64) {
 	if exact {
 		w.fullExact.Store(keep(&w.exact))
 	}
-}
-
-// spans hands out memory in pieces that end at multiples of scanChunk.
-func spans(ctx context.Context, ranges iter.Seq[physmem.Range], out chan<- physmem.Range) error {
-	for r := range ranges {
-		for addr, left := r.Addr, r.Size; left > 0; {
-			n := min(left, scanChunk-addr%scanChunk)
-			select {
-			case out <- physmem.Range{Addr: addr, Size: n}:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			addr, left = addr+n, left-n
-		}
-	}
-	return nil
 }

@@ -44,6 +44,7 @@ type Core interface {
 	// where the file ends before it, [ErrOtherPiece] where another piece of a
 	// split dump may hold it, or [ErrNoMemory] where the dump does not know it.
 	physmem.Memory
+	physmem.Sparse
 
 	// Format names the container, for people and for --json.
 	Format() string

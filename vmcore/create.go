@@ -3,7 +3,6 @@ package vmcore
 import (
 	"context"
 	"os"
-	"runtime"
 	"sync"
 
 	"github.com/pkg/errors"
@@ -103,7 +102,6 @@ type creator struct {
 	mu    sync.Mutex
 	holes []physmem.Range // of segs: what is in no range or could not be read, in no order
 	zeros uint64          // bytes of holes given up
-	done  int64
 }
 
 // A part is a piece of memory to write, and where in the file.
@@ -113,10 +111,8 @@ type part struct {
 	vaddr uint64 // 0, but for aliases
 }
 
-// memory writes all memory, and says how long the file is.
+// memory writes all memory, and sets how long the file is.
 func (w *creator) memory(ctx context.Context, opt Options) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	size := w.data
 	for _, s := range w.segs {
 		size += int64(s.Size)
@@ -124,66 +120,43 @@ func (w *creator) memory(ctx context.Context, opt Options) error {
 	if err := w.f.Truncate(size); err != nil {
 		return err
 	}
-	parts := make(chan part)
-	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0)+1, createWorkers) {
-		wg.Go(func() {
-			buf := make([]byte, createChunk)
-			for p := range parts {
-				if err := w.part(buf[:p.Size], p); err != nil {
-					cancel(err)
-				}
-				w.mu.Lock()
-				if w.done += int64(p.Size); opt.Progress != nil {
-					opt.Progress(w.done, int64(w.total))
-				}
-				w.mu.Unlock()
+	left := w.total
+	err := physmem.Scan(ctx, physmem.With(w.Mem, w.again(&left)), physmem.ScanOptions{
+		Chunk:   createChunk,
+		Workers: createWorkers,
+		Progress: func(done uint64) {
+			if opt.Progress != nil {
+				opt.Progress(int64(done), int64(w.total))
 			}
-		})
+		},
+		Lost: func(addr uint64, why error) {
+			if w.Lost != nil {
+				w.Lost(addr, why)
+			}
+			w.lack(physmem.Range{Addr: addr, Size: plan.PageSize})
+		},
+	}, w.put)
+	if err == nil && left != 0 {
+		err = errors.Wrap(ErrChanged, "the memory to write")
 	}
-	if err := w.feed(ctx, parts); err != nil {
-		cancel(err)
-	}
-	close(parts)
-	wg.Wait()
-	return context.Cause(ctx)
+	return err
 }
 
-// part copies one part through b. Where a page cannot be read others beside it
-// often cannot either, and to ask for many to get none costs: after a loss it
-// asks for one page, then for twice as many each time.
-func (w *creator) part(b []byte, p part) error {
-	var holes []physmem.Range
-	for done, ask := 0, len(b); done < len(b); ask *= 2 {
-		ask = min(ask, len(b)-done)
-		n, err := w.Mem.ReadPhys(b[done:done+ask], p.Addr+uint64(done))
-		n &^= plan.PageSize - 1 // a page is there as a whole or not at all
-		if err := w.write(b[done:done+n], p.off+int64(done)); err != nil {
-			return err
-		}
-		short := n < ask
-		w.passed(p.Addr+uint64(done), b[done:done+n], err, short)
-		if done += n; short {
-			holes = addRange(holes, physmem.Range{Addr: p.Addr + uint64(done), Size: plan.PageSize})
-			done += plan.PageSize
-			ask = plan.PageSize / 2
-		}
-	}
-	w.lack(holes...)
-	return nil
-}
-
-// passed shows and tells of memory read at addr and, if it ends too early, of the
-// page after it that was not.
-func (w *creator) passed(addr uint64, b []byte, why error, short bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.See != nil && len(b) > 0 {
+// put shows the memory at addr, whole pages, and writes it to its place.
+func (w *creator) put(addr uint64, b []byte) error {
+	if w.See != nil {
+		w.mu.Lock()
 		w.See(addr, b)
+		w.mu.Unlock()
 	}
-	if short && w.Lost != nil {
-		w.Lost(addr+uint64(len(b)), why)
+	off := w.data
+	for _, s := range w.segs {
+		if s.Contains(addr) {
+			return w.write(b, off+int64(addr-s.Addr))
+		}
+		off += int64(s.Size)
 	}
+	return errors.Wrapf(ErrChanged, "physical address %#x", addr)
 }
 
 // write writes whole pages but for those that are zero.

@@ -1,8 +1,8 @@
 package vmcore
 
 import (
-	"cmp"
 	"context"
+	"iter"
 	"slices"
 
 	"github.com/pkg/errors"
@@ -51,46 +51,36 @@ func (w *creator) plan(ctx context.Context) error {
 	return nil
 }
 
-// feed hands out the parts, and keeps account of what is between the ranges.
-func (w *creator) feed(ctx context.Context, parts chan<- part) error {
-	segs, off, left, at := w.segs, w.data, w.total, uint64(0)
-	for r := range w.Mem.Ranges() {
-		addr, size := r.Addr, r.Size
-		for len(segs) > 0 && addr >= segs[0].Addr+segs[0].Size {
-			off += int64(segs[0].Size)
-			segs = segs[1:]
-		}
-		if len(segs) == 0 || (addr|size)%plan.PageSize != 0 || addr < max(at, segs[0].Addr) || size > segs[0].Addr+segs[0].Size-addr {
-			left = 1
-			break
-		}
-		if at = max(at, segs[0].Addr); at < addr {
-			w.lack(physmem.Range{Addr: at, Size: addr - at})
-		}
-		for at = addr; at < addr+size; {
-			n := min(addr+size-at, createChunk)
-			select {
-			case parts <- part{Range: physmem.Range{Addr: at, Size: n}, off: off + int64(at-segs[0].Addr)}:
-			case <-ctx.Done():
-				return context.Cause(ctx)
+// again yields the ranges once more, and keeps account of what is between them.
+// left, the bytes still to come, is 0 in the end if they are as they were.
+func (w *creator) again(left *uint64) iter.Seq[physmem.Range] {
+	return func(yield func(physmem.Range) bool) {
+		segs, at := w.segs, uint64(0)
+		for r := range w.Mem.Ranges() {
+			for len(segs) > 0 && r.Addr >= segs[0].End() {
+				segs = segs[1:]
 			}
-			at += n
+			if len(segs) == 0 || (r.Addr|r.Size)%plan.PageSize != 0 || r.Addr < max(at, segs[0].Addr) || r.Size > segs[0].End()-r.Addr {
+				*left = 1
+				return
+			}
+			if at = max(at, segs[0].Addr); at < r.Addr {
+				w.lack(physmem.Between(at, r.Addr))
+			}
+			at = r.End()
+			*left -= r.Size
+			if !yield(r) {
+				return
+			}
 		}
-		left -= size
 	}
-	if left != 0 {
-		return errors.Wrap(ErrChanged, "the memory to write")
-	}
-	return nil
 }
 
-// lack keeps account of memory that there is not.
-func (w *creator) lack(holes ...physmem.Range) {
+// lack records memory that there is not.
+func (w *creator) lack(hole physmem.Range) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, h := range holes {
-		w.holes = addRange(w.holes, h)
-	}
+	w.holes = addRange(w.holes, hole)
 	if len(w.holes) >= keptHoles {
 		w.keep(keptHoles / 2)
 	}
@@ -99,7 +89,7 @@ func (w *creator) lack(holes ...physmem.Range) {
 // keep sorts the holes, makes one of those next to each other, which may have
 // come from several workers, and gives up all but the n biggest.
 func (w *creator) keep(n int) {
-	slices.SortFunc(w.holes, func(a, b physmem.Range) int { return cmp.Compare(a.Addr, b.Addr) })
+	slices.SortFunc(w.holes, physmem.Range.Compare)
 	merged := w.holes[:0]
 	for _, h := range w.holes {
 		merged = addRange(merged, h)

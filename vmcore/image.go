@@ -24,7 +24,7 @@ var ErrNoNotes = errors.New("an image of memory has no notes")
 // An Image is memory in a form that has no notes: LiME's, AVML's, raw, and an ELF
 // file without a PT_NOTE. It can be read, but not changed.
 type Image struct {
-	physmem.Memory
+	memory
 	// Size is the file's size in bytes.
 	Size int64
 
@@ -33,7 +33,13 @@ type Image struct {
 	notes  *elfnote.Segment
 }
 
-func newImage(format string, m physmem.Memory, size, end int64, order binary.ByteOrder) (*Image, error) {
+// memory is what an image holds.
+type memory interface {
+	physmem.Memory
+	physmem.Sparse
+}
+
+func newImage(format string, m memory, size, end int64, order binary.ByteOrder) (*Image, error) {
 	notes, err := elfnote.Parse(bytes.NewReader(nil), 0, order)
 	return &Image{m, size, format, end, notes}, err
 }
@@ -224,9 +230,29 @@ func (m *limeMemory) ReadPhys(p []byte, addr uint64) (n int, err error) {
 func (m *limeMemory) Ranges() iter.Seq[physmem.Range] {
 	rs := slices.Collect(m.raw.Ranges())
 	for _, f := range m.framed {
-		if n := f.held(); n > 0 {
-			rs = append(rs, physmem.Range{Addr: f.Addr, Size: n})
-		}
+		rs = append(rs, physmem.Range{Addr: f.Addr, Size: f.held})
 	}
 	return slices.Values(physmem.Union(rs))
+}
+
+// Data implements [physmem.Sparse].
+func (m *limeMemory) Data(r physmem.Range) iter.Seq[physmem.Range] {
+	return func(yield func(physmem.Range) bool) {
+		for at := r.Addr; at < r.End(); {
+			part := physmem.Between(at, r.End())
+			data := func(yield func(physmem.Range) bool) { yield(part) }
+			if f := m.find(at); f != nil {
+				part = part.Intersect(f.Range)
+			} else {
+				part.Size = min(part.Size, m.after(at))
+				data = m.raw.Data(part)
+			}
+			for d := range data {
+				if !yield(d) {
+					return
+				}
+			}
+			at = part.End()
+		}
+	}
 }

@@ -36,6 +36,7 @@ const (
 type framedRange struct {
 	physmem.Range
 	chunks []frameChunk // by address
+	held   uint64       // bytes of it whose chunks the file holds
 }
 
 // A frameChunk is where a chunk's memory begins in its range, and where the
@@ -82,18 +83,13 @@ func (m *limeMemory) index(addr, n uint64, at, size int64) (f framedRange, next 
 			}
 			f.chunks = append(f.chunks, frameChunk{mem, uint64(at)})
 			mem += holds
+			if at+chunkHeader+length <= size {
+				f.held = mem
+			}
 		}
 		at += chunkHeader + length
 	}
 	return f, at + 8, nil // after the compressed size
-}
-
-// held is how much of the range the file holds.
-func (f *framedRange) held() uint64 {
-	if len(f.chunks) == 0 {
-		return 0
-	}
-	return f.Size
 }
 
 // find returns the range that has addr, or nil.

@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"iter"
 	"slices"
+	"sort"
 
 	"github.com/pkg/errors"
 
@@ -127,6 +128,24 @@ func (c *ELF) ReadPhys(p []byte, addr uint64) (n int, err error) {
 // Ranges implements [physmem.Memory]. Of memory that shares bytes of the file it
 // yields that at one address; ReadPhys reads it at all.
 func (c *ELF) Ranges() iter.Seq[physmem.Range] { return slices.Values(c.phys().once) }
+
+// Data implements [physmem.Sparse], by the file's holes.
+func (c *ELF) Data(r physmem.Range) iter.Seq[physmem.Range] {
+	return func(yield func(physmem.Range) bool) {
+		m := c.phys()
+		i := sort.Search(len(m.runs), func(i int) bool { return m.runs[i].addr+m.runs[i].size > r.Addr })
+		for ; i < len(m.runs) && m.runs[i].addr < r.End(); i++ {
+			run := m.runs[i]
+			part := r.Intersect(physmem.Range{Addr: run.addr, Size: run.size})
+			off := run.off + int64(part.Addr-run.addr)
+			for e := range plan.Data(c.r, off, int64(part.Size)) {
+				if !yield(physmem.Range{Addr: part.Addr + e.Off - uint64(off), Size: e.Size}) {
+					return
+				}
+			}
+		}
+	}
+}
 
 // whyNot says why the dump has no byte for a physical address.
 func (m *physMap) whyNot(addr uint64) error {

@@ -5,8 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"iter"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,11 +16,6 @@ import (
 )
 
 const (
-	// searchChunk is how much memory a worker looks at at a time: whole pages of
-	// any size, so that none is read twice.
-	searchChunk = 1 << 20
-	// maxWorkers bounds the workers, and with them the memory for their chunks.
-	maxWorkers = 8
 	// maxLooks bounds the headers inside of pages that are followed to a whole
 	// note: any program can fill its memory with headers. Those at the start of
 	// a page, where a kernel's buffer begins, are all followed.
@@ -75,49 +68,23 @@ func (a Hit) before(b Hit) int {
 // Its time is bounded by the size of memory: a note with the header of another
 // inside is none, so no byte is in two notes.
 func SearchNote(ctx context.Context, m physmem.Memory, n NoteSearch) (hits []Hit, more int, err error) {
-	s := searcher{NoteSearch: n, m: m, head: elfnote.Note{Name: n.Name, Type: n.Type}.Encode(n.Order)}
-	chunks := make(chan physmem.Range)
-	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), maxWorkers) {
-		wg.Go(func() {
-			buf := make([]byte, searchChunk)
-			for r := range chunks {
-				s.chunk(ctx, buf[:r.Size], r.Addr)
-			}
-		})
-	}
-	err = eachChunk(ctx, m.Ranges(), chunks)
-	close(chunks)
-	wg.Wait()
-	if err == nil {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
+	f := NewNoteFinder(m, n)
+	opt := physmem.ScanOptions{Lost: func(addr uint64, err error) {
+		if n.Lost != nil && !errors.Is(err, ErrTruncated) { // known of the dump as a whole
+			n.Lost(addr, err)
+		}
+	}}
+	if err := physmem.Scan(ctx, m, opt, f.Look); err != nil {
 		return nil, 0, errors.Wrap(err, "search")
 	}
-	s.cut()
-	return s.hits, s.more, nil
+	hits, more = f.Hits()
+	return hits, more, nil
 }
 
-// eachChunk hands out the ranges in chunks that end at multiples of their size.
-func eachChunk(ctx context.Context, ranges iter.Seq[physmem.Range], chunks chan<- physmem.Range) error {
-	for r := range ranges {
-		for addr, left := r.Addr, r.Size; left > 0; {
-			n := min(left, searchChunk-addr%searchChunk)
-			select {
-			case chunks <- physmem.Range{Addr: addr, Size: n}:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			addr, left = addr+n, left-n
-		}
-	}
-	return nil
-}
-
-type searcher struct {
+// A NoteFinder looks for notes in memory that another scans; see [SearchNote].
+type NoteFinder struct {
 	NoteSearch
-	m    physmem.Memory
+	m    physmem.Reader
 	head []byte // of a note with an empty descriptor
 
 	looks atomic.Int64
@@ -126,44 +93,25 @@ type searcher struct {
 	more  int
 }
 
-// chunk looks for notes that begin in the memory at addr, which it reads to b. It
-// passes over pages that cannot be read, and ends where the dump is cut off.
-func (s *searcher) chunk(ctx context.Context, b []byte, addr uint64) {
-	for ctx.Err() == nil {
-		n, err := s.m.ReadPhys(b, addr)
-		s.find(ctx, b[:n], addr)
-		if err == nil || errors.Is(err, ErrTruncated) {
-			return
-		}
-		bad := addr + uint64(n)
-		s.lost(bad, err)
-		skip := bad - bad%notePage + notePage - addr
-		if skip >= uint64(len(b)) {
-			return
-		}
-		b, addr = b[skip:], addr+skip
-	}
+// NewNoteFinder returns a finder of notes in m.
+func NewNoteFinder(m physmem.Reader, n NoteSearch) *NoteFinder {
+	return &NoteFinder{NoteSearch: n, m: m, head: elfnote.Note{Name: n.Name, Type: n.Type}.Encode(n.Order)}
 }
 
-func (s *searcher) lost(addr uint64, err error) {
-	if s.Lost == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.Lost(addr, err)
+// Hits returns the notes found, and how many more there were.
+func (s *NoteFinder) Hits() (hits []Hit, more int) {
+	s.cut()
+	return s.hits, s.more
 }
 
-// find looks for notes that begin in b, the memory at addr.
-func (s *searcher) find(ctx context.Context, b []byte, addr uint64) {
+// Look looks for notes that begin in b, the memory at addr. Several goroutines
+// may call it at a time. It never fails.
+func (s *NoteFinder) Look(addr uint64, b []byte) error {
 	head, name := s.head, s.head[elfnote.HeaderSize:]
 	for off := 0; ; off++ {
 		i := bytes.Index(b[off:], name)
 		if i < 0 {
 			break
-		}
-		if ctx.Err() != nil {
-			return
 		}
 		off += i
 		if off >= elfnote.HeaderSize {
@@ -176,10 +124,11 @@ func (s *searcher) find(ctx context.Context, b []byte, addr uint64) {
 			s.look(addr + uint64(off))
 		}
 	}
+	return nil
 }
 
 // look takes the note at addr, if it is one.
-func (s *searcher) look(addr uint64) {
+func (s *NoteFinder) look(addr uint64) {
 	b := make([]byte, len(s.head))
 	if n, _ := s.m.ReadPhys(b, addr); addr%4 != 0 || n < len(b) {
 		return
@@ -200,7 +149,7 @@ func (s *searcher) look(addr uint64) {
 // desc reads a descriptor. It is false where memory ends, and where the header
 // of another such note is inside. It reads twice as much as before each time, so
 // that headers in a row cost no more than they are long.
-func (s *searcher) desc(addr uint64, size int) ([]byte, bool) {
+func (s *NoteFinder) desc(addr uint64, size int) ([]byte, bool) {
 	var desc []byte
 	for len(desc) < size {
 		seen := len(desc)
@@ -217,7 +166,7 @@ func (s *searcher) desc(addr uint64, size int) ([]byte, bool) {
 }
 
 // add keeps a hit, of equal ones the preferred one.
-func (s *searcher) add(h Hit) {
+func (s *NoteFinder) add(h Hit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.Trust != nil {
@@ -234,7 +183,7 @@ func (s *searcher) add(h Hit) {
 }
 
 // cut sorts the hits, and keeps the preferred ones.
-func (s *searcher) cut() {
+func (s *NoteFinder) cut() {
 	slices.SortFunc(s.hits, Hit.before)
 	if n := len(s.hits) - maxHits; n > 0 {
 		s.hits, s.more = s.hits[:maxHits], s.more+n

@@ -34,7 +34,7 @@ func Virtual(c Core) (physmem.Memory, bool) {
 func DirectMaps(c Core) []uint64 {
 	var m any = c.Plain()
 	if i, ok := m.(*Image); ok {
-		m = i.Memory
+		m = i.memory
 	}
 	if e, ok := m.(interface{ DirectMaps() []uint64 }); ok {
 		return e.DirectMaps()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/pkg/errors"
@@ -38,9 +39,9 @@ type Search struct {
 	VMCOREINFO string
 	// Explain keeps the checks of every candidate, and rejected ones.
 	Explain bool
-	// Progress, if not nil, is told of every further so many bytes looked at.
-	// It is called from one goroutine, and should be quick.
-	Progress func(bytes uint64)
+	// Progress, if not nil, is told how many bytes have been looked at; see
+	// [physmem.ScanOptions].
+	Progress func(done uint64)
 }
 
 // A FoundNote is a note found in memory.
@@ -50,6 +51,8 @@ type FoundNote struct {
 }
 
 const (
+	// maxPhys is where physical addresses end: no processor has more bits.
+	maxPhys = 1 << 52
 	// MaxVMCSs is how many VMCSs Find gives at most, the best ones: more than
 	// any machine runs, and no more than fits into memory.
 	MaxVMCSs = 8192
@@ -149,18 +152,39 @@ type Result struct {
 func Find(ctx context.Context, m physmem.Memory, s Search) (*Result, error) {
 	f := newFinder(m, s)
 	f.giveTables()
-	scan := scan{r: m, look: f.look}
-	if err := scan.run(ctx, m.Ranges(), s.Progress); err != nil {
+	if err := physmem.Scan(ctx, m, physmem.ScanOptions{Progress: s.Progress, Lost: f.miss}, f.chunk); err != nil {
 		return nil, errors.Wrap(err, "search for VMCSs")
 	}
-	if scan.pages == 0 && scan.lost > 0 {
-		return nil, errors.Wrap(scan.err, "search for VMCSs")
+	res := &f.seen
+	if res.Pages == 0 && res.Lost > 0 {
+		return nil, errors.Wrap(res.ReadError, "search for VMCSs")
 	}
-	res := &Result{Pages: scan.pages, Matched: f.matched.Load(), Lost: scan.lost, ReadError: scan.err, Strangers: f.strangers.ids}
+	res.Matched, res.Strangers = f.matched.Load(), f.strangers.ids
 	for _, p := range f.plans {
-		p.tables.complete = !s.Partial && !s.Nested && scan.lost == 0
+		p.tables.complete = !s.Partial && !s.Nested && res.Lost == 0
 	}
 	return res, f.choose(ctx, res)
+}
+
+// chunk looks at the whole pages of b, which lies at addr.
+func (f *finder) chunk(addr uint64, b []byte) error {
+	r := physmem.Range{Addr: addr, Size: uint64(len(b))}.Intersect(physmem.Range{Size: maxPhys}).Pages(PageSize)
+	for at := r.Addr; at < r.End(); at += PageSize {
+		f.look(at, b[at-addr:][:PageSize:PageSize])
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen.Pages += r.Size / PageSize
+	return nil
+}
+
+// miss counts a page that could not be read.
+func (f *finder) miss(addr uint64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.seen.Lost++; f.seen.ReadError == nil || addr < f.missed {
+		f.missed, f.seen.ReadError = addr, err
+	}
 }
 
 // giveTables gives each plan the host's page tables to check pages by. It parses
@@ -189,6 +213,10 @@ type finder struct {
 	matched   atomic.Uint64
 	rejected  shortlist // pages that fail by all layouts, those at the lowest addresses
 	strangers strangers
+
+	mu     sync.Mutex
+	seen   Result // Pages, Lost and ReadError
+	missed uint64 // address of the first page lost
 }
 
 // A plan is a layout to try, and the pages that look good by it.

@@ -89,7 +89,7 @@ func TestCrowds(t *testing.T) {
 			var res *Result
 			most := peak(func() {
 				var err error
-				if res, err = Find(t.Context(), physmem.With(crowd{tt.page}, rangesOf(span{0x1_0000_0000, 0x1_0000_0000 + pages*PageSize})), tt.search); err != nil {
+				if res, err = Find(t.Context(), physmem.With(crowd{tt.page}, rangesOf(physmem.Range{Addr: 0x1_0000_0000, Size: pages * PageSize})), tt.search); err != nil {
 					t.Error(err)
 				}
 			})
@@ -156,7 +156,7 @@ func FuzzFind(f *testing.F) {
 			binary.LittleEndian.PutUint32(page, layout.RevisionID)
 		}
 		for _, s := range []Search{{Note: layout, Explain: true, VMCOREINFO: endedInfo}, {Nested: true}} {
-			res, err := Find(t.Context(), physmem.With(m, rangesOf(span{addr, addr + PageSize})), s)
+			res, err := Find(t.Context(), physmem.With(m, rangesOf(physmem.Range{Addr: addr, Size: PageSize})), s)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -64,7 +64,7 @@ func (c *Copier) copyData(off, from, n int64) error {
 	for end := from + n; from < end; {
 		data, hole := from, end
 		if !c.NoHoles {
-			data, hole = nextData(c.Src, from, end)
+			data, hole = NextData(c.Src, from, end)
 		}
 		c.Progress(data - from)
 		for from = data; from < hole; {
@@ -113,9 +113,9 @@ func endOf(err error) error {
 	return err
 }
 
-// nextData returns where the next data from off on begins and ends, at most
+// NextData returns where the next data from off on begins and ends, at most
 // end. All is data where the file system does not tell.
-func nextData(f *os.File, off, end int64) (data, hole int64) {
+func NextData(f *os.File, off, end int64) (data, hole int64) {
 	data, err := f.Seek(off, unix.SEEK_DATA)
 	if errors.Is(err, unix.ENXIO) { // no more data; at the file's end, too
 		if size, err := f.Seek(0, io.SeekEnd); err == nil && size >= end {

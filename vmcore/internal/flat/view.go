@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"iter"
 	"math"
 
 	"github.com/pkg/errors"
@@ -40,6 +41,35 @@ func (v *View) ReadAt(p []byte, off int64) (int, error) {
 		return n, io.EOF
 	}
 	return n, nil
+}
+
+// bigRecord is the smallest record that Data looks for holes in.
+const bigRecord = 256 << 10
+
+// Data implements [plan.Data]: what no record holds is zeros, and so is a hole
+// in a record.
+func (v *View) Data(off, n int64) iter.Seq[plan.Extent] {
+	return func(yield func(plan.Extent) bool) {
+		for end := min(off+n, v.Size); off < end; {
+			pos, k, held := FindRun(v.Runs, off)
+			k = min(k, end-off)
+			switch {
+			case !held:
+			case k < bigRecord:
+				if !yield(plan.Extent{Off: uint64(off), Size: uint64(k)}) {
+					return
+				}
+			default:
+				for e := range plan.Data(v.R, pos, k) {
+					e.Off += uint64(off - pos)
+					if !yield(e) {
+						return
+					}
+				}
+			}
+			off += k
+		}
+	}
 }
 
 // CheckHoles makes sure that the plain form is no more than a file of size

@@ -147,6 +147,11 @@ func (c *Dump) Ranges() iter.Seq[physmem.Range] {
 	}
 }
 
+// Data implements [physmem.Sparse]: pages of zeros take no room anyway.
+func (c *Dump) Data(r physmem.Range) iter.Seq[physmem.Range] {
+	return func(yield func(physmem.Range) bool) { yield(r) }
+}
+
 // held returns how many of the pages have a descriptor within the file.
 func (c *Dump) held(x *bitmapIndex) uint64 {
 	table := plan.Extent{Off: uint64(c.DescOff()), Size: x.Pages() * plan.DescSize}

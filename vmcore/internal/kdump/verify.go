@@ -2,19 +2,14 @@ package kdump
 
 import (
 	"context"
-	"runtime"
-	"sync"
 
 	"vmcsnote/elfnote"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// maxPageFindings bounds how many pages Verify complains of one by one.
+// MaxPageFindings bounds how many pages Verify complains of one by one.
 const MaxPageFindings = 10
-
-// deepPages is how many pages VerifyDeep gives to a worker at a time.
-const deepPages = 1024
 
 // Verify implements vmcore.Core. What readers need of a kdump-compressed dump was
 // read in the sources of crash 8.0, makedumpfile 1.7 and libkdumpfile 0.5.
@@ -39,39 +34,19 @@ func (c *Dump) verifyHead() *verifier {
 // for ctx.
 func (c *Dump) VerifyPages(ctx context.Context) []plan.Finding {
 	v := &verifier{c: c}
-	runs := make(chan physmem.Range)
-	var wait sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		wait.Go(func() {
-			for r := range runs {
-				v.inflate(ctx, r)
-			}
-		})
-	}
-	part := deepPages * uint64(c.BlockSize)
-	for r := range c.Ranges() {
-		for off := uint64(0); off < r.Size && ctx.Err() == nil; off += part {
-			runs <- physmem.Range{Addr: r.Addr + off, Size: min(part, r.Size-off)}
-		}
-	}
-	close(runs)
-	wait.Wait()
+	physmem.Scan(ctx, c, physmem.ScanOptions{Lost: v.lost}, func(uint64, []byte) error { return nil })
 	v.morePages()
 	return v.Found
 }
 
 type verifier struct {
 	c *Dump
-
-	sync.Mutex // of what follows
 	plan.Findings
 	badPages int
 }
 
 // page is fault for one of many pages.
 func (v *verifier) page(readers, format string, args ...any) {
-	v.Lock()
-	defer v.Unlock()
 	if v.badPages++; v.badPages <= MaxPageFindings {
 		v.Fault(readers, format, args...)
 	}
@@ -174,24 +149,18 @@ func (v *verifier) descriptors() {
 	v.morePages()
 }
 
-// inflate reads every page of a range. What Verify has said of a descriptor is
-// not said again.
-func (v *verifier) inflate(ctx context.Context, run physmem.Range) {
+// lost is told of a page that cannot be read. What Verify has said of its
+// descriptor is not said again.
+func (v *verifier) lost(addr uint64, err error) {
 	c := v.c
+	if addr%uint64(c.BlockSize) != 0 { // a page may be larger than Scan's
+		return
+	}
 	r := c.pages.get(c)
 	defer c.pages.put(r)
-	page := make([]byte, c.BlockSize)
-	for addr := run.Addr; addr-run.Addr < run.Size && ctx.Err() == nil; addr += uint64(c.BlockSize) {
-		pfn := addr / uint64(c.BlockSize)
-		n, err := r.number(pfn)
-		if err != nil {
-			continue
-		}
-		if d, off, err := r.descriptor(n); err != nil || c.checkDesc(d, off) != nil {
-			continue
-		}
-		if err := r.page(page, pfn); err != nil {
-			v.page("they fail to read this page", "physical address %#x: %v", addr, err)
-		}
+	n, numErr := r.number(addr / uint64(c.BlockSize))
+	d, off, descErr := r.descriptor(n)
+	if numErr == nil && descErr == nil && c.checkDesc(d, off) == nil {
+		v.page("they fail to read this page", "%v", err)
 	}
 }
