@@ -322,8 +322,11 @@ func TestPowerLoss(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tries := 100
-			if c.size > 1<<20 {
+			switch {
+			case c.size > 1<<20:
 				tries = 3
+			case testing.Short():
+				tries = 10
 			}
 			rng := rand.New(rand.NewPCG(1, 2))
 			var durable, pending []edit

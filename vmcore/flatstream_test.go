@@ -342,7 +342,12 @@ func TestStreamFlatTruncated(t *testing.T) {
 		}
 		want := mustFlat(t, all).View
 		at := flat.HeaderSize
-		for _, r := range recordsOf(dump) {
+		for i, r := range recordsOf(dump) {
+			// Of many records, each of the first and some of the others.
+			if testing.Short() && i > 20 && i%16 != 0 {
+				at += flat.RecordHeader + len(r.body)
+				continue
+			}
 			for _, cut := range []int{at - 1, at, at + 1, at + flat.RecordHeader, at + flat.RecordHeader + len(r.body)/2} {
 				got, err := streamed(t, dump[:cut], testVMCSInfo, "inject")
 				if want := "the stream ends at " + fmt.Sprintf("%#x", cut); !errors.Is(err, ErrTruncated) || !strings.Contains(err.Error(), want+",") {

@@ -59,7 +59,7 @@ type loadSum struct {
 func summarize(t testing.TB, c *ELF, skip string) sum {
 	t.Helper()
 	var s sum
-	buf := make([]byte, 1<<20)
+	buf := make([]byte, 64<<10) // many dumps are small, and many are summarized
 	for i, e := range c.Notes().Notes {
 		if e.Name == skip {
 			continue

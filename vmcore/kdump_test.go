@@ -291,6 +291,19 @@ func TestKDumpManyRuns(t *testing.T) {
 		"flattened": mustFlat(t, flatOf(record{0, b})),
 	} {
 		t.Run(name, func(t *testing.T) {
+			n := 0
+			for r := range c.Ranges() {
+				if r.Size != 4096 || r.Addr/r.Size&1 != 0 {
+					t.Fatalf("run %d is %+v", n, r)
+				}
+				n++
+			}
+			if n != runs {
+				t.Errorf("%d runs", n)
+			}
+			if name != "kdump" || testing.Short() {
+				return // each page is an error, which takes its time
+			}
 			hits, _, err := SearchNote(t.Context(), c, vmcsInfo(func(elfnote.Note) bool { return true }))
 			if len(hits) > 0 || err != nil {
 				t.Errorf("found %v, %v", hits, err)
