@@ -173,12 +173,8 @@ func (a *asked) vcpu(c *kvm.VCPU, number int) *VCPU {
 		if c.Nested {
 			v.VMCSAddr = c.VMX.VMCS01
 		}
-	case c.SVM != nil:
-		v.VMCB = c.SVM.VMCB
-		if c.Nested {
-			v.VMCB = c.SVM.VMCB01
-		}
-		v.npt = c.SVM.NestedCR3
+	case a.hv.AMD:
+		a.placeVMCB(v, c)
 	}
 	a.all = append(a.all, v)
 	return v
@@ -213,11 +209,9 @@ func (m *Machine) openKVM() *Memory {
 			mem.ept = ept
 		}
 	}
-	for _, v := range m.VCPUs {
-		if v.npt != 0 && mem.ept == nil && m.proc != nil {
-			f := m.proc.tables.Format()
-			mem.ept = &EPT{x86.NewTables(m.outer, x86.NPT(f.Levels, f.Encrypted), v.npt&x86.AddrMask&^f.Encrypted)}
-		}
+	if npt := m.NCR3(); npt != 0 && m.proc != nil {
+		f := m.proc.tables.Format()
+		mem.ept = &EPT{x86.NewTables(m.outer, x86.NPT(f.Levels, f.Encrypted), npt&x86.AddrMask&^f.Encrypted)}
 	}
 	return mem
 }

@@ -5,9 +5,10 @@ import (
 
 	"vmcsnote/guest/internal/kvm"
 	"vmcsnote/internal/x86"
+	"vmcsnote/svm"
 )
 
-// complete takes the registers of a vCPU: what its VMCS holds, and KVM's copies
+// complete takes the registers of a vCPU: what its VMCS or VMCB holds, and KVM's copies
 // of the others. While a guest of the machine runs, KVM's copies are that
 // guest's, and the machine's own are nowhere.
 func (a *asked) complete(v *VCPU, c *kvm.VCPU) {
@@ -15,6 +16,9 @@ func (a *asked) complete(v *VCPU, c *kvm.VCPU) {
 	if v.HasVMCS() {
 		v.Regs = readVMCS(&v.VMCS)
 		readAPIC(a.Core, &v.VMCS, v.Regs)
+	}
+	if v.VMCB != 0 {
+		a.readVMCB(v, v.VMCB)
 	}
 	if c.APIC != 0 {
 		a.takeAPIC(v.Regs, c.APIC)
@@ -27,16 +31,16 @@ func (a *asked) complete(v *VCPU, c *kvm.VCPU) {
 
 // takeCopies takes KVM's copies. v's VMCS is the one in use, if it has one.
 func (a *asked) takeCopies(r *Registers, v *VCPU, c *kvm.VCPU) {
+	if v.SVM != nil && v.SVM.Encryption() >= svm.SEVES {
+		return // what there is of the registers is what the guest has let its host see last
+	}
 	k := &c.Regs
 	avail := func(bit int) bool { return k.Avail>>bit&1 != 0 }
 	switch {
 	case v.HasVMCS():
 		r.overlay(k, ownCR3(&v.VMCS))
 	case v.Vendor == AMD:
-		// After an exit all of these are KVM's.
-		r.overlay(k, false)
-		r.CR0, r.CR4 = Register{k.CR0, FromKVM}, Register{k.CR4, FromKVM}
-		r.GPR[RSP], r.RIP = Register{k.GPR[RSP], FromKVM}, Register{k.RIP, FromKVM}
+		r.overlayAMD(k)
 	default:
 		// Bits of CR0 and CR4 that the guest may change are newer in the VMCS,
 		// unless KVM has fetched them.

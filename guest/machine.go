@@ -9,6 +9,7 @@ import (
 
 	"vmcsnote/internal/x86"
 	"vmcsnote/physmem"
+	"vmcsnote/svm"
 	"vmcsnote/vmcs"
 )
 
@@ -52,12 +53,14 @@ type Machine struct {
 	// found by KVM.
 	Slots []Slot
 
-	proc   *Process       // that runs it, if KVM's structures or a VMCS tell
-	outer  physmem.Reader // the memory that its VMCSs and EPT are in
-	first  *VCPU          // whose VMCS tells where the memory is
-	npt    uint64         // of a machine's machine: its nested page tables in the other's memory
-	memory *Memory        // nil until it has been opened
-	failed error          // why it cannot be opened, whatever registers are known
+	proc  *Process       // that runs it, if KVM's structures or a VMCS tell
+	outer physmem.Reader // the memory that its VMCSs and EPT are in
+	first *VCPU          // whose VMCS tells where the memory is
+	// encrypted lets Memory open memory that is ciphertext.
+	encrypted bool
+	npt       uint64  // of a machine's machine: its nested page tables in the other's memory
+	memory    *Memory // nil until it has been opened
+	failed    error   // why it cannot be opened, whatever registers are known
 }
 
 // FoundBy says how a machine was found.
@@ -170,10 +173,14 @@ func hostTable(c *vmcs.Candidate) uint64 {
 
 // Memory opens the machine's guest-physical memory; see [OpenMemory]. A machine
 // without EPT needs the registers ([Host.FindRegisters]), and fails with
-// [ErrNoEPT] without. [ErrNeverRan] means that none of the vCPUs has an EPT yet.
+// [ErrNoEPT] without. [ErrNeverRan] means that none of the vCPUs has an EPT yet, and
+// [ErrEncrypted] that only ciphertext is there; see [Machine.AllowEncrypted].
 func (m *Machine) Memory() (*Memory, error) {
 	if m.memory != nil || m.failed != nil {
 		return m.memory, m.failed
+	}
+	if e := m.Encryption(); e != svm.NotEncrypted && !m.encrypted {
+		return nil, errors.WithMessage(ErrEncrypted, e.String())
 	}
 	if m.FoundBy == FoundByKVM && m.Within == nil {
 		m.memory = m.openKVM()

@@ -84,7 +84,10 @@ func (a *asked) innerVCPU(v *VCPU, c *kvm.VCPU) {
 func (a *asked) nestedAMD(m *Machine, outer *VCPU, c *kvm.VCPU) {
 	v := &VCPU{
 		Vendor: AMD, TID: outer.TID, Thread: outer.Thread, HostCPU: outer.HostCPU, State: outer.State,
-		VMCB: c.SVM.VMCB02, Regs: new(Registers), from: c,
+		VMCB: c.SVM.VMCB02 &^ a.k.EncryptionMask(), Regs: new(Registers), from: c,
+	}
+	if v.VMCB != 0 {
+		a.readVMCB(v, outer.VMCB)
 	}
 	a.takeCopies(v.Regs, v, c)
 	i := slices.IndexFunc(m.Nested, func(n *Machine) bool { return n.npt == c.SVM.CR312 && n.npt != 0 })
@@ -106,7 +109,13 @@ func (m *Machine) openNested() (*Memory, error) {
 	if m.npt == 0 || m.outer == nil {
 		return nil, ErrNoEPT
 	}
-	return &Memory{host: m.outer, ept: &EPT{x86.NewTables(m.outer, x86.NPT(4, 0), m.npt&x86.AddrMask)}}, nil
+	levels := 4
+	for _, v := range m.Within.VCPUs {
+		if v.Regs != nil && v.Regs.CR4.Value&x86.CR4LA57 != 0 {
+			levels = 5
+		}
+	}
+	return &Memory{host: m.outer, ept: &EPT{x86.NewTables(m.outer, x86.NPT(levels, 0), m.npt&x86.AddrMask)}}, nil
 }
 
 // newerPages is memory of which some pages are newer than in the Reader.

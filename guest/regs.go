@@ -22,9 +22,11 @@ const (
 	FromKVMDirty
 	// FromAPIC: the virtual-APIC page.
 	FromAPIC
+	// FromVMCB: the state save area of the VMCB, on AMD's processors.
+	FromVMCB
 )
 
-var originNames = [...]string{"unknown", "vmcs", "kvm", "kvm-dirty", "apic"}
+var originNames = [...]string{"unknown", "vmcs", "kvm", "kvm-dirty", "apic", "vmcb"}
 
 // String names the origin, for people and for --json.
 func (o Origin) String() string { return originNames[o] }

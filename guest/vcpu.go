@@ -2,6 +2,7 @@ package guest
 
 import (
 	"vmcsnote/guest/internal/kvm"
+	"vmcsnote/svm"
 	"vmcsnote/vmcs"
 )
 
@@ -29,11 +30,12 @@ type VCPU struct {
 	// VMCSAddr is the physical address of the VMCS in use, whether or not it
 	// could be read; 0 on AMD's processors.
 	VMCSAddr uint64
-	// VMCB is the physical address of the VMCB in use; 0 on Intel's.
+	// VMCB is the physical address of the VMCB in use; 0 on Intel's. SVM is what
+	// it holds, nil if it could not be read.
 	VMCB uint64
+	SVM  *svm.VMCB
 
-	npt      uint64 // the root of nested page tables, 0 without
-	neverRan bool   // no thread has run it
+	neverRan bool // no thread has run it
 	from     *kvm.VCPU
 }
 
@@ -82,13 +84,18 @@ func (v *VCPU) ModeEmulated() bool { return v.HasVMCS() && v.Candidate.ModeEmula
 
 // NeverExited reports whether the vCPU never ran, as far as is known.
 func (v *VCPU) NeverExited() bool {
-	return v.neverRan || v.HasVMCS() && v.Candidate.NeverExited()
+	return v.neverRan || v.HasVMCS() && v.Candidate.NeverExited() || v.SVM != nil && v.SVM.NeverRan()
 }
 
 // LastExit says why the guest was left last; false if that is unknown, or if
 // it never ran.
 func (v *VCPU) LastExit() (string, bool) {
-	if !v.HasVMCS() || v.NeverExited() {
+	switch {
+	case v.NeverExited():
+		return "", false
+	case v.SVM != nil:
+		return v.SVM.ExitReason(), true
+	case !v.HasVMCS():
 		return "", false
 	}
 	reason, ok := v.Candidate.Read(vmcs.VMExitReason)
@@ -106,10 +113,14 @@ func (v *VCPU) VPID() (uint16, bool) {
 	return 0, false
 }
 
-// Field is [vmcs.VMCS.Field].
+// Field returns the value of a field of the VMCS ([vmcs.VMCS.Field]) or VMCB
+// ([svm.VMCB.Field]).
 func (v *VCPU) Field(name string) (uint64, bool) {
-	if v.HasVMCS() {
+	switch {
+	case v.HasVMCS():
 		return v.Candidate.Field(name)
+	case v.SVM != nil:
+		return v.SVM.Field(name)
 	}
 	return 0, false
 }

@@ -33,6 +33,7 @@ type fields struct {
 		CR4       linux.Field `btf:"arch.cr4"`
 		CR8       linux.Field `btf:"arch.cr8"`
 		EFER      linux.Field `btf:"arch.efer"`
+		HFlags    linux.Field `btf:"arch.hflags,optional"`
 		APIC      linux.Field `btf:"arch.apic->regs,optional"`
 		Root      linux.Field `btf:"arch.mmu->root.hpa|arch.mmu->root_hpa"`         // root since 5.18
 		HostRoot  linux.Field `btf:"arch.root_mmu.root.hpa|arch.root_mmu.root_hpa"` // of the machine, not of its guests
@@ -80,11 +81,13 @@ type fields struct {
 		In02    linux.Field `btf:"nested.vmcb02,optional"`
 		VMCB02  linux.Field `btf:"nested.vmcb02.pa,optional"`
 		VMCB12  linux.Field `btf:"nested.vmcb12_gpa,optional"`
-		// Of the machine, and of its guest as that has them.
-		NestedPaging linux.Field `btf:"vmcb01.ptr->control.nested_ctl,optional"`
-		NestedCR3    linux.Field `btf:"vmcb01.ptr->control.nested_cr3,optional"`
-		Paging12     linux.Field `btf:"nested.ctl.nested_ctl,optional"`
-		CR312        linux.Field `btf:"nested.ctl.nested_cr3,optional"`
+		// Of the machine's guest, as the machine has them; misc_ctl since 7.x.
+		Paging12 linux.Field `btf:"nested.ctl.nested_ctl|nested.ctl.misc_ctl,optional"`
+		CR312    linux.Field `btf:"nested.ctl.nested_cr3,optional"`
+	}
+	amdMachine struct {
+		Machine  linux.Field `btf:"kvm"`
+		Features linux.Field `btf:"sev_info.vmsa_features,optional"` // since 6.10
 	}
 }
 
@@ -106,6 +109,11 @@ func (f *fields) amd() linux.Binding {
 	return linux.Binding{Module: "kvm_amd", Struct: "vcpu_svm", Fields: &f.svm}
 }
 
+// ofMachine is of the struct that a struct kvm is the beginning of.
+func (f *fields) ofMachine() linux.Binding {
+	return linux.Binding{Module: "kvm_amd", Struct: "kvm_svm", Fields: &f.amdMachine}
+}
+
 func (f *fields) builtIn() linux.Binding {
 	return linux.Binding{Module: "kvm", Struct: "kvm_x86_ops", Fields: &f.ops}
 }
@@ -114,7 +122,7 @@ func (f *fields) builtIn() linux.Binding {
 // linux does.
 func Bindings() []linux.Binding {
 	f := new(fields)
-	return append(f.bindings(), f.intel(), f.amd(), f.builtIn())
+	return append(f.bindings(), f.intel(), f.amd(), f.ofMachine(), f.builtIn())
 }
 
 // bind binds the fields of a struct that s has.

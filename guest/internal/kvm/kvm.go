@@ -31,6 +31,8 @@ type KVM struct {
 	kvm    scope
 	fields fields
 	bits   registerBits
+	// vcpuSize is the size of struct kvm_vcpu.
+	vcpuSize uint64
 	// budget is the number of machines, vCPUs, slots and threads that may
 	// still be read: lists that share their entries multiply.
 	budget int
@@ -70,6 +72,11 @@ func Open(k *linux.Kernel) (*KVM, error) {
 	if v.bits, err = readBits(v.kvm.Enum); err != nil {
 		return nil, err
 	}
+	vcpu, err := v.kvm.Struct("kvm_vcpu")
+	if err != nil {
+		return nil, noTypes(err)
+	}
+	v.vcpuSize = vcpu.Size()
 	v.VendorError = v.vendor()
 	return v, nil
 }
@@ -125,6 +132,12 @@ func (v *KVM) vendor() error {
 		*side.does = err == nil || m != scope(v.k)
 		if err != nil && !errors.Is(err, ErrNoTypes) {
 			return err
+		}
+		if side.does == &v.AMD && err == nil {
+			// Whether a machine uses SEV-SNP; most do not.
+			if err := noTypes(bind(m, v.fields.ofMachine())); err != nil && !errors.Is(err, ErrNoTypes) {
+				return err
+			}
 		}
 	}
 	return nil

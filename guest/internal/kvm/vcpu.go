@@ -30,10 +30,11 @@ type SVM struct {
 	VMCB01 uint64 // the machine's own
 	VMCB02 uint64 // for its guest, by KVM
 	VMCB12 uint64 // the guest-physical address of the guest's
-	// NestedCR3 is the root of the tables that map the machine's memory, 0
-	// without nested paging; CR312 is that which the machine has for its
-	// guest, a guest-physical address.
-	NestedCR3, CR312 uint64
+	// CR312 is the root of the nested page tables that the machine has for its
+	// guest, a guest-physical address; 0 without.
+	CR312 uint64
+	// SNP means that the machine is a guest of SEV-SNP, as far as BTF tells.
+	SNP bool
 }
 
 // A VCPU is a virtual CPU (struct kvm_vcpu).
@@ -62,6 +63,9 @@ type VCPU struct {
 	SVM    *SVM // with kvm_amd
 	// APIC is the APIC's registers, by virtual address; 0 if KVM has none.
 	APIC uint64
+	// After is where struct kvm_vcpu ends, by virtual address: the vendor's
+	// struct, of which it is the beginning, goes on there.
+	After uint64
 	// RegsAddr is where Regs.GPR are, by virtual address.
 	RegsAddr uint64
 }
@@ -107,12 +111,15 @@ func (v *VCPU) read() error {
 	if n, err := r.k.Value(v.Addr, f.Exit); err == nil {
 		v.Exit, v.HaveExit = uint32(n), true
 	}
-	v.APIC, v.RegsAddr = r.optional(v.Addr, f.APIC), v.Addr+f.Regs.Offset()
+	v.APIC, v.RegsAddr, v.After = r.optional(v.Addr, f.APIC), v.Addr+f.Regs.Offset(), v.Addr+v.m.v.vcpuSize
 	switch {
 	case v.m.v.fields.vmx.VCPU.Valid() && v.m.v.Intel:
 		v.readVMX(r)
 	case v.m.v.fields.svm.VCPU.Valid() && v.m.v.AMD:
 		v.readSVM(r)
+	case v.m.v.AMD:
+		const guestMask = 1 << 5 // HF_GUEST_MASK, until 6.x
+		v.Nested = r.optional(v.Addr, f.HFlags)&guestMask != 0
 	}
 	return nil
 }
@@ -156,11 +163,12 @@ func (v *VCPU) readSVM(r reader) {
 	at := v.Addr - f.VCPU.Offset()
 	v.SVM = &SVM{VMCB: r.optional(at, f.VMCB), VMCB01: r.optional(at, f.VMCB01), VMCB02: r.optional(at, f.VMCB02), VMCB12: r.optional(at, f.VMCB12)}
 	const enabled = 1 // SVM_NESTED_CTL_NP_ENABLE
-	if r.optional(at, f.NestedPaging)&enabled != 0 {
-		v.SVM.NestedCR3 = r.optional(at, f.NestedCR3)
-	}
 	if r.optional(at, f.Paging12)&enabled != 0 {
 		v.SVM.CR312 = r.optional(at, f.CR312)
 	}
 	v.Nested = f.In02.Valid() && r.optional(at, f.Current) == at+f.In02.Offset()
+	const active = 1 // SVM_SEV_FEAT_SNP_ACTIVE
+	if kvm := &v.m.v.fields.amdMachine; kvm.Machine.Valid() {
+		v.SVM.SNP = r.optional(v.m.Addr-kvm.Machine.Offset(), kvm.Features)&active != 0
+	}
 }

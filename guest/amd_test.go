@@ -1,0 +1,189 @@
+package guest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/internal/qemuregs"
+	"vmcsnote/internal/testcores"
+	"vmcsnote/linux"
+	"vmcsnote/svm"
+	"vmcsnote/vmcore"
+)
+
+// amdHost opens one of testdata/cores/linux-host.
+func amdHost(t testing.TB, name string) *Host {
+	t.Helper()
+	image := testcores.Image(t, "linux-host/"+name)
+	core, err := vmcore.Open(image, image.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := OpenHost(core)
+	if err := h.FindMachines(context.Background(), MachineSearch{}); err != nil {
+		t.Fatal(err)
+	}
+	if h.NoKVM != nil || h.KVMError != nil {
+		t.Fatal(h.NoKVM, h.KVMError)
+	}
+	if err := h.FindRegisters(context.Background(), nil); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// QEMU's "info registers" is the truth for the machine that was paused.
+func TestAMDRegisters(t *testing.T) {
+	for _, test := range []struct {
+		host, truth string
+		from        Origin // of RIP
+	}{
+		{"amd-6.1", "amd-6.1", FromKVMDirty}, // after the OUT that was emulated
+		{"amd-6.1-d31", "amd-6.1", FromKVMDirty},
+		{"amd-6.12", "amd-6.12", FromKVM},
+	} {
+		t.Run(test.host, func(t *testing.T) {
+			text, err := os.ReadFile("testdata/" + test.truth + ".db02.registers")
+			if err != nil {
+				t.Fatal(err)
+			}
+			truth, err := qemuregs.Parse(string(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			v := amdHost(t, test.host).Machines[1].VCPUs[0]
+			r := v.Regs
+			got := map[string]Register{
+				"RIP": r.RIP, "RFL": r.RFLAGS, "RFLAGS": r.RFLAGS, "CR0": r.CR0, "CR2": r.CR2, "CR3": r.CR3, "CR4": r.CR4, "EFER": r.EFER,
+				"RAX": r.GPR[RAX], "RCX": r.GPR[RCX], "RDX": r.GPR[RDX], "RBX": r.GPR[RBX],
+				"RSP": r.GPR[RSP], "RBP": r.GPR[RBP], "RSI": r.GPR[RSI], "RDI": r.GPR[RDI],
+			}
+			for i := R8; i <= R15; i++ {
+				got[fmt.Sprintf("R%d", i)] = r.GPR[i]
+			}
+			for name, want := range truth[0].Registers {
+				if g := got[name]; g.Value != want || !g.Known() {
+					t.Errorf("%s is %s, want %#x", name, g, want)
+				}
+			}
+			segments := map[string]SegmentRegister{"GDTR": r.GDTR, "IDTR": r.IDTR}
+			for i, name := range SegNames {
+				segments[name] = r.Seg[i]
+			}
+			for name, want := range truth[0].Segments {
+				s := segments[name]
+				g := qemuregs.Segment{Selector: s.Selector.Value, Base: s.Base.Value, Limit: s.Limit.Value, Flags: descriptorFlags(s.Rights.Value)}
+				if g != want || !s.Base.Known() || !s.Limit.Known() {
+					t.Errorf("%s is %#x, want %#x", name, g, want)
+				}
+			}
+			if r.RIP.Origin != test.from || r.RFLAGS.Origin != FromVMCB || r.GPR[RBX].Origin != FromKVM || !r.KernelGSBase.Known() || !r.LongMode {
+				t.Errorf("RIP is from %v, RFLAGS from %v, RBX from %v", r.RIP.Origin, r.RFLAGS.Origin, r.GPR[RBX].Origin)
+			}
+		})
+	}
+}
+
+// What the list has: by the VMCB, which in 5.10 nothing but its place tells.
+func TestAMDHosts(t *testing.T) {
+	type vcpu struct{ mode, exit string }
+	for _, test := range []struct {
+		host  string
+		vcpus [][]vcpu
+	}{
+		{"amd-5.10", [][]vcpu{{{"long", "IOIO out 0x60"}, {"long", "HLT"}}, {{"real", ""}}}},
+		{"amd-6.1", [][]vcpu{{{"long", "HLT"}, {"long", "INTR"}}, {{"long", "IOIO out 0x3f9"}}}},
+		{"amd-6.12", [][]vcpu{{{"long", "MSR write"}, {"long", "HLT"}}, {{"long", "INTR"}}}},
+		{"amd-7.3", [][]vcpu{{{"long", "INTR"}, {"protected", "HLT"}}, {{"long", "INTR"}}}},
+	} {
+		t.Run(test.host, func(t *testing.T) {
+			h := amdHost(t, test.host)
+			var got [][]vcpu
+			for _, m := range h.Machines {
+				var all []vcpu
+				for _, v := range m.VCPUs {
+					if v.SVM == nil || v.SVM.Addr != v.VMCB || v.Vendor != AMD {
+						t.Fatalf("VMCB %v at %#x", v.SVM, v.VMCB)
+					}
+					if faults := v.SVM.Check(); len(faults) > 0 && !v.NeverExited() {
+						t.Errorf("%v", faults)
+					}
+					exit, ok := v.LastExit()
+					if ok == v.NeverExited() {
+						t.Errorf("%q", exit)
+					}
+					if rip, ok := v.Field("save.rip"); !ok || rip != v.SVM.Read(svm.RIP) {
+						t.Errorf("save.rip is %#x", rip)
+					}
+					all = append(all, vcpu{v.Mode().String(), exit})
+				}
+				if (m.NCR3() == 0) != m.VCPUs[0].NeverExited() || m.NCR3() != m.VCPUs[0].SVM.Read(svm.NestedCR3) || m.Encryption() != svm.NotEncrypted {
+					t.Errorf("nested_cr3 %#x, %v", m.NCR3(), m.Encryption())
+				}
+				got = append(got, all)
+			}
+			if fmt.Sprint(got) != fmt.Sprint(test.vcpus) {
+				t.Errorf("%v, want %v", got, test.vcpus)
+			}
+		})
+	}
+}
+
+// encrypt makes a machine's VMCBs those of an encrypted guest.
+func encrypt(t *testing.T, m *Machine, bits, features uint64) {
+	t.Helper()
+	for _, v := range m.VCPUs {
+		page := v.SVM.Page()
+		page[svm.NestedCtl.Offset] |= byte(bits)
+		for i := range 8 {
+			page[svm.SEVFeatures.Offset+i] = byte(features >> (8 * i))
+		}
+	}
+}
+
+// Of an encrypted guest nothing is read that could be taken for its state.
+func TestAMDEncrypted(t *testing.T) {
+	for _, test := range []struct {
+		name           string
+		bits, features uint64
+		want           string
+		registers      bool // can be read
+	}{
+		{"SEV", 1 << 1, 0, "SEV", true},
+		{"SEV-ES", 3 << 1, 0, "SEV-ES", false},
+		{"SEV-SNP", 3 << 1, 1<<63 | 1, "SEV-SNP", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := amdHost(t, "amd-6.12")
+			m := h.Machines[1]
+			encrypt(t, m, test.bits, test.features)
+			if got := m.Encryption().String(); got != test.want {
+				t.Errorf("%s, want %s", got, test.want)
+			}
+			if _, err := m.Memory(); !errors.Is(err, ErrEncrypted) || err.Error() != test.want+": "+ErrEncrypted.Error() {
+				t.Errorf("%v", err)
+			}
+			if _, err := m.Virtual(m.VCPUs[0]); !errors.Is(err, ErrEncrypted) {
+				t.Errorf("%v", err)
+			}
+			m.AllowEncrypted()
+			if _, err := m.Memory(); err != nil {
+				t.Error(err)
+			}
+			r := new(Registers)
+			r.takeVMCB(m.VCPUs[0].SVM, m.VCPUs[0].SVM)
+			k, err := linux.Open(h.Core, VMCoreInfo(h.Core))
+			if err != nil {
+				t.Fatal(err)
+			}
+			(&asked{Host: h, k: k}).takeCopies(r, m.VCPUs[0], m.VCPUs[0].from)
+			if got := r.RIP.Known() || r.GPR[RAX].Known() || r.Seg[CS].Base.Known() || r.CR3.Known(); got != test.registers {
+				t.Errorf("registers are known: %v", got)
+			}
+		})
+	}
+}
