@@ -20,7 +20,7 @@ func TestCollector(t *testing.T) {
 		note      bool     // the dump has the note
 		status    int
 	}{
-		{name: "ELF", collector: copying, note: true},
+		{name: "ELF", collector: copying, note: true, set: func(c *capture) { c.crash("deb-t1.elf31") }},
 		{name: "flattened", collector: copying, note: true, set: func(c *capture) { c.write("proc/vmcore", testcores.Bytes(c.t, "flat/cloud-c1.flat-zlib")) }},
 		{name: "no record", collector: copying, set: func(c *capture) { c.remove("etc/vmcsnote") }},
 		{name: "corrupt record", collector: copying, set: func(c *capture) { c.write("etc/vmcsnote/record", []byte("vmcsnote-record 1\n")) }},

@@ -61,14 +61,12 @@ func eachShell(t *testing.T, test func(t *testing.T, shell []string)) {
 	}
 }
 
-// newCapture has the crash of deb-t1 in /proc/vmcore, saved as dir/vmcore, and a record with its note.
+// newCapture has a small crash of deb-t1's kernel in /proc/vmcore, saved as dir/vmcore, and a record with deb-t1's note.
 func newCapture(t *testing.T, shell []string) *capture {
 	c := &capture{t: t, root: t.TempDir(), shell: shell, mode: 0o600}
-	core := testcores.Bytes(t, "deb-t1.elf31")
-	c.write("proc/vmcore", core)
+	c.crash("kernel-slack")
 	c.write("proc/mounts", []byte("rootfs / rootfs rw 0 0\n/dev/vda /sysroot ext4 rw 0 0\n/dev/vdb /kdumproot/a\\040b xfs rw 0 0\n"))
 	c.write("etc/kdump.conf", []byte("# of a test\ncore_collector makedumpfile -l -d 31\n"))
-	c.write(dir+"/vmcore", core)
 	c.record("etc/vmcsnote/record", release, "2026-11-23T07:00:00Z", testcores.Blob(t, "deb-t1"))
 	self, err := os.Executable()
 	if err != nil {
@@ -79,6 +77,13 @@ func newCapture(t *testing.T, shell []string) *capture {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// crash makes that core /proc/vmcore, and saves it.
+func (c *capture) crash(core string) {
+	b := testcores.Bytes(c.t, core)
+	c.write("proc/vmcore", b)
+	c.write(dir+"/vmcore", b)
 }
 
 func (c *capture) path(name string) string { return filepath.Join(c.root, name) }
@@ -198,12 +203,13 @@ func TestHook(t *testing.T) {
 		says   string // the one line; where the dump is to have no note: its beginning up to the note
 		stays  bool
 	}{
-		{name: "vmcore", dump: dir + "/vmcore", says: "VMCSINFO added"},
+		{name: "vmcore", dump: dir + "/vmcore", says: "VMCSINFO added", set: func(c *capture) { c.crash("deb-t1.elf31") }},
 		{name: "vmcore.flat", dump: dir + "/vmcore.flat", says: "VMCSINFO added", set: func(c *capture) {
+			c.crash("deb-t1.elf31")
 			c.remove(dir)
 			c.write(dir+"/vmcore.flat", testcores.Bytes(c.t, "flat/deb-t1.flat-elf31"))
 		}},
-		{name: "the note is there already", dump: dir + "/vmcore", says: "is there already", set: func(c *capture) { c.run(nil, "./kdump-post", "0") }},
+		{name: "the note is there already", dump: dir + "/vmcore", says: "is already there", set: func(c *capture) { c.run(nil, "./kdump-post", "0") }},
 		{name: "path with a comment, mount point with a blank", dump: "kdumproot/a b/my/127.0.0.1-x/vmcore", says: "VMCSINFO added", set: func(c *capture) {
 			c.write("etc/kdump.conf", []byte("xfs /dev/vdb\npath /my # as ever\n"))
 			c.move(dir+"/vmcore", "kdumproot/a b/my/127.0.0.1-x/vmcore")
@@ -279,7 +285,7 @@ func TestHook(t *testing.T) {
 		{name: "no record", dump: dir + "/vmcore", says: "stays as it is: no VMCSINFO available", stays: true, set: func(c *capture) { c.remove("etc/vmcsnote") }},
 		{name: "saving failed", dump: dir + "/vmcore", says: "no dump was saved (status 1)", stays: true, status: "1"},
 		{name: "vmcore-incomplete", dump: dir + "/vmcore-incomplete", says: "no dump of this crash", stays: true, set: func(c *capture) { c.move(dir+"/vmcore", dir+"/vmcore-incomplete") }},
-		{name: "another note is there", dump: dir + "/vmcore", note: other, says: "there is another one already", set: func(c *capture) {
+		{name: "another note is there", dump: dir + "/vmcore", note: other, says: "already has another one", set: func(c *capture) {
 			good := c.read("etc/vmcsnote/record")
 			c.record("etc/vmcsnote/record", release, "2026-11-23T08:00:00Z", other)
 			c.run(nil, "./kdump-post", "0")
