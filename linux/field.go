@@ -251,8 +251,11 @@ func (t *types) is(off uint32, name string) bool {
 }
 
 // Elem returns the type of what the field is, points to, or is an array of, if
-// that is a struct or a union.
+// that is a struct or a union. A field that was not resolved has none.
 func (f Field) Elem() (*Struct, bool) {
+	if !f.Valid() {
+		return nil, false
+	}
 	typ := f.typ
 	for range maxChain {
 		var err error
