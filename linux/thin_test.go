@@ -1,6 +1,8 @@
 package linux_test
 
 import (
+	"context"
+	"debug/elf"
 	"flag"
 	"io"
 	"maps"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"vmcsnote/guest"
 	"vmcsnote/internal/sparse"
 	"vmcsnote/linux"
 	"vmcsnote/physmem"
@@ -81,6 +84,7 @@ func TestThin(t *testing.T) {
 			pages[page&^4095] = true
 		}
 	}
+	inferred(t, rec)
 	rec.pages = nil
 	patches, err := k.Prune(keepStructs, keepSymbols)
 	if err != nil {
@@ -145,6 +149,41 @@ func TestThin(t *testing.T) {
 	t.Logf("%d pages, %d bytes", len(pages), st.Size())
 }
 
+// inferred reads what package guest does, the search for VMCSs included, but for
+// the passes over all of memory.
+func inferred(t *testing.T, rec *recorder) {
+	ctx := context.Background()
+	h := guest.OpenHost(recordedCore{rec.mem.(vmcore.Core), rec})
+	if err := h.FindMachines(ctx, guest.MachineSearch{Explain: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.FindRegisters(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range h.Disagreements {
+		t.Errorf("%s: by KVM %s, by VMCSs %s", d.What, d.KVM, d.VMCS)
+	}
+	for m := range h.All() {
+		if _, err := m.Memory(); err != nil {
+			t.Log(m.ID(), err)
+		}
+	}
+}
+
+// A recordedCore has a recorder see what is read, but for what is read in big
+// pieces.
+type recordedCore struct {
+	vmcore.Core
+	rec *recorder
+}
+
+func (c recordedCore) ReadPhys(p []byte, addr uint64) (int, error) {
+	if len(p) > 16<<10 {
+		return c.Core.ReadPhys(p, addr)
+	}
+	return c.rec.ReadPhys(p, addr)
+}
+
 // A patch is a part of a page that is to be something else.
 type patch struct {
 	phys uint64
@@ -175,6 +214,16 @@ func places(t *testing.T, src io.ReaderAt, size int64, pages map[uint64]bool) la
 			t.Fatalf("page at %#x: the file is read at %#x for %#x bytes (%v)", phys, rec.off, rec.n, err)
 		}
 		l.pages[phys] = rec.off
+	}
+	// /proc/vmcore has the kernel's image twice: not all segments are read.
+	if f, err := elf.NewFile(src); err == nil {
+		l.data = size
+		for _, p := range f.Progs {
+			if p.Type == elf.PT_LOAD {
+				l.data = min(l.data, int64(p.Off))
+			}
+		}
+		return l
 	}
 	for phys := uint64(0); ; phys += 4096 {
 		if _, err := core.ReadPhys(page, phys); err == nil {

@@ -2,6 +2,7 @@ package kvm
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/pkg/errors"
@@ -74,6 +75,13 @@ func TestMachines(t *testing.T) {
 			{366, 12, 79 << 20, []vcpu{{380, "CPU 0/KVM", InHost}}},
 			{115, 12, 95 << 20, []vcpu{{123, "CPU 0/KVM", Preempted}, {124, "CPU 1/KVM", Halted}}},
 		}, 0, 0},
+		// One CPU, on which the crash was: no guest ran.
+		{"intel-6.1", false, []machine{
+			{198, 1, 0, []vcpu{{198, "kvmguest", InVMM}, {198, "kvmguest", InVMM}}},
+			{189, 1, 0, []vcpu{{189, "kvmguest", Preempted}}},
+			{154, 10, 15 << 20, []vcpu{{162, "CPU 0/KVM", Halted}}},
+			{138, 14, 15 << 20, []vcpu{{146, "CPU 0/KVM", Preempted}, {147, "CPU 1/KVM", Waiting}}},
+		}, 0, 0},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -81,7 +89,8 @@ func TestMachines(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !v.AMD || v.Intel || v.VendorError != nil {
+			intel := strings.HasPrefix(test.name, "intel-")
+			if v.AMD == intel || v.Intel != intel || v.VendorError != nil {
 				t.Errorf("Intel is %v, AMD is %v (%v)", v.Intel, v.AMD, v.VendorError)
 			}
 			var got []machine
@@ -107,11 +116,14 @@ func TestMachines(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if c.ID != len(g.vcpus) || (c.Task == nil) != (c.Thread == 0) || (c.SVM == nil) == test.amd || c.VMX != nil || c.Nested {
+					if c.ID != len(g.vcpus) || (c.Task == nil) != (c.Thread == 0) || (c.SVM == nil) == test.amd || (c.VMX == nil) == intel || c.Nested {
 						t.Fatalf("vCPU %+v", c)
 					}
 					if test.amd && (c.SVM.VMCB != c.SVM.VMCB01 || c.SVM.VMCB%4096 != 0 || c.SVM.VMCB == 0) || c.Root != c.HostRoot {
 						t.Errorf("vCPU %d: VMCB %+v, root %#x", c.ID, c.SVM, c.Root)
+					}
+					if intel && (c.VMX.VMCS != c.VMX.VMCS01 || c.VMX.VMCS%4096 != 0 || c.VMX.VMCS == 0 || c.VMX.VMCS02 != 0) {
+						t.Errorf("vCPU %d: VMCS %+v", c.ID, c.VMX)
 					}
 					comm := ""
 					if c.Task != nil {
