@@ -31,6 +31,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/physmem"
+	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
@@ -90,8 +91,8 @@ func Open(r io.ReaderAt, size int64) (Core, error) {
 		k, err = kdump.Open(r, size)
 		c = kdumpCore{k}
 	default:
-		var e *ELF
-		e, err = OpenELF(r, size)
+		var e *elfcore.ELF
+		e, err = elfcore.Open(r, size)
 		c = elfCore{e}
 	}
 	if err != nil {
@@ -101,7 +102,7 @@ func Open(r io.ReaderAt, size int64) (Core, error) {
 }
 
 // An elfCore is a Core in plain form.
-type elfCore struct{ *ELF }
+type elfCore struct{ *elfcore.ELF }
 
 func (c elfCore) Plain() Core { return c }
 

@@ -11,6 +11,7 @@ import (
 	"vmcsnote/internal/atomicfile"
 	"vmcsnote/internal/inputfile"
 	"vmcsnote/physmem"
+	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -87,7 +88,7 @@ func Create(ctx context.Context, out string, n NewELF, opt Options) error {
 
 // headSize is that of an ELF header and so many program headers.
 func headSize(progs int) int64 {
-	return int64(layout64.ehsize) + int64(progs)*int64(layout64.phentsize)
+	return int64(elfcore.Layout64.Ehsize) + int64(progs)*int64(elfcore.Layout64.Phentsize)
 }
 
 // A creator writes one core.

@@ -12,6 +12,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/physmem"
+	"vmcsnote/vmcore/internal/elfcore"
 )
 
 // loads gives the PT_LOADs: the segments without their biggest holes.
@@ -71,7 +72,7 @@ func (w *creator) head(ns []elfnote.Note, loads []part) error {
 	h := elf.Header64{
 		Ident: [elf.EI_NIDENT]byte{elf.EI_CLASS: byte(elf.ELFCLASS64), elf.EI_DATA: byte(elf.ELFDATA2LSB), elf.EI_VERSION: byte(elf.EV_CURRENT)},
 		Type:  uint16(elf.ET_CORE), Machine: uint16(elf.EM_X86_64), Version: uint32(elf.EV_CURRENT),
-		Phoff: layout64.ehsize, Ehsize: uint16(layout64.ehsize), Phentsize: uint16(layout64.phentsize), Phnum: uint16(phnum),
+		Phoff: elfcore.Layout64.Ehsize, Ehsize: uint16(elfcore.Layout64.Ehsize), Phentsize: uint16(elfcore.Layout64.Phentsize), Phnum: uint16(phnum),
 	}
 	copy(h.Ident[:], elf.ELFMAG)
 	out := bufio.NewWriter(io.NewOffsetWriter(w.f, 0))

@@ -4,11 +4,14 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/atomicfile"
+	"vmcsnote/vmcore/internal/elfcore"
 )
 
 var (
 	// ErrNoPiece: the file is not one of several that make up a dump.
 	ErrNoPiece = errors.New("not a piece of a split dump")
+	// ErrNoPTNote: an ELF core has no PT_NOTE. [OpenMemory] opens it.
+	ErrNoPTNote = elfcore.ErrNoPTNote
 	// ErrReadOnly: the file's permissions do not let it be written to, so only
 	// a new file can take its place.
 	ErrReadOnly = errors.New("the file may not be written to")

@@ -9,6 +9,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/elfcore"
 )
 
 // TestEvictCutOff: nothing is appended to a core that ends before what its
@@ -31,7 +32,7 @@ func TestEvictCutOff(t *testing.T) {
 			binary.LittleEndian.PutUint64(b[40:], tt.shoff)
 			binary.LittleEndian.PutUint16(b[58:], 64)
 			binary.LittleEndian.PutUint16(b[60:], tt.shnum)
-			c, err := OpenELF(bytes.NewReader(b), int64(len(b)))
+			c, err := elfcore.Open(bytes.NewReader(b), int64(len(b)))
 			if err != nil {
 				t.Fatal(err)
 			}

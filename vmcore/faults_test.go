@@ -13,6 +13,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -160,7 +161,7 @@ type change struct {
 
 // check opens a version and makes sure that it is the old core or the new one.
 func (c *change) check(v *version) error {
-	core, err := OpenELF(v, v.length())
+	core, err := elfcore.Open(v, v.length())
 	if err != nil {
 		return err
 	}
@@ -176,7 +177,7 @@ func (c *change) check(v *version) error {
 	return nil
 }
 
-func (c *change) sum(core *ELF) (s sum, err error) {
+func (c *change) sum(core *elfcore.ELF) (s sum, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%v", r)
@@ -214,7 +215,7 @@ func planChanges(t *testing.T) map[string]*change {
 		"unused-phdrs", "unused-odd",
 		"gcore", "kernel-64k", "process-alpha",
 	} {
-		for what, plan := range map[string]func(*ELF, elfnote.Splice) (*InPlace, error){"slack": (*ELF).PlanSlack, "end": (*ELF).PlanEnd, "evict": (*ELF).PlanEvict} {
+		for what, plan := range map[string]func(*elfcore.ELF, elfnote.Splice) (*InPlace, error){"slack": (*elfcore.ELF).PlanSlack, "end": (*elfcore.ELF).PlanEnd, "evict": (*elfcore.ELF).PlanEvict} {
 			for how, splice := range map[string]func(*elfnote.Segment, elfnote.Note) (elfnote.Splice, bool){
 				"inject": func(s *elfnote.Segment, n elfnote.Note) (elfnote.Splice, bool) {
 					_, there := s.Find(n.Name, 0)
@@ -253,9 +254,9 @@ func planChanges(t *testing.T) map[string]*change {
 }
 
 // planned plans one change, or returns nil where it cannot be had.
-func planned(t *testing.T, name string, plan func(*ELF, elfnote.Splice) (*InPlace, error), splice func(*elfnote.Segment, elfnote.Note) (elfnote.Splice, bool)) *change {
+func planned(t *testing.T, name string, plan func(*elfcore.ELF, elfnote.Splice) (*InPlace, error), splice func(*elfnote.Segment, elfnote.Note) (elfnote.Splice, bool)) *change {
 	im := testcores.Image(t, name)
-	core, err := OpenELF(im, im.Size())
+	core, err := elfcore.Open(im, im.Size())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +274,7 @@ func planned(t *testing.T, name string, plan func(*ELF, elfnote.Splice) (*InPlac
 	if err := p.Run(t.Context(), j, func(int64) {}); err != nil {
 		t.Fatal(err)
 	}
-	done, err := OpenELF(j.now(), j.now().length())
+	done, err := elfcore.Open(j.now(), j.now().length())
 	if err != nil {
 		t.Fatalf("%s: after the change: %v", name, err)
 	}

@@ -17,6 +17,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/sparse"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/flat"
 )
 
@@ -52,7 +53,7 @@ func inRecords(plain []byte, size int) (records []record) {
 
 // opener returns a function for openFlat that takes any plain form, a core or not.
 func opener() func(io.ReaderAt, int64) (Core, error) {
-	return func(r io.ReaderAt, size int64) (Core, error) { return elfCore{&ELF{r: r, Size: size}}, nil }
+	return func(r io.ReaderAt, size int64) (Core, error) { return elfCore{&elfcore.ELF{R: r, Size: size}}, nil }
 }
 
 func mustFlat(t testing.TB, b []byte) *Flat {
@@ -116,7 +117,7 @@ func TestFlatReal(t *testing.T) {
 			if d := sparse.Diff(got, core); d != nil {
 				t.Error(d)
 			}
-			direct, err := OpenELF(core, core.Size())
+			direct, err := elfcore.Open(core, core.Size())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -14,6 +14,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
 )
@@ -90,7 +91,7 @@ func flatChanges(t *testing.T) map[string]*flatChange {
 	all := map[string]*flatChange{}
 	for _, name := range []string{"kernel-slack", "kernel-full", "tight-small-loads", "eraseinfo", "elf32-lsb", "elf64-msb", "vmcsinfo", "bad-zero-fill-tail", "deb-t1.head"} {
 		plain := testcores.Bytes(t, name)
-		core, err := OpenELF(bytes.NewReader(plain), int64(len(plain)))
+		core, err := elfcore.Open(bytes.NewReader(plain), int64(len(plain)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -287,7 +288,7 @@ func TestFlatRefuses(t *testing.T) {
 // TestFlatPlanParts: memory in records of a byte makes no plan of as many steps.
 func TestFlatPlanParts(t *testing.T) {
 	plain := testcores.Bytes(t, "kernel-full")
-	c, err := OpenELF(bytes.NewReader(plain), int64(len(plain)))
+	c, err := elfcore.Open(bytes.NewReader(plain), int64(len(plain)))
 	if err != nil {
 		t.Fatal(err)
 	}

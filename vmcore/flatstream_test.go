@@ -18,6 +18,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
 )
@@ -93,7 +94,7 @@ func copyOf(t testing.TB, plain []byte, n elfnote.Note, edit string) []byte {
 // and then the program headers in records that end anywhere, before the last of
 // memory.
 func headLast(t testing.TB, plain []byte, size int) []record {
-	c, err := OpenELF(bytes.NewReader(plain), int64(len(plain)))
+	c, err := elfcore.Open(bytes.NewReader(plain), int64(len(plain)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +217,7 @@ func (p *probe) Read(b []byte) (int, error) {
 // has no end marker.
 func TestStreamFlatWrong(t *testing.T) {
 	plain := rearranged(t, testcores.Bytes(t, "flat/cloud-c1.flat-elf31"))
-	c, err := OpenELF(bytes.NewReader(plain), int64(len(plain)))
+	c, err := elfcore.Open(bytes.NewReader(plain), int64(len(plain)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,21 +225,21 @@ func TestStreamFlatWrong(t *testing.T) {
 	order := headLast(t, plain, flat.BodySize)
 	change := func(off int64, b ...byte) []record { return append(headLast(t, plain, flat.BodySize), record{off, b}) }
 	le := func(v int64) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(v)) }
-	phdr := func(i int, at uintptr) int64 { return c.progOff(i) + int64(at) }
+	phdr := func(i int, at uintptr) int64 { return c.ProgOff(i) + int64(at) }
 	kdump := recordsOf(testcores.Bytes(t, "flat/cloud-c1.flat-zlib"))
 	for _, tc := range []struct {
 		name    string
 		records []record
 		want    string
 	}{
-		{"the notes are longer", change(phdr(0, layout64.pFilesz), le(size+4)...), "cannot be changed in one pass: "},
-		{"the notes are shorter", change(phdr(0, layout64.pFilesz), le(size-4)...), "cannot be changed in one pass: "},
-		{"the notes are elsewhere", change(phdr(0, layout64.pOff), le(notes+4)...), "cannot be changed in one pass: "},
+		{"the notes are longer", change(phdr(0, elfcore.Layout64.PFilesz), le(size+4)...), "cannot be changed in one pass: "},
+		{"the notes are shorter", change(phdr(0, elfcore.Layout64.PFilesz), le(size-4)...), "cannot be changed in one pass: "},
+		{"the notes are elsewhere", change(phdr(0, elfcore.Layout64.POff), le(notes+4)...), "cannot be changed in one pass: "},
 		{"another is the PT_NOTE", change(phdr(0, 0), 1), "one PT_NOTE"},
 		{"two PT_NOTEs", change(phdr(1, 0), 4), "two PT_NOTEs"},
-		{"a PT_LOAD in the notes", change(phdr(2, layout64.pOff), le(notes+size-1)...), "cannot be changed in one pass: "},
+		{"a PT_LOAD in the notes", change(phdr(2, elfcore.Layout64.POff), le(notes+size-1)...), "cannot be changed in one pass: "},
 		{"the notes change", change(notes+20, 'X'), "those that have passed"},
-		{"the header changes", change(int64(layout64.ePhnum), 3), "cannot be changed in one pass: "},
+		{"the header changes", change(int64(elfcore.Layout64.EPhnum), 3), "cannot be changed in one pass: "},
 		{"a hole of an exabyte", change(1<<60, 1), "bytes that no record holds"},
 		{"no program headers", order[:2], ""},
 		{"a part of a descriptor comes again", append(append([]record{}, kdump...), record{0x6000, []byte{1}}), "page descriptor at offset 0x6000"},
@@ -258,7 +259,7 @@ func TestStreamFlatWrong(t *testing.T) {
 // TestStreamFlatLater: a later record wins, in headers and after them.
 func TestStreamFlatLater(t *testing.T) {
 	plain := rearranged(t, testcores.Bytes(t, "flat/cloud-c1.flat-elf31"))
-	c, err := OpenELF(bytes.NewReader(plain), int64(len(plain)))
+	c, err := elfcore.Open(bytes.NewReader(plain), int64(len(plain)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,8 +272,8 @@ func TestStreamFlatLater(t *testing.T) {
 		name    string
 		records []record
 	}{
-		{"a program header", append(headLast(t, plain, flat.BodySize), record{c.progOff(3) + 24, []byte{1, 2, 3}})},
-		{"e_flags", append(headLast(t, plain, flat.BodySize), record{int64(layout64.eFlags), []byte{incomplete}})},
+		{"a program header", append(headLast(t, plain, flat.BodySize), record{c.ProgOff(3) + 24, []byte{1, 2, 3}})},
+		{"e_flags", append(headLast(t, plain, flat.BodySize), record{int64(elfcore.Layout64.EFlags), []byte{elfcore.Incomplete}})},
 		{"memory", append(headLast(t, plain, flat.BodySize), record{0x1ff00, bytes.Repeat([]byte("x"), 3000)})},
 		{"eraseinfo and the sub header", append(recordsOf(kdump), record{int64(len(unpacked)), []byte("erase")}, record{k.SubOff(), sub})},
 	} {

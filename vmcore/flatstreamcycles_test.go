@@ -10,6 +10,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
@@ -117,7 +118,7 @@ func openFlatCut(t testing.TB, b []byte) *Flat {
 // all the same, without being kept.
 func TestStreamFlatBlankTable(t *testing.T) {
 	plain := rearranged(t, testcores.Bytes(t, "flat/deb-t1.flat-elf31"))
-	c, err := OpenELF(bytes.NewReader(plain), int64(len(plain)))
+	c, err := elfcore.Open(bytes.NewReader(plain), int64(len(plain)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
@@ -238,17 +239,17 @@ func (p *flatHead) inOrder(off int64) bool {
 // their place, as makedumpfile -E writes it: the notes are a record directly
 // after the table's place, and memory begins directly after them. bad is why
 // the core cannot be opened as it is.
-func (p *flatHead) infer(v *flat.View, bad error) (*ELF, error) {
-	if heldFrom(v.Runs, 0, int64(layout32.ehsize)) < int64(layout32.ehsize) {
+func (p *flatHead) infer(v *flat.View, bad error) (*elfcore.ELF, error) {
+	if heldFrom(v.Runs, 0, int64(elfcore.Layout32.Ehsize)) < int64(elfcore.Layout32.Ehsize) {
 		return nil, bad
 	}
-	h, err := readHeader(v, v.Size)
+	h, err := elfcore.ReadHeader(v, v.Size)
 	if err != nil {
 		return nil, bad
 	}
 	table := plan.Extent{Off: h.Phoff, Size: h.Phnum * h.Phentsize}
 	start, ok := table.End()
-	if !ok || h.Shoff != 0 || h.Phnum == 0 || heldFrom(v.Runs, 0, int64(h.layout.ehsize)) < int64(h.layout.ehsize) {
+	if !ok || h.Shoff != 0 || h.Phnum == 0 || heldFrom(v.Runs, 0, int64(h.Layout.Ehsize)) < int64(h.Layout.Ehsize) {
 		return nil, bad
 	}
 	if !errors.Is(bad, errNotYet) && !isBlank(v, table) {
@@ -267,7 +268,7 @@ func (p *flatHead) infer(v *flat.View, bad error) (*ELF, error) {
 	if err != nil || len(notes.Notes) == 0 || notes.Fill != size {
 		return nil, bad
 	}
-	return inferELF(p, h, notes, int64(start)), nil
+	return elfcore.Infer(p, h, notes, int64(start)), nil
 }
 
 // isBlank reports whether bytes are zeros, as far as they are in records.

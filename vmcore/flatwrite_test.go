@@ -10,6 +10,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
 )
@@ -69,7 +70,7 @@ func TestFlatWriterFails(t *testing.T) {
 func TestFlattenTo(t *testing.T) {
 	for _, name := range []string{"kernel-slack", "kernel-full", "tight-small-loads", "sections-after", "overlap", "elf32-lsb", "vmcsinfo"} {
 		plain := testcores.Bytes(t, name)
-		c, err := OpenELF(bytes.NewReader(plain), int64(len(plain)))
+		c, err := elfcore.Open(bytes.NewReader(plain), int64(len(plain)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +136,7 @@ func notZero(records []record) (out []record) {
 // TestFlattenToEndsEarly: what came is whole in itself, and the error says so.
 func TestFlattenToEndsEarly(t *testing.T) {
 	plain := testcores.Bytes(t, "kernel-slack")
-	c, err := OpenELF(bytes.NewReader(plain), int64(len(plain)))
+	c, err := elfcore.Open(bytes.NewReader(plain), int64(len(plain)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -29,7 +30,7 @@ func FuzzOpen(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := allocated()
-		c, err := OpenELF(bytes.NewReader(b), int64(len(b)))
+		c, err := elfcore.Open(bytes.NewReader(b), int64(len(b)))
 		if err == nil {
 			c.Verify()
 			for range c.Ranges() {
@@ -64,7 +65,7 @@ func FuzzInject(f *testing.F) {
 	seeds(f)
 	n := elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=d\nFIELD(GUEST_RIP)=0706\n")}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := OpenELF(bytes.NewReader(b), int64(len(b)))
+		c, err := elfcore.Open(bytes.NewReader(b), int64(len(b)))
 		if err != nil || len(c.Progs) > 100 {
 			return
 		}
@@ -99,9 +100,9 @@ func FuzzInject(f *testing.F) {
 	})
 }
 
-func checkInjected(t *testing.T, how string, old *ELF, r io.ReaderAt, size int64) {
+func checkInjected(t *testing.T, how string, old *elfcore.ELF, r io.ReaderAt, size int64) {
 	t.Helper()
-	c, err := OpenELF(r, size)
+	c, err := elfcore.Open(r, size)
 	if err != nil {
 		t.Fatalf("%s: %v", how, err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -56,7 +57,7 @@ type loadSum struct {
 	crc                         uint32
 }
 
-func summarize(t testing.TB, c *ELF, skip string) sum {
+func summarize(t testing.TB, c *elfcore.ELF, skip string) sum {
 	t.Helper()
 	var s sum
 	buf := make([]byte, 64<<10) // many dumps are small, and many are summarized
@@ -77,7 +78,7 @@ func summarize(t testing.TB, c *ELF, skip string) sum {
 		l := loadSum{p.Vaddr, p.Paddr, p.Filesz, p.Memsz, int64(plan.Extent{Off: p.Off, Size: p.Filesz}.Clip(c.Size)), 0}
 		h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 		if len(c.Progs) < 1000 { // tens of thousands of mappings of the same pages are looked at in golden files
-			if _, err := io.CopyBuffer(plan.OnlyWriter{Writer: h}, io.NewSectionReader(c.r, int64(p.Off), l.held), buf); err != nil {
+			if _, err := io.CopyBuffer(plan.OnlyWriter{Writer: h}, io.NewSectionReader(c.R, int64(p.Off), l.held), buf); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -102,7 +103,7 @@ func (s sum) diff(o sum) error {
 	return nil
 }
 
-func elfOf(f *File) *ELF { return f.Core.(elfCore).ELF }
+func elfOf(f *File) *elfcore.ELF { return f.Core.(elfCore).ELF }
 
 func mustOpen(t testing.TB, path string, open func(string) (*File, error)) *File {
 	t.Helper()
@@ -219,7 +220,7 @@ func TestGoldenInPlace(t *testing.T) {
 
 // checkNote makes sure that the note is there once, and directly after
 // VMCOREINFO or last.
-func checkNote(t *testing.T, c *ELF, n elfnote.Note) {
+func checkNote(t *testing.T, c *elfcore.ELF, n elfnote.Note) {
 	t.Helper()
 	s := c.Notes()
 	i, ok := s.Find(n.Name, n.Type)
@@ -239,7 +240,7 @@ func checkNote(t *testing.T, c *ELF, n elfnote.Note) {
 }
 
 // checkFindings makes sure that a change leaves no reader worse off.
-func checkFindings(t *testing.T, after, before *ELF) {
+func checkFindings(t *testing.T, after, before *elfcore.ELF) {
 	t.Helper()
 	if a, b := after.Verify(), before.Verify(); len(a) > len(b) {
 		t.Errorf("verify finds %v, and before %v", a, b)

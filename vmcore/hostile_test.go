@@ -10,13 +10,15 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/physmem"
+	"vmcsnote/vmcore/internal/elfcore"
+	"vmcsnote/vmcore/internal/physmap"
 	"vmcsnote/vmcore/internal/plan"
 )
 
 // manyLoads is a core with as many PT_LOADs, made by load, and a file of size
 // bytes.
-func manyLoads(n int, size int64, load func(i int) elf.ProgHeader) *ELF {
-	c := &ELF{Header: Header{layout: layout64}, Size: size, r: bytes.NewReader(make([]byte, size))}
+func manyLoads(n int, size int64, load func(i int) elf.ProgHeader) *elfcore.ELF {
+	c := &elfcore.ELF{Header: elfcore.Header{Layout: elfcore.Layout64}, Size: size, R: bytes.NewReader(make([]byte, size))}
 	c.Progs = []elf.ProgHeader{{Type: elf.PT_NOTE, Off: 64}}
 	for i := range n {
 		c.Progs = append(c.Progs, load(i))
@@ -36,7 +38,7 @@ func TestWhyNotIndexed(t *testing.T) {
 			}
 			return p
 		})
-		m := c.mapPhys()
+		m := c.MapPhys()
 		progs := c.Progs
 		c.Progs = nil // not needed any more
 		for _, at := range []uint64{0, 1, 5, 13, 21, 39, 45, 59, 1 << 63, ^uint64(30), ^uint64(9), ^uint64(1)} {
@@ -50,7 +52,7 @@ func TestWhyNotIndexed(t *testing.T) {
 					want = ErrExcluded
 				}
 			}
-			if got := m.whyNot(at); !errors.Is(got, want) {
+			if got := m.WhyNot(at); !errors.Is(got, want) {
 				t.Fatalf("%#x: %v, want %v; headers: %+v", at, got, want, progs)
 			}
 		}
@@ -65,8 +67,8 @@ func TestSharedBytes(t *testing.T) {
 		// Each begins and ends elsewhere in the file.
 		return elf.ProgHeader{Type: elf.PT_LOAD, Off: uint64(i % 4096), Paddr: uint64(i) << 32, Filesz: size - 4096, Memsz: size}
 	})
-	m := c.mapPhys()
-	c.phys = func() *physMap { return m }
+	m := c.MapPhys()
+	c.Phys = func() *physmap.Map { return m }
 	var total uint64
 	for r := range c.Ranges() {
 		total += r.Size
@@ -79,8 +81,8 @@ func TestSharedBytes(t *testing.T) {
 			t.Errorf("%#x: %d bytes, %v", addr, k, err)
 		}
 	}
-	v := &verifier{c: c}
-	v.shared()
+	v := &elfcore.Verifier{C: c}
+	v.Shared()
 	if len(v.Found) != 1 || !strings.Contains(v.Found[0].Text, "share bytes of the file") {
 		t.Errorf("verify finds %v", v.Found)
 	}
@@ -92,12 +94,12 @@ func TestSameMemory(t *testing.T) {
 	c := manyLoads(100, 1<<20, func(i int) elf.ProgHeader {
 		return elf.ProgHeader{Type: elf.PT_LOAD, Off: uint64(i) * 512, Paddr: 0x1000 + uint64(i)*512, Filesz: 4096, Memsz: 4096}
 	})
-	m := c.mapPhys()
-	c.phys = func() *physMap { return m }
-	v := &verifier{c: c}
-	v.shared()
-	if want := (physmem.Range{Addr: 0x1000, Size: 99*512 + 4096}); len(m.once) != 1 || m.once[0] != want || len(v.Found) > 0 {
-		t.Errorf("ranges %v, want %v; verify finds %v", m.once, want, v.Found)
+	m := c.MapPhys()
+	c.Phys = func() *physmap.Map { return m }
+	v := &elfcore.Verifier{C: c}
+	v.Shared()
+	if want := (physmem.Range{Addr: 0x1000, Size: 99*512 + 4096}); len(m.Once) != 1 || m.Once[0] != want || len(v.Found) > 0 {
+		t.Errorf("ranges %v, want %v; verify finds %v", m.Once, want, v.Found)
 	}
 }
 
@@ -107,8 +109,8 @@ func TestFindingsAreFew(t *testing.T) {
 	c := manyLoads(65_000, 1<<20, func(i int) elf.ProgHeader {
 		return elf.ProgHeader{Type: elf.PT_LOAD, Off: 4096, Paddr: uint64(i) << 20, Filesz: 2, Memsz: uint64(i%2) * 8 / 7}
 	})
-	v := &verifier{c: c}
-	v.segments()
+	v := &elfcore.Verifier{C: c}
+	v.Segments()
 	if n := len(v.Found); n != plan.MaxOfKind+1 {
 		t.Fatalf("%d findings", n)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 
+	"vmcsnote/vmcore/internal/lime"
 	"vmcsnote/vmcore/internal/plan"
 
 	"github.com/pkg/errors"
@@ -103,8 +104,8 @@ var magics = []struct {
 	{0, "PAGEDU64", KindWindows},
 	{0, "PAGEDUMP", KindWindows},
 	{0, "MDMP", KindMinidump},
-	{0, limeMagic + "\x01\x00\x00\x00", KindLiME},
-	{0, avmlMagic + "\x02\x00\x00\x00", KindAVML},
+	{0, lime.Magic + "\x01\x00\x00\x00", KindLiME},
+	{0, lime.AVMLMagic + "\x02\x00\x00\x00", KindAVML},
 	{0, "QFI\xfb", KindQcow2},
 	{0, "KDMV", KindDisk},
 	{0x40, "\x7f\x10\xda\xbe", KindDisk},

@@ -3,7 +3,6 @@ package vmcore
 import (
 	"bytes"
 	"encoding/binary"
-	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -14,13 +13,14 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/physmem"
+	"vmcsnote/vmcore/internal/lime"
 )
 
 // lime writes ranges of memory as LiME does.
-func lime(ranges ...testRange) []byte {
+func limeImage(ranges ...testRange) []byte {
 	var b []byte
 	for _, r := range ranges {
-		b = append(imageHeader(b, limeMagic, 1, r), r.b...)
+		b = append(imageHeader(b, lime.Magic, 1, r), r.b...)
 	}
 	return b
 }
@@ -37,7 +37,7 @@ func avml(t *testing.T, ranges ...testRange) []byte {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		b = append(imageHeader(b, avmlMagic, 2, r), packed.Bytes()...)
+		b = append(imageHeader(b, lime.AVMLMagic, 2, r), packed.Bytes()...)
 		b = binary.LittleEndian.AppendUint64(b, uint64(packed.Len()))
 	}
 	return b
@@ -78,12 +78,12 @@ func TestImages(t *testing.T) {
 		{0x100000000, someMemory(0x2000, 4)},
 	}
 	want := []physmem.Range{{Addr: 0x1000, Size: 0x9000}, {Addr: 0x100000, Size: 0x46000}, {Addr: 0x100000000, Size: 0x2000}}
-	mixed := slices.Concat(lime(ranges[0]), avml(t, ranges[1]), lime(ranges[2]), avml(t, ranges[3]))
+	mixed := slices.Concat(limeImage(ranges[0]), avml(t, ranges[1]), limeImage(ranges[2]), avml(t, ranges[3]))
 	for _, tt := range []struct {
 		name, format string
 		b            []byte
 	}{
-		{"LiME", "lime", lime(ranges...)},
+		{"LiME", "lime", limeImage(ranges...)},
 		{"AVML", "avml", avml(t, ranges...)},
 		{"ranges of both", "avml", mixed},
 	} {
@@ -95,7 +95,7 @@ func TestImages(t *testing.T) {
 			}
 			open := OpenMemory
 			if tt.name == "ranges of both" {
-				open = func(r io.ReaderAt, size int64) (Core, error) { return asCore(openLiME(r, size)) }
+				open = openLiME
 			}
 			c, err := open(bytes.NewReader(tt.b), int64(len(tt.b)))
 			if err != nil {
@@ -132,7 +132,7 @@ func TestImages(t *testing.T) {
 // TestImagesCut: of an image that is cut off what is there can be read.
 func TestImagesCut(t *testing.T) {
 	ranges := []testRange{{0x1000, someMemory(0x30000, 1)}, {0x100000, someMemory(0x30000, 2)}}
-	for name, b := range map[string][]byte{"lime": lime(ranges...), "avml": avml(t, ranges...)} {
+	for name, b := range map[string][]byte{"lime": limeImage(ranges...), "avml": avml(t, ranges...)} {
 		for _, cut := range []int{20, 40, 100, 0x10000, 0x12345, len(b) - 1, len(b) - 0x8000} {
 			cut = min(cut, len(b)-1)
 			c, err := OpenMemory(bytes.NewReader(b[:cut]), int64(cut))
@@ -166,12 +166,12 @@ func TestImagesHostile(t *testing.T) {
 		name, want string
 		b          []byte
 	}{
-		{"ends before it begins", "s_addr and e_addr", edit(lime(page), 16, 0, 0)},
-		{"all addresses", "s_addr and e_addr", edit(lime(page), 8, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255)},
-		{"another version after the first", "magic and version", append(lime(page), edit(lime(page), 4, 3)...)},
+		{"ends before it begins", "s_addr and e_addr", edit(limeImage(page), 16, 0, 0)},
+		{"all addresses", "s_addr and e_addr", edit(limeImage(page), 8, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255)},
+		{"another version after the first", "magic and version", append(limeImage(page), edit(limeImage(page), 4, 3)...)},
 		{"overlapping compressed ranges", "do not overlap", append(slices.Clone(a), a...)},
 		{"a chunk of no known type", "type 0x2", edit(a, 32+10, 2)},
-		{"a chunk of too much memory", "bytes of memory", edit(a, 32+10, chunkCompressed, 0x10, 0, 0, 1, 2, 3, 4, 0xff, 0xff, 0x7f)},
+		{"a chunk of too much memory", "bytes of memory", edit(a, 32+10, 0 /* compressed */, 0x10, 0, 0, 1, 2, 3, 4, 0xff, 0xff, 0x7f)},
 	} {
 		if _, err := OpenMemory(bytes.NewReader(tt.b), int64(len(tt.b))); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q in it", tt.name, err, tt.want)
@@ -204,7 +204,7 @@ func TestRaw(t *testing.T) {
 }
 
 func FuzzOpenMemory(f *testing.F) {
-	f.Add(lime(testRange{0x1000, someMemory(0x1000, 1)}))
+	f.Add(limeImage(testRange{0x1000, someMemory(0x1000, 1)}))
 	var t testing.T
 	f.Add(avml(&t, testRange{0x1000, someMemory(0x2000, 1)}))
 	f.Fuzz(func(t *testing.T, b []byte) {

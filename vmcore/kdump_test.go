@@ -14,6 +14,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/physmem"
+	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
 )
@@ -122,7 +123,7 @@ func TestKDumpMemory(t *testing.T) {
 			t.Parallel()
 			kernel, _, _ := strings.Cut(name, ".")
 			im := testcores.Image(t, kernel+".elf31")
-			e, err := OpenELF(im, im.Size())
+			e, err := elfcore.Open(im, im.Size())
 			if err != nil {
 				t.Fatal(err)
 			}

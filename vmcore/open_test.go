@@ -8,6 +8,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/elfcore"
 )
 
 // TestOpenBad: what cannot be opened says at which offset what was found, and
@@ -54,7 +55,7 @@ func TestOpenBad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			im := testcores.Image(t, name)
-			c, err := OpenELF(im, im.Size())
+			c, err := elfcore.Open(im, im.Size())
 			switch {
 			case want == "" && err != nil:
 				t.Error(err)
@@ -107,7 +108,7 @@ func TestOpenReal(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			im := testcores.Image(t, tc.name)
-			c, err := OpenELF(im, im.Size())
+			c, err := elfcore.Open(im, im.Size())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,7 +132,7 @@ func TestOpenReal(t *testing.T) {
 // TestELF32Full: a 32-bit core whose offsets leave no room for another page.
 func TestELF32Full(t *testing.T) {
 	b := testcores.Bytes(t, "elf32-msb")
-	c, err := OpenELF(strings.NewReader(string(b)), int64(len(b)))
+	c, err := elfcore.Open(strings.NewReader(string(b)), int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
 	}

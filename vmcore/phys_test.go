@@ -17,13 +17,14 @@ import (
 	"vmcsnote/internal/coretext"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/physmem"
+	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/plan"
 )
 
-func openImage(t testing.TB, name string) *ELF {
+func openImage(t testing.TB, name string) *elfcore.ELF {
 	t.Helper()
 	im := testcores.Image(t, name)
-	c, err := OpenELF(im, im.Size())
+	c, err := elfcore.Open(im, im.Size())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,17 +12,18 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/coretext"
+	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/plan"
 )
 
 // openText opens the core that text describes.
-func openText(t testing.TB, text string) *ELF {
+func openText(t testing.TB, text string) *elfcore.ELF {
 	t.Helper()
 	b, err := coretext.Build([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := OpenELF(bytes.NewReader(b), int64(len(b)))
+	c, err := elfcore.Open(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +43,7 @@ func TestProcess(t *testing.T) {
 		"by QEMU":                       {"elf\nnotes\nnote name=QEMU desc=zero:440" + loads, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := openText(t, tt.text).process(); got != tt.want {
+			if got := openText(t, tt.text).Process(); got != tt.want {
 				t.Errorf("process is %v", got)
 			}
 		})
@@ -67,7 +68,7 @@ func TestGranule(t *testing.T) {
 		"absurd PAGESIZE":      {strings.Replace(info, "65536", "99999999999", 1) + load, 4096},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got, err := openText(t, tt.text).granule(); err != nil || got != tt.want {
+			if got, err := openText(t, tt.text).Granule(); err != nil || got != tt.want {
 				t.Errorf("granule %#x, %v; want %#x", got, err, tt.want)
 			}
 		})

@@ -9,6 +9,7 @@ import (
 
 	"vmcsnote/internal/coretext"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -18,7 +19,7 @@ func TestUnusedHeaders(t *testing.T) {
 	for _, name := range []string{"unused-phdrs", "unused-odd"} {
 		t.Run(name, func(t *testing.T) {
 			before := testcores.Bytes(t, name)
-			c, err := OpenELF(bytes.NewReader(before), int64(len(before)))
+			c, err := elfcore.Open(bytes.NewReader(before), int64(len(before)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -36,13 +37,13 @@ func TestUnusedHeaders(t *testing.T) {
 					continue
 				}
 				unused++
-				was := before[c.progOff(i):][:c.Phentsize]
-				got := after.Bytes()[c.progOff(i):][:c.Phentsize]
+				was := before[c.ProgOff(i):][:c.Phentsize]
+				got := after.Bytes()[c.ProgOff(i):][:c.Phentsize]
 				if p.Off != 0 {
-					if now := c.prog(got); now.Off != p.Off+uint64(l.Shift) {
+					if now := c.Prog(got); now.Off != p.Off+uint64(l.Shift) {
 						t.Errorf("phdr[%d] has p_offset %#x, want %#x", i, now.Off, p.Off+uint64(l.Shift))
 					}
-					c.putWord(got, c.layout.pOff, p.Off)
+					c.PutWord(got, c.Layout.POff, p.Off)
 				}
 				if !bytes.Equal(got, was) {
 					t.Errorf("phdr[%d] is %x, want %x", i, got, was)
@@ -62,8 +63,8 @@ func TestUnusedHole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = OpenELF(&version{base: bytes.NewReader(b), size: int64(len(b)), edits: []edit{{size: 1 << 30}}}, 1<<30)
-	if want := fmt.Sprintf("more than %d unused", maxUnused); err == nil || !strings.Contains(err.Error(), want) {
+	_, err = elfcore.Open(&version{base: bytes.NewReader(b), size: int64(len(b)), edits: []edit{{size: 1 << 30}}}, 1<<30)
+	if want := fmt.Sprintf("more than %d unused", elfcore.MaxUnused); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error is %v, want %q", err, want)
 	}
 }

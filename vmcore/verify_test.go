@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/elfcore"
 )
 
 // TestVerifySound: a sound core of a kernel, of makedumpfile and of QEMU passes.
@@ -104,7 +105,7 @@ func TestVerifyProcess(t *testing.T) {
 func TestVerifyAll(t *testing.T) {
 	for _, name := range testcores.Names(t, "*") {
 		im := testcores.Image(t, name)
-		if c, err := OpenELF(im, im.Size()); err == nil {
+		if c, err := elfcore.Open(im, im.Size()); err == nil {
 			c.Verify()
 		}
 	}

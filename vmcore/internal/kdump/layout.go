@@ -13,7 +13,7 @@ import (
 // zeros after them; if there are too few, the sub header gets as many blocks
 // more as will do, and all after it shifts. Notes at the end of the file
 // ([plan.End]) come back to the sub header, where no reader has trouble with them.
-// It fails with a [*FormatError] where notes share bytes with something else,
+// It fails with a [*plan.FormatError] where notes share bytes with something else,
 // and on a stream whose notes come after its memory.
 func (c *Dump) PlanCopy(sp elfnote.Splice) (*plan.Layout, error) {
 	if err := c.checkSplice(sp); err != nil {

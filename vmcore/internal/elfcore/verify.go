@@ -1,21 +1,22 @@
-package vmcore
+package elfcore
 
 import (
 	"debug/elf"
 	"math"
 
+	"vmcsnote/elfnote"
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// Verify implements [Core]. What readers need of an ELF core was measured with
+// Verify implements vmcore.Core. What readers need of an ELF core was measured with
 // crash 8.0, makedumpfile 1.7, libkdumpfile 0.5.1, drgn 0.0.22, readelf 2.40 and
 // eu-readelf 0.188. A sound core by the kernel, by makedumpfile or by QEMU gives
 // remarks at most.
 //
 // A process's core is read by other programs: what gdb 13, eu-stack 0.188 and
 // readelf need of it was measured, too. crash and the like are not asked.
-func (c *ELF) Verify() []Finding {
-	v := &verifier{c: c, process: c.process()}
+func (c *ELF) Verify() []plan.Finding {
+	v := &Verifier{C: c, process: c.Process()}
 	v.file()
 	if v.process {
 		v.processHeaders()
@@ -23,20 +24,21 @@ func (c *ELF) Verify() []Finding {
 		v.headers()
 		v.place()
 	}
-	v.segments()
-	v.shared()
+	v.Segments()
+	v.Shared()
 	v.notes()
 	return v.Found
 }
 
-type verifier struct {
+// A Verifier collects what is wrong with a core.
+type Verifier struct {
 	plan.Findings
-	c       *ELF
+	C       *ELF
 	process bool
 }
 
 // by returns who chokes on something: on a machine's core, or on a process's.
-func (v *verifier) by(machine, process string) string {
+func (v *Verifier) by(machine, process string) string {
 	if v.process {
 		return process
 	}
@@ -44,8 +46,8 @@ func (v *verifier) by(machine, process string) string {
 }
 
 // file checks that the dump is complete.
-func (v *verifier) file() {
-	c := v.c
+func (v *Verifier) file() {
+	c := v.C
 	if end := c.Claimed(); end > c.Size {
 		v.Fault(v.by("crash and makedumpfile refuse or lose memory, libkdumpfile reads zeros", "gdb warns and lacks memory, eu-stack may lack frames"),
 			"the file ends at %#x, expected %#x by its headers: it is truncated", c.Size, end)
@@ -92,8 +94,8 @@ func (v *verifier) file() {
 
 // sharing checks a section that shares bytes with the notes: one for the notes,
 // as gdb writes, must be of all of them.
-func (v *verifier) sharing(s section) {
-	notes := v.c.notesExtent()
+func (v *Verifier) sharing(s section) {
+	notes := v.C.notesExtent()
 	switch {
 	case s.Extent == notes:
 	case s.typ == elf.SHT_NOTE && s.Off == notes.Off:
@@ -106,10 +108,10 @@ func (v *verifier) sharing(s section) {
 
 // processHeaders is headers and place for a process's core: gdb and eu-stack
 // find everything wherever it lies.
-func (v *verifier) processHeaders() {
-	c := v.c
-	if c.Phentsize != c.layout.phentsize {
-		v.Fault("gdb and readelf refuse it", "e_phentsize is %d, expected %d", c.Phentsize, c.layout.phentsize)
+func (v *Verifier) processHeaders() {
+	c := v.C
+	if c.Phentsize != c.Layout.Phentsize {
+		v.Fault("gdb and readelf refuse it", "e_phentsize is %d, expected %d", c.Phentsize, c.Layout.Phentsize)
 	}
 	if c.Phnum >= pnXnum {
 		v.Remark("Go's debug/elf sees 65535", "%d program headers, by PN_XNUM", c.Phnum)
@@ -120,19 +122,19 @@ func (v *verifier) processHeaders() {
 }
 
 // headers checks the place and the order of the program headers.
-func (v *verifier) headers() {
-	c := v.c
+func (v *Verifier) headers() {
+	c := v.C
 	// makedumpfile computes their place. crash allows for 128 bytes in between,
 	// which is where QEMU (since it writes sections) has its section headers.
-	switch want := c.layout.ehsize; {
+	switch want := c.Layout.Ehsize; {
 	case c.Phoff == want:
 	case c.Shoff == want && c.Phoff == want+c.Shnum*c.Shentsize && c.Phoff <= want+128:
 		v.Remark("makedumpfile reads other bytes for program headers", "e_phoff is %#x, expected %#x: QEMU puts section headers before them", c.Phoff, want)
 	default:
 		v.Fault("crash and makedumpfile read other bytes for program headers", "e_phoff is %#x, expected %#x", c.Phoff, want)
 	}
-	if c.Phentsize != c.layout.phentsize {
-		v.Fault("crash and makedumpfile read other bytes for program headers", "e_phentsize is %d, expected %d", c.Phentsize, c.layout.phentsize)
+	if c.Phentsize != c.Layout.Phentsize {
+		v.Fault("crash and makedumpfile read other bytes for program headers", "e_phentsize is %d, expected %d", c.Phentsize, c.Layout.Phentsize)
 	}
 	if c.Phnum >= pnXnum {
 		v.Remark("Go's debug/elf sees 65535", "%d program headers, by PN_XNUM", c.Phnum)
@@ -157,8 +159,8 @@ func (v *verifier) headers() {
 }
 
 // place checks where the notes lie.
-func (v *verifier) place() {
-	c := v.c
+func (v *Verifier) place() {
+	c := v.C
 	notes := c.notesExtent()
 	lowest, at := uint64(math.MaxUint64), -1
 	for i, p := range c.Progs {
@@ -182,25 +184,17 @@ func (v *verifier) place() {
 	}
 }
 
-// shared checks that no byte of the file is memory at two addresses. Several
+// Shared checks that no byte of the file is memory at two addresses. Several
 // PT_LOADs for the same memory, as QEMU's -p writes, are none of that.
-func (v *verifier) shared() {
-	m := v.c.phys()
-	var all, once uint64
-	for _, r := range m.runs {
-		all += r.size
-	}
-	for _, r := range m.once {
-		once += r.Size
-	}
-	if all > once {
-		v.Fault("makedumpfile and crash read it at each of them", "%#x bytes of memory share bytes of the file with memory at other addresses", all-once)
+func (v *Verifier) Shared() {
+	if n := v.C.Phys().Shared(); n > 0 {
+		v.Fault("makedumpfile and crash read it at each of them", "%#x bytes of memory share bytes of the file with memory at other addresses", n)
 	}
 }
 
-// segments checks each PT_LOAD for itself.
-func (v *verifier) segments() {
-	for i, p := range v.c.Progs {
+// Segments checks each PT_LOAD for itself.
+func (v *Verifier) Segments() {
+	for i, p := range v.C.Progs {
 		switch {
 		case p.Type != elf.PT_LOAD:
 		case p.Filesz > p.Memsz:
@@ -208,5 +202,35 @@ func (v *verifier) segments() {
 		case p.Paddr+p.Memsz < p.Paddr && p.Paddr+p.Memsz != 0:
 			v.Fault("readers differ in which memory that is", "phdr[%d]: p_paddr %#x + p_memsz %#x overflows", i, p.Paddr, p.Memsz)
 		}
+	}
+}
+
+// notes checks the notes themselves.
+func (v *Verifier) notes() {
+	c, s := v.C, v.C.Notes()
+	if s.Fill < s.Size {
+		v.Fault(v.by("readelf calls them corrupt, crash warns, libkdumpfile loses notes behind", "readelf calls them corrupt"),
+			"%d bytes of zero fill at offset %#x within the notes", s.Size-s.Fill, c.NotesOff()+s.Fill)
+	}
+	if n := s.Size % s.Align; n != 0 && s.Fill == s.Size {
+		v.Fault(v.by("readelf, eu-readelf and drgn lose it", "readelf and eu-readelf lose it"), "the padding of the last note lacks %d bytes at offset %#x", s.Align-n, c.NotesOff()+s.Size)
+	}
+	for _, g := range s.Gaps {
+		v.Fault("crash, eu-readelf and drgn lose the notes behind", "%d zero bytes at offset %#x stand between notes", g.Size, c.NotesOff()+g.Off)
+	}
+	plan.Registers(&v.Findings, c.notes, c.NotesOff(), v.by("crash counts it as a CPU, gdb does not", "gdb does not know the thread"))
+	plan.KernelNotes(&v.Findings, c.notes, c.NotesOff(), v.by("crash takes type 1 for a CPU's registers, 0x700 for a device dump", "gdb takes type 1 for a thread's registers"))
+	for _, e := range s.Notes {
+		off := c.NotesOff() + e.Off
+		if e.NameSize > 0 && e.NameSize == int64(len(e.Name)) && !v.process {
+			v.Fault("drgn does not know it by this name", "the name of the note at %#x has no NUL at its end", off)
+		}
+		if len(e.Name) > 15 && !v.process {
+			v.Remark("makedumpfile skips it", "the note at %#x has a name of %d bytes, expected at most 15", off, len(e.Name))
+		}
+	}
+	// makedumpfile reads a header and 15 bytes of name for every note.
+	if n := len(s.Notes); n > 0 && !v.process && c.NotesOff()+s.Notes[n-1].Off+elfnote.HeaderSize+15 > c.Size {
+		v.Fault("makedumpfile fails to read it", "the file ends within 27 bytes of the last note's start")
 	}
 }

@@ -1,6 +1,7 @@
-package vmcore
+package lime
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -45,7 +46,7 @@ type frameChunk struct{ mem, off uint64 }
 
 // index walks the chunks of a range of n bytes at addr from file offset at, and
 // returns where the next range begins. A file may end within.
-func (m *limeMemory) index(addr, n uint64, at, size int64) (f framedRange, next int64, err error) {
+func (m *Memory) index(addr, n uint64, at, size int64) (f framedRange, next int64, err error) {
 	f.Addr, f.Size = addr, n
 	b := make([]byte, chunkHeader+chunkSum+binary.MaxVarintLen32)
 	for mem := uint64(0); mem < n; {
@@ -93,16 +94,8 @@ func (m *limeMemory) index(addr, n uint64, at, size int64) (f framedRange, next 
 }
 
 // find returns the range that has addr, or nil.
-func (m *limeMemory) find(addr uint64) *framedRange {
-	i, found := slices.BinarySearchFunc(m.framed, addr, func(f framedRange, a uint64) int {
-		switch {
-		case f.Addr < a:
-			return -1
-		case f.Addr > a:
-			return 1
-		}
-		return 0
-	})
+func (m *Memory) find(addr uint64) *framedRange {
+	i, found := slices.BinarySearchFunc(m.framed, addr, func(f framedRange, a uint64) int { return cmp.Compare(f.Addr, a) })
 	if !found {
 		i--
 	}
@@ -113,7 +106,7 @@ func (m *limeMemory) find(addr uint64) *framedRange {
 }
 
 // after returns how many bytes from addr on lie before the next framed range.
-func (m *limeMemory) after(addr uint64) uint64 {
+func (m *Memory) after(addr uint64) uint64 {
 	for _, f := range m.framed {
 		if f.Addr > addr {
 			return f.Addr - addr
@@ -126,22 +119,14 @@ func (m *limeMemory) after(addr uint64) uint64 {
 var chunkBuffers = sync.Pool{New: func() any { return new([2][]byte) }}
 
 // read reads memory of one chunk.
-func (m *limeMemory) read(f *framedRange, p []byte, addr uint64) (n int, err error) {
+func (m *Memory) read(f *framedRange, p []byte, addr uint64) (n int, err error) {
 	rel := addr - f.Addr
-	i, found := slices.BinarySearchFunc(f.chunks, rel, func(c frameChunk, a uint64) int {
-		switch {
-		case c.mem < a:
-			return -1
-		case c.mem > a:
-			return 1
-		}
-		return 0
-	})
+	i, found := slices.BinarySearchFunc(f.chunks, rel, func(c frameChunk, a uint64) int { return cmp.Compare(c.mem, a) })
 	if !found {
 		i--
 	}
 	if i < 0 {
-		return 0, ErrTruncated
+		return 0, plan.ErrTruncated
 	}
 	buf := chunkBuffers.Get().(*[2][]byte)
 	defer chunkBuffers.Put(buf)
@@ -151,13 +136,13 @@ func (m *limeMemory) read(f *framedRange, p []byte, addr uint64) (n int, err err
 	}
 	skip := rel - f.chunks[i].mem
 	if skip >= uint64(len(b)) {
-		return 0, ErrTruncated // the last chunk that the file has
+		return 0, plan.ErrTruncated // the last chunk that the file has
 	}
 	return copy(p, b[skip:]), nil
 }
 
 // chunk inflates one chunk into buf.
-func (m *limeMemory) chunk(c frameChunk, buf *[2][]byte) (b []byte, err error) {
+func (m *Memory) chunk(c frameChunk, buf *[2][]byte) (b []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil { // the file is hostile
 			err = errors.Errorf("the decompressor fails: %v", r)
@@ -177,7 +162,7 @@ func (m *limeMemory) chunk(c frameChunk, buf *[2][]byte) (b []byte, err error) {
 	src := buf[0][:length]
 	if n, err := m.r.ReadAt(src, int64(c.off)+chunkHeader); n < len(src) {
 		if errors.Is(err, io.EOF) {
-			return nil, ErrTruncated
+			return nil, plan.ErrTruncated
 		}
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package vmcore
+package elfcore
 
 import (
 	"cmp"
@@ -11,9 +11,9 @@ import (
 )
 
 // PlanCopy plans a copy of the core with the splice applied to its notes. It
-// writes nothing. It fails with a [*FormatError] where tables and notes share
+// writes nothing. It fails with a [*plan.FormatError] where tables and notes share
 // bytes, or where offsets leave what the class can express.
-func (c *ELF) PlanCopy(sp elfnote.Splice) (*Layout, error) {
+func (c *ELF) PlanCopy(sp elfnote.Splice) (*plan.Layout, error) {
 	if err := c.checkChange(); err != nil {
 		return nil, err
 	}
@@ -27,7 +27,7 @@ func (c *ELF) PlanCopy(sp elfnote.Splice) (*Layout, error) {
 	if err := c.checkRoom(shift); err != nil {
 		return nil, err
 	}
-	l := &Layout{Shift: shift, Size: plan.Endless}
+	l := &plan.Layout{Shift: shift, Size: plan.Endless}
 	if c.Size != plan.Endless {
 		l.Size = max(c.Size+shift, newEnd)
 	}
@@ -48,7 +48,7 @@ func (c *ELF) PlanCopy(sp elfnote.Splice) (*Layout, error) {
 
 // shift returns by how much what stands after the notes must move.
 func (c *ELF) shift(grow int64) (int64, error) {
-	page, err := c.granule()
+	page, err := c.Granule()
 	if err != nil {
 		return 0, err
 	}
@@ -57,7 +57,7 @@ func (c *ELF) shift(grow int64) (int64, error) {
 	case late && grow > 0:
 		return plan.RoundUp(grow, page), nil
 	case late && grow < 0 && c.Size == plan.Endless:
-		return 0, plan.OnePassErrorf(int64(c.layout.eShoff), "e_shoff", fmt.Sprintf("%#x", c.Shoff),
+		return 0, plan.OnePassErrorf(int64(c.Layout.eShoff), "e_shoff", fmt.Sprintf("%#x", c.Shoff),
 			"section headers before the notes: those of a stream tell too late what lies after the notes")
 	}
 	zeros, err := c.slack(max(grow, 2*page), nil)
@@ -93,7 +93,7 @@ func (c *ELF) checkRoom(shift int64) error {
 	for i, p := range c.Progs {
 		e := plan.Extent{Off: p.Off, Size: p.Filesz}
 		if end, ok := e.End(); p.Filesz > 0 && (!ok || end > room) {
-			return plan.FormatErrorf(c.progOff(i), fmt.Sprintf("phdr[%d]", i), e.String(), "room for %#x bytes more below %#x", shift, c.maxOffset())
+			return plan.FormatErrorf(c.ProgOff(i), fmt.Sprintf("phdr[%d]", i), e.String(), "room for %#x bytes more below %#x", shift, c.maxOffset())
 		}
 	}
 	for _, e := range []plan.Extent{{Off: c.Phoff, Size: c.Phnum * c.Phentsize}, {Off: c.Shoff, Size: c.Shnum * c.Shentsize}} {
@@ -107,7 +107,7 @@ func (c *ELF) checkRoom(shift int64) error {
 // fixes returns the tables to be mended when the splice is applied to the notes
 // and everything after them moves by shift, in file order.
 func (c *ELF) fixes(sp elfnote.Splice, shift int64) ([]plan.Fix, error) {
-	l, notes, grow := c.layout, c.notesExtent(), sp.Grow()
+	l, notes, grow := c.Layout, c.notesExtent(), sp.Grow()
 	end := notes.Off + notes.Size
 	moved := func(off uint64) uint64 {
 		if off < end || off > c.maxOffset()-uint64(max(shift, 0)) {
@@ -116,16 +116,16 @@ func (c *ELF) fixes(sp elfnote.Splice, shift int64) ([]plan.Fix, error) {
 		return off + uint64(shift)
 	}
 	mendProg := func(b []byte) {
-		p := c.prog(b)
+		p := c.Prog(b)
 		if p.Type == elf.PT_NOTE {
 			c.putNotes(b, p.Off, uint64(int64(p.Filesz)+grow))
 			return
 		}
 		if off := moved(p.Off); off != p.Off { // else an unused header stays as it is
-			c.putWord(b, l.pOff, off)
+			c.PutWord(b, l.POff, off)
 		}
 	}
-	note := plan.Fix{Extent: plan.Extent{Off: uint64(c.progOff(c.Note)), Size: c.Phentsize}, Entry: int64(c.Phentsize), Mend: mendProg}
+	note := plan.Fix{Extent: plan.Extent{Off: uint64(c.ProgOff(c.Note)), Size: c.Phentsize}, Entry: int64(c.Phentsize), Mend: mendProg}
 	table, err := c.sectionTable()
 	if err != nil {
 		return nil, err
@@ -137,20 +137,20 @@ func (c *ELF) fixes(sp elfnote.Splice, shift int64) ([]plan.Fix, error) {
 		note := elf.SectionType(h.Order.Uint32(b[shType:])) == elf.SHT_NOTE && e.Off >= notes.Off && e.Within(int64(end))
 		switch splice := notes.Off + uint64(sp.Off); {
 		case note && (e == notes || e.Off < splice && e.Off+e.Size > splice):
-			h.putWord(b, l.shSize, e.Size+uint64(grow))
+			h.PutWord(b, l.shSize, e.Size+uint64(grow))
 		case note && e.Off >= splice+uint64(sp.Del):
-			h.putWord(b, l.shOffset, e.Off+uint64(grow)) // of a later note
+			h.PutWord(b, l.shOffset, e.Off+uint64(grow)) // of a later note
 		default:
-			h.putWord(b, l.shOffset, moved(e.Off))
+			h.PutWord(b, l.shOffset, moved(e.Off))
 		}
 	}
 	sections := plan.Fix{Extent: table, Entry: int64(c.Shentsize), Mend: mendSection}
 	f := []plan.Fix{note, sections}
 	if shift != 0 {
 		f = []plan.Fix{
-			{Extent: plan.Extent{Off: 0, Size: l.ehsize}, Entry: int64(l.ehsize), Mend: func(b []byte) {
-				c.putWord(b, l.ePhoff, moved(c.word(b, l.ePhoff)))
-				c.putWord(b, l.eShoff, moved(c.word(b, l.eShoff)))
+			{Extent: plan.Extent{Off: 0, Size: l.Ehsize}, Entry: int64(l.Ehsize), Mend: func(b []byte) {
+				c.PutWord(b, l.ePhoff, moved(c.word(b, l.ePhoff)))
+				c.PutWord(b, l.eShoff, moved(c.word(b, l.eShoff)))
 			}},
 			{Extent: plan.Extent{Off: c.Phoff, Size: c.Phnum * c.Phentsize}, Entry: int64(c.Phentsize), Mend: mendProg},
 			sections,
@@ -164,11 +164,11 @@ func (c *ELF) fixes(sp elfnote.Splice, shift int64) ([]plan.Fix, error) {
 // at the start of b. p_memsz grows and shrinks with p_filesz, and so stays equal
 // or greater if it was; writers that leave it 0 get 0.
 func (h *Header) putNotes(b []byte, off, size uint64) {
-	l := h.layout
-	memsz, filesz := h.word(b, l.pMemsz), h.word(b, l.pFilesz)
+	l := h.Layout
+	memsz, filesz := h.word(b, l.pMemsz), h.word(b, l.PFilesz)
 	if now := memsz - filesz + size; memsz >= filesz && now >= size && now <= h.maxOffset() {
-		h.putWord(b, l.pMemsz, now)
+		h.PutWord(b, l.pMemsz, now)
 	}
-	h.putWord(b, l.pOff, off)
-	h.putWord(b, l.pFilesz, size)
+	h.PutWord(b, l.POff, off)
+	h.PutWord(b, l.PFilesz, size)
 }

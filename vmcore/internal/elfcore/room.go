@@ -1,4 +1,4 @@
-package vmcore
+package elfcore
 
 import (
 	"fmt"
@@ -6,7 +6,7 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// Used implements [Core]: everything in the file that something refers to, but for the
+// Used implements vmcore.Core: everything in the file that something refers to, but for the
 // notes: headers, tables, sections, and the bytes of every other segment.
 func (c *ELF) Used() ([]plan.Extent, error) {
 	table, err := c.sectionTable()
@@ -32,7 +32,7 @@ func (c *ELF) Used() ([]plan.Extent, error) {
 
 // Headers is where the ELF header and the program header table lie.
 func (c *ELF) Headers() []plan.Extent {
-	return []plan.Extent{{Off: 0, Size: c.layout.ehsize}, {Off: c.Phoff, Size: c.Phnum * c.Phentsize}}
+	return []plan.Extent{{Off: 0, Size: c.Layout.Ehsize}, {Off: c.Phoff, Size: c.Phnum * c.Phentsize}}
 }
 
 // checkChange makes sure that the notes can be changed at all. Between zeros no
@@ -74,7 +74,7 @@ func (c *ELF) checkDisjoint() error {
 		e := plan.Extent{Off: p.Off, Size: p.Filesz}
 		for j, f := range own {
 			if i != c.Note && e.Overlaps(f) {
-				return plan.FormatErrorf(c.progOff(i), fmt.Sprintf("phdr[%d]", i), e.String(), "bytes apart from the %s (%v)", names[j], f)
+				return plan.FormatErrorf(c.ProgOff(i), fmt.Sprintf("phdr[%d]", i), e.String(), "bytes apart from the %s (%v)", names[j], f)
 			}
 		}
 	}
@@ -87,12 +87,12 @@ func (c *ELF) checkEmpty(notes, table plan.Extent) error {
 	place := plan.Extent{Off: notes.Off, Size: 1}
 	for _, e := range append(c.Headers(), table) {
 		if e.Overlaps(place) {
-			return plan.FormatErrorf(c.progOff(c.Note), "PT_NOTE", notes.String(), "a place apart from the %v", e)
+			return plan.FormatErrorf(c.ProgOff(c.Note), "PT_NOTE", notes.String(), "a place apart from the %v", e)
 		}
 	}
 	for i, p := range c.Progs { // memory may begin there: it moves on
 		if e := (plan.Extent{Off: p.Off, Size: p.Filesz}); i != c.Note && e.Overlaps(place) && e.Off < notes.Off {
-			return plan.FormatErrorf(c.progOff(c.Note), "PT_NOTE", notes.String(), "a place apart from the %v", e)
+			return plan.FormatErrorf(c.ProgOff(c.Note), "PT_NOTE", notes.String(), "a place apart from the %v", e)
 		}
 	}
 	return nil
@@ -124,5 +124,5 @@ func (c *ELF) slack(limit int64, will []byte) (int64, error) {
 			stop = min(stop, p.Off)
 		}
 	}
-	return plan.Zeros(c.r, c.Size, int64(start), int64(stop), will)
+	return plan.Zeros(c.R, c.Size, int64(start), int64(stop), will)
 }

@@ -1,12 +1,12 @@
-package vmcore
+package elfcore
 
 import (
 	"cmp"
 	"debug/elf"
 	"slices"
-	"sync"
 
 	"vmcsnote/physmem"
+	"vmcsnote/vmcore/internal/physmap"
 )
 
 // Virtual returns the memory of a process's core by virtual address; false for a
@@ -15,12 +15,11 @@ func (c *ELF) Virtual() (physmem.Memory, bool) {
 	if !c.unplaced() {
 		return nil, false
 	}
-	v := &ELF{Header: c.Header, Progs: slices.Clone(c.Progs), Size: c.Size, r: c.r}
-	v.phys = sync.OnceValue(v.mapPhys)
-	for i := range v.Progs {
-		v.Progs[i].Paddr = v.Progs[i].Vaddr
+	progs := slices.Clone(c.Progs)
+	for i := range progs {
+		progs[i].Paddr = progs[i].Vaddr
 	}
-	return v, true
+	return physmap.New(c.R, c.Size, progs), true
 }
 
 // DirectMaps returns p_vaddr - p_paddr of the PT_LOADs with a kernel's p_vaddr,

@@ -1,4 +1,4 @@
-package vmcore
+package elfcore
 
 import (
 	"debug/elf"
@@ -14,10 +14,10 @@ func (c *ELF) unplaced() bool {
 		!slices.ContainsFunc(c.Progs, func(p elf.ProgHeader) bool { return p.Type == elf.PT_LOAD && p.Paddr != 0 })
 }
 
-// process reports whether the core is a process's, by the kernel, gcore or
+// Process reports whether the core is a process's, by the kernel, gcore or
 // systemd-coredump, and not a machine's. gdb, eu-stack and readelf read those,
 // not crash, makedumpfile, libkdumpfile and drgn's vmcore reader.
-func (c *ELF) process() bool {
+func (c *ELF) Process() bool {
 	return c.unplaced() && (c.notes == nil || !slices.ContainsFunc(c.notes.Notes, func(n elfnote.Entry) bool {
 		return n.Name == elfnote.VMCoreInfo || n.Name == "VMCOREINFO_XEN" || n.Name == "QEMU"
 	}))

@@ -1,4 +1,4 @@
-package vmcore
+package elfcore
 
 import (
 	"cmp"
@@ -19,22 +19,22 @@ const maxHeaderRoom = 256 << 20
 // PlanEvict plans to move the first PT_LOADs in file order to the end of the
 // file, and the notes with the splice applied into the room that they leave.
 // It costs those segments (the kernel's text, some 50 MB on x86) whatever the
-// size of the dump. It fails with an error that wraps [ErrNoPlace] where that
+// size of the dump. It fails with an error that wraps [plan.ErrNoPlace] where that
 // cannot be done safely, or where crash could not read the result.
-func (c *ELF) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
-	if c.process() {
+func (c *ELF) PlanEvict(sp elfnote.Splice) (*plan.InPlace, error) {
+	if c.Process() {
 		// eu-stack finds modules where segments that follow one another in
 		// memory follow one another in the file.
-		return nil, errors.Wrap(ErrNoPlace, "a process's core, whose segments must keep their order")
+		return nil, errors.Wrap(plan.ErrNoPlace, "a process's core, whose segments must keep their order")
 	}
 	if err := c.checkSwitch(); err != nil {
 		return nil, err
 	}
 	if end := c.Claimed(); end > c.Size {
 		// Readers would take what is appended for what was cut off.
-		return nil, errors.Wrapf(ErrNoPlace, "the file ends at %#x, expected %#x by its headers", c.Size, end)
+		return nil, errors.Wrapf(plan.ErrNoPlace, "the file ends at %#x, expected %#x by its headers", c.Size, end)
 	}
-	page, err := c.granule()
+	page, err := c.Granule()
 	if err != nil {
 		return nil, err
 	}
@@ -48,21 +48,21 @@ func (c *ELF) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
 	// As before within its page: mmap users and crash look at the alignment.
 	to := plan.RoundUp(c.Size-from%page, page) + from%page
 	if uint64(to+n) > c.maxOffset() {
-		return nil, errors.Wrapf(ErrNoPlace, "offset %#x is beyond what %v can have", to+n, c.Class)
+		return nil, errors.Wrapf(plan.ErrNoPlace, "offset %#x is beyond what %v can have", to+n, c.Class)
 	}
-	p := &InPlace{Placement: Evict, Undo: []Step{{Op: OpSize, Off: c.Size}}}
-	p.Add(Step{Op: OpSize, Off: to + n, Why: "room at the end of the file"},
-		Step{Op: OpCopy, From: from, Off: to, Len: n, Thin: true, Why: "the first segments in the file"})
+	p := &plan.InPlace{Placement: plan.Evict, Undo: []plan.Step{{Op: plan.OpSize, Off: c.Size}}}
+	p.Add(plan.Step{Op: plan.OpSize, Off: to + n, Why: "room at the end of the file"},
+		plan.Step{Op: plan.OpCopy, From: from, Off: to, Len: n, Thin: true, Why: "the first segments in the file"})
 	p.Sync()
 	place := plan.RoundUp(from, c.notes.Align)
-	p.Add(Step{Op: OpReserve, Off: place, Len: size + sp.Grow(), Why: "the new notes' place"})
+	p.Add(plan.Step{Op: plan.OpReserve, Off: place, Len: size + sp.Grow(), Why: "the new notes' place"})
 	p.CommitHere()
 	if err := c.repoint(p, room, to); err != nil {
 		return nil, err
 	}
 	p.Sync()
-	plan.PlanWrite(elfHolder{c}, p, sp, place)
-	if err := plan.PlanSwitch(elfHolder{c}, p, sp, place, "PT_NOTE points to the new notes"); err != nil {
+	plan.PlanWrite(holder{c}, p, sp, place)
+	if err := plan.PlanSwitch(holder{c}, p, sp, place, "PT_NOTE points to the new notes"); err != nil {
 		return nil, err
 	}
 	p.Tidy = len(p.Steps)
@@ -79,14 +79,14 @@ func (c *ELF) PlanEvict(sp elfnote.Splice) (*InPlace, error) {
 // segment to the end of one, that no other segment or section reaches into.
 func (c *ELF) evictable(size int64) (plan.Extent, error) {
 	if !c.aligned() {
-		return plan.Extent{}, errors.Wrap(ErrNoPlace, "p_offset fields are not aligned in the file")
+		return plan.Extent{}, errors.Wrap(plan.ErrNoPlace, "p_offset fields are not aligned in the file")
 	}
 	notes := c.notesExtent()
 	var segs []plan.Extent
 	for i, p := range c.Progs {
 		e := plan.Extent{Off: p.Off, Size: p.Filesz}
 		if e.Size > 0 && !e.Within(c.Size) {
-			return plan.Extent{}, errors.Wrapf(ErrNoPlace, "phdr[%d] ends beyond the file's %#x bytes", i, c.Size)
+			return plan.Extent{}, errors.Wrapf(plan.ErrNoPlace, "phdr[%d] ends beyond the file's %#x bytes", i, c.Size)
 		}
 		// One without bytes in the file goes along: crash looks at its p_offset.
 		if i != c.Note && hasPlace(p) && e.Off >= notes.Off+notes.Size && e.Within(c.Size) {
@@ -94,7 +94,7 @@ func (c *ELF) evictable(size int64) (plan.Extent, error) {
 		}
 	}
 	if !slices.ContainsFunc(segs, func(e plan.Extent) bool { return e.Size > 0 }) {
-		return plan.Extent{}, errors.Wrap(ErrNoPlace, "no PT_LOAD stands behind the notes")
+		return plan.Extent{}, errors.Wrap(plan.ErrNoPlace, "no PT_LOAD stands behind the notes")
 	}
 	slices.SortFunc(segs, func(a, b plan.Extent) int { return cmp.Compare(a.Off, b.Off) })
 	room := plan.Extent{Off: segs[0].Off, Size: uint64(size + c.notes.Align - 1)} // to start where notes may
@@ -105,7 +105,7 @@ func (c *ELF) evictable(size int64) (plan.Extent, error) {
 		room.Size = max(room.Size, e.Off+e.Size-room.Off)
 	}
 	if room.Size > uint64(c.Size)/2 {
-		return plan.Extent{}, errors.Wrapf(ErrNoPlace, "%#x bytes of %#x would have to move", room.Size, c.Size)
+		return plan.Extent{}, errors.Wrapf(plan.ErrNoPlace, "%#x bytes of %#x would have to move", room.Size, c.Size)
 	}
 	return room, c.checkEviction(room)
 }
@@ -129,7 +129,7 @@ func (c *ELF) checkEviction(room plan.Extent) error {
 	}
 	for _, e := range own {
 		if _, ok := e.End(); !ok || e.Overlaps(room) {
-			return errors.Wrapf(ErrNoPlace, "a section or table (%v) stands where the notes would go", e)
+			return errors.Wrapf(plan.ErrNoPlace, "a section or table (%v) stands where the notes would go", e)
 		}
 	}
 	whole, next := false, uint64(noOffset)
@@ -137,7 +137,7 @@ func (c *ELF) checkEviction(room plan.Extent) error {
 		switch {
 		case i == c.Note || p.Filesz == 0:
 		case p.Type != elf.PT_LOAD && (plan.Extent{Off: p.Off, Size: p.Filesz}).Overlaps(room):
-			return errors.Wrapf(ErrNoPlace, "phdr[%d], which is no PT_LOAD, stands where the notes would go", i)
+			return errors.Wrapf(plan.ErrNoPlace, "phdr[%d], which is no PT_LOAD, stands where the notes would go", i)
 		case p.Off+p.Filesz == end:
 			whole = true
 		case p.Off >= end:
@@ -146,11 +146,11 @@ func (c *ELF) checkEviction(room plan.Extent) error {
 	}
 	switch {
 	case next == noOffset:
-		return errors.Wrap(ErrNoPlace, "no PT_LOAD would stay behind the notes, and crash needs one")
+		return errors.Wrap(plan.ErrNoPlace, "no PT_LOAD would stay behind the notes, and crash needs one")
 	case !whole:
-		return errors.Wrapf(ErrNoPlace, "no PT_LOAD ends at %#x", end)
+		return errors.Wrapf(plan.ErrNoPlace, "no PT_LOAD ends at %#x", end)
 	case next > maxHeaderRoom:
-		return errors.Wrapf(ErrNoPlace, "the next PT_LOAD begins at %#x, and crash reads all before it into memory", next)
+		return errors.Wrapf(plan.ErrNoPlace, "the next PT_LOAD begins at %#x, and crash reads all before it into memory", next)
 	}
 	return nil
 }
@@ -158,14 +158,14 @@ func (c *ELF) checkEviction(room plan.Extent) error {
 // aligned reports whether no p_offset crosses a sector, so that writing many at
 // once leaves each old or new.
 func (c *ELF) aligned() bool {
-	word := uint64(c.layout.word)
-	return (c.Phoff+uint64(c.layout.pOff))%word == 0 && c.Phentsize%word == 0
+	word := uint64(c.Layout.word)
+	return (c.Phoff+uint64(c.Layout.POff))%word == 0 && c.Phentsize%word == 0
 }
 
 // repoint plans the writes that make all p_offsets into the room point to its
 // copy; PT_LOADs without bytes in the file go along, since crash looks at
 // their p_offset too.
-func (c *ELF) repoint(p *InPlace, room plan.Extent, to int64) error {
+func (c *ELF) repoint(p *plan.InPlace, room plan.Extent, to int64) error {
 	for i := 0; i < len(c.Progs); i++ {
 		first := i
 		for i < len(c.Progs) && i != c.Note && c.Progs[i].Off-room.Off < room.Size {
@@ -175,20 +175,20 @@ func (c *ELF) repoint(p *InPlace, room plan.Extent, to int64) error {
 			continue
 		}
 		if uint64(i-first)*c.Phentsize > plan.MaxHead {
-			return errors.Wrapf(ErrNoPlace, "%d program headers would have to change", i-first)
+			return errors.Wrapf(plan.ErrNoPlace, "%d program headers would have to change", i-first)
 		}
 		b := make([]byte, (i-first)*int(c.Phentsize))
-		if err := c.read(b, c.progOff(first)); err != nil {
+		if err := c.read(b, c.ProgOff(first)); err != nil {
 			return err
 		}
 		for j := first; j < i; j++ {
-			c.putWord(b[(j-first)*int(c.Phentsize):], c.layout.pOff, c.Progs[j].Off-room.Off+uint64(to))
+			c.PutWord(b[(j-first)*int(c.Phentsize):], c.Layout.POff, c.Progs[j].Off-room.Off+uint64(to))
 		}
 		what := fmt.Sprintf("p_offset of phdr[%d]", first)
 		if i > first+1 {
 			what += fmt.Sprintf(" to phdr[%d]", i-1)
 		}
-		p.Write(c.progOff(first), b, what)
+		p.Write(c.ProgOff(first), b, what)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package vmcore
+package elfcore
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ import (
 // incomplete is the bit in e_flags by which makedumpfile marks a dump that it
 // could not finish (DUMP_ELF_INCOMPLETE, since 1.5.5). In a process's core
 // e_flags belongs to the processor (EF_RISCV_RVC is the same bit).
-const incomplete = 1
+const Incomplete = 1
 
 // A Header is the ELF header of a core, with the counts that do not fit in it
 // taken from section header 0 (PN_XNUM).
@@ -37,36 +37,36 @@ type Header struct {
 	Shentsize uint64 // e_shentsize
 	Shnum     uint64 // number of section headers
 
-	layout *classLayout
+	Layout *classLayout
 }
 
 // A classLayout says where the fields lie that differ between ELF64 and ELF32.
 // debug/elf's structs have the fields in the file's order and sizes, so their
 // offsets in memory are those in the file.
 type classLayout struct {
-	ehsize, phentsize, shentsize uint64
+	Ehsize, Phentsize, shentsize uint64
 	word                         int // size of an offset or address
 
 	ePhoff, eShoff                                 uintptr
-	pOff, pVaddr, pPaddr, pFilesz, pMemsz, pFlags  uintptr
+	POff, pVaddr, pPaddr, PFilesz, pMemsz, pFlags  uintptr
 	pAlign                                         uintptr
 	shOffset, shSize, shInfo                       uintptr
-	eFlags, ePhentsize, ePhnum, eShentsize, eShnum uintptr
+	EFlags, ePhentsize, EPhnum, eShentsize, eShnum uintptr
 }
 
-var layout64 = &classLayout{
-	ehsize:    uint64(unsafe.Sizeof(elf.Header64{})),
-	phentsize: uint64(unsafe.Sizeof(elf.Prog64{})),
+var Layout64 = &classLayout{
+	Ehsize:    uint64(unsafe.Sizeof(elf.Header64{})),
+	Phentsize: uint64(unsafe.Sizeof(elf.Prog64{})),
 	shentsize: uint64(unsafe.Sizeof(elf.Section64{})),
 	word:      8,
 
 	ePhoff: unsafe.Offsetof(elf.Header64{}.Phoff), eShoff: unsafe.Offsetof(elf.Header64{}.Shoff),
-	eFlags:     unsafe.Offsetof(elf.Header64{}.Flags),
-	ePhentsize: unsafe.Offsetof(elf.Header64{}.Phentsize), ePhnum: unsafe.Offsetof(elf.Header64{}.Phnum),
+	EFlags:     unsafe.Offsetof(elf.Header64{}.Flags),
+	ePhentsize: unsafe.Offsetof(elf.Header64{}.Phentsize), EPhnum: unsafe.Offsetof(elf.Header64{}.Phnum),
 	eShentsize: unsafe.Offsetof(elf.Header64{}.Shentsize), eShnum: unsafe.Offsetof(elf.Header64{}.Shnum),
 
-	pOff: unsafe.Offsetof(elf.Prog64{}.Off), pVaddr: unsafe.Offsetof(elf.Prog64{}.Vaddr),
-	pPaddr: unsafe.Offsetof(elf.Prog64{}.Paddr), pFilesz: unsafe.Offsetof(elf.Prog64{}.Filesz),
+	POff: unsafe.Offsetof(elf.Prog64{}.Off), pVaddr: unsafe.Offsetof(elf.Prog64{}.Vaddr),
+	pPaddr: unsafe.Offsetof(elf.Prog64{}.Paddr), PFilesz: unsafe.Offsetof(elf.Prog64{}.Filesz),
 	pMemsz: unsafe.Offsetof(elf.Prog64{}.Memsz), pFlags: unsafe.Offsetof(elf.Prog64{}.Flags),
 	pAlign: unsafe.Offsetof(elf.Prog64{}.Align),
 
@@ -74,19 +74,19 @@ var layout64 = &classLayout{
 	shInfo: unsafe.Offsetof(elf.Section64{}.Info),
 }
 
-var layout32 = &classLayout{
-	ehsize:    uint64(unsafe.Sizeof(elf.Header32{})),
-	phentsize: uint64(unsafe.Sizeof(elf.Prog32{})),
+var Layout32 = &classLayout{
+	Ehsize:    uint64(unsafe.Sizeof(elf.Header32{})),
+	Phentsize: uint64(unsafe.Sizeof(elf.Prog32{})),
 	shentsize: uint64(unsafe.Sizeof(elf.Section32{})),
 	word:      4,
 
 	ePhoff: unsafe.Offsetof(elf.Header32{}.Phoff), eShoff: unsafe.Offsetof(elf.Header32{}.Shoff),
-	eFlags:     unsafe.Offsetof(elf.Header32{}.Flags),
-	ePhentsize: unsafe.Offsetof(elf.Header32{}.Phentsize), ePhnum: unsafe.Offsetof(elf.Header32{}.Phnum),
+	EFlags:     unsafe.Offsetof(elf.Header32{}.Flags),
+	ePhentsize: unsafe.Offsetof(elf.Header32{}.Phentsize), EPhnum: unsafe.Offsetof(elf.Header32{}.Phnum),
 	eShentsize: unsafe.Offsetof(elf.Header32{}.Shentsize), eShnum: unsafe.Offsetof(elf.Header32{}.Shnum),
 
-	pOff: unsafe.Offsetof(elf.Prog32{}.Off), pVaddr: unsafe.Offsetof(elf.Prog32{}.Vaddr),
-	pPaddr: unsafe.Offsetof(elf.Prog32{}.Paddr), pFilesz: unsafe.Offsetof(elf.Prog32{}.Filesz),
+	POff: unsafe.Offsetof(elf.Prog32{}.Off), pVaddr: unsafe.Offsetof(elf.Prog32{}.Vaddr),
+	pPaddr: unsafe.Offsetof(elf.Prog32{}.Paddr), PFilesz: unsafe.Offsetof(elf.Prog32{}.Filesz),
 	pMemsz: unsafe.Offsetof(elf.Prog32{}.Memsz), pFlags: unsafe.Offsetof(elf.Prog32{}.Flags),
 	pAlign: unsafe.Offsetof(elf.Prog32{}.Align),
 
@@ -96,15 +96,15 @@ var layout32 = &classLayout{
 
 // word reads an offset or an address at position at of the struct in b.
 func (h *Header) word(b []byte, at uintptr) uint64 {
-	if h.layout.word == 4 {
+	if h.Layout.word == 4 {
 		return uint64(h.Order.Uint32(b[at:]))
 	}
 	return h.Order.Uint64(b[at:])
 }
 
-// putWord writes an offset or a size; the planner has checked that it fits.
-func (h *Header) putWord(b []byte, at uintptr, v uint64) {
-	if h.layout.word == 4 {
+// PutWord writes an offset or a size; the planner has checked that it fits.
+func (h *Header) PutWord(b []byte, at uintptr, v uint64) {
+	if h.Layout.word == 4 {
 		h.Order.PutUint32(b[at:], uint32(v))
 		return
 	}
@@ -113,16 +113,16 @@ func (h *Header) putWord(b []byte, at uintptr, v uint64) {
 
 // maxOffset is the largest file offset that the class can express.
 func (h *Header) maxOffset() uint64 {
-	if h.layout.word == 4 {
+	if h.Layout.word == 4 {
 		return 1<<32 - 1
 	}
 	return 1<<63 - 1
 }
 
-// readHeader reads the ELF header, and section header 0 where e_phnum is
+// ReadHeader reads the ELF header, and section header 0 where e_phnum is
 // PN_XNUM.
-func readHeader(r io.ReaderAt, size int64) (*Header, error) {
-	b := make([]byte, min(size, int64(layout64.ehsize)))
+func ReadHeader(r io.ReaderAt, size int64) (*Header, error) {
+	b := make([]byte, min(size, int64(Layout64.Ehsize)))
 	n, err := r.ReadAt(b, 0)
 	if n < len(b) && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -133,22 +133,22 @@ func readHeader(r io.ReaderAt, size int64) (*Header, error) {
 		if len(b) == 0 {
 			found = plan.EmptyFile
 		}
-		return nil, &FormatError{Off: 0, What: "file", Found: found, Want: "an ELF core", Err: ErrNotCore}
+		return nil, &plan.FormatError{Off: 0, What: "file", Found: found, Want: "an ELF core", Err: plan.ErrNotCore}
 	}
-	if uint64(len(b)) < layout32.ehsize {
-		return nil, plan.TruncatedErrorf(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", layout32.ehsize)
+	if uint64(len(b)) < Layout32.Ehsize {
+		return nil, plan.TruncatedErrorf(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", Layout32.Ehsize)
 	}
 	h := &Header{Class: elf.Class(b[elf.EI_CLASS])}
 	switch h.Class {
 	case elf.ELFCLASS64:
-		h.layout = layout64
+		h.Layout = Layout64
 	case elf.ELFCLASS32:
-		h.layout = layout32
+		h.Layout = Layout32
 	default:
 		return nil, plan.FormatErrorf(elf.EI_CLASS, "EI_CLASS", h.Class.String(), "ELFCLASS64 or ELFCLASS32")
 	}
-	if uint64(len(b)) < h.layout.ehsize {
-		return nil, plan.TruncatedErrorf(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", h.layout.ehsize)
+	if uint64(len(b)) < h.Layout.Ehsize {
+		return nil, plan.TruncatedErrorf(0, "ELF header", fmt.Sprintf("the end of the file at %#x", size), "%d bytes", h.Layout.Ehsize)
 	}
 	switch d := elf.Data(b[elf.EI_DATA]); d {
 	case elf.ELFDATA2LSB:
@@ -161,15 +161,15 @@ func readHeader(r io.ReaderAt, size int64) (*Header, error) {
 	// e_type and e_machine lie at the same place in both classes.
 	eType := elf.Type(h.Order.Uint16(b[unsafe.Offsetof(elf.Header64{}.Type):]))
 	if eType != elf.ET_CORE {
-		return nil, &FormatError{Off: int64(unsafe.Offsetof(elf.Header64{}.Type)), What: "e_type", Found: eType.String(), Want: "ET_CORE", Err: ErrNotCore}
+		return nil, &plan.FormatError{Off: int64(unsafe.Offsetof(elf.Header64{}.Type)), What: "e_type", Found: eType.String(), Want: "ET_CORE", Err: plan.ErrNotCore}
 	}
-	l := h.layout
+	l := h.Layout
 	h.Machine = elf.Machine(h.Order.Uint16(b[unsafe.Offsetof(elf.Header64{}.Machine):]))
-	h.Flags = h.Order.Uint32(b[l.eFlags:])
+	h.Flags = h.Order.Uint32(b[l.EFlags:])
 	h.Phoff = h.word(b, l.ePhoff)
 	h.Shoff = h.word(b, l.eShoff)
 	h.Phentsize = uint64(h.Order.Uint16(b[l.ePhentsize:]))
-	h.Phnum = uint64(h.Order.Uint16(b[l.ePhnum:]))
+	h.Phnum = uint64(h.Order.Uint16(b[l.EPhnum:]))
 	h.Shentsize = uint64(h.Order.Uint16(b[l.eShentsize:]))
 	h.Shnum = uint64(h.Order.Uint16(b[l.eShnum:]))
 	return h, h.readCounts(r, size)
@@ -187,9 +187,9 @@ const pnXnum = 0xffff
 // readCounts takes the counts that do not fit into the ELF header from section
 // header 0, and checks the entry sizes.
 func (h *Header) readCounts(r io.ReaderAt, size int64) error {
-	l := h.layout
-	if h.Phentsize < l.phentsize || h.Phentsize > maxEntry {
-		return plan.FormatErrorf(int64(l.ePhentsize), "e_phentsize", fmt.Sprint(h.Phentsize), "%d to %d", l.phentsize, maxEntry)
+	l := h.Layout
+	if h.Phentsize < l.Phentsize || h.Phentsize > maxEntry {
+		return plan.FormatErrorf(int64(l.ePhentsize), "e_phentsize", fmt.Sprint(h.Phentsize), "%d to %d", l.Phentsize, maxEntry)
 	}
 	if h.Phnum != pnXnum {
 		// Without e_shnum, e_shoff leads nowhere or to 65,280 section headers and
@@ -217,11 +217,11 @@ func (h *Header) readCounts(r io.ReaderAt, size int64) error {
 
 // checkShentsize checks e_shentsize where there are section headers.
 func (h *Header) checkShentsize() error {
-	if h.Shoff != 0 && h.Shnum > 0 && (h.Shentsize < h.layout.shentsize || h.Shentsize > maxEntry) {
-		return plan.FormatErrorf(int64(h.layout.eShentsize), "e_shentsize", fmt.Sprint(h.Shentsize), "%d to %d", h.layout.shentsize, maxEntry)
+	if h.Shoff != 0 && h.Shnum > 0 && (h.Shentsize < h.Layout.shentsize || h.Shentsize > maxEntry) {
+		return plan.FormatErrorf(int64(h.Layout.eShentsize), "e_shentsize", fmt.Sprint(h.Shentsize), "%d to %d", h.Layout.shentsize, maxEntry)
 	}
 	if h.Shoff != 0 && h.Shnum > maxSections {
-		return plan.FormatErrorf(int64(h.layout.eShnum), "number of section headers", fmt.Sprint(h.Shnum), "at most %d", maxSections)
+		return plan.FormatErrorf(int64(h.Layout.eShnum), "number of section headers", fmt.Sprint(h.Shnum), "at most %d", maxSections)
 	}
 	return nil
 }

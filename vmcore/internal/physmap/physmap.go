@@ -1,8 +1,11 @@
-package vmcore
+// Package physmap maps physical memory to the bytes of a file, by segments such
+// as an ELF core's PT_LOADs.
+package physmap
 
 import (
 	"cmp"
 	"debug/elf"
+	"io"
 	"iter"
 	"slices"
 	"sort"
@@ -13,64 +16,65 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// A physRun is physical memory that lies in the file in one piece.
-type physRun struct {
+// A run is physical memory that lies in the file in one piece.
+type run struct {
 	addr, size uint64
 	off        int64
 }
 
-// A physMap is all runs, sorted by address and disjoint. PT_LOADs overlap: the
+// A Map is all runs, sorted by address and disjoint. PT_LOADs overlap: the
 // kernel's text is mapped twice (x86), and QEMU's -p writes one for each
 // mapping of a page; the first to give a byte is taken for it.
-type physMap struct {
-	runs []physRun
-	// once is the memory of the runs, but for bytes of the file that are in
-	// another run too. Who goes through all memory goes through this: 65,533
+type Map struct {
+	r    io.ReaderAt
+	runs []run
+	// Once is the memory of the runs, but for bytes of the file that are in
+	// another run too. Whoever reads all memory reads this: 65,533
 	// PT_LOADs of the same 256 MiB would be 16 TiB.
-	once []physmem.Range
+	Once []physmem.Range
 	// filed is the memory of which PT_LOADs claim bytes in the file, known that
 	// which they claim at all.
 	filed, known []physmem.Range
 }
 
-// mapPhys makes the map out of the PT_LOADs, cut at the end of the file.
-func (c *ELF) mapPhys() *physMap {
-	loads := make([]physRun, 0, len(c.Progs))
+// New maps the PT_LOADs among progs, cut at the end of r, which has size bytes.
+func New(r io.ReaderAt, size int64, progs []elf.ProgHeader) *Map {
+	loads := make([]run, 0, len(progs))
 	var filed, known []physmem.Range
-	for _, p := range c.Progs {
+	for _, p := range progs {
 		if p.Type != elf.PT_LOAD {
 			continue
 		}
 		filed = append(filed, physmem.Range{Addr: p.Paddr, Size: p.Filesz})
 		known = append(known, physmem.Range{Addr: p.Paddr, Size: p.Memsz})
-		size := plan.Extent{Off: p.Off, Size: p.Filesz}.Clip(c.Size)
-		if size == 0 || p.Paddr+size < p.Paddr {
+		n := plan.Extent{Off: p.Off, Size: p.Filesz}.Clip(size)
+		if n == 0 || p.Paddr+n < p.Paddr {
 			continue
 		}
-		loads = append(loads, physRun{p.Paddr, size, int64(p.Off)})
+		loads = append(loads, run{p.Paddr, n, int64(p.Off)})
 	}
-	slices.SortStableFunc(loads, func(a, b physRun) int { return cmp.Compare(a.addr, b.addr) })
-	m := &physMap{runs: loads[:0], filed: physmem.Union(filed), known: physmem.Union(known)}
+	slices.SortStableFunc(loads, func(a, b run) int { return cmp.Compare(a.addr, b.addr) })
+	m := &Map{r: r, runs: loads[:0], filed: physmem.Union(filed), known: physmem.Union(known)}
 	var covered uint64 // everything below is mapped, or will never be
 	for _, l := range loads {
 		if l.addr+l.size <= covered {
 			continue
 		}
 		if skip := covered - l.addr; l.addr < covered {
-			l = physRun{l.addr + skip, l.size - skip, l.off + int64(skip)}
+			l = run{l.addr + skip, l.size - skip, l.off + int64(skip)}
 		}
 		covered = l.addr + l.size
 		m.runs = append(m.runs, l)
 	}
-	m.once = onceOnly(m.runs)
+	m.Once = onceOnly(m.runs)
 	return m
 }
 
 // onceOnly returns the memory of the runs without what lies in the same bytes of
 // the file as memory that is in it already.
-func onceOnly(runs []physRun) []physmem.Range {
+func onceOnly(runs []run) []physmem.Range {
 	byOff := slices.Clone(runs)
-	slices.SortStableFunc(byOff, func(a, b physRun) int { return cmp.Compare(a.off, b.off) })
+	slices.SortStableFunc(byOff, func(a, b run) int { return cmp.Compare(a.off, b.off) })
 	once := make([]physmem.Range, 0, len(runs))
 	var covered int64 // all bytes of the file below are in it, or in no run
 	for _, r := range byOff {
@@ -91,32 +95,31 @@ func contains(rs []physmem.Range, addr uint64) bool {
 }
 
 // find returns the run that holds addr.
-func (m *physMap) find(addr uint64) (physRun, bool) {
-	i, found := slices.BinarySearchFunc(m.runs, addr, func(r physRun, a uint64) int { return cmp.Compare(r.addr, a) })
+func (m *Map) find(addr uint64) (run, bool) {
+	i, found := slices.BinarySearchFunc(m.runs, addr, func(r run, a uint64) int { return cmp.Compare(r.addr, a) })
 	if found {
 		return m.runs[i], true
 	}
 	if i > 0 && addr-m.runs[i-1].addr < m.runs[i-1].size {
 		return m.runs[i-1], true
 	}
-	return physRun{}, false
+	return run{}, false
 }
 
 // ReadPhys implements [physmem.Memory].
-func (c *ELF) ReadPhys(p []byte, addr uint64) (n int, err error) {
-	m := c.phys()
+func (m *Map) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	for n < len(p) {
 		at := addr + uint64(n)
 		r, ok := m.find(at)
 		if !ok || at < addr {
-			return n, errors.Wrapf(m.whyNot(at), "physical address %#x", at)
+			return n, errors.Wrapf(m.WhyNot(at), "physical address %#x", at)
 		}
 		skip := at - r.addr
 		part := p[n:]
 		if uint64(len(part)) > r.size-skip {
 			part = part[:r.size-skip]
 		}
-		k, err := c.r.ReadAt(part, r.off+int64(skip))
+		k, err := m.r.ReadAt(part, r.off+int64(skip))
 		n += k
 		if k < len(part) {
 			return n, errors.Wrapf(plan.NoEOF(err), "physical address %#x", at+uint64(k))
@@ -126,19 +129,18 @@ func (c *ELF) ReadPhys(p []byte, addr uint64) (n int, err error) {
 }
 
 // Ranges implements [physmem.Memory]. Of memory that shares bytes of the file it
-// yields that at one address; ReadPhys reads it at all.
-func (c *ELF) Ranges() iter.Seq[physmem.Range] { return slices.Values(c.phys().once) }
+// yields that at one address; ReadPhys reads it at every address.
+func (m *Map) Ranges() iter.Seq[physmem.Range] { return slices.Values(m.Once) }
 
 // Data implements [physmem.Sparse], by the file's holes.
-func (c *ELF) Data(r physmem.Range) iter.Seq[physmem.Range] {
+func (m *Map) Data(r physmem.Range) iter.Seq[physmem.Range] {
 	return func(yield func(physmem.Range) bool) {
-		m := c.phys()
 		i := sort.Search(len(m.runs), func(i int) bool { return m.runs[i].addr+m.runs[i].size > r.Addr })
 		for ; i < len(m.runs) && m.runs[i].addr < r.End(); i++ {
 			run := m.runs[i]
 			part := r.Intersect(physmem.Range{Addr: run.addr, Size: run.size})
 			off := run.off + int64(part.Addr-run.addr)
-			for e := range plan.Data(c.r, off, int64(part.Size)) {
+			for e := range plan.Data(m.r, off, int64(part.Size)) {
 				if !yield(physmem.Range{Addr: part.Addr + e.Off - uint64(off), Size: e.Size}) {
 					return
 				}
@@ -147,13 +149,25 @@ func (c *ELF) Data(r physmem.Range) iter.Seq[physmem.Range] {
 	}
 }
 
-// whyNot says why the dump has no byte for a physical address.
-func (m *physMap) whyNot(addr uint64) error {
+// Shared returns how many bytes of memory are in bytes of the file that hold
+// memory at another address too.
+func (m *Map) Shared() (n uint64) {
+	for _, r := range m.runs {
+		n += r.size
+	}
+	for _, r := range m.Once {
+		n -= r.Size
+	}
+	return n
+}
+
+// WhyNot says why the dump has no byte for a physical address.
+func (m *Map) WhyNot(addr uint64) error {
 	switch {
 	case contains(m.filed, addr):
-		return ErrTruncated
+		return plan.ErrTruncated
 	case contains(m.known, addr):
-		return ErrExcluded
+		return plan.ErrExcluded
 	}
-	return ErrNoMemory
+	return plan.ErrNoMemory
 }

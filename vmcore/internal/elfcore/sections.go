@@ -1,4 +1,4 @@
-package vmcore
+package elfcore
 
 import (
 	"debug/elf"
@@ -44,7 +44,7 @@ func (c *ELF) sectionTable() (plan.Extent, error) {
 	}
 	t := plan.Extent{Off: c.Shoff, Size: c.Shnum * c.Shentsize}
 	if _, ok := t.End(); !ok {
-		return plan.Extent{}, plan.FormatErrorf(int64(c.layout.eShoff), "section header table", t.String(), "e_shoff below 2^63")
+		return plan.Extent{}, plan.FormatErrorf(int64(c.Layout.eShoff), "section header table", t.String(), "e_shoff below 2^63")
 	}
 	t.Size = t.Clip(c.Size) / c.Shentsize * c.Shentsize
 	return t, nil
@@ -63,7 +63,7 @@ func (c *ELF) sections() ([]section, error) {
 	err := c.eachSection(func(b []byte) {
 		h := c.sectionHeader(b)
 		typ := elf.SectionType(h.Order.Uint32(b[shType:]))
-		e := plan.Extent{Off: h.word(b, c.layout.shOffset), Size: h.word(b, c.layout.shSize)}
+		e := plan.Extent{Off: h.word(b, c.Layout.shOffset), Size: h.word(b, c.Layout.shSize)}
 		if typ != elf.SHT_NULL && typ != elf.SHT_NOBITS && e.Size > 0 {
 			s = append(s, section{e, typ})
 		}

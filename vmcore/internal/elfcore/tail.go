@@ -1,4 +1,4 @@
-package vmcore
+package elfcore
 
 import (
 	"bytes"
@@ -21,8 +21,8 @@ const maxTail = 32 << 20
 // of e_shoff and PT_NOTE's program header, switches to it. Then it is written
 // where a copy has it, another such write switches there, and the rest is cut
 // off.
-// It fails with an error that wraps [ErrNoPlace] where that cannot be done.
-func (c *ELF) PlanEnd(sp elfnote.Splice) (*InPlace, error) {
+// It fails with an error that wraps [plan.ErrNoPlace] where that cannot be done.
+func (c *ELF) PlanEnd(sp elfnote.Splice) (*plan.InPlace, error) {
 	if err := c.checkTail(); err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func (c *ELF) PlanEnd(sp elfnote.Splice) (*InPlace, error) {
 	}
 	start, end := c.NotesOff(), c.NotesOff()+c.notes.Size
 	if max(c.Size, l.Size)-start > maxTail {
-		return nil, errors.Wrapf(ErrNoPlace, "%#x bytes would have to be written anew", max(c.Size, l.Size)-start)
+		return nil, errors.Wrapf(plan.ErrNoPlace, "%#x bytes would have to be written anew", max(c.Size, l.Size)-start)
 	}
 	away := plan.RoundUp(max(c.Size, l.Size)-start, plan.PageSize) // what lies that far off stays as before within its page
 	tail, err := c.tail(l)
@@ -40,7 +40,7 @@ func (c *ELF) PlanEnd(sp elfnote.Splice) (*InPlace, error) {
 		return nil, err
 	}
 	if uint64(start+away)+uint64(len(tail)) > c.maxOffset() {
-		return nil, errors.Wrapf(ErrNoPlace, "offset %#x is beyond what %v can have", start+away, c.Class)
+		return nil, errors.Wrapf(plan.ErrNoPlace, "offset %#x is beyond what %v can have", start+away, c.Class)
 	}
 	shoff := c.Shoff
 	if shoff >= uint64(end) {
@@ -57,8 +57,8 @@ func (c *ELF) PlanEnd(sp elfnote.Splice) (*InPlace, error) {
 		table := far[shoff-uint64(start):]
 		for range c.Shnum {
 			h := c.sectionHeader(table)
-			if off := h.word(table, c.layout.shOffset); off >= uint64(start) && off < uint64(start)+uint64(len(tail)) {
-				h.putWord(table, c.layout.shOffset, off+uint64(away))
+			if off := h.word(table, c.Layout.shOffset); off >= uint64(start) && off < uint64(start)+uint64(len(tail)) {
+				h.PutWord(table, c.Layout.shOffset, off+uint64(away))
 			}
 			table = table[c.Shentsize:]
 		}
@@ -67,9 +67,9 @@ func (c *ELF) PlanEnd(sp elfnote.Splice) (*InPlace, error) {
 	if err != nil {
 		return nil, err
 	}
-	at := int64(c.layout.eShoff)
+	at := int64(c.Layout.eShoff)
 
-	p := &InPlace{Placement: End, Undo: []Step{{Op: OpSize, Off: c.Size}}}
+	p := &plan.InPlace{Placement: plan.End, Undo: []plan.Step{{Op: plan.OpSize, Off: c.Size}}}
 	p.Write(start+away, far, "the new notes, and the section headers behind them")
 	p.Sync()
 	p.CommitHere()
@@ -80,7 +80,7 @@ func (c *ELF) PlanEnd(sp elfnote.Splice) (*InPlace, error) {
 	p.Sync()
 	p.Write(at, here, "e_shoff and PT_NOTE point there")
 	p.Sync()
-	p.Add(Step{Op: OpSize, Off: start + int64(len(tail)), Why: "the others' place is free"})
+	p.Add(plan.Step{Op: plan.OpSize, Off: start + int64(len(tail)), Why: "the others' place is free"})
 	p.Sync()
 	return p, nil
 }
@@ -91,29 +91,29 @@ func (c *ELF) checkTail() error {
 	if err := c.checkChange(); err != nil {
 		return err
 	}
-	note, start := c.progOff(c.Note), uint64(c.NotesOff())
+	note, start := c.ProgOff(c.Note), uint64(c.NotesOff())
 	switch {
-	case note+int64(c.layout.phentsize) > plan.SectorSize || note < int64(c.layout.eShoff):
-		return errors.Wrapf(ErrNoPlace, "PT_NOTE's header at %#x is not in the file's first sector", note)
+	case note+int64(c.Layout.Phentsize) > plan.SectorSize || note < int64(c.Layout.eShoff):
+		return errors.Wrapf(plan.ErrNoPlace, "PT_NOTE's header at %#x is not in the file's first sector", note)
 	case c.Shnum > 0 && c.Shoff < start:
-		return errors.Wrap(ErrNoPlace, "the section headers stand before the notes")
+		return errors.Wrap(plan.ErrNoPlace, "the section headers stand before the notes")
 	case c.Phoff > start:
-		return errors.Wrap(ErrNoPlace, "the program headers stand behind the notes")
+		return errors.Wrap(plan.ErrNoPlace, "the program headers stand behind the notes")
 	case c.Claimed() > c.Size:
-		return errors.Wrap(ErrNoPlace, "the file is truncated")
+		return errors.Wrap(plan.ErrNoPlace, "the file is truncated")
 	}
 	for i, p := range c.Progs {
 		if end, ok := (plan.Extent{Off: p.Off, Size: p.Filesz}).End(); i != c.Note && hasPlace(p) && (!ok || end > start) {
-			return errors.Wrapf(ErrNoPlace, "phdr[%d] stands behind the notes", i)
+			return errors.Wrapf(plan.ErrNoPlace, "phdr[%d] stands behind the notes", i)
 		}
 	}
 	return nil
 }
 
 // tail returns the copy's bytes from the notes on.
-func (c *ELF) tail(l *Layout) ([]byte, error) {
+func (c *ELF) tail(l *plan.Layout) ([]byte, error) {
 	start := c.NotesOff()
-	part := &Layout{}
+	part := &plan.Layout{}
 	for p := range l.All() {
 		if p.N > 0 {
 			skip := min(max(start-p.Src, 0), p.N)
@@ -124,11 +124,11 @@ func (c *ELF) tail(l *Layout) ([]byte, error) {
 		}
 	}
 	var b bytes.Buffer
-	r := io.NewSectionReader(c.r, start, c.Size-start)
+	r := io.NewSectionReader(c.R, start, c.Size-start)
 	s := &plan.Streamer{Ctx: context.Background(), W: &b, R: r, In: start, Buf: make([]byte, plan.BufSize)}
 	err := s.Run(part)
 	if err == nil && int64(b.Len()) != l.Size-start {
-		err = ErrChanged
+		err = plan.ErrChanged
 	}
 	return b.Bytes(), err
 }
@@ -136,11 +136,11 @@ func (c *ELF) tail(l *Layout) ([]byte, error) {
 // tailSwitch returns the file's bytes from e_shoff to the end of PT_NOTE's
 // program header, with section headers at shoff and notes of size bytes at off.
 func (c *ELF) tailSwitch(shoff uint64, off, size int64) ([]byte, error) {
-	b := make([]byte, c.progOff(c.Note)+int64(c.layout.phentsize))
+	b := make([]byte, c.ProgOff(c.Note)+int64(c.Layout.Phentsize))
 	if err := c.read(b, 0); err != nil {
 		return nil, err
 	}
-	c.putWord(b, c.layout.eShoff, shoff)
-	c.putNotes(b[c.progOff(c.Note):], uint64(off), uint64(size))
-	return b[c.layout.eShoff:], nil
+	c.PutWord(b, c.Layout.eShoff, shoff)
+	c.putNotes(b[c.ProgOff(c.Note):], uint64(off), uint64(size))
+	return b[c.Layout.eShoff:], nil
 }

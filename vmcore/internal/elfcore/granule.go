@@ -1,4 +1,4 @@
-package vmcore
+package elfcore
 
 import (
 	"debug/elf"
@@ -6,13 +6,13 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// granule returns what offsets move by multiples of: the page of the machine
+// Granule returns what offsets move by multiples of: the page of the machine
 // that wrote the core, by p_align of its PT_LOADs (the kernel's core files) or
 // by VMCOREINFO (/proc/vmcore has p_align 0), and at least pageSize. Whoever
 // maps the file finds p_offset congruent to p_vaddr as before. And since no
 // writer leaves a whole page of its machine after the notes, a removal can tell
 // the zeros that an injection has brought in.
-func (c *ELF) granule() (int64, error) {
+func (c *ELF) Granule() (int64, error) {
 	page := uint64(plan.PageSize)
 	larger := func(n uint64) {
 		if n&(n-1) == 0 && n <= maxGranule {

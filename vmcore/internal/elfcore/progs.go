@@ -1,4 +1,4 @@
-package vmcore
+package elfcore
 
 import (
 	"debug/elf"
@@ -16,7 +16,7 @@ const maxProgs = 1 << 22
 
 // maxUnused bounds the unused ones: as many as makedumpfile -E can leave of
 // the largest table that was seen, and more.
-const maxUnused = 1 << 17
+const MaxUnused = 1 << 17
 
 // progsAtOnce is for how many program headers there is room from the start: 4 MB.
 // Growing to as many in steps takes twice that.
@@ -27,12 +27,12 @@ const progsAtOnce = 75_000
 // It reads in pieces, so that memory grows with what the file holds, not with
 // what the header claims.
 func (c *ELF) readProgs() error {
-	l := c.layout
+	l := c.Layout
 	if c.Phnum == 0 {
-		return &FormatError{Off: int64(l.ePhnum), What: "e_phnum", Found: "0", Want: "a PT_NOTE and PT_LOADs", Err: ErrNotCore}
+		return &plan.FormatError{Off: int64(l.EPhnum), What: "e_phnum", Found: "0", Want: "a PT_NOTE and PT_LOADs", Err: plan.ErrNotCore}
 	}
 	if c.Phnum > maxProgs {
-		return plan.FormatErrorf(int64(l.ePhnum), "number of program headers", fmt.Sprint(c.Phnum), "at most %d", maxProgs)
+		return plan.FormatErrorf(int64(l.EPhnum), "number of program headers", fmt.Sprint(c.Phnum), "at most %d", maxProgs)
 	}
 	table := plan.Extent{Off: c.Phoff, Size: c.Phnum * c.Phentsize}
 	if !table.Within(c.Size) {
@@ -44,11 +44,11 @@ func (c *ELF) readProgs() error {
 	buf := make([]byte, min(perRead, int(c.Phnum))*int(c.Phentsize))
 	for n := 0; n < int(c.Phnum); {
 		b := buf[:min(perRead, int(c.Phnum)-n)*int(c.Phentsize)]
-		if err := c.read(b, c.progOff(n)); err != nil {
+		if err := c.read(b, c.ProgOff(n)); err != nil {
 			return errors.Wrap(err, "program headers")
 		}
 		for ; len(b) > 0; b = b[c.Phentsize:] {
-			if err := c.addProg(c.prog(b)); err != nil {
+			if err := c.addProg(c.Prog(b)); err != nil {
 				return err
 			}
 			n++
@@ -57,15 +57,15 @@ func (c *ELF) readProgs() error {
 	return nil
 }
 
-// progOff returns the file offset of program header i.
-func (c *ELF) progOff(i int) int64 {
+// ProgOff returns the file offset of program header i.
+func (c *ELF) ProgOff(i int) int64 {
 	return int64(c.Phoff) + int64(i)*int64(c.Phentsize)
 }
 
-// prog decodes the program header at the start of b.
-func (h *Header) prog(b []byte) elf.ProgHeader {
-	l := h.layout
-	off := h.word(b, l.pOff)
+// Prog decodes the program header at the start of b.
+func (h *Header) Prog(b []byte) elf.ProgHeader {
+	l := h.Layout
+	off := h.word(b, l.POff)
 	if l.word == 4 && off == math.MaxUint32 {
 		off = noOffset
 	}
@@ -75,7 +75,7 @@ func (h *Header) prog(b []byte) elf.ProgHeader {
 		Off:    off,
 		Vaddr:  h.word(b, l.pVaddr),
 		Paddr:  h.word(b, l.pPaddr),
-		Filesz: h.word(b, l.pFilesz),
+		Filesz: h.word(b, l.PFilesz),
 		Memsz:  h.word(b, l.pMemsz),
 		Align:  h.word(b, l.pAlign),
 	}
@@ -111,7 +111,7 @@ func (c *ELF) addProg(p elf.ProgHeader) error {
 		}
 		if c.Note >= 0 {
 			// makedumpfile takes the last, crash takes the second for memory.
-			return plan.FormatErrorf(c.progOff(i), "program headers",
+			return plan.FormatErrorf(c.ProgOff(i), "program headers",
 				fmt.Sprintf("two PT_NOTEs, phdr[%d] with %v and phdr[%d] with %v", c.Note, c.notesExtent(), i, plan.Extent{Off: p.Off, Size: p.Filesz}),
 				"one PT_NOTE")
 		}
@@ -119,8 +119,8 @@ func (c *ELF) addProg(p elf.ProgHeader) error {
 	case elf.PT_NULL:
 		// A hole in a sparse file reads as unused headers and takes no room on
 		// disk, but each one takes memory here.
-		if c.unused++; c.unused > maxUnused {
-			return plan.FormatErrorf(c.progOff(i), "program headers", fmt.Sprintf("more than %d unused ones (PT_NULL)", maxUnused), "PT_NOTE and PT_LOADs")
+		if c.unused++; c.unused > MaxUnused {
+			return plan.FormatErrorf(c.ProgOff(i), "program headers", fmt.Sprintf("more than %d unused ones (PT_NULL)", MaxUnused), "PT_NOTE and PT_LOADs")
 		}
 	}
 	c.Progs = append(c.Progs, p)
@@ -130,7 +130,7 @@ func (c *ELF) addProg(p elf.ProgHeader) error {
 // checkEnd makes sure that the end of segment i can be computed.
 func (c *ELF) checkEnd(i int, p elf.ProgHeader) error {
 	if _, ok := (plan.Extent{Off: p.Off, Size: p.Filesz}).End(); !ok && p.Filesz > 0 {
-		return plan.FormatErrorf(c.progOff(i), fmt.Sprintf("program header %d", i), plan.Extent{Off: p.Off, Size: p.Filesz}.String(), "p_offset + p_filesz below 2^63")
+		return plan.FormatErrorf(c.ProgOff(i), fmt.Sprintf("program header %d", i), plan.Extent{Off: p.Off, Size: p.Filesz}.String(), "p_offset + p_filesz below 2^63")
 	}
 	return nil
 }

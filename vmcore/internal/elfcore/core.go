@@ -1,15 +1,20 @@
-package vmcore
+// Package elfcore reads and changes ELF cores: of machines, by the kernel,
+// makedumpfile and QEMU, and of processes. It knows no other container.
+package elfcore
 
 import (
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"iter"
 	"sync"
 
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/physmem"
+	"vmcsnote/vmcore/internal/physmap"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -26,14 +31,15 @@ type ELF struct {
 	// Size is the file's size in bytes.
 	Size int64
 
-	r      io.ReaderAt
+	R      io.ReaderAt
 	notes  *elfnote.Segment
-	phys   func() *physMap
+	Phys   func() *physmap.Map
 	unused int // number of PT_NULLs
 }
 
-// OpenELF is [Open] for an ELF vmcore alone.
-func OpenELF(r io.ReaderAt, size int64) (*ELF, error) {
+// Open opens the core in the first size bytes of r: it reads the headers, and
+// walks the notes.
+func Open(r io.ReaderAt, size int64) (*ELF, error) {
 	c, err := openHeaders(r, size)
 	if err != nil {
 		return nil, err
@@ -41,10 +47,10 @@ func OpenELF(r io.ReaderAt, size int64) (*ELF, error) {
 	n := c.Progs[c.Note]
 	notes := plan.Extent{Off: n.Off, Size: n.Filesz}
 	if n.Filesz > plan.MaxNotes {
-		return nil, plan.FormatErrorf(c.progOff(c.Note), "p_filesz of the PT_NOTE", fmt.Sprintf("%#x", n.Filesz), "at most %#x", uint64(plan.MaxNotes))
+		return nil, plan.FormatErrorf(c.ProgOff(c.Note), "p_filesz of the PT_NOTE", fmt.Sprintf("%#x", n.Filesz), "at most %#x", uint64(plan.MaxNotes))
 	}
 	if !notes.Within(size) {
-		return nil, plan.TruncatedErrorf(c.progOff(c.Note), "PT_NOTE", notes.String(), "notes within the file's %#x bytes", size)
+		return nil, plan.TruncatedErrorf(c.ProgOff(c.Note), "PT_NOTE", notes.String(), "notes within the file's %#x bytes", size)
 	}
 	c.notes, err = elfnote.ParseAligned(io.NewSectionReader(r, int64(n.Off), int64(n.Filesz)), int64(n.Filesz), c.Order, n.Align)
 	if err != nil {
@@ -56,10 +62,10 @@ func OpenELF(r io.ReaderAt, size int64) (*ELF, error) {
 // openHeaders is Open without the notes: what a stream has to go by before
 // they have arrived.
 func openHeaders(r io.ReaderAt, size int64) (*ELF, error) {
-	c, err := openTable(r, size)
+	c, err := OpenTable(r, size)
 	if err == nil && c.Note < 0 {
 		found := fmt.Sprintf("%d without a PT_NOTE", c.Phnum)
-		err = &FormatError{Off: int64(c.Phoff), What: "program headers", Found: found, Want: "one PT_NOTE", Err: ErrNoPTNote}
+		err = &plan.FormatError{Off: int64(c.Phoff), What: "program headers", Found: found, Want: "one PT_NOTE", Err: ErrNoPTNote}
 	}
 	if err != nil {
 		return nil, err
@@ -67,39 +73,51 @@ func openHeaders(r io.ReaderAt, size int64) (*ELF, error) {
 	return c, nil
 }
 
-// inferELF makes a core in a stream of its ELF header and of notes, which lie at
-// start, with memory directly after them: its program headers have not come.
-func inferELF(r io.ReaderAt, h *Header, notes *elfnote.Segment, start int64) *ELF {
-	return &ELF{Header: *h, Size: plan.Endless, r: r, notes: notes, phys: func() *physMap { return &physMap{} }, Progs: []elf.ProgHeader{
+// Infer makes a core out of an ELF header and of notes, which lie at start, with
+// memory directly after them: the program headers have not come in a stream.
+func Infer(r io.ReaderAt, h *Header, notes *elfnote.Segment, start int64) *ELF {
+	return &ELF{Header: *h, Size: plan.Endless, R: r, notes: notes, Phys: func() *physmap.Map { return &physmap.Map{} }, Progs: []elf.ProgHeader{
 		{Type: elf.PT_NOTE, Off: uint64(start), Filesz: uint64(notes.Size), Memsz: uint64(notes.Size)},
 		{Type: elf.PT_LOAD, Off: uint64(start + notes.Size), Filesz: 1},
 	}}
 }
 
-// ErrNoPTNote: an ELF core has no PT_NOTE. [OpenMemory] opens it.
+// ErrNoPTNote: an ELF core has no PT_NOTE. [OpenTable] opens it.
 var ErrNoPTNote = errors.New("no PT_NOTE")
 
-// openTable reads the headers, whether there is a PT_NOTE or not.
-func openTable(r io.ReaderAt, size int64) (*ELF, error) {
-	h, err := readHeader(r, size)
+// OpenTable reads the headers, whether there is a PT_NOTE or not.
+func OpenTable(r io.ReaderAt, size int64) (*ELF, error) {
+	h, err := ReadHeader(r, size)
 	if err != nil {
 		return nil, err
 	}
-	c := &ELF{Header: *h, Size: size, r: r}
-	c.phys = sync.OnceValue(c.mapPhys)
+	c := &ELF{Header: *h, Size: size, R: r}
+	c.Phys = sync.OnceValue(c.MapPhys)
 	return c, c.readProgs()
 }
 
-// read fills b from file offset off. The file's end is [ErrChanged]: whoever
+// MapPhys maps the PT_LOADs.
+func (c *ELF) MapPhys() *physmap.Map { return physmap.New(c.R, c.Size, c.Progs) }
+
+// ReadPhys implements [physmem.Memory].
+func (c *ELF) ReadPhys(p []byte, addr uint64) (int, error) { return c.Phys().ReadPhys(p, addr) }
+
+// Ranges implements [physmem.Memory].
+func (c *ELF) Ranges() iter.Seq[physmem.Range] { return c.Phys().Ranges() }
+
+// Data implements [physmem.Sparse], by the file's holes.
+func (c *ELF) Data(r physmem.Range) iter.Seq[physmem.Range] { return c.Phys().Data(r) }
+
+// read fills b from file offset off. The file's end is [plan.ErrChanged]: whoever
 // calls has looked at the size.
 func (c *ELF) read(b []byte, off int64) error {
-	return plan.ReadFull(c.r, b, off)
+	return plan.ReadFull(c.R, b, off)
 }
 
-// Notes implements [Core].
+// Notes implements vmcore.Core.
 func (c *ELF) Notes() *elfnote.Segment { return c.notes }
 
-// NotesOff implements [Core].
+// NotesOff implements vmcore.Core.
 func (c *ELF) NotesOff() int64 { return int64(c.Progs[c.Note].Off) }
 
 // notesExtent is where the notes lie in the file.
@@ -108,7 +126,7 @@ func (c *ELF) notesExtent() plan.Extent {
 	return plan.Extent{Off: n.Off, Size: n.Filesz}
 }
 
-// Format implements [Core]: "elf64", "elf32", with "-be" where the byte order is
+// Format implements vmcore.Core: "elf64", "elf32", with "-be" where the byte order is
 // big-endian.
 func (c *ELF) Format() string {
 	s := "elf64"
@@ -121,15 +139,15 @@ func (c *ELF) Format() string {
 	return s
 }
 
-// PlainSize implements [Core].
+// PlainSize implements vmcore.Core.
 func (c *ELF) PlainSize() int64 { return c.Size }
 
-// Incomplete implements [Core].
+// Incomplete implements vmcore.Core.
 func (c *ELF) Incomplete() bool {
-	return c.Flags&incomplete != 0 && !c.process()
+	return c.Flags&Incomplete != 0 && !c.Process()
 }
 
-// Claimed implements [Core]: it returns the end of the last segment in the file, by the headers, or
+// Claimed implements vmcore.Core: it returns the end of the last segment in the file, by the headers, or
 // of the section headers and of those sections that are known.
 func (c *ELF) Claimed() int64 {
 	end := int64(0)
@@ -149,15 +167,15 @@ func (c *ELF) Claimed() int64 {
 	return end
 }
 
-// PlanInPlace implements [Core]: by Slack, End and Evict.
-func (c *ELF) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
+// PlanInPlace implements vmcore.Core: by Slack, End and Evict.
+func (c *ELF) PlanInPlace(pl plan.Placement, sp elfnote.Splice) (*plan.InPlace, error) {
 	switch pl {
-	case Slack:
+	case plan.Slack:
 		return c.PlanSlack(sp)
-	case End:
+	case plan.End:
 		return c.PlanEnd(sp)
-	case Evict:
+	case plan.Evict:
 		return c.PlanEvict(sp)
 	}
-	return nil, errors.Wrapf(ErrNoPlace, "not in place by %s", pl)
+	return nil, errors.Wrapf(plan.ErrNoPlace, "not in place by %s", pl)
 }
