@@ -22,7 +22,7 @@ func Scan(f *os.File) (*Image, error) {
 		return nil, errors.Errorf("%s: found %v, expected a regular file", f.Name(), info.Mode().Type())
 	}
 	im := &Image{size: info.Size()}
-	buf := make([]byte, scanBuffer)
+	buf := make([]byte, min(scanBuffer, im.size))
 	for off := int64(0); off < im.size; {
 		start, end, err := nextData(f, off, im.size)
 		if err != nil {
