@@ -147,18 +147,19 @@ func (h *Host) FindMachines(ctx context.Context, s MachineSearch) error {
 // search finds the machines by a search for VMCSs.
 func (h *Host) search(ctx context.Context, s MachineSearch) error {
 	h.Machines = nil
+	v := vmcs.Search{Note: h.Layout, Explain: s.Explain, Partial: h.Shortfall.Partial()}
+	var err error
 	if h.Layout == nil && h.NoteError == nil {
-		var err error
-		if h.Notes, h.MoreNotes, err = FindNotes(ctx, h.Core, elfnote.VMCSInfo, 0, nil); err != nil {
+		var found *Survey
+		if found, err = FindNotes(ctx, h.Core, elfnote.VMCSInfo, 0, physmem.ScanOptions{Progress: s.progress(nil, h)}); err != nil {
 			return err
 		}
+		h.Notes, h.MoreNotes = found.Notes, found.More
+		h.Found, err = found.FindVMCSs(ctx, v)
+	} else {
+		v.VMCOREINFO, v.Progress = VMCoreInfo(h.Core), s.progress(nil, h)
+		h.Found, err = vmcs.Find(ctx, h.Core, v)
 	}
-	var err error
-	h.Found, err = vmcs.Find(ctx, h.Core, vmcs.Search{
-		Note: h.Layout, Found: layouts(h.Notes), Explain: s.Explain,
-		Partial: h.Shortfall.Partial(), VMCOREINFO: VMCoreInfo(h.Core),
-		Progress: s.progress(nil, h),
-	})
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,10 @@ package guest
 import (
 	"context"
 
+	"github.com/pkg/errors"
+
 	"vmcsnote/elfnote"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -19,23 +22,46 @@ type FoundNote struct {
 // trustOf orders the owners of memory: no program chose what the kernel's has.
 var trustOf = map[vmcs.Owner]int{vmcs.OwnerKernel: 3, vmcs.OwnerUnknown: 2, vmcs.OwnerUser: 1, vmcs.OwnerNone: 0}
 
-// FindNotes looks through a host's memory for intact notes of a name and type.
-// Those that are to be trusted most come first; more is how many were left out.
-// lost, if not nil, is told of pages that cannot be read.
-func FindNotes(ctx context.Context, c vmcore.Core, name string, typ uint32, lost func(addr uint64, err error)) (notes []FoundNote, more int, err error) {
+// A Survey is what one pass over a host's memory has found.
+type Survey struct {
+	// Notes are the intact notes of the name and type looked for. Those that are
+	// to be trusted most come first. More is how many were left out.
+	Notes []FoundNote
+	More  int
+
+	core  vmcore.Core
+	pages vmcs.Sieve
+}
+
+// FindNotes looks through a host's memory for notes of a name and type. It also
+// keeps which pages may be VMCSs, for [Survey.FindVMCSs].
+func FindNotes(ctx context.Context, c vmcore.Core, name string, typ uint32, opt physmem.ScanOptions) (*Survey, error) {
+	s := &Survey{core: c}
 	owners := vmcs.NewOwners(c, VMCoreInfo(c))
-	hits, more, err := vmcore.SearchNote(ctx, c, vmcore.NoteSearch{
+	notes := vmcore.NewNoteFinder(c, vmcore.NoteSearch{
 		Name: name, Type: typ, Order: c.Notes().Order,
 		Intact: func(n elfnote.Note) bool {
 			_, err := vmcs.ParseNote(n.Desc)
 			return err == nil || n.Name != elfnote.VMCSInfo
 		},
 		Trust: func(addr uint64) int { return trustOf[owners.Of(addr)] },
-		Lost:  lost,
+	})
+	lost := opt.Lost
+	opt.Lost = func(addr uint64, err error) {
+		s.pages.Lost(addr, err)
+		if lost != nil && !errors.Is(err, vmcore.ErrTruncated) { // known of the dump as a whole
+			lost(addr, err)
+		}
+	}
+	err := physmem.Scan(ctx, c, opt, func(addr uint64, b []byte) error {
+		s.pages.Look(addr, b)
+		return notes.Look(addr, b)
 	})
 	if err != nil {
-		return nil, 0, err
+		return nil, errors.Wrap(err, "search")
 	}
+	var hits []vmcore.Hit
+	hits, s.More = notes.Hits()
 	for _, h := range hits {
 		n := FoundNote{Hit: h, Owner: owners.Of(h.Addr)}
 		if name == elfnote.VMCSInfo {
@@ -43,9 +69,26 @@ func FindNotes(ctx context.Context, c vmcore.Core, name string, typ uint32, lost
 				continue
 			}
 		}
-		notes = append(notes, n)
+		s.Notes = append(s.Notes, n)
 	}
-	return notes, more, nil
+	return s, nil
+}
+
+// FindVMCSs looks for VMCSs by the layouts of the notes and the built-in ones:
+// which of them explains the host's memory tells which note to trust. It reads
+// the pages that the survey has kept, and all memory only for a note that is of
+// no processor known.
+func (s *Survey) FindVMCSs(ctx context.Context, v vmcs.Search) (*vmcs.Result, error) {
+	v.Found, v.VMCOREINFO, v.Sieve = layouts(s.Notes), VMCoreInfo(s.core), &s.pages
+	return vmcs.Find(ctx, s.core, v)
+}
+
+// layouts returns the notes as [vmcs.Find] takes them.
+func layouts(notes []FoundNote) (found []vmcs.FoundNote) {
+	for _, n := range notes {
+		found = append(found, vmcs.FoundNote{Layout: n.Layout, Owner: n.Owner})
+	}
+	return found
 }
 
 // NoteOf returns the note that a layout is from.
@@ -56,22 +99,6 @@ func NoteOf(notes []FoundNote, l *vmcs.Layout) (FoundNote, bool) {
 		}
 	}
 	return FoundNote{}, false
-}
-
-// CompareNotes looks for VMCSs by the layouts of the notes and the built-in ones:
-// which of them explains the host's memory tells which note to trust.
-func CompareNotes(ctx context.Context, c vmcore.Core, notes []FoundNote, progress func(done, total uint64)) (*vmcs.Result, error) {
-	return vmcs.Find(ctx, c, vmcs.Search{
-		Found: layouts(notes), Partial: vmcore.ShortfallOf(c).Partial(), VMCOREINFO: VMCoreInfo(c), Progress: portion(progress, c),
-	})
-}
-
-// layouts returns the notes as [vmcs.Find] takes them.
-func layouts(notes []FoundNote) (found []vmcs.FoundNote) {
-	for _, n := range notes {
-		found = append(found, vmcs.FoundNote{Layout: n.Layout, Owner: n.Owner})
-	}
-	return found
 }
 
 // VMCoreInfo returns the text of the core's VMCOREINFO; "" without one.

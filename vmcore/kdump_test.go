@@ -180,7 +180,7 @@ func TestKDumpBlob(t *testing.T) {
 	for _, name := range kdumpFiles {
 		c := openKDump(t, kdumpFile(t, name))
 		var hits []Hit
-		hits, _, err := SearchNote(t.Context(), c, vmcsInfo(func(n elfnote.Note) bool { return bytes.HasPrefix(n.Desc, []byte("REVISION_ID=")) }))
+		hits, _, err := searchNote(t.Context(), c, vmcsInfo(func(n elfnote.Note) bool { return bytes.HasPrefix(n.Desc, []byte("REVISION_ID=")) }))
 		if err != nil || len(hits) != 1 || !hits[0].Note.Equal(testNote(t, name)) {
 			t.Errorf("%s: %d notes found, %v", name, len(hits), err)
 		}
@@ -305,7 +305,7 @@ func TestKDumpManyRuns(t *testing.T) {
 			if name != "kdump" || testing.Short() {
 				return // each page is an error, which takes its time
 			}
-			hits, _, err := SearchNote(t.Context(), c, vmcsInfo(func(elfnote.Note) bool { return true }))
+			hits, _, err := searchNote(t.Context(), c, vmcsInfo(func(elfnote.Note) bool { return true }))
 			if len(hits) > 0 || err != nil {
 				t.Errorf("found %v, %v", hits, err)
 			}
@@ -343,7 +343,7 @@ func TestKDumpLive(t *testing.T) {
 			t.Errorf("PFN %#x: %d bytes, %v, or others than in the file", pfn, n, err)
 		}
 	}
-	if hits, _, err := SearchNote(t.Context(), c, vmcsInfo(func(elfnote.Note) bool { return true })); len(hits) > 0 || err != nil {
+	if hits, _, err := searchNote(t.Context(), c, vmcsInfo(func(elfnote.Note) bool { return true })); len(hits) > 0 || err != nil {
 		t.Errorf("found %v, %v", hits, err)
 	}
 }

@@ -147,7 +147,7 @@ func TestSearchNote(t *testing.T) {
 		addr uint64
 	}{{"deb-t1.thin", 0x1ef68000}, {"deb-t1.elf31", 0x1ef68000}, {"deb-d1.qemu-elf-p.thin", 0x2a46000}, {"deb-t1.head", 0}} {
 		t.Run(tc.core, func(t *testing.T) {
-			hits, _, err := SearchNote(t.Context(), openImage(t, tc.core), vmcsInfo(all))
+			hits, _, err := searchNote(t.Context(), openImage(t, tc.core), vmcsInfo(all))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -222,7 +222,7 @@ func TestSearchNoteDecoys(t *testing.T) {
 		{"not intact", mem{0x1000: at(4096, 0, elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("junk")}.Encode(binary.LittleEndian))}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			hits, _, err := SearchNote(context.Background(), tc.m, vmcsInfo(func(n elfnote.Note) bool { return bytes.HasPrefix(n.Desc, []byte("REVISION_ID=")) }))
+			hits, _, err := searchNote(context.Background(), tc.m, vmcsInfo(func(n elfnote.Note) bool { return bytes.HasPrefix(n.Desc, []byte("REVISION_ID=")) }))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -256,6 +256,14 @@ func (m badPage) ReadPhys(p []byte, addr uint64) (int, error) {
 	return n, cmp.Or(err, errBadPage)
 }
 
+// searchNote looks for notes in all of m.
+func searchNote(ctx context.Context, m physmem.Memory, n NoteSearch) (hits []Hit, more int, err error) {
+	f := NewNoteFinder(m, n)
+	err = physmem.Scan(ctx, m, physmem.ScanOptions{}, f.Look)
+	hits, more = f.Hits()
+	return hits, more, err
+}
+
 // TestSearchNoteBadPage: a page that cannot be read hides what it holds, and
 // nothing before or after it.
 func TestSearchNoteBadPage(t *testing.T) {
@@ -268,12 +276,15 @@ func TestSearchNoteBadPage(t *testing.T) {
 	}
 	var lost []uint64
 	s := vmcsInfo(func(elfnote.Note) bool { return true })
-	s.Lost = func(addr uint64, err error) {
+	opt := physmem.ScanOptions{Lost: func(addr uint64, err error) {
 		if lost = append(lost, addr); !errors.Is(err, errBadPage) {
 			t.Error(err)
 		}
-	}
-	hits, _, err := SearchNote(t.Context(), badPage{mem{0: b}, 0x2000}, s)
+	}}
+	m := badPage{mem{0: b}, 0x2000}
+	f := NewNoteFinder(m, s)
+	err := physmem.Scan(t.Context(), m, opt, f.Look)
+	hits, _ := f.Hits()
 	var got []uint64
 	for _, h := range hits {
 		got = append(got, h.Addr)
@@ -299,7 +310,7 @@ func TestSearchNoteFull(t *testing.T) {
 	m := &countedMem{mem: mem{1 << 12: decoys, 1 << 20: heads, 1 << 30: genuine}}
 	s := vmcsInfo(func(n elfnote.Note) bool { return bytes.HasPrefix(n.Desc, []byte("REVISION_ID=")) })
 	s.Trust = func(addr uint64) int { return int(addr >> 30) }
-	hits, more, err := SearchNote(t.Context(), m, s)
+	hits, more, err := searchNote(t.Context(), m, s)
 	if err != nil || len(hits) != maxHits || hits[0].Addr != 1<<30 || hits[0].Trust != 1 || more < maxHits {
 		t.Errorf("%d hits, %d more, %v", len(hits), more, err)
 	}

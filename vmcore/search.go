@@ -3,13 +3,10 @@ package vmcore
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/binary"
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
 	"vmcsnote/physmem"
@@ -45,9 +42,6 @@ type NoteSearch struct {
 	// Trust, if not nil, says how far the memory at an address is to be
 	// trusted, more if it is higher. It is called for one note at a time.
 	Trust func(addr uint64) int
-	// Lost, if not nil, is told of each page that cannot be read: its data is
-	// damaged, or the disk. It is called for one page at a time.
-	Lost func(addr uint64, err error)
 }
 
 // before reports whether a is to be preferred to b: by trust, then if it is at
@@ -57,31 +51,12 @@ func (a Hit) before(b Hit) int {
 	return cmp.Or(cmp.Compare(b.Trust, a.Trust), cmp.Compare(inside(a), inside(b)), cmp.Compare(a.Addr, b.Addr))
 }
 
-// SearchNote looks through memory for whole notes. Equal notes count once, at
-// the address preferred: the most trusted, then the start of a page, then the
-// lowest. The hits are in that order; of more than 16 the first are kept, and
-// more is how many were not. Several workers read at a time.
-//
-// Pages that cannot be read do not end it: what a damaged dump has left is
-// searched.
+// A NoteFinder looks for whole notes in memory that another scans. Equal notes
+// count once, at the address preferred: the most trusted, then the start of a
+// page, then the lowest.
 //
 // Its time is bounded by the size of memory: a note with the header of another
 // inside is none, so no byte is in two notes.
-func SearchNote(ctx context.Context, m physmem.Memory, n NoteSearch) (hits []Hit, more int, err error) {
-	f := NewNoteFinder(m, n)
-	opt := physmem.ScanOptions{Lost: func(addr uint64, err error) {
-		if n.Lost != nil && !errors.Is(err, ErrTruncated) { // known of the dump as a whole
-			n.Lost(addr, err)
-		}
-	}}
-	if err := physmem.Scan(ctx, m, opt, f.Look); err != nil {
-		return nil, 0, errors.Wrap(err, "search")
-	}
-	hits, more = f.Hits()
-	return hits, more, nil
-}
-
-// A NoteFinder looks for notes in memory that another scans; see [SearchNote].
 type NoteFinder struct {
 	NoteSearch
 	m    physmem.Reader
@@ -98,7 +73,8 @@ func NewNoteFinder(m physmem.Reader, n NoteSearch) *NoteFinder {
 	return &NoteFinder{NoteSearch: n, m: m, head: elfnote.Note{Name: n.Name, Type: n.Type}.Encode(n.Order)}
 }
 
-// Hits returns the notes found, and how many more there were.
+// Hits returns the notes found, the one preferred first: 16 at most, and how many
+// more there were.
 func (s *NoteFinder) Hits() (hits []Hit, more int) {
 	s.cut()
 	return s.hits, s.more

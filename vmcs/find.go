@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/pkg/errors"
@@ -34,6 +33,9 @@ type Search struct {
 	// stale if its page tables were left out, as makedumpfile leaves out free
 	// pages, while those of other VMCSs are there.
 	Partial bool
+	// Sieve, if not nil, has seen all memory. Then only the pages that it has
+	// kept are read, unless a layout may explain others.
+	Sieve *Sieve
 	// VMCOREINFO is the text of the dump's note of that name, if there is one.
 	// By it Linux's own list of pages tells which have been freed.
 	VMCOREINFO string
@@ -152,39 +154,25 @@ type Result struct {
 func Find(ctx context.Context, m physmem.Memory, s Search) (*Result, error) {
 	f := newFinder(m, s)
 	f.giveTables()
-	if err := physmem.Scan(ctx, m, physmem.ScanOptions{Progress: s.Progress, Lost: f.miss}, f.chunk); err != nil {
+	saw, part := &f.seen, m
+	if s.Sieve != nil && !slices.ContainsFunc(f.plans, func(p *plan) bool { return !s.Sieve.serves(p.from) }) {
+		saw, part = &s.Sieve.seen, s.Sieve.within(m)
+	}
+	err := physmem.Scan(ctx, part, physmem.ScanOptions{Progress: s.Progress, Lost: f.miss}, func(addr uint64, b []byte) error {
+		f.count(eachPage(addr, b, f.look))
+		return nil
+	})
+	if err != nil {
 		return nil, errors.Wrap(err, "search for VMCSs")
 	}
-	res := &f.seen
-	if res.Pages == 0 && res.Lost > 0 {
-		return nil, errors.Wrap(res.ReadError, "search for VMCSs")
+	if saw.pages == 0 && saw.lost > 0 {
+		return nil, errors.Wrap(saw.err, "search for VMCSs")
 	}
-	res.Matched, res.Strangers = f.matched.Load(), f.strangers.ids
+	res := &Result{Pages: saw.pages, Matched: f.matched.Load(), Lost: saw.lost, ReadError: saw.err, Strangers: f.strangers.ids}
 	for _, p := range f.plans {
 		p.tables.complete = !s.Partial && !s.Nested && res.Lost == 0
 	}
 	return res, f.choose(ctx, res)
-}
-
-// chunk looks at the whole pages of b, which lies at addr.
-func (f *finder) chunk(addr uint64, b []byte) error {
-	r := physmem.Range{Addr: addr, Size: uint64(len(b))}.Intersect(physmem.Range{Size: maxPhys}).Pages(PageSize)
-	for at := r.Addr; at < r.End(); at += PageSize {
-		f.look(at, b[at-addr:][:PageSize:PageSize])
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.seen.Pages += r.Size / PageSize
-	return nil
-}
-
-// miss counts a page that could not be read.
-func (f *finder) miss(addr uint64, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.seen.Lost++; f.seen.ReadError == nil || addr < f.missed {
-		f.missed, f.seen.ReadError = addr, err
-	}
 }
 
 // giveTables gives each plan the host's page tables to check pages by. It parses
@@ -213,10 +201,7 @@ type finder struct {
 	matched   atomic.Uint64
 	rejected  shortlist // pages that fail by all layouts, those at the lowest addresses
 	strangers strangers
-
-	mu     sync.Mutex
-	seen   Result // Pages, Lost and ReadError
-	missed uint64 // address of the first page lost
+	seen
 }
 
 // A plan is a layout to try, and the pages that look good by it.

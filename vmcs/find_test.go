@@ -3,12 +3,16 @@ package vmcs
 import (
 	"fmt"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
+
+	"vmcsnote/physmem"
 )
 
-// find looks for VMCSs in m, with the checks kept.
+// find looks for VMCSs in m, with the checks kept. What a sieve has kept of the
+// memory must lead to the same.
 func find(t testing.TB, m memory, s Search) *Result {
 	t.Helper()
 	s.Explain = true
@@ -16,7 +20,22 @@ func find(t testing.TB, m memory, s Search) *Result {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if s.Note == nil && !s.Nested {
+		s.Sieve = sieveOf(t, m)
+		if sieved, err := Find(t.Context(), m, s); err != nil || !reflect.DeepEqual(sieved, res) {
+			t.Errorf("with a sieve: %+v, %v, want %+v", sieved, err, res)
+		}
+	}
 	return res
+}
+
+func sieveOf(t testing.TB, m physmem.Memory) *Sieve {
+	t.Helper()
+	s := new(Sieve)
+	if err := physmem.Scan(t.Context(), m, physmem.ScanOptions{Lost: s.Lost}, s.Look); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // logChecks shows the checks answered no.

@@ -16,8 +16,7 @@ func (j *judge) page() {
 
 // header checks the abort indicator and the link pointer.
 func (j *judge) header() bool {
-	// The SDM has 6 reasons for a VMX abort; no processor has had many more.
-	ok := j.must("VMX-abort indicator", uint64(j.Abort()), "0, or a small number after a VMX abort", j.Abort() < 16)
+	ok := j.must("VMX-abort indicator", uint64(j.Abort()), "0, or a small number after a VMX abort", j.Abort() < maxAbort)
 	if link, has := j.Read(VMCSLinkPointer); ok && has {
 		// It is that of a shadow VMCS where the guest is a hypervisor.
 		ok = j.must("VMCS_LINK_POINTER", link, "all ones, or the address of a VMCS",

@@ -67,7 +67,7 @@ func (e *env) notice(n source.Notice) {
 		e.say("warning: %s of the dump could not be searched; the first: %v", plural(n.Pages, "page"), n.First)
 	case source.More:
 		e.moreNotes(n.N, n.Name)
-	case source.Compared:
+	case source.Searched:
 		e.progressOver()
 	case source.Candidates:
 		e.candidates(n)

@@ -62,6 +62,6 @@ func (f *sourceFlags) check() error {
 func (e *env) finder(r *source.Request, c vmcore.Core, whole bool) *source.Finder {
 	return &source.Finder{
 		Request: r, Core: c, Whole: whole, Tell: e.notice,
-		Progress: bytesOf(e.progress("comparing notes with the dump's VMCSs")),
+		Progress: bytesOf(e.progress("searching the dump's memory")),
 	}
 }

@@ -43,8 +43,8 @@ type More struct {
 	Name string
 }
 
-// Compared: the comparison that had progress is over.
-type Compared struct{}
+// Searched: the search that had progress is over.
+type Searched struct{}
 
 // Candidates are the notes found, if there is more than one to choose from. Found,
 // if not nil, is what VMCSs they explain.

@@ -7,6 +7,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/physmem"
 	"vmcsnote/sysfs"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
@@ -27,46 +28,55 @@ func (f *Finder) searched(ctx context.Context) (Source, error) {
 		return Source{}, ErrStream
 	}
 	f.tell(Shortfall(vmcore.ShortfallOf(f.Core)))
-	cs, err := f.candidates(ctx)
+	found, err := f.survey(ctx)
 	if err != nil {
 		return Source{}, err
 	}
-	if len(cs) == 0 {
+	if len(found.Notes) == 0 {
 		return Source{}, NotInMemoryError{f.Name}
 	}
-	c, err := f.pick(ctx, cs)
+	c, err := f.pick(ctx, found)
 	if err != nil {
 		return Source{}, err
 	}
 	return Source{Kind: Search, Pair: pairOf(c), Read: InDump, Note: c.Note}, nil
 }
 
-// candidates looks through the dump's memory for intact notes. Those that are to
-// be trusted most come first.
-func (f *Finder) candidates(ctx context.Context) ([]guest.FoundNote, error) {
+// survey looks through the dump's memory for intact notes.
+func (f *Finder) survey(ctx context.Context) (*guest.Survey, error) {
 	var u Unsearched
-	cs, more, err := guest.FindNotes(ctx, f.Core, f.Name, f.Type, func(_ uint64, err error) {
+	opt := physmem.ScanOptions{Lost: func(_ uint64, err error) {
 		if u.Pages++; u.First == nil {
 			u.First = err
 		}
-	})
+	}}
+	if f.Progress != nil {
+		total := physmem.Size(f.Core)
+		opt.Progress = func(done uint64) { f.Progress(done, total) }
+	}
+	found, err := guest.FindNotes(ctx, f.Core, f.Name, f.Type, opt)
+	if err != nil {
+		return nil, err
+	}
+	f.tell(Searched{})
 	if u.Pages > 0 {
 		f.tell(u)
 	}
-	if more > 0 {
-		f.tell(More{more, f.Name})
+	if found.More > 0 {
+		f.tell(More{found.More, f.Name})
 	}
-	return cs, err
+	return found, nil
 }
 
 // pick returns the candidate to take: the only one, the one that explains the
 // dump's VMCSs, or the one of the dump's own kernel.
-func (f *Finder) pick(ctx context.Context, cs []guest.FoundNote) (guest.FoundNote, error) {
+func (f *Finder) pick(ctx context.Context, found *guest.Survey) (guest.FoundNote, error) {
+	cs := found.Notes
 	switch {
 	case len(cs) == 1 && (f.Name != elfnote.VMCSInfo || cs[0].Owner == vmcs.OwnerKernel):
 		return cs[0], nil
 	case f.Name == elfnote.VMCSInfo:
-		return f.pickLayout(ctx, cs)
+		return f.pickLayout(ctx, found)
 	}
 	own := f.kernelBase()
 	var good []guest.FoundNote
@@ -83,12 +93,12 @@ func (f *Finder) pick(ctx context.Context, cs []guest.FoundNote) (guest.FoundNot
 }
 
 // pickLayout chooses among VMCSINFO notes by what the dump's VMCSs say.
-func (f *Finder) pickLayout(ctx context.Context, cs []guest.FoundNote) (guest.FoundNote, error) {
-	res, err := guest.CompareNotes(ctx, f.Core, cs, f.Progress)
+func (f *Finder) pickLayout(ctx context.Context, found *guest.Survey) (guest.FoundNote, error) {
+	cs := found.Notes
+	res, err := found.FindVMCSs(ctx, vmcs.Search{Partial: vmcore.ShortfallOf(f.Core).Partial()})
 	if err != nil {
 		return guest.FoundNote{}, err
 	}
-	f.tell(Compared{})
 	if res.Layout == nil { // no guest ran
 		if len(cs) == 1 || cs[0].Owner == vmcs.OwnerKernel && cs[1].Owner != vmcs.OwnerKernel {
 			return cs[0], nil

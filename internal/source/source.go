@@ -86,8 +86,8 @@ type Finder struct {
 	Whole bool        // the dump's memory can be read: it is no stream
 	// Tell, if not nil, is told what a person should know.
 	Tell func(Notice)
-	// Progress, if not nil, is told how much of the memory a comparison of notes
-	// has looked at.
+	// Progress, if not nil, is told how much of the memory a search has looked
+	// at.
 	Progress func(done, total uint64)
 }
 
