@@ -54,6 +54,7 @@ func (h *Host) askKVM(ctx context.Context, s MachineSearch) error {
 	a := &asked{Host: h, k: k, hv: hv}
 	h.Machines, h.KVMError = nil, nil
 	a.keep(hv.VendorError)
+	seen := make(map[uint64]bool) // a list that is a circle has some twice
 	for m, err := range hv.Machines() {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -64,7 +65,8 @@ func (h *Host) askKVM(ctx context.Context, s MachineSearch) error {
 		if a.keep(err); errors.Is(err, linux.ErrTooMany) {
 			break
 		}
-		if err == nil {
+		if err == nil && !seen[m.Addr] {
+			seen[m.Addr] = true
 			h.Machines = append(h.Machines, a.machine(m))
 		}
 	}

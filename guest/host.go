@@ -1,7 +1,9 @@
 package guest
 
 import (
+	"bytes"
 	"context"
+	"debug/elf"
 	"iter"
 	"math"
 	"slices"
@@ -79,7 +81,7 @@ const (
 // OpenHost returns the host that a dump is of. It reads the dump's VMCSINFO note,
 // and nothing of the memory.
 func OpenHost(c vmcore.Core) *Host {
-	h := &Host{Core: c, Shortfall: vmcore.ShortfallOf(c)}
+	h := &Host{Core: c, Shortfall: vmcore.ShortfallOf(c), Live: isLive(c.Notes())}
 	n, ok := c.Notes().Get(elfnote.VMCSInfo, elfnote.MaxBlob)
 	if !ok {
 		return h
@@ -92,6 +94,24 @@ func OpenHost(c vmcore.Core) *Host {
 	h.Layout, h.LayoutFrom, h.note = l, LayoutOfDump, n
 	return h
 }
+
+// isLive reports whether the notes are those of /proc/kcore (fs/proc/kcore.c):
+// besides VMCOREINFO it has an NT_PRPSINFO whose pr_fname is vmlinux. No crashed
+// kernel writes one.
+func isLive(s *elfnote.Segment) bool {
+	const nameOff, name = 40, "vmlinux\x00" // struct elf_prpsinfo of x86-64
+	for i, n := range s.Notes {
+		if n.Name == nameCore && n.Type == uint32(elf.NT_PRPSINFO) && n.DescSize >= nameOff+int64(len(name)) {
+			if n, err := s.Note(i, maxPRPSInfo); err == nil {
+				return bytes.HasPrefix(n.Desc[nameOff:], []byte(name))
+			}
+		}
+	}
+	return false
+}
+
+// maxPRPSInfo is more than struct elf_prpsinfo has in bytes.
+const maxPRPSInfo = 4096
 
 // SetLayout makes FindMachines look for VMCSs of a layout, whatever VMCSINFO the
 // dump has. desc is the descriptor of the VMCSINFO note that the layout is from;

@@ -19,8 +19,14 @@ type noted struct {
 	note elfnote.Note
 }
 
-func (c noted) Notes() *elfnote.Segment {
-	b := c.note.Encode(binary.LittleEndian)
+func (c noted) Notes() *elfnote.Segment { return segment(c.note) }
+
+// segment is notes as a dump has them.
+func segment(notes ...elfnote.Note) *elfnote.Segment {
+	var b []byte
+	for _, n := range notes {
+		b = append(b, n.Encode(binary.LittleEndian)...)
+	}
 	s, err := elfnote.Parse(bytes.NewReader(b), int64(len(b)), binary.LittleEndian)
 	if err != nil {
 		panic(err)

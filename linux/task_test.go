@@ -9,86 +9,16 @@ import (
 	"vmcsnote/internal/fakelinux"
 )
 
-// kernelTypes adds the structs that tasks and modules need, much smaller than
-// Linux's.
-func kernelTypes(b *fakelinux.BTF) {
-	i32, u64, char := b.Int("int", 4, true), b.Int("unsigned long", 8, false), b.Int("char", 1, true)
-	text, void := b.Ptr(char), b.Ptr(0)
-	list := b.Struct("list_head", 16, fakelinux.M("next", void, 0), fakelinux.M("prev", void, 8))
-	kernfs := b.N + 2 // it points to itself
-	b.Ptr(kernfs)
-	b.Struct("kernfs_node", 16, fakelinux.M("name", text, 0), fakelinux.M("__parent", kernfs-1, 8))
-	cgroup := b.Struct("cgroup", 8, fakelinux.M("kn", kernfs-1, 0))
-	css := b.Struct("cgroup_subsys_state", 8, fakelinux.M("cgroup", b.Ptr(cgroup), 0))
-	set := b.Struct("css_set", 32, fakelinux.M("dfl_cgrp", b.Ptr(cgroup), 0), fakelinux.M("subsys", b.Array(b.Ptr(css), 3), 8))
-	signal := b.Struct("signal_struct", 16, fakelinux.M("thread_head", list, 0))
-	b.Struct("task_struct", 128, fakelinux.M("pid", i32, 0), fakelinux.M("tgid", i32, 4), fakelinux.M("comm", b.Array(char, 16), 8),
-		fakelinux.M("mm", void, 24), fakelinux.M("cpu", i32, 32), fakelinux.M("tasks", list, 40), fakelinux.M("signal", b.Ptr(signal), 56),
-		fakelinux.M("thread_node", list, 64), fakelinux.M("cgroups", b.Ptr(set), 80), fakelinux.M("group_leader", void, 88))
-	b.Struct("mm_struct", 32, fakelinux.M("pgd", void, 0), fakelinux.M("owner", void, 8), fakelinux.M("arg_start", u64, 16), fakelinux.M("arg_end", u64, 24))
-	symbols := b.Struct("mod_kallsyms", 24, fakelinux.M("symtab", void, 0), fakelinux.M("num_symtab", i32, 8), fakelinux.M("strtab", text, 16))
-	b.Struct("module", 96, fakelinux.M("list", list, 0), fakelinux.M("name", b.Array(char, 56), 16), fakelinux.M("kallsyms", b.Ptr(symbols), 72))
-	btf := b.Struct("btf", 16, fakelinux.M("data", void, 0), fakelinux.M("data_size", i32, 8))
-	b.Struct("btf_module", 40, fakelinux.M("list", list, 0), fakelinux.M("module", void, 16), fakelinux.M("btf", b.Ptr(btf), 24))
-}
-
-// text adds a string to the direct map.
-func text(f *fakelinux.Kernel, s string) uint64 {
-	at := f.Alloc(len(s) + 1)
-	f.Put(at, []byte(s))
-	return at
-}
-
-// cgroup adds a cgroup with the names on its path.
-func cgroup(f *fakelinux.Kernel, names ...string) uint64 {
-	node := f.Alloc(16, 0, text(f, ""))
-	for _, name := range names {
-		node = f.Alloc(16, 0, text(f, name), 8, node)
-	}
-	return f.Alloc(8, 0, node)
-}
-
-// process adds a task whose command line is args, and returns it.
-func process(f *fakelinux.Kernel, pid uint32, comm string, args string, cgroups uint64) uint64 {
-	// Its only user page is 0x7000000ff000: entries 224, 0, 0, 255.
-	page := (f.Heap + 4095) &^ 4095
-	f.Heap = page + 5*4096
-	entry := func(table int, index, value uint64) {
-		f.Put(page+uint64(table)*4096+8*index, fakelinux.LE64(value))
-	}
-	phys := func(table int) uint64 { return page - fakeDirect + uint64(table)*4096 }
-	for i := range 5 {
-		f.Put(page+uint64(i)*4096, make([]byte, 4096))
-	}
-	entry(0, 224, phys(1)|7)
-	entry(1, 0, phys(2)|7)
-	entry(2, 0, phys(3)|7)
-	entry(3, 255, phys(4)|7)
-	entry(3, 256, ^phys(4)&(1<<52-4096)|1<<8) // PROT_NONE
-	entry(3, 257, 0xfffff00000000f2)          // swapped out
-	f.Put(page+4*4096+0x10, []byte(args))
-	mm := f.Alloc(32, 0, page, 16, 0x7000000ff010, 24, 0x7000000ff010+uint64(len(args)))
-	signal := f.Alloc(16)
-	task := f.Alloc(128, 24, mm, 56, signal, 80, cgroups)
-	f.Put(task, append(fakelinux.LE32(pid), fakelinux.LE32(pid)...))
-	f.Put(task+8, []byte(comm))
-	f.Put(task+32, fakelinux.LE32(3))
-	f.Put(signal, fakelinux.LE64(task+64))
-	f.Put(task+64, fakelinux.LE64(signal))
-	f.Put(mm+8, fakelinux.LE64(task))
-	return task
-}
-
 func TestTasks(t *testing.T) {
 	f := fakelinux.New()
-	kernelTypes(f.Types)
-	root := cgroup(f)
-	v2 := f.Alloc(32, 0, cgroup(f, "machine.slice", "machine-qemu\\x2d1\\x2dweb.scope"))
-	v1 := f.Alloc(32, 0, root, 16, f.Alloc(8, 0, root), 24, f.Alloc(8, 0, cgroup(f, "v1", "vm")))
+	f.Types.Tasks()
+	root := f.Cgroup()
+	v2 := f.Alloc(32, 0, f.Cgroup("machine.slice", "machine-qemu\\x2d1\\x2dweb.scope"))
+	v1 := f.Alloc(32, 0, root, 16, f.Alloc(8, 0, root), 24, f.Alloc(8, 0, f.Cgroup("v1", "vm")))
 	init := f.Image("init_task", make([]byte, 128)) // a kernel thread
 	f.Put(init+80, fakelinux.LE64(f.Alloc(32, 0, root)))
-	qemu := process(f, 101, "qemu-system-x86", "qemu\x00-name\x00\x00guest=web\x00", v2)
-	other := process(f, 102, "other", "", v1)
+	qemu := f.Process(101, "qemu-system-x86", "qemu\x00-name\x00\x00guest=web\x00", v2)
+	other := f.Process(102, "other", "", v1)
 	f.Put(init+40, fakelinux.LE64(qemu+40))
 	f.Put(qemu+40, fakelinux.LE64(other+40))
 	f.Put(other+40, fakelinux.LE64(init+40))
@@ -145,8 +75,8 @@ func TestTasks(t *testing.T) {
 // what the kernel knows stays.
 func TestCommandLineExcluded(t *testing.T) {
 	f := fakelinux.New()
-	kernelTypes(f.Types)
-	at := process(f, 7, "qemu", "qemu\x00", f.Alloc(32, 0, cgroup(f, "vm")))
+	f.Types.Tasks()
+	at := f.Process(7, "qemu", "qemu\x00", f.Alloc(32, 0, f.Cgroup("vm")))
 	user := f.Heap // the objects after the user page follow it
 	k := openFake(t, f, f.Finish())
 	mm, _ := k.Task(at).MM()
@@ -170,10 +100,10 @@ func TestCommandLineExcluded(t *testing.T) {
 // A cgroup whose parent is itself.
 func TestCgroupLoop(t *testing.T) {
 	f := fakelinux.New()
-	kernelTypes(f.Types)
-	node := f.Alloc(16, 0, text(f, "x"))
+	f.Types.Tasks()
+	node := f.Alloc(16, 0, f.Text("x"))
 	f.Put(node+8, fakelinux.LE64(node))
-	task := process(f, 1, "x", "", f.Alloc(32, 0, f.Alloc(8, 0, node)))
+	task := f.Process(1, "x", "", f.Alloc(32, 0, f.Alloc(8, 0, node)))
 	k := openFake(t, f, f.Finish())
 	if path, err := k.Task(task).Cgroup(); !errors.Is(err, ErrLoop) {
 		t.Errorf("%q (%v)", path, err)
@@ -182,7 +112,7 @@ func TestCgroupLoop(t *testing.T) {
 
 func TestModules(t *testing.T) {
 	f := fakelinux.New()
-	kernelTypes(f.Types)
+	f.Types.Tasks()
 	split := fakelinux.NewBTF(f.Types)
 	split.Struct("kvm", 24, fakelinux.M("id", 1, 8))
 	code := f.Alloc(256)

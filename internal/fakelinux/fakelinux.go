@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/physmem"
 )
 
 const (
@@ -34,6 +36,9 @@ type Kernel struct {
 	Heap    uint64   // free memory in the direct map
 	Lines   []string // of VMCOREINFO
 	Types   *BTF
+
+	under physmem.Reader // nil if there is no other memory
+	base  uint64
 }
 
 const (
@@ -42,14 +47,21 @@ const (
 )
 
 // New returns a kernel without symbols or types.
-func New() *Kernel {
-	f := &Kernel{Pages: map[uint64][]byte{}, Symbols: map[string]uint64{}, Next: ImageAddr, Heap: Direct + 0x10000000, Types: NewBTF(nil)}
+func New() *Kernel { return Over(nil, 0) }
+
+// Over returns a kernel that has the memory of another machine besides its own,
+// which lies from the physical address base on, a multiple of 1 GiB below
+// 511 GiB. What it changes of the other's memory is a copy.
+func Over(mem physmem.Reader, base uint64) *Kernel {
+	f := &Kernel{Pages: map[uint64][]byte{}, Symbols: map[string]uint64{}, Next: ImageAddr, Heap: Direct + base + 0x10000000, Types: NewBTF(nil), under: mem, base: base}
 	f.Symbols["_stext"] = ImageAddr
 	pgd := f.Image("swapper_pg_dir", make([]byte, 4096))
 	table := f.Image("level3", make([]byte, 4096))
-	f.Put(pgd+8*273, LE64(table-imageStart|1))
-	f.Put(table, LE64(0x81)) // 1 GiB from 0
-	f.Lines = []string{"OSRELEASE=6.99-fake", "NUMBER(phys_base)=0", "KERNELOFFSET=0", "NUMBER(pgtable_l5_enabled)=0"}
+	f.Put(pgd+8*273, LE64((table-imageStart+base)|1))
+	for _, g := range []uint64{0, base >> 30} {
+		f.Put(table+8*g, LE64(g<<30|0x81)) // 1 GiB
+	}
+	f.Lines = []string{"OSRELEASE=6.99-fake", fmt.Sprintf("NUMBER(phys_base)=%d", base), "KERNELOFFSET=0", "NUMBER(pgtable_l5_enabled)=0"}
 	return f
 }
 
@@ -67,17 +79,25 @@ func (f *Kernel) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	for n < len(p) {
 		at := addr + uint64(n)
 		page := f.Pages[at&^4095]
-		if page == nil {
+		switch {
+		case page != nil:
+			n += copy(p[n:], page[at%4096:])
+		case f.under == nil:
 			return n, ErrMemory
+		default:
+			part := p[n:min(len(p), n+int(4096-at%4096))]
+			k, err := f.under.ReadPhys(part, at)
+			if n += k; k < len(part) {
+				return n, err
+			}
 		}
-		n += copy(p[n:], page[at%4096:])
 	}
 	return n, nil
 }
 
 // Put writes to a virtual address.
 func (f *Kernel) Put(addr uint64, b []byte) {
-	phys := addr - imageStart
+	phys := addr - imageStart + f.base
 	if addr < imageStart {
 		phys = addr - Direct
 	}
@@ -85,6 +105,9 @@ func (f *Kernel) Put(addr uint64, b []byte) {
 		page := f.Pages[phys&^4095]
 		if page == nil {
 			page = make([]byte, 4096)
+			if f.under != nil {
+				f.under.ReadPhys(page, phys&^4095)
+			}
 			f.Pages[phys&^4095] = page
 		}
 		n := copy(page[phys%4096:], b)

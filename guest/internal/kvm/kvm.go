@@ -128,9 +128,8 @@ func (v *KVM) vendor() error {
 		if !side.may || m == scope(v.k) && v.kvm != m {
 			continue
 		}
-		err = noTypes(bind(m, side.b))
-		*side.does = err == nil || m != scope(v.k)
-		if err != nil && !errors.Is(err, ErrNoTypes) {
+		*side.does = true
+		if err = noTypes(bind(m, side.b)); err != nil && !errors.Is(err, ErrNoTypes) {
 			return err
 		}
 		if side.does == &v.AMD && err == nil {
