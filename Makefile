@@ -14,7 +14,7 @@ check:
 	$(GO) vet ./...
 	$(GO) test ./...
 
-# All that must hold before a change lands: an hour or so. Needs Debian 12 and root.
+# All that must hold before a change lands: half an hour. Needs Debian 12 and root.
 full:
 	.ci/run
 
