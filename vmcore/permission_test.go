@@ -65,28 +65,42 @@ func readOnlyCore(t *testing.T, name string, mode os.FileMode, uid, dirUID int) 
 	return path
 }
 
-// TestForeignGroup: a new file that could not have the core's group is not planned.
-func TestForeignGroup(t *testing.T) {
-	path := readOnlyCore(t, "kernel-full", 0o600, somebody, somebody)
-	n := testNote(t, "kernel-full")
+// TestForeignMeta: a new file that could not have the core's group or extended
+// attributes is not planned.
+func TestForeignMeta(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give a file to another user")
 	}
-	if err := os.Chown(path, somebody, 0); err != nil {
-		t.Fatal(err)
+	for _, tt := range []struct {
+		name string
+		set  func(path string) error
+		want string
+	}{
+		{"group", func(path string) error { return os.Chown(path, somebody, 0) }, "gid 0"},
+		{"extended attributes", func(path string) error { return unix.Setxattr(path, "security.test", []byte("x"), 0) }, "security.test"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := readOnlyCore(t, "kernel-full", 0o600, somebody, somebody)
+			n := testNote(t, "kernel-full")
+			if err := tt.set(path); errors.Is(err, unix.ENOTSUP) {
+				t.Skip(err)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			as(t, somebody, func() {
+				f, err := OpenFileRW(path)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer f.Close()
+				_, err = f.Plan(f.Notes().Insert(n), f.Notes().Append(n), Options{Placement: Copy})
+				if !errors.Is(err, ErrNoPlace) || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("got %v, want %v because of %s", err, ErrNoPlace, tt.want)
+				}
+			})
+		})
 	}
-	as(t, somebody, func() {
-		f, err := OpenFileRW(path)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer f.Close()
-		_, err = f.Plan(f.Notes().Insert(n), f.Notes().Append(n), Options{Placement: Copy})
-		if !errors.Is(err, ErrNoPlace) {
-			t.Errorf("got %v, want %v", err, ErrNoPlace)
-		}
-	})
 }
 
 // TestMode0400: root and the owner may change what cp makes of /proc/vmcore. Its

@@ -68,6 +68,9 @@ func (o *File) replaceable(pl Placement) error {
 	if err := n.Chown(int(st.Uid), int(st.Gid)); err != nil {
 		return errors.Wrapf(ErrNoPlace, "a new file could not be given to its owner, uid %d, and its group, gid %d", st.Uid, st.Gid)
 	}
+	if err := copyXattrs(n.File, o.f); err != nil {
+		return errors.Wrapf(ErrNoPlace, "a new file could not have its extended attributes (%v)", err)
+	}
 	if pl == Clone {
 		if err := atomicfile.CloneRange(n.File, o.f, 0, 0, plan.PageSize); err != nil {
 			return errors.Wrapf(ErrNoPlace, "the file system does not share blocks (%v)", err)
