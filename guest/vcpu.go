@@ -120,7 +120,11 @@ func (v *VCPU) Field(name string) (uint64, bool) {
 	case v.HasVMCS():
 		return v.Candidate.Field(name)
 	case v.SVM != nil:
-		return v.SVM.Field(name)
+		f, ok := svm.FieldByName(name)
+		if !ok || f.Save() && v.SVM.Encryption() >= svm.SEVES { // the host's
+			return 0, false
+		}
+		return v.SVM.Read(f), true
 	}
 	return 0, false
 }

@@ -54,6 +54,7 @@ func TestMain(m *testing.M) {
 //	forge FILE ADDR TEXT [NAME]
 //	                          writes a VMCSINFO note with that file's text to that dump's memory
 //	zeros FILE ADDR           clears a page of that dump's memory
+//	setvmcb FILE GUEST NAME=VALUE... sets fields of the VMCBs of that guest in the dump
 //	setvmcs FILE VPID NAME=VALUE...  sets fields of the VMCS with that VPID in the dump
 //	image FORM DUMP FILE      makes FILE an image of the dump's memory: lime, avml or raw; or bare, a core without its PT_NOTE
 //	nonote FILE [ID]          takes VMCSINFO out of that dump's memory, and gives the VMCSs another revision identifier
@@ -103,6 +104,7 @@ func TestScripts(t *testing.T) {
 			"midway":    midway,
 			"nest":      nest,
 			"nonote":    nonote,
+			"setvmcb":   setvmcb,
 			"setvmcs":   setvmcs,
 			"split":     split,
 			"pages":     pages,

@@ -12,6 +12,7 @@ import (
 	"vmcsnote/guest"
 	"vmcsnote/internal/inputfile"
 	"vmcsnote/physmem"
+	"vmcsnote/svm"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -108,7 +109,10 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu,
 		return withHint{err, "vmcsnote guests -v prints its registers, vmcsnote guests --read gva:0xADDR:LENGTH memory by virtual address"}
 	}
 	if err != nil {
-		return err
+		return errEncrypted(err)
+	}
+	if m.Encryption() != svm.NotEncrypted {
+		e.say("warning: %s: what is written of it is ciphertext, but for pages that the guest shares with its host", encryptedText(m))
 	}
 	if mem.Empty() {
 		return withHint{errors.New("none of the guest's memory: " + emptyEPT), "vmcsnote guests -v prints its registers"}
@@ -306,11 +310,15 @@ func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *
 	if err != nil {
 		return nil, err
 	}
-	info, err := h.vmcsInfo()
+	m, err := p.machine(h)
 	if err != nil {
 		return nil, err
 	}
-	m, err := p.machine(h)
+	if len(m.VCPUs) > 0 && m.VCPUs[0].Vendor == guest.AMD {
+		return nil, withHint{errors.Errorf("virtual machine %s runs on an AMD processor: there is no VMCS to add", m.ID()),
+			"vmcsnote extract -o OUT --qemu-core CORE HOST_VMCORE takes the registers and memory slots out of the host's dump itself"}
+	}
+	info, err := h.vmcsInfo()
 	if err != nil {
 		return nil, err
 	}

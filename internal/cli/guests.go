@@ -25,7 +25,9 @@ type guestsFlags struct {
 	verbose bool
 	explain bool
 	nested  bool
-	asJSON  bool
+	// encrypted takes memory that is encrypted as it is.
+	encrypted bool
+	asJSON    bool
 
 	span span // what read says
 }
@@ -79,6 +81,7 @@ func (f *guestsFlags) addLayout(fs *pflag.FlagSet) {
 	fs.StringVar(&f.guest, "guest", "", "only the virtual machine `N`, as the list numbers them; N.M is one that runs in N")
 	fs.StringVar(&f.layout, "layout", "", "take the layout from `WHAT`: a blob, a record, another core, a directory of the kernel patches' version 3, or a name out of vmcsnote layouts")
 	fs.BoolVar(&f.raw, "raw", false, "VMCORE is raw physical memory, from address 0 on")
+	fs.BoolVar(&f.encrypted, "encrypted", false, "take the memory of a guest that is encrypted (SEV) as it is: ciphertext")
 	fs.BoolVar(&f.nested, "nested", false, "look for VMCSs in every guest's memory, not only in that of guests that are hypervisors")
 }
 
@@ -161,6 +164,11 @@ func (f *guestsFlags) find(ctx context.Context, e *env, c vmcore.Core) (*host, e
 		return nil, err
 	}
 	e.progressOver()
+	for m := range h.All() {
+		if f.encrypted {
+			m.AllowEncrypted()
+		}
+	}
 	return h, f.pick(h)
 }
 

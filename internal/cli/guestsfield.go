@@ -9,6 +9,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/guest"
+	"vmcsnote/svm"
 	"vmcsnote/vmcs"
 )
 
@@ -41,9 +42,12 @@ func (f *guestsFlags) printFields(e *env, h *host) error {
 			continue
 		}
 		_, known := vmcs.FieldByName(n)
+		if h.hasVMCB() && !known {
+			_, known = svm.FieldByName(n)
+		}
 		if !known && (h.Found.Layout == nil || !hasEntry(h.Found.Layout, n)) {
 			return withHint{errors.Errorf("--field %s: no field or register is called that", name(n)),
-				strings.TrimSpace(didYouMean(n, fieldNames(h.Found.Layout)) + " vmcsnote guests -v prints all; besides those there are " + strings.Join(idNames, ", "))}
+				strings.TrimSpace(didYouMean(n, h.fieldNames()) + " vmcsnote guests -v prints all; besides those there are " + strings.Join(idNames, ", "))}
 		}
 	}
 	w := bufio.NewWriter(e.stdout)
@@ -75,6 +79,28 @@ func (f *guestsFlags) printFields(e *env, h *host) error {
 // idNames are what --field takes beside fields and registers: which machine and
 // vCPU a line is of, the address of its VMCS, and what the list has beside it.
 var idNames = []string{"GUEST", "VCPU", "VMCS", "EPTP", "VPID"}
+
+// hasVMCB reports whether any vCPU has a VMCB.
+func (h *host) hasVMCB() bool {
+	for m := range h.All() {
+		if slices.ContainsFunc(m.VCPUs, func(v *guest.VCPU) bool { return v.SVM != nil }) {
+			return true
+		}
+	}
+	return false
+}
+
+// fieldNames lists all that --field takes for this host.
+func (h *host) fieldNames() []string {
+	if !h.hasVMCB() {
+		return fieldNames(h.Found.Layout)
+	}
+	all := append(registerNames(), idNames...)
+	for _, f := range svm.Fields() {
+		all = append(all, fieldName(f.Name))
+	}
+	return all
+}
 
 func hasEntry(l *vmcs.Layout, name string) bool {
 	_, ok := l.Lookup(name)

@@ -3,6 +3,7 @@ package cli
 import (
 	"vmcsnote/guest"
 	"vmcsnote/internal/jsonstream"
+	"vmcsnote/svm"
 	"vmcsnote/vmcs"
 )
 
@@ -52,6 +53,9 @@ func reportMachine(s *jsonstream.Stream, h *host, m *guest.Machine) {
 		s.Field("eptp", eptp)
 		s.Field("process", hex(m.Process))
 		s.Field("hypervisor", m.Hypervisor())
+		if e := m.Encryption(); e != svm.NotEncrypted {
+			s.Field("encryption", e.String())
+		}
 		if mem, err := m.Memory(); err != nil {
 			s.Field("memory_error", err.Error())
 		} else {
@@ -70,7 +74,9 @@ func reportMachine(s *jsonstream.Stream, h *host, m *guest.Machine) {
 		if len(m.Nested) == 0 {
 			return
 		}
-		s.Field("nested_layout", h.reportLayout(m.Found, usedText(m.Found.Layout)))
+		if m.Found != nil {
+			s.Field("nested_layout", h.reportLayout(m.Found, usedText(m.Found.Layout)))
+		}
 		s.List("nested", func() {
 			for _, n := range m.Nested {
 				reportMachine(s, h, n)
@@ -110,6 +116,9 @@ func reportVCPU(v *guest.VCPU) vcpuReport {
 		Fields: make(map[string]string), Bits: make(map[string][]string), Texts: make(map[string]string)}
 	if v.Regs != nil {
 		r.Registers, r.Evidence = reportRegisters(v.Regs)
+	}
+	if v.SVM != nil {
+		r.reportVMCB(v)
 	}
 	if !v.HasVMCS() {
 		return r

@@ -68,7 +68,7 @@ func (f *guestsFlags) dump(e *env, h *host) error {
 		return withHint{err, "gva: reads it by virtual address, through the hypervisor's shadow page tables"}
 	}
 	if err != nil {
-		return err
+		return errEncrypted(err)
 	}
 	d := dumper{w: bufio.NewWriter(e.stdout)}
 	d.dump(r, f.span)

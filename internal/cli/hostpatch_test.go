@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"context"
 	"debug/elf"
 	"encoding/binary"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/guest"
+	"vmcsnote/svm"
 	"vmcsnote/vmcore"
 )
 
@@ -64,6 +67,29 @@ func setvmcs(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("no VMCS with VPID %s", args[1])
+}
+
+// setvmcb sets fields of the VMCBs of a guest.
+func setvmcb(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 3, 20)
+	path := ts.MkAbs(args[0])
+	c, err := vmcore.OpenFile(path)
+	ts.Check(err)
+	defer c.Close()
+	h := guest.OpenHost(c)
+	ts.Check(h.FindMachines(context.Background(), guest.MachineSearch{}))
+	for _, v := range h.Machine(args[1]).VCPUs {
+		for _, arg := range args[2:] {
+			name, text, _ := strings.Cut(arg, "=")
+			x, err := strconv.ParseUint(text, 0, 64)
+			ts.Check(err)
+			f, ok := svm.FieldByName(name)
+			if !ok {
+				ts.Fatalf("no field %s", name)
+			}
+			patchMemory(ts, path, v.VMCB+uint64(f.Offset), binary.LittleEndian.AppendUint64(nil, x)[:f.Size])
+		}
+	}
 }
 
 // forge writes a note, VMCSINFO unless it is named, with the contents of a file

@@ -100,6 +100,8 @@ func (h *host) printTable(w io.Writer) {
 func (h *host) printRest(w io.Writer) {
 	for m := range h.All() {
 		switch {
+		case len(m.Nested) > 0 && m.Found == nil:
+			fmt.Fprintf(w, "guest %s is a hypervisor; the host's KVM lists those of its guests that ran\n", m.ID())
 		case len(m.Nested) > 0:
 			fmt.Fprintf(w, "guest %s is a hypervisor; its guests are listed by %s\n", m.ID(), usedText(m.Found.Layout))
 			for _, o := range h.ambiguous(m.Found) {

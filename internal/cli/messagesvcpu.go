@@ -15,25 +15,37 @@ import (
 func printMachine(w io.Writer, m *guest.Machine) {
 	how := fmt.Sprintf("EPTP %#x", m.EPTP)
 	switch {
+	case m.NCR3() != 0:
+		how = fmt.Sprintf("nested_cr3 %#x", m.NCR3())
 	case m.Shadow:
 		how = "shadow page tables"
 	case m.EPTP == 0:
 		how = "no EPT yet"
 	}
 	fmt.Fprintf(w, "\nguest %s: %s, page tables of its process at %#x\n", m.ID(), how, m.Process)
+	if t := encryptedText(m); t != "" {
+		fmt.Fprintf(w, "  %s\n", t)
+	}
 	if mem, err := m.Memory(); err != nil {
 		fmt.Fprintf(w, "  memory: %v\n", err)
 	} else {
 		printMemory(w, mem)
 	}
 	for _, v := range m.VCPUs {
-		fmt.Fprintf(w, "\nguest %s, vCPU %d: VMCS at %#x, %s, last exit %s\n", m.ID(), v.Number, v.VMCSAddr, modeText(v), exitText(v))
+		block, addr := "VMCS", v.VMCSAddr
+		if v.VMCB != 0 {
+			block, addr = "VMCB", v.VMCB
+		}
+		fmt.Fprintf(w, "\nguest %s, vCPU %d: %s at %#x, %s, last exit %s\n", m.ID(), v.Number, block, addr, modeText(v), exitText(v))
 		if v.HasVMCS() && v.Abort() != 0 {
 			fmt.Fprintf(w, "  VMX abort %d: the processor shut down when it left the guest\n", v.Abort())
 		}
 		printRegisters(w, v)
-		if v.HasVMCS() {
+		switch {
+		case v.HasVMCS():
 			printFields(w, v)
+		case v.SVM != nil:
+			printVMCB(w, v)
 		}
 	}
 }
