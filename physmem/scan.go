@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"iter"
+	"math"
 	"runtime"
 	"sync"
 )
@@ -106,7 +107,9 @@ func (s *scan) feed(ctx context.Context, chunks chan<- Range) {
 		}
 		at := r.Addr // all below is handed out, or skipped
 		for d := range data {
-			if d = d.Intersect(Between(at, r.End())); d.Size == 0 {
+			// Whole pages: a page may begin in a hole.
+			end := d.End() + min(-d.End()%page, math.MaxUint64-d.End())
+			if d = Between(d.Addr&^(page-1), end).Intersect(Between(at, r.End())); d.Size == 0 {
 				continue
 			}
 			s.pass(d.Addr - at)
