@@ -44,6 +44,7 @@ func TestOpenBad(t *testing.T) {
 		"bad-note-padding":       "",
 		"bad-paddr-overflow":     "",
 		"bad-prstatus":           "",
+		"bad-prstatus-short":     "",
 		"bad-many-notes":         "",
 		"bad-note-not-first":     "",
 		"bad-notes-behind-loads": "",

@@ -218,7 +218,11 @@ func (v *Verifier) notes() {
 	for _, g := range s.Gaps {
 		v.Fault("crash, eu-readelf and drgn lose the notes behind", "%d zero bytes at offset %#x stand between notes", g.Size, c.NotesOff()+g.Off)
 	}
-	plan.Registers(&v.Findings, c.notes, c.NotesOff(), v.by("crash counts it as a CPU, gdb does not", "gdb does not know the thread"))
+	word := 8
+	if c.Class == elf.ELFCLASS32 {
+		word = 4
+	}
+	plan.Registers(&v.Findings, c.notes, c.NotesOff(), word, v.by("crash counts it as a CPU, gdb does not", "gdb does not know the thread"))
 	plan.KernelNotes(&v.Findings, c.notes, c.NotesOff(), v.by("crash takes type 1 for a CPU's registers, 0x700 for a device dump", "gdb takes type 1 for a thread's registers"))
 	for _, e := range s.Notes {
 		off := c.NotesOff() + e.Off

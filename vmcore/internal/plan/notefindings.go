@@ -8,18 +8,20 @@ import (
 )
 
 // Registers checks the notes with the CPUs' registers, which begin at the offset
-// off: each architecture's are of one size.
-func Registers(f *Findings, s *elfnote.Segment, off int64, readers string) {
+// off: those of an architecture are of one size, and have room for registers.
+// Words are of that many bytes.
+func Registers(f *Findings, s *elfnote.Segment, off int64, word int, readers string) {
+	least := int64(32 + 10*word) // what struct elf_prstatus has before pr_reg
 	first := int64(0)
 	for _, e := range s.Notes {
 		if e.Name != "CORE" || elf.NType(e.Type) != elf.NT_PRSTATUS {
 			continue
 		}
-		if first == 0 {
+		if first == 0 && e.DescSize > least {
 			first = e.DescSize
 		}
 		if e.DescSize == 0 || e.DescSize != first {
-			f.Fault(readers, "the NT_PRSTATUS note at %#x holds %d bytes, expected %s", off+e.Off, e.DescSize, sizeOr(first))
+			f.Fault(readers, "the NT_PRSTATUS note at %#x holds %d bytes, expected %s", off+e.Off, e.DescSize, sizeOr(first, least))
 		}
 	}
 }
@@ -43,10 +45,10 @@ func KernelNotes(f *Findings, s *elfnote.Segment, off int64, readers string) {
 	}
 }
 
-// sizeOr names a size; 0 is none known.
-func sizeOr(n int64) string {
+// sizeOr names a size; 0 is one that is not known, but for the least.
+func sizeOr(n, least int64) string {
 	if n == 0 {
-		return "a CPU's registers"
+		return fmt.Sprintf("more than %d, with a CPU's registers", least)
 	}
 	return fmt.Sprintf("%d as in the first", n)
 }
