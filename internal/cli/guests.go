@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/pkg/errors"
 	"github.com/spf13/pflag"
@@ -10,6 +12,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
 	"vmcsnote/internal/source"
+	"vmcsnote/internal/visible"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -37,15 +40,19 @@ func guestsCommand() command {
 		name:  "guests",
 		args:  "VMCORE...",
 		short: "list the virtual machines in a host's dump, with their registers",
-		long: `Finds the VMCS of every virtual CPU that was running on the crashed host, and
-prints a line for each: its machine, its number, where its VMCS lies, and the
-guest's registers. No debug information is needed, only the layout of the VMCS:
-the dump's VMCSINFO note has it, or such a note in the dump's memory; otherwise
-the built-in layouts are tried. The first line tells which one was used.
+		long: `Lists the virtual machines of the crashed host, a line for each virtual CPU: its
+machine's number and name, the pid of the process that runs it, its thread, the
+host CPU it ran on, where it was (in the guest, halted, waiting, preempted, in
+the host, in the VMM), and the guest's mode, RIP and last exit. No debug
+information is needed: the kernel in the dump describes KVM's structures itself
+(BTF). -v prints more: UUID, command line, cgroup, memory slots, all registers.
 
-Registers that are in no VMCS (RAX to R15, CR2) are taken from KVM's structures
-in the host's memory; a value that is not certain is a question mark. --read
-prints memory of a guest, by guest-physical (gpa) or guest-virtual address (gva).
+Of a kernel without BTF the memory is searched for VMCSs, the pages in which
+Intel's processors keep virtual CPUs. The layout of a VMCS comes from the dump's
+VMCSINFO note, or from such a note in the dump's memory; otherwise the built-in
+layouts are tried. The first lines tell which way was used, and why. A register
+that is not certain is a question mark. --read prints memory of a guest, by
+guest-physical (gpa) or guest-virtual address (gva).
 
 A dump that makedumpfile --split wrote is given by all its pieces.
 
@@ -78,7 +85,7 @@ The exit status is 3 if no VMCS is found and there is no note.`,
 
 // addLayout adds the flags that extract has, too.
 func (f *guestsFlags) addLayout(fs *pflag.FlagSet) {
-	fs.StringVar(&f.guest, "guest", "", "only the virtual machine `N`, as the list numbers them; N.M is one that runs in N")
+	fs.StringVar(&f.guest, "guest", "", "only the virtual machine `WHICH`: its number in the list (N.M runs in N), pid, UUID or name")
 	fs.StringVar(&f.layout, "layout", "", "take the layout from `WHAT`: a blob, a record, another core, a directory of the kernel patches' version 3, or a name out of vmcsnote layouts")
 	fs.BoolVar(&f.raw, "raw", false, "VMCORE is raw physical memory, from address 0 on")
 	fs.BoolVar(&f.encrypted, "encrypted", false, "take the memory of a guest that is encrypted (SEV) as it is: ciphertext")
@@ -225,6 +232,9 @@ func (n noVMCS) Hint() string {
 
 // errNone is the error if there is no machine to read; it tells what was searched.
 func errNone(h *host) error {
+	if h.NoKVM == nil {
+		return errors.New("no virtual machine: " + h.noneText())
+	}
 	return errors.Errorf("no virtual machine: by %s %s", h.layoutText(), noVMCSText(h.Found))
 }
 
@@ -233,12 +243,9 @@ func (f *guestsFlags) pick(h *host) error {
 	if f.guest == "" {
 		return nil
 	}
-	m := h.Machine(f.guest)
-	if m == nil {
-		if len(h.Machines) == 0 {
-			return errNone(h)
-		}
-		return withHint{errors.Errorf("no virtual machine %s", name(f.guest)), "vmcsnote guests lists them"}
+	m, err := f.machine(h)
+	if err != nil {
+		return err
 	}
 	h.Machines = []*guest.Machine{m}
 	if f.vcpu == "" {
@@ -251,4 +258,22 @@ func (f *guestsFlags) pick(h *host) error {
 		}
 	}
 	return errors.Errorf("virtual machine %s has no vCPU %s, it has %d, counted from 0", f.guest, name(f.vcpu), len(m.VCPUs))
+}
+
+// machine returns the machine that --guest names.
+func (f *guestsFlags) machine(h *host) (*guest.Machine, error) {
+	switch ms := h.Lookup(f.guest); {
+	case len(h.Machines) == 0:
+		return nil, errNone(h)
+	case len(ms) == 0:
+		return nil, withHint{errors.Errorf("no virtual machine %s", name(f.guest)), "vmcsnote guests lists them"}
+	case len(ms) > 1:
+		var all []string
+		for _, m := range ms {
+			all = append(all, fmt.Sprintf("%s (%s, pid %d)", m.ID(), visible.Text(m.Name, ""), m.PID))
+		}
+		return nil, withHint{errors.Errorf("--guest %s: several virtual machines: %s", name(f.guest), strings.Join(all, ", ")), "choose one by its number"}
+	default:
+		return ms[0], nil
+	}
 }

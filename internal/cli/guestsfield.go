@@ -57,16 +57,9 @@ func (f *guestsFlags) printFields(e *env, h *host) error {
 				if i > 0 {
 					w.WriteByte(' ')
 				}
-				switch n {
-				case "GUEST":
-					w.WriteString(m.ID())
-				case "VCPU":
-					w.WriteString(strconv.Itoa(v.Number))
-				case "EPTP":
-					w.WriteString(eptpText(m))
-				case "VPID":
-					w.WriteString(vpidText(v))
-				default:
+				if text := idText(m, v, n); text != "" {
+					w.WriteString(text)
+				} else {
 					w.WriteString(valueText(v, n))
 				}
 			}
@@ -76,9 +69,58 @@ func (f *guestsFlags) printFields(e *env, h *host) error {
 	return w.Flush()
 }
 
-// idNames are what --field takes beside fields and registers: which machine and
-// vCPU a line is of, the address of its VMCS, and what the list has beside it.
-var idNames = []string{"GUEST", "VCPU", "VMCS", "EPTP", "VPID"}
+// idNames are what --field takes besides fields and registers: which machine and
+// vCPU a line is about.
+var idNames = []string{"GUEST", "VCPU", "VMCS", "EPTP", "VPID", "NAME", "UUID", "PID", "TID", "CPU", "STATE", "VMCB", "NCR3"}
+
+// idText returns the value of one of idNames, or "". A question mark stands for
+// what is unknown. Names have no blanks: these separate the fields.
+func idText(m *guest.Machine, v *guest.VCPU, field string) string {
+	switch field {
+	case "GUEST":
+		return m.ID()
+	case "VCPU":
+		return strconv.Itoa(v.Number)
+	case "VMCS":
+		return known(v.VMCSAddr)
+	case "EPTP":
+		return eptpText(m)
+	case "VPID":
+		return vpidText(v)
+	case "NAME":
+		return word(m.Name)
+	case "UUID":
+		return word(m.UUID)
+	case "PID":
+		return word(strings.Trim(countText(m.PID), "-"))
+	case "TID":
+		return word(strings.Trim(countText(v.TID), "-"))
+	case "CPU":
+		return word(strings.Trim(hostCPUText(v), "-"))
+	case "STATE":
+		return word(v.State)
+	case "VMCB":
+		return known(v.VMCB)
+	case "NCR3":
+		return known(m.NCR3())
+	}
+	return ""
+}
+
+// word prints text as one word of ASCII.
+func word(s string) string {
+	if s == "" {
+		return "?"
+	}
+	return strings.ReplaceAll(name(s), " ", `\x20`)
+}
+
+func known(addr uint64) string {
+	if addr == 0 {
+		return "?"
+	}
+	return hex(addr)
+}
 
 // hasVMCB reports whether any vCPU has a VMCB.
 func (h *host) hasVMCB() bool {
@@ -109,9 +151,6 @@ func hasEntry(l *vmcs.Layout, name string) bool {
 
 // valueText returns a field's or register's value in hexadecimal, "?" without one.
 func valueText(v *guest.VCPU, name string) string {
-	if name == "VMCS" {
-		return hex(v.VMCSAddr)
-	}
 	if v.Regs != nil {
 		for _, r := range allRegisters(v.Regs) {
 			if r.name == name {
@@ -165,6 +204,9 @@ func allRegisters(r *guest.Registers) []namedRegister {
 func fieldNames(l *vmcs.Layout) []string {
 	all := append(registerNames(), idNames...)
 	for _, f := range vmcs.Fields() {
+		all = append(all, f.Name)
+	}
+	for _, f := range svm.Fields() {
 		all = append(all, f.Name)
 	}
 	if l != nil {

@@ -22,7 +22,15 @@ func (e *env) reportGuests(paths []string, h *host) error {
 		if h.Shortfall.Partial() || h.Shortfall.Split {
 			s.Field("shortfall", reportShortfall(h.Shortfall))
 		}
-		layout := h.reportLayout(h.Found, h.layoutText())
+		if h.NoKVM != nil {
+			s.Field("kvm_error", h.NoKVM.Error())
+		} else if h.KVMError != nil {
+			s.Field("kvm_error", h.KVMError.Error())
+		}
+		if h.Live {
+			s.Field("live", true)
+		}
+		layout := h.reportLayout(h.Found, h.foundText())
 		layout.Warnings = append(layout.Warnings, h.doubts()...)
 		s.Field("layout", layout)
 		s.List("guests", func() {
@@ -33,10 +41,17 @@ func (e *env) reportGuests(paths []string, h *host) error {
 		// Pages that are no VMCS of a running virtual CPU.
 		s.List("others", func() {
 			for _, c := range h.Found.Others {
-				s.Item(reportVCPU(&guest.VCPU{Candidate: c, VMCSAddr: c.Addr}))
+				s.Item(reportVCPU(&guest.VCPU{Candidate: c, VMCSAddr: c.Addr, HostCPU: -1}))
 			}
 		})
 		s.Field("search", reportSearch(h.Found))
+		if len(h.Disagreements) > 0 {
+			s.List("disagreements", func() {
+				for _, d := range h.Disagreements {
+					s.Item(reportDisagreement(d))
+				}
+			})
+		}
 	})
 	return s.End()
 }
@@ -51,6 +66,11 @@ func reportMachine(s *jsonstream.Stream, h *host, m *guest.Machine) {
 			eptp = hex(m.EPTP)
 		}
 		s.Field("eptp", eptp)
+		if m.NCR3() != 0 {
+			s.Field("ncr3", hex(m.NCR3()))
+		}
+		s.Field("found_by", m.FoundBy.String())
+		reportProcess(s, m)
 		s.Field("process", hex(m.Process))
 		s.Field("hypervisor", m.Hypervisor())
 		if e := m.Encryption(); e != svm.NotEncrypted {
@@ -61,7 +81,12 @@ func reportMachine(s *jsonstream.Stream, h *host, m *guest.Machine) {
 		} else {
 			s.List("slots", func() {
 				for _, slot := range mem.Slots() {
-					s.Item(slotReport{hex(slot.GPA), hex(slot.HVA), slot.Size, slot.Pages})
+					if m.Slots == nil {
+						s.Item(slotReport{GPA: hex(slot.GPA), HVA: hex(slot.HVA), Size: slot.Size, Pages: slot.Pages})
+					}
+				}
+				for _, slot := range m.Slots {
+					s.Item(slotReport{hex(slot.GPA), hex(slot.HVA), slot.Size, 0, &kvmSlotReport{slot.ID, slot.Space, hex(uint64(slot.Flags))}})
 				}
 			})
 			s.Field("memory", tallyReport(mem.Tally()))
@@ -83,6 +108,32 @@ func reportMachine(s *jsonstream.Stream, h *host, m *guest.Machine) {
 			}
 		})
 	})
+}
+
+// reportProcess prints what KVM's structures tell of the machine's process.
+func reportProcess(s *jsonstream.Stream, m *guest.Machine) {
+	for _, f := range []struct{ name, value string }{{"name", m.Name}, {"uuid", m.UUID}, {"comm", m.Comm}, {"cgroup", m.Cgroup}} {
+		if f.value != "" {
+			s.Field(f.name, f.value)
+		}
+	}
+	if m.PID != 0 {
+		s.Field("pid", m.PID)
+	}
+	if m.Command != nil {
+		s.Field("command", m.Command)
+	}
+}
+
+func reportDisagreement(d guest.Disagreement) disagreementReport {
+	r := disagreementReport{What: d.What, KVM: d.KVM, VMCS: d.VMCS}
+	if d.Machine != nil {
+		r.Guest = d.Machine.ID()
+	}
+	if d.VCPU != nil {
+		r.VCPU = &d.VCPU.Number
+	}
+	return r
 }
 
 func reportSearch(found *vmcs.Result) searchReport {
@@ -112,10 +163,19 @@ func (h *host) reportLayout(found *vmcs.Result, from string) usedLayout {
 }
 
 func reportVCPU(v *guest.VCPU) vcpuReport {
-	r := vcpuReport{ID: v.Number, VMCS: hex(v.VMCSAddr), Mode: v.Mode().String(), Emulated: v.ModeEmulated(), ExitReason: exitText(v),
+	r := vcpuReport{ID: v.Number, TID: v.TID, Thread: v.Thread, State: v.State, Mode: v.Mode().String(), Emulated: v.ModeEmulated(), ExitReason: exitText(v),
 		Fields: make(map[string]string), Bits: make(map[string][]string), Texts: make(map[string]string)}
 	if v.Regs != nil {
 		r.Registers, r.Evidence = reportRegisters(v.Regs)
+	}
+	if v.HostCPU >= 0 {
+		r.HostCPU = &v.HostCPU
+	}
+	if v.VMCSAddr != 0 {
+		r.VMCS = hex(v.VMCSAddr)
+	}
+	if v.VMCB != 0 {
+		r.VMCB = hex(v.VMCB)
 	}
 	if v.SVM != nil {
 		r.reportVMCB(v)
@@ -137,13 +197,17 @@ func reportVCPU(v *guest.VCPU) vcpuReport {
 			r.Texts[e.Name] = text
 		}
 	}
-	for _, s := range v.Segments() {
-		r.Segments = append(r.Segments, segmentReport{s.Name, hex(uint64(s.Selector)), hex(s.Base), hex(uint64(s.Limit)), hex(uint64(s.Rights)), vmcs.RightsText(s.Rights)})
-	}
+	r.segments(v.Segments())
 	for _, c := range v.Checks {
 		r.Checks = append(r.Checks, checkReport{c.Name, hex(c.Value), c.Want, c.Answer.String(), c.Weight})
 	}
 	return r
+}
+
+func (r *vcpuReport) segments(all []vmcs.Segment) {
+	for _, s := range all {
+		r.Segments = append(r.Segments, segmentReport{s.Name, hex(uint64(s.Selector)), hex(s.Base), hex(uint64(s.Limit)), hex(uint64(s.Rights)), vmcs.RightsText(s.Rights)})
+	}
 }
 
 func reportRegisters(regs *guest.Registers) (map[string]registerReport, *evidenceReport) {

@@ -60,12 +60,35 @@ type slotReport struct {
 	HVA   string `json:"hva"`
 	Size  uint64 `json:"size"`
 	Pages uint64 `json:"verified_pages"` // of 4 KiB, mapped alike by EPT and the process
+	*kvmSlotReport
+}
+
+// A kvmSlotReport is what KVM's own slots have besides.
+type kvmSlotReport struct {
+	ID    int    `json:"id"`
+	Space int    `json:"space"` // 1: that of system management mode
+	Flags string `json:"flags"`
+}
+
+// A disagreementReport is where KVM's structures and the search for VMCSs tell
+// different things.
+type disagreementReport struct {
+	Guest string `json:"guest,omitempty"`
+	VCPU  *int   `json:"vcpu,omitempty"`
+	What  string `json:"what"`
+	KVM   string `json:"kvm"`
+	VMCS  string `json:"vmcs"`
 }
 
 type vcpuReport struct {
 	ID      int    `json:"id"`
-	VMCS    string `json:"vmcs"`
-	Verdict string `json:"verdict"` // live, stale, shadow, rejected
+	VMCS    string `json:"vmcs"`               // "" on AMD's processors, and if it is unknown
+	VMCB    string `json:"vmcb,omitempty"`     // on AMD's
+	TID     int    `json:"tid,omitempty"`      // the thread that ran it last
+	Thread  string `json:"thread,omitempty"`   // its name
+	HostCPU *int   `json:"host_cpu,omitempty"` // on which it ran last
+	State   string `json:"state,omitempty"`
+	Verdict string `json:"verdict"` // live, stale, shadow, rejected; "" without a VMCS
 	Stale   bool   `json:"stale"`
 	Score   int    `json:"score"`
 	VPID    uint16 `json:"vpid"` // 0: VPIDs are not enabled

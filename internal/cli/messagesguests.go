@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"text/tabwriter"
 
 	"github.com/pkg/errors"
 
@@ -17,7 +16,10 @@ import (
 // guests prints what was found for people: the list, or with -v all of it.
 func (e *env) guests(path string, f *guestsFlags, h *host) error {
 	w := bufio.NewWriter(e.stdout)
-	fmt.Fprintf(w, "%s: by %s\n", path, h.layoutText())
+	fmt.Fprintf(w, "%s: by %s\n", path, h.foundText())
+	for _, text := range h.remarks() {
+		fmt.Fprintf(w, "%s\n", visible.Text(text, ""))
+	}
 	for _, o := range h.ambiguous(h.Found) {
 		fmt.Fprintf(w, "the layout %s fits as well: all about guests may be wrong\n", o)
 	}
@@ -35,19 +37,52 @@ func (e *env) guests(path string, f *guestsFlags, h *host) error {
 	}
 	switch {
 	case len(h.Machines) == 0:
-		fmt.Fprintf(w, "no virtual machine: %s\n", noVMCSText(h.Found))
+		fmt.Fprintf(w, "no virtual machine: %s\n", h.noneText())
 	case f.verbose:
 		for m := range h.All() {
 			printMachine(w, m)
 		}
 	default:
-		h.printTable(w)
+		h.printList(w, e.columns())
 	}
 	h.printRest(w)
 	if f.explain {
 		h.explain(w)
 	}
 	return w.Flush()
+}
+
+// foundText says what the machines were found by.
+func (h *host) foundText() string {
+	switch {
+	case h.NoKVM != nil:
+		return h.layoutText()
+	case h.Found.Layout == nil:
+		return "KVM's structures"
+	}
+	return "KVM's structures; VMCSs by " + h.layoutText()
+}
+
+// remarks tell what is missing from what KVM's structures tell, and why.
+func (h *host) remarks() (texts []string) {
+	if h.NoKVM != nil {
+		texts = append(texts, fmt.Sprintf("KVM's structures not read: %v; searched memory for VMCSs", h.NoKVM))
+	}
+	if h.KVMError != nil {
+		texts = append(texts, fmt.Sprintf("warning: KVM's structures are not whole: %v", h.KVMError))
+	}
+	if h.Live {
+		texts = append(texts, "warning: the host is running: VMCSs may still be in the processors; registers are from KVM's structures alone")
+	}
+	return texts
+}
+
+// noneText says why there is no machine.
+func (h *host) noneText() string {
+	if h.NoKVM == nil {
+		return "KVM's list of them is empty"
+	}
+	return noVMCSText(h.Found)
 }
 
 // layoutText says which layout was used, and why.
@@ -81,19 +116,6 @@ func usedText(l *vmcs.Layout) string {
 
 func revisionText(l *vmcs.Layout) string {
 	return fmt.Sprintf(", revision identifier %#x, access rights %s", l.RevisionID, l.AccessRights)
-}
-
-// printTable prints a line for each vCPU.
-func (h *host) printTable(w io.Writer) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "guest\tvcpu\tvmcs\teptp\tvpid\tmode\trip\trsp\tcr3\tlast exit")
-	for m := range h.All() {
-		for _, v := range m.VCPUs {
-			fmt.Fprintf(t, "%s\t%d\t%#x\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.ID(), v.Number, v.VMCSAddr, eptpText(m), vpidText(v), modeText(v),
-				valueText(v, "RIP"), valueText(v, "RSP"), valueText(v, "CR3"), exitText(v))
-		}
-	}
-	t.Flush()
 }
 
 // printRest prints what else was found, and what could not be read.
@@ -138,7 +160,7 @@ func eptpText(m *guest.Machine) string {
 	case m.Shadow:
 		return "shadow"
 	case m.EPTP == 0:
-		return "-" // no vCPU has run yet
+		return "-" // AMD's, or no vCPU has run yet
 	}
 	return hex(m.EPTP)
 }
@@ -180,6 +202,30 @@ func (h *host) explain(w io.Writer) {
 			explain(w, m.Found)
 		}
 	}
+	if h.NoKVM == nil {
+		fmt.Fprintf(w, "\nKVM's structures and the search for VMCSs disagree about %s\n", plural(len(h.Disagreements), "thing"))
+	}
+	for _, d := range h.Disagreements {
+		fmt.Fprintf(w, "%s: %s: KVM has %s, the search %s\n", ownerText(d), d.What, orNothing(d.KVM), orNothing(d.VMCS))
+	}
+}
+
+// ownerText names the machine or vCPU that a disagreement is about.
+func ownerText(d guest.Disagreement) string {
+	switch {
+	case d.Machine == nil:
+		return "host"
+	case d.VCPU == nil:
+		return "guest " + d.Machine.ID()
+	}
+	return fmt.Sprintf("guest %s, vCPU %d", d.Machine.ID(), d.VCPU.Number)
+}
+
+func orNothing(s string) string {
+	if s == "" {
+		return "nothing"
+	}
+	return visible.Text(s, "")
 }
 
 func explain(w io.Writer, r *vmcs.Result) {

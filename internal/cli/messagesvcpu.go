@@ -4,43 +4,40 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/visible"
 	"vmcsnote/internal/x86"
 	"vmcsnote/vmcs"
 )
 
 // printMachine prints all that is known of a machine.
 func printMachine(w io.Writer, m *guest.Machine) {
-	how := fmt.Sprintf("EPTP %#x", m.EPTP)
-	switch {
-	case m.NCR3() != 0:
-		how = fmt.Sprintf("nested_cr3 %#x", m.NCR3())
-	case m.Shadow:
-		how = "shadow page tables"
-	case m.EPTP == 0:
-		how = "no EPT yet"
+	fmt.Fprintf(w, "\nguest %s: %s, page tables of its process at %#x\n", m.ID(), pagingText(m), m.Process)
+	if m.FoundBy == guest.FoundByKVM {
+		printProcess(w, m)
 	}
-	fmt.Fprintf(w, "\nguest %s: %s, page tables of its process at %#x\n", m.ID(), how, m.Process)
 	if t := encryptedText(m); t != "" {
 		fmt.Fprintf(w, "  %s\n", t)
 	}
 	if mem, err := m.Memory(); err != nil {
 		fmt.Fprintf(w, "  memory: %v\n", err)
 	} else {
-		printMemory(w, mem)
+		printMemory(w, m, mem)
 	}
 	for _, v := range m.VCPUs {
-		block, addr := "VMCS", v.VMCSAddr
-		if v.VMCB != 0 {
-			block, addr = "VMCB", v.VMCB
+		fmt.Fprintf(w, "\nguest %s, vCPU %d: %s, %s, last exit %s\n", m.ID(), v.Number, controlText(v), modeText(v), exitText(v))
+		if m.FoundBy == guest.FoundByKVM {
+			fmt.Fprintf(w, "  thread %s %s on host CPU %s, state %s\n", countText(v.TID), quoted(v.Thread), hostCPUText(v), orDash(v.State))
 		}
-		fmt.Fprintf(w, "\nguest %s, vCPU %d: %s at %#x, %s, last exit %s\n", m.ID(), v.Number, block, addr, modeText(v), exitText(v))
 		if v.HasVMCS() && v.Abort() != 0 {
 			fmt.Fprintf(w, "  VMX abort %d: the processor shut down when it left the guest\n", v.Abort())
 		}
-		printRegisters(w, v)
+		if v.Regs != nil {
+			printRegisters(w, v)
+		}
 		switch {
 		case v.HasVMCS():
 			printFields(w, v)
@@ -50,21 +47,81 @@ func printMachine(w io.Writer, m *guest.Machine) {
 	}
 }
 
+// pagingText says what translates the machine's guest-physical addresses.
+func pagingText(m *guest.Machine) string {
+	switch {
+	case m.NCR3() != 0:
+		return fmt.Sprintf("nested page tables at %#x", m.NCR3())
+	case m.Shadow:
+		return "shadow page tables"
+	case m.EPTP == 0:
+		return "no EPT yet"
+	}
+	return fmt.Sprintf("EPTP %#x", m.EPTP)
+}
+
+// controlText says where the processor's own page of a vCPU is.
+func controlText(v *guest.VCPU) string {
+	switch {
+	case v.VMCB != 0:
+		return fmt.Sprintf("VMCB at %#x", v.VMCB)
+	case v.VMCSAddr != 0:
+		return fmt.Sprintf("VMCS at %#x", v.VMCSAddr)
+	}
+	return "VMCS or VMCB unknown"
+}
+
+// printProcess prints what the machine is called, and what runs it.
+func printProcess(w io.Writer, m *guest.Machine) {
+	fmt.Fprintf(w, "  name: %s\n", orDash(visible.Text(m.Name, "")))
+	fmt.Fprintf(w, "  UUID: %s\n", orDash(visible.Text(m.UUID, "")))
+	fmt.Fprintf(w, "  process: pid %s, %s\n", countText(m.PID), quoted(m.Comm))
+	fmt.Fprintf(w, "  cgroup: %s\n", orDash(visible.Text(m.Cgroup, "")))
+	line := "not in the dump"
+	if m.Command != nil {
+		words := make([]string, len(m.Command))
+		for i, word := range m.Command {
+			words[i] = shellWord(word)
+		}
+		line = strings.Join(words, " ")
+	}
+	fmt.Fprintf(w, "  command line: %s\n", line)
+}
+
+// quoted prints a name in quotes.
+func quoted(s string) string { return strconv.Quote(visible.Text(s, "")) }
+
+// shellWord prints a word of a command line, in quotes if it needs them.
+func shellWord(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune("\"'\\$`&|;<>()*?[]#~!{}", r)
+	}) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(visible.Text(s, ""), "'", `'\\''`) + "'"
+}
+
 // emptyEPT tells that nothing says where the guest's memory is.
 const emptyEPT = "EPT has no entry: KVM dropped all of it, as when a memory slot is removed, and no vCPU has run since"
 
 // printMemory prints where the guest's memory is, and how much of it there is.
-func printMemory(w io.Writer, mem *guest.Memory) {
+func printMemory(w io.Writer, m *guest.Machine, mem *guest.Memory) {
+	for _, s := range m.Slots {
+		fmt.Fprintf(w, "  slot %d: %#x to %#x, in the process at %#x%s\n", s.ID, s.GPA, s.GPA+s.Size-1, s.HVA, slotFlags(s))
+	}
 	for _, s := range mem.Slots() {
+		if m.Slots != nil {
+			break // these are KVM's
+		}
 		fmt.Fprintf(w, "  memory: %#x to %#x, in the process at %#x, by %s\n", s.GPA, s.GPA+s.Size-1, s.HVA, plural(int(s.Pages), "page"))
 	}
-	if mem.Empty() {
+	if mem.Empty() && m.Slots == nil {
 		fmt.Fprintf(w, "  memory: %s\n", emptyEPT)
-	} else if len(mem.Slots()) == 0 {
+	} else if len(mem.Slots()) == 0 && m.Slots == nil {
 		fmt.Fprintln(w, "  memory: what EPT maps alone, since the dump does not tell where it is in the process")
 	}
 	t := mem.Tally()
-	fmt.Fprintf(w, "  mapped: %s by EPT, %s more by the process", size(int64(t.EPT)), size(int64(t.Process)))
+	fmt.Fprintf(w, "  mapped: %s by %s, %s more by the process", size(int64(t.EPT)), tableName(m), size(int64(t.Process)))
 	for _, c := range []struct {
 		bytes uint64
 		what  string
@@ -77,6 +134,27 @@ func printMemory(w io.Writer, mem *guest.Memory) {
 		fmt.Fprint(w, ", and more")
 	}
 	fmt.Fprintln(w)
+}
+
+// tableName names what translates the machine's guest-physical addresses.
+func tableName(m *guest.Machine) string {
+	if m.NCR3() != 0 {
+		return "nested page tables"
+	}
+	return "EPT"
+}
+
+// slotFlags puts into words what KVM's flags say about a slot.
+func slotFlags(s guest.Slot) (text string) {
+	if s.Space == 1 {
+		text += ", for system management mode"
+	}
+	for i, what := range []string{"dirty pages logged", "read-only"} {
+		if s.Flags&(1<<i) != 0 {
+			text += ", " + what
+		}
+	}
+	return text
 }
 
 // origins mark a register that is not the VMCS's.

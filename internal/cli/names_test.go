@@ -11,7 +11,7 @@ import (
 )
 
 // namedValue is a line of guests -v with a field's or register's name.
-var namedValue = regexp.MustCompile(`(?m)^    ([A-Z][A-Z0-9_]*) +(0x[0-9a-f]+|\?)`)
+var namedValue = regexp.MustCompile(`(?m)^    ([A-Z][A-Z0-9_]*|[a-z]+\.[a-z0-9_.]+) +(0x[0-9a-f]+|\?)`)
 
 // everyName ends the script unless guests --field takes every name that the other forms of output have, and says what -v
 // says.
@@ -59,7 +59,8 @@ func everyName(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	output(append([]string{"guests", "--field", strings.Join(names, ",")}, only...)...)
 	// The list's headings, but for the two that are words.
-	heads, _, _ := strings.Cut(strings.Split(output("guests", args[0]), "\n")[1], "last exit")
+	_, list, _ := strings.Cut(output("guests", args[0]), "\nguest ")
+	heads, _, _ := strings.Cut("guest "+list, "last exit")
 	heads = strings.Join(strings.Fields(strings.Replace(heads, "mode", "", 1)), ",")
 	output(append([]string{"guests", "--field", heads}, only...)...)
 }

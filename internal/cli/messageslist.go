@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"vmcsnote/guest"
+	"vmcsnote/internal/visible"
+)
+
+// listHead names the columns of the list. Every host has the same ones.
+var listHead = [...]string{"guest", "name", "pid", "vcpu", "tid", "cpu", "state", "mode", "rip", "last exit"}
+
+const (
+	nameColumn = 1
+	// shortName is how much of a long name stays, whatever a terminal's width.
+	shortName = 8
+)
+
+// printList prints a line for each vCPU, and for each machine without one. If
+// width is not 0, long names are cut so that lines have at most width columns,
+// if that is possible.
+func (h *host) printList(w io.Writer, width int) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, strings.Join(listHead[:], "\t"))
+	most := h.nameWidth(width)
+	for row := range h.rows {
+		row[nameColumn] = shorten(row[nameColumn], most)
+		fmt.Fprintln(t, strings.Join(row[:], "\t"))
+	}
+	t.Flush()
+}
+
+// rows yields the lines of the list.
+func (h *host) rows(yield func(row [len(listHead)]string) bool) {
+	for m := range h.All() {
+		machine := [len(listHead)]string{m.ID(), orDash(visible.Text(m.Name, "")), countText(m.PID), "-", "-", "-", "-", "-", "-", "-"}
+		if len(m.VCPUs) == 0 && !yield(machine) {
+			return
+		}
+		for _, v := range m.VCPUs {
+			row := machine
+			row[3], row[4], row[5] = strconv.Itoa(v.Number), countText(v.TID), hostCPUText(v)
+			row[6], row[7], row[8], row[9] = orDash(v.State), modeText(v), valueText(v, "RIP"), exitText(v)
+			if !yield(row) {
+				return
+			}
+		}
+	}
+}
+
+// nameWidth returns how long a name may be for the list to fit into width
+// columns; 0 means any length.
+func (h *host) nameWidth(width int) int {
+	if width == 0 {
+		return 0
+	}
+	var widths [len(listHead)]int
+	for i, head := range listHead {
+		widths[i] = len(head)
+	}
+	for row := range h.rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	excess := 2*(len(listHead)-1) - width
+	for _, n := range widths {
+		excess += n
+	}
+	return max(widths[nameColumn]-max(excess, 0), min(shortName, widths[nameColumn]))
+}
+
+// shorten cuts text after at most characters, with an ellipsis; 0 means that
+// nothing is cut.
+func shorten(text string, most int) string {
+	if most == 0 || utf8.RuneCountInString(text) <= most {
+		return text
+	}
+	return string([]rune(text)[:most-1]) + "…"
+}
+
+// columns returns the width of the terminal that standard output is, or 0.
+func (e *env) columns() int {
+	if _, ok := e.stdout.(*visible.Screen); !ok {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
+	if err != nil || size.Col == 0 {
+		return 80
+	}
+	return int(size.Col)
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// countText prints a number of which 0 means that it is unknown.
+func countText(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.Itoa(n)
+}
+
+func hostCPUText(v *guest.VCPU) string {
+	if v.HostCPU < 0 {
+		return "-"
+	}
+	return strconv.Itoa(v.HostCPU)
+}
