@@ -101,6 +101,7 @@ func run(ctx context.Context, dir, made, only string, runs int) (bool, error) {
 		{"guests, zlib", func() error { return b.guestsKDump("zlib") }},
 		{"guests, zstd", func() error { return b.guestsKDump("zstd") }},
 		{"guests, 100,000 pages", b.crowd},
+		{"guests by KVM's structures", b.kvmHosts},
 		{"extract", b.extract},
 		{"XFS", func() error { return b.clones("XFS", "mkfs.xfs", "-q", "-m", "reflink=1") }},
 		{"btrfs", func() error { return b.clones("btrfs", "mkfs.btrfs", "-q") }},

@@ -1,16 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"debug/elf"
 	"errors"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"vmcsnote/internal/testcores"
+	"vmcsnote/physmem"
+	"vmcsnote/vmcore"
 )
 
 func TestRatioOf(t *testing.T) {
@@ -141,5 +145,33 @@ func TestPipeline(t *testing.T) {
 	}
 	if _, err := pipeline(sh("true"), exec.Command("/nonexistent/tool")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error %v, want one that no such file is there", err)
+	}
+}
+
+func TestWiden(t *testing.T) {
+	path := testcores.Open(t, "linux-host/intel-6.1-d31")
+	open := func() (*vmcore.File, []physmem.Range) {
+		f, err := vmcore.OpenFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f, slices.Collect(f.Ranges())
+	}
+	small, before := open()
+	if err := widen(path, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	large, after := open()
+	if !slices.Equal(before, after) {
+		t.Errorf("%d ranges, %d before", len(after), len(before))
+	}
+	last := before[len(before)-1]
+	a, b := make([]byte, last.Size), make([]byte, last.Size)
+	if _, err := small.ReadPhys(a, last.Addr); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := large.ReadPhys(b, last.Addr); err != nil || !bytes.Equal(a, b) {
+		t.Errorf("the last pages differ, error %v", err)
 	}
 }

@@ -95,8 +95,9 @@ func countBits(b []byte, i, end uint64) (n uint64) {
 	for ; i < end && i%64 != 0; i++ {
 		n += uint64(b[i/8] >> (i % 8) & 1)
 	}
-	for ; i+64 <= end; i += 64 {
-		n += uint64(bits.OnesCount64(binary.LittleEndian.Uint64(b[i/8:])))
+	for words := b[min(i, end)/8 : end/8]; len(words) >= 8; words = words[8:] {
+		n += uint64(bits.OnesCount64(binary.LittleEndian.Uint64(words)))
+		i += 64
 	}
 	for ; i < end; i++ {
 		n += uint64(b[i/8] >> (i % 8) & 1)
