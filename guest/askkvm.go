@@ -40,6 +40,13 @@ type asked struct {
 // are there that could be read, and KVMError tells.
 func (h *Host) askKVM(ctx context.Context, s MachineSearch) error {
 	info := VMCoreInfo(h.Core)
+	err := h.askKernel(ctx, s, info)
+	h.KVMError = leftOut(h.KVMError, info)
+	return leftOut(err, info)
+}
+
+// askKernel does so with the kernel that VMCOREINFO leads to.
+func (h *Host) askKernel(ctx context.Context, s MachineSearch, info string) error {
 	if info == "" {
 		return errors.New("the dump has no VMCOREINFO")
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/guest"
 	"vmcsnote/internal/inputfile"
 	"vmcsnote/internal/source"
 	"vmcsnote/internal/unpack"
@@ -81,6 +82,7 @@ func hint(err error) string {
 	var dev *physmem.Error
 	var kind vmcore.NotCoreError
 	var missing unpack.NoProgram
+	var left *guest.LeftOutError
 	switch {
 	case errors.As(err, &own) && own.Hint() != "":
 		return own.Hint()
@@ -118,6 +120,8 @@ func hint(err error) string {
 		return "run as root, or as its owner after chmod u+w, or write a copy with -o"
 	case errors.Is(err, vmcore.ErrNoPlace):
 		return "write a copy with -o, on a file system that has the room"
+	case errors.As(err, &left):
+		return leftOutHints[left.Mark]
 	case errors.Is(err, vmcore.ErrTruncated):
 		return "the dump is not complete: find out why its writer ended"
 	case errors.Is(err, vmcore.ErrChanged):
@@ -126,6 +130,13 @@ func hint(err error) string {
 		return "stopped by a signal; the core is as it was, what has been written of a copy to a pipe is not whole"
 	}
 	return fileHint(err)
+}
+
+// leftOutHints are the cures for a dump that lacks KVM's structures.
+var leftOutHints = map[guest.SlabMark]string{
+	guest.SlabFlag: "dump with a makedumpfile that knows this kernel, or without 8 in the dump level (-d 23)",
+	guest.SlabType: "dump with makedumpfile 1.7.6 or later, or without 8 in the dump level (-d 23): older ones take kernel memory of Linux 6.10 and later for user memory",
+	guest.SlabInfo: "dump with a makedumpfile later than 1.7.8, or without 8 in the dump level (-d 23): older ones take kernel memory of Linux 7.1 and later for user memory",
 }
 
 // size prints a number of bytes for people.

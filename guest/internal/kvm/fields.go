@@ -68,7 +68,7 @@ type fields struct {
 		Current linux.Field `btf:"nested.current_vmptr,optional"`
 		// While the guest's state is in the processor GSBase may be old.
 		GSBase linux.Field `btf:"msr_guest_kernel_gs_base,optional"`
-		Inside linux.Field `btf:"guest_state_loaded,optional"`
+		Inside linux.Field `btf:"vt.guest_state_loaded|guest_state_loaded,optional"` // vt since 6.16
 	}
 	ops struct { // for a KVM that is built in
 		Create linux.Field `btf:"vcpu_create"`

@@ -70,11 +70,22 @@ func main() {
 			}
 			members, cells = append(members, strings.Join(p.Alternatives, ", ")), append(cells, row)
 		}
-		if n := len(cells); n > 2 && n == len(b.Paths()) && len(slices.Compact(slices.Clone(cells))) == 1 {
-			members, cells = []string{fmt.Sprintf("all %d", n)}, cells[:1]
-		}
-		for i, m := range members {
-			fmt.Printf("| %s | %s |%s\n", b.Struct, m, cells[i])
+		for i, row := range cells {
+			n := 0
+			for _, other := range cells {
+				if other == row {
+					n++
+				}
+			}
+			switch {
+			case n <= 2:
+				fmt.Printf("| %s | %s |%s\n", b.Struct, members[i], row)
+			case slices.Index(cells, row) != i: // printed before
+			case n == len(b.Paths()):
+				fmt.Printf("| %s | all %d |%s\n", b.Struct, n, row)
+			default:
+				fmt.Printf("| %s | %d of %d |%s\n", b.Struct, n, len(b.Paths()), row)
+			}
 		}
 	}
 	fmt.Printf("\nOf %d members more there is no difference.\n", same)
@@ -88,6 +99,8 @@ func main() {
 // not.
 func (k *kernel) resolve(b linux.Binding, p linux.Path) (cell string, ok bool) {
 	module := strings.ReplaceAll(b.Module, "_", "-")
+	_, ok = k.files[module]
+	unknown := !ok && module != ""
 	types := k.types[module]
 	if types == nil { // a module without BTF: before 5.11
 		types = k.types[""]
@@ -95,7 +108,7 @@ func (k *kernel) resolve(b linux.Binding, p linux.Path) (cell string, ok bool) {
 	s, err := types.Struct(b.Struct)
 	var noType *linux.TypeError
 	if errors.As(err, &noType) {
-		if _, ok := k.files[module]; !ok && module != "" {
+		if unknown {
 			return "?", true
 		}
 		// kvm_intel and kvm_amd keep these to themselves; linux has
@@ -109,6 +122,8 @@ func (k *kernel) resolve(b linux.Binding, p linux.Path) (cell string, ok bool) {
 	f, err := s.Field(p.Alternatives...)
 	var noMember *linux.MemberError
 	switch {
+	case errors.As(err, &noMember) && unknown && noMember.Type != b.Struct: // of a type that only the module has
+		return "?", true
 	case errors.As(err, &noMember):
 		return "no", p.Optional
 	case err != nil:
