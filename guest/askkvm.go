@@ -182,6 +182,8 @@ func (a *asked) vcpu(c *kvm.VCPU, number int) *VCPU {
 		if c.Nested {
 			v.VMCSAddr = c.VMX.VMCS01
 		}
+	case a.hv.Intel && !c.Nested:
+		v.VMCSAddr = a.inferVMCS(c)
 	case a.hv.AMD:
 		a.placeVMCB(v, c)
 	}

@@ -46,7 +46,7 @@ const (
 	vcpuRun, vcpuArch                       = 32, 0x40
 	vcpuRegs                                = vcpuArch + 0xc0
 	vcpuSize                                = 0x400
-	vmxLoaded, vmx01, vmx02                 = 0x400, 0x410, 0x430
+	vmxLoaded, vmx01, vmx02                 = 0x418, 0x408, 0x430
 	vmxCached, vmxCurrent, vmxGS, vmxInside = 0x440, 0x448, 0x450, 0x458
 	vmxSize                                 = 0x460
 )
@@ -218,3 +218,21 @@ type nothing struct{ vmcore.Core }
 
 func (nothing) ReadPhys([]byte, uint64) (int, error) { return 0, vmcore.ErrNoMemory }
 func (nothing) Ranges() iter.Seq[physmem.Range]      { return func(func(physmem.Range) bool) {} }
+
+// module adds a loaded module with symbols, which lie at the addresses given.
+func (h *fakeHost) module(name string, symbols map[string]uint64) {
+	names := []byte{0}
+	var table []byte
+	for symbol, at := range symbols {
+		table = append(append(table, fakelinux.LE32(uint32(len(names)))...), 1, 0, 7, 0) // an object
+		table = append(append(table, fakelinux.LE64(at)...), fakelinux.LE64(8)...)
+		names = append(append(names, symbol...), 0)
+	}
+	symtab, strtab := h.Alloc(len(table)), h.Alloc(len(names))
+	h.Put(symtab, table)
+	h.Put(strtab, names)
+	head := h.Symbols["modules"]
+	m := h.Alloc(96, 0, head, 72, h.Alloc(24, 0, symtab, 8, uint64(len(symbols)), 16, strtab))
+	h.Put(m+16, []byte(name))
+	h.Put(head, fakelinux.LE64(m))
+}

@@ -2,9 +2,11 @@ package guest
 
 import (
 	"context"
+	"encoding/binary"
 	"slices"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/guest/internal/kvm"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
@@ -37,7 +39,7 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	if a.Layout == nil && a.NoteError == nil {
 		a.moduleNote()
 	}
-	found, err := vmcs.Find(ctx, physmem.With(a.Core, pagesAt(addrs)), vmcs.Search{
+	found, err := vmcs.Find(ctx, physmem.With(a.Core, pagesAt(spread(addrs, judged))), vmcs.Search{
 		Note: a.Layout, Found: layouts(a.Notes), Explain: s.Explain, Partial: a.Shortfall.Partial(), VMCOREINFO: VMCoreInfo(a.Core),
 	})
 	if err != nil {
@@ -82,6 +84,10 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	return nil
 }
 
+// judged is how many VMCSs are weighed to choose a layout. Each costs walks
+// through its host's page tables, and KVM knows that they are VMCSs.
+const judged = 256
+
 // moduleNote takes the note that the module vmcsinfo publishes, if it is loaded.
 func (a *asked) moduleNote() {
 	m, _ := a.k.Module("vmcsinfo")
@@ -118,4 +124,36 @@ func (a *asked) moduleNote() {
 	} else {
 		a.keep(err)
 	}
+}
+
+const (
+	// vmxBytes is how much of struct vcpu_vmx after its kvm_vcpu is looked
+	// at for vmcs01, which lies in its first KiB.
+	vmxBytes = 0x1000
+	// loadedBytes is more than struct loaded_vmcs has.
+	loadedBytes = 0x200
+)
+
+// inferVMCS finds the VMCS of a vCPU if there is no BTF of kvm_intel, as before
+// Linux 5.11. In struct vcpu_vmx there is vmcs01, whose first word is the
+// VMCS's virtual address, and after it loaded_vmcs, which points to vmcs01 unless
+// a guest of the machine runs. It returns 0 if nothing looks so.
+func (a *asked) inferVMCS(c *kvm.VCPU) uint64 {
+	b := make([]byte, vmxBytes)
+	n, _ := a.k.Read(b, c.After)
+	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+	for i := range n / 8 {
+		if word(i)%pageSize != 0 || word(i) == 0 {
+			continue
+		}
+		for j := i + 1; j < min(n, 8*i+loadedBytes)/8; j++ {
+			if word(j) != c.After+8*uint64(i) {
+				continue
+			}
+			if phys, _, err := a.k.Phys(word(i)); err == nil {
+				return phys
+			}
+		}
+	}
+	return 0
 }

@@ -88,7 +88,7 @@ func OpenShadow(host physmem.Reader, c Shadow) (*Memory, error) {
 		}
 	}
 	ps, ok := s.pairs(m.proc)
-	if !ok || !m.findRoot(c.Guest, spread(ps)) {
+	if !ok || !m.findRoot(c.Guest, spread(ps, mostPairs)) {
 		return nil, ErrNoEPT
 	}
 	// With one slot known, and the tables in it, others come to light.
@@ -101,9 +101,9 @@ func OpenShadow(host physmem.Reader, c Shadow) (*Memory, error) {
 	return m, nil
 }
 
-// spread takes mostPairs of all, spread over them.
-func spread(all []pair) (some []pair) {
-	step := len(all)/mostPairs + 1
+// spread takes at most n of all, spread over them.
+func spread[T any](all []T, n int) (some []T) {
+	step := len(all)/n + 1
 	for i := 0; i < len(all); i += step {
 		some = append(some, all[i])
 	}

@@ -117,7 +117,7 @@ func (v *VCPU) read() error {
 		v.readVMX(r)
 	case v.m.v.fields.svm.VCPU.Valid() && v.m.v.AMD:
 		v.readSVM(r)
-	case v.m.v.AMD:
+	default:
 		const guestMask = 1 << 5 // HF_GUEST_MASK, until 6.x
 		v.Nested = r.optional(v.Addr, f.HFlags)&guestMask != 0
 	}
