@@ -15,6 +15,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
 	"vmcsnote/internal/visible"
+	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
 
@@ -172,9 +173,11 @@ func valuesOf(f *pflag.Flag, cur string, args []string) (kind string, all []cand
 		return onlyWords, all
 	case "note", "name":
 		return onlyWords, noteNames(args)
+	case "guest":
+		return onlyWords, guestNames(args)
 	case "root", "dir":
 		return directories, nil
-	case "pair", "type", "jobs", "guest", "vcpu", "read":
+	case "pair", "type", "jobs", "vcpu", "read":
 		return onlyWords, nil
 	}
 	return files, nil
@@ -212,17 +215,13 @@ func layoutWords() (all []candidate) {
 }
 
 // noteNames returns the names of the notes in the dumps given already, or those
-// that dumps have as a rule. A dump that takes long to open is not waited for.
+// that dumps usually have.
 func noteNames(paths []string) []candidate {
 	quiet := &env{stderr: io.Discard, packed: true}
-	found := make(chan []candidate, 1)
-	go func() {
-		var all []candidate
+	all := inTime(func(ctx context.Context) (all []candidate) {
 		for _, path := range paths {
-			if home, ok := strings.CutPrefix(path, "~/"); ok {
-				path = os.Getenv("HOME") + "/" + home
-			}
-			r, err := quiet.look(context.Background(), path)
+			path = homePath(path)
+			r, err := quiet.look(ctx, path)
 			if err != nil {
 				continue
 			}
@@ -232,16 +231,78 @@ func noteNames(paths []string) []candidate {
 				}
 			}
 		}
-		found <- all
-	}()
+		return all
+	})
+	if all == nil {
+		return wordList(elfnote.VMCoreInfo, elfnote.VMCSInfo, guest.NoteName, "CORE", "QEMU", "ERASEINFO")
+	}
+	return all
+}
+
+// guestNames returns what --guest takes for the machines of the dump given
+// already: number, name, pid and UUID of each. Names and UUIDs are their owners'
+// choice, and go into a command line: only harmless ones are offered.
+func guestNames(paths []string) []candidate {
+	quiet := &env{stderr: io.Discard, packed: true}
+	return inTime(func(ctx context.Context) (all []candidate) {
+		if len(paths) == 0 {
+			return nil
+		}
+		for i, path := range paths {
+			paths[i] = homePath(path)
+		}
+		c, err := quiet.openDump(ctx, paths, vmcore.OpenMemory)
+		if err != nil {
+			return nil
+		}
+		defer c.Close()
+		h := guest.OpenHost(c.Core)
+		if h.FindMachines(ctx, guest.MachineSearch{}) != nil {
+			return nil
+		}
+		for m := range h.All() {
+			all = append(all, candidate{m.ID(), visible.Text(m.Name, "")})
+		}
+		for m := range h.All() {
+			about := "guest " + m.ID()
+			for _, word := range []string{m.Name, strings.Trim(countText(m.PID), "-"), m.UUID} {
+				if c := (candidate{word, about}); isPlain(word) && !slices.Contains(all, c) {
+					all = append(all, c)
+				}
+			}
+		}
+		return all
+	})
+}
+
+// isPlain reports whether a word means the same to every shell, and is no flag.
+func isPlain(word string) bool {
+	return word != "" && word[0] != '-' && !strings.ContainsFunc(word, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_.+@", r)
+	})
+}
+
+// homePath returns a path with ~/ expanded, as the shell will do.
+func homePath(path string) string {
+	if home, ok := strings.CutPrefix(path, "~/"); ok {
+		return os.Getenv("HOME") + "/" + home
+	}
+	return path
+}
+
+// inTime returns what find returns, or nil: a dump that takes long to read is not
+// waited for.
+func inTime(find func(context.Context) []candidate) []candidate {
+	ctx, stop := context.WithTimeout(context.Background(), 2*time.Second)
+	defer stop()
+	found := make(chan []candidate, 1)
+	go func() { found <- find(ctx) }()
 	select {
 	case all := <-found:
-		if all != nil {
-			return all
-		}
-	case <-time.After(2 * time.Second):
+		return all
+	case <-ctx.Done():
+		return nil
 	}
-	return wordList(elfnote.VMCoreInfo, elfnote.VMCSInfo, guest.NoteName, "CORE", "QEMU", "ERASEINFO")
 }
 
 // shellWords splits a line as a shell does, without expanding anything. The last

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// errSome means that some of several files failed; each has its message.
+// errSome means that some of several files or guests failed; each has its message.
 type errSome struct{ status int }
 
 func (errSome) Error() string { return "some files failed" }

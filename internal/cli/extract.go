@@ -25,7 +25,9 @@ func extractCommand() command {
 		long: `Writes the virtual machine that --guest names as an ELF core that crash, gdb, drgn
 and makedumpfile open: its memory by guest-physical address, the registers of
 each vCPU (NT_PRSTATUS, and a QEMU note as dump-guest-memory writes it), and the
-guest's own VMCOREINFO if it is a Linux. Messages tell what is missing.
+guest's own VMCOREINFO if it is a Linux. Messages tell what is missing. --all
+writes every guest into the directory OUT, each under its name; one that fails
+does not stop the others, and the exit status is 1 then.
 
 With --qemu-core FILE, a core of the process that ran the guest (gcore,
 systemd-coredump), the guest's memory is taken from there: what the host's dump
@@ -35,7 +37,8 @@ if FILE has the notes that vmcsnote inject --vmcs-from puts there.
 A dump that makedumpfile --split wrote is given by all its pieces.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			var f guestsFlags
-			out := fs.StringP("output", "o", "", "write the core to `OUT`")
+			out := fs.StringP("output", "o", "", "write the core to `OUT`; with --all, the cores into the directory OUT")
+			all := fs.Bool("all", false, "write every guest")
 			qemu := fs.String("qemu-core", "", "take the guest's memory from `FILE`, a core of the process that ran it")
 			force := fs.Bool("force", false, "replace OUT if it exists")
 			f.addLayout(fs)
@@ -46,6 +49,9 @@ A dump that makedumpfile --split wrote is given by all its pieces.`,
 				if *out == "-" {
 					return usagef("-o -: the core needs a file, because it has holes and its header is written last")
 				}
+				if *all && (f.guest != "" || *qemu != "") {
+					return usagef("--all writes every guest: leave out --guest and --qemu-core")
+				}
 				if err := notOver(*out, append(args, *qemu)); err != nil {
 					return err
 				}
@@ -55,6 +61,9 @@ A dump that makedumpfile --split wrote is given by all its pieces.`,
 				paths, err := dumpArgs(args)
 				if err != nil {
 					return err
+				}
+				if *all {
+					return named(dumpName(paths), f.extractAll(ctx, e, paths, *out, *force))
 				}
 				return named(dumpName(paths), f.extract(ctx, e, paths, *qemu, *out, *force))
 			}
@@ -103,6 +112,13 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu,
 	if err := h.findRegisters(ctx, e); err != nil {
 		return err
 	}
+	e.hostOf(h)
+	return f.write(ctx, e, h, m, p, out, force)
+}
+
+// write writes a machine of the host. Its memory is the host's or, if p is not
+// nil, the process's.
+func (f *guestsFlags) write(ctx context.Context, e *env, h *host, m *guest.Machine, p *process, out string, force bool) error {
 	e.guestOf(h, m)
 	mem, err := m.Memory()
 	if errors.Is(err, guest.ErrNoEPT) {
@@ -156,7 +172,7 @@ func (f *guestsFlags) choose(h *host, p *process) (*guest.Machine, error) {
 		return p.machine(h)
 	}
 	if len(h.Machines) != 1 {
-		return nil, withHint{errors.Errorf("the dump has %s", plural(len(h.Machines), "virtual machine")), "choose one with --guest N; vmcsnote guests lists them"}
+		return nil, withHint{errors.Errorf("the dump has %s", plural(len(h.Machines), "virtual machine")), "choose one with --guest, or take --all; vmcsnote guests lists them"}
 	}
 	m := h.Machines[0]
 	if p != nil && !p.match(m).Belongs() {

@@ -46,11 +46,16 @@ func (e *env) fail(err error) {
 		io.WriteString(e.stderr, overview())
 		return
 	}
-	e.say("error: %v", err)
-	e.hint(hint(err))
+	e.failure(err)
 	if errors.As(err, new(errUsage)) {
 		e.hint(e.helpHint())
 	}
+}
+
+// failure prints an error and the cure, if one is known.
+func (e *env) failure(err error) {
+	e.say("error: %v", err)
+	e.hint(hint(err))
 }
 
 // helpHint is where to read on after wrong usage.

@@ -10,9 +10,24 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// guestOf tells which machine was found by which layout.
+// guestOf tells which machine is written, and what it was found by.
 func (e *env) guestOf(h *host, m *guest.Machine) {
-	e.say("virtual machine %s, found by %s", m.ID(), h.layoutText())
+	e.say("virtual %s, found by %s", machineText(m), h.foundText())
+}
+
+// machineText names a machine.
+func machineText(m *guest.Machine) string {
+	if m.Name == "" {
+		return "machine " + m.ID()
+	}
+	return fmt.Sprintf("machine %s (%s)", m.ID(), m.Name)
+}
+
+// hostOf warns of what is doubtful about a host.
+func (e *env) hostOf(h *host) {
+	for _, text := range h.remarks() {
+		e.say("%s", text)
+	}
 	for _, d := range h.doubts() {
 		e.say("warning: %s", d)
 	}
