@@ -9,21 +9,14 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/qemuregs"
-	"vmcsnote/internal/testcores"
 	"vmcsnote/linux"
 	"vmcsnote/svm"
-	"vmcsnote/vmcore"
 )
 
 // amdHost opens one of testdata/cores/linux-host.
 func amdHost(t testing.TB, name string) *Host {
 	t.Helper()
-	image := testcores.Image(t, "linux-host/"+name)
-	core, err := vmcore.Open(image, image.Size())
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := OpenHost(core)
+	h := OpenHost(openCore(t, "linux-host/"+name))
 	if err := h.FindMachines(context.Background(), MachineSearch{}); err != nil {
 		t.Fatal(err)
 	}

@@ -58,9 +58,9 @@ func kvmLike(t testing.TB, core vmcore.Core, found *Host, change func(m *Machine
 
 // The dumps of Intel hosts whose guests are known.
 var intelHosts = []struct{ core, layout string }{
-	{"vmx/hsw-default/mini.elf.zst", "vmx/hsw-default"},
-	{"vmx/penryn-no-ept/mini.elf.zst", "vmx/penryn-no-ept"},
-	{"linux-guest/amd64-nokaslr-idle-parked/host-thin.elf.zst", "linux-guest/amd64-nokaslr-idle-parked"},
+	{"vmx/hsw-default/mini", "vmx/hsw-default"},
+	{"vmx/penryn-no-ept/mini", "vmx/penryn-no-ept"},
+	{"linux-guest/amd64-nokaslr-idle-parked/host-thin", "linux-guest/amd64-nokaslr-idle-parked"},
 }
 
 // KVM's structures and the search for VMCSs tell the same: machines, numbers,

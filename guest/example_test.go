@@ -1,16 +1,12 @@
 package guest_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log"
-	"os"
-
-	"github.com/klauspost/compress/zstd"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore"
 )
 
@@ -18,7 +14,7 @@ import (
 // vCPUs, as vmcsnote guests does.
 func Example() {
 	ctx := context.Background()
-	core := open("../testdata/cores/vmx/hsw-default/mini.elf.zst") // or vmcore.OpenFile
+	core := open("vmx/hsw-default/mini") // or vmcore.OpenFile
 
 	host := guest.OpenHost(core)
 	check(host.FindMachines(ctx, guest.MachineSearch{}))
@@ -37,16 +33,10 @@ func Example() {
 }
 
 // open returns a golden core.
-func open(path string) vmcore.Core {
-	f, err := os.Open(path)
+func open(name string) vmcore.Core {
+	image, err := testcores.Load("../testdata/cores", name)
 	check(err)
-	defer f.Close()
-	z, err := zstd.NewReader(f)
-	check(err)
-	defer z.Close()
-	b, err := io.ReadAll(z)
-	check(err)
-	core, err := vmcore.Open(bytes.NewReader(b), int64(len(b)))
+	core, err := vmcore.Open(image, image.Size())
 	check(err)
 	return core
 }

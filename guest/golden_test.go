@@ -10,26 +10,14 @@ import (
 	"testing"
 
 	"vmcsnote/internal/testcores"
-	"vmcsnote/vmcore"
 )
-
-// openGolden opens a dump of testdata/cores/linux-host.
-func openGolden(t testing.TB, name string) vmcore.Core {
-	t.Helper()
-	image := testcores.Image(t, "linux-host/"+name)
-	core, err := vmcore.Open(image, image.Size())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return core
-}
 
 // Hosts with a real QEMU: what KVM's structures tell is what the hosts
 // themselves printed before they were dumped (testdata/cores/linux-host).
 func TestGoldenHosts(t *testing.T) {
 	for _, name := range []string{"amd-5.10", "amd-6.1", "amd-6.1-d31", "amd-6.12", "amd-7.3", "intel-6.1", "intel-6.1-d31"} {
 		t.Run(name, func(t *testing.T) {
-			h := OpenHost(openGolden(t, name))
+			h := OpenHost(openCore(t, "linux-host/"+name))
 			if err := h.FindMachines(context.Background(), MachineSearch{Progress: func(*Machine, uint64, uint64) { t.Error("a search") }}); err != nil {
 				t.Fatal(err)
 			}

@@ -53,7 +53,7 @@ func TestHostLayout(t *testing.T) {
 		{name: "given in place of such a note", own: []byte("VMCSINFO"), given: note, from: LayoutGiven},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			core := openCore(t, "vmx/hsw-default/mini.elf.zst")
+			core := openCore(t, "vmx/hsw-default/mini")
 			if tt.own != nil {
 				core = noted{core, elfnote.Note{Name: elfnote.VMCSInfo, Desc: tt.own}}
 			}

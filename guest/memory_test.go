@@ -6,16 +6,15 @@ import (
 	"encoding/binary"
 	hexes "encoding/hex"
 	"encoding/json"
-	"io"
 	"os"
 	"slices"
 	"strconv"
 	"sync"
 	"testing"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/pkg/errors"
 
+	"vmcsnote/internal/testcores"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 )
@@ -23,21 +22,8 @@ import (
 // openCore opens a dump of testdata/cores.
 func openCore(t testing.TB, name string) vmcore.Core {
 	t.Helper()
-	f, err := os.Open("../testdata/cores/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := zstd.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer z.Close()
-	b, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	core, err := vmcore.Open(bytes.NewReader(b), int64(len(b)))
+	image := testcores.Image(t, name)
+	core, err := vmcore.Open(image, image.Size())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +79,7 @@ func TestMemoryOfGuests(t *testing.T) {
 		'D': {EPT: 2 * pageSize, Process: 3 * pageSize},
 	}
 	for _, name := range []string{"hsw-default", "deb27-package-kdump"} {
-		core := openCore(t, "vmx/"+name+"/mini.elf.zst")
+		core := openCore(t, "vmx/"+name+"/mini")
 		for _, v := range loadKnown(t, name) {
 			t.Run(name+"/"+v.Guest, func(t *testing.T) {
 				m, err := OpenMemory(core, v.config())

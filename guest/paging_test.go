@@ -120,7 +120,7 @@ func TestPagingOf(t *testing.T) {
 		{"penryn-no-ept", "A.0", nil, Paging4, 0x1f332000},   // KVM's tables
 		{"penryn-no-ept", "D.0", nil, PagingPAE, 0x1f3bd000}, // likewise, though it is in real mode
 	} {
-		core := openCore(t, "vmx/"+tt.core+"/mini.elf.zst")
+		core := openCore(t, "vmx/"+tt.core+"/mini")
 		for _, k := range loadKnown(t, tt.core) {
 			if k.Guest != tt.guest {
 				continue

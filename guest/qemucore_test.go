@@ -82,7 +82,7 @@ func fsBases(t testing.TB, m *Machine) (bases []uint64) {
 // kvmHost finds the machines in a dump of testdata/cores/vmx.
 func kvmHost(t testing.TB, name string) (core vmcore.Core, layout *vmcs.Layout, ms []*Machine) {
 	t.Helper()
-	core = openCore(t, "vmx/"+name+"/mini.elf.zst")
+	core = openCore(t, "vmx/"+name+"/mini")
 	found, err := vmcs.Find(context.Background(), core, vmcs.Search{Note: noteLayout(t, "../testdata/cores/vmx/"+name)})
 	if err != nil {
 		t.Fatal(err)

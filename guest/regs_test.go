@@ -6,14 +6,11 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/klauspost/compress/zstd"
 
 	"vmcsnote/elfnote"
 	"vmcsnote/vmcore"
@@ -52,25 +49,8 @@ func hex(t testing.TB, s string) uint64 {
 func openHost(t testing.TB, name string) *host {
 	t.Helper()
 	dir := filepath.Join(linuxGuests, name)
-	f, err := os.Open(filepath.Join(dir, "host-thin.elf.zst"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := zstd.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer z.Close()
-	b, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &host{truth: make(map[string]uint64)}
-	if h.core, err = vmcore.Open(bytes.NewReader(b), int64(len(b))); err != nil {
-		t.Fatal(err)
-	}
-	b, err = os.ReadFile(filepath.Join(dir, "expected-thin.json"))
+	h := &host{core: openCore(t, "linux-guest/"+name+"/host-thin"), truth: make(map[string]uint64)}
+	b, err := os.ReadFile(filepath.Join(dir, "expected-thin.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

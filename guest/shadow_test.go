@@ -160,7 +160,7 @@ func (u under) ReadPhys(p []byte, addr uint64) (int, error) {
 // were trimmed away: they are made anew, for the pages that the guests' code
 // uses.
 func TestOpenShadowReal(t *testing.T) {
-	core := openCore(t, "vmx/penryn-no-ept/mini.elf.zst")
+	core := openCore(t, "vmx/penryn-no-ept/mini")
 	for _, k := range loadKnown(t, "penryn-no-ept") {
 		t.Run(k.Guest, func(t *testing.T) {
 			host := under{newRAM(), core}

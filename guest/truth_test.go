@@ -107,7 +107,7 @@ func TestGoldenTruth(t *testing.T) {
 	for name, file := range map[string]string{"intel-6.1": "intel-6.1", "intel-6.1-d31": "intel-6.1"} {
 		t.Run(name, func(t *testing.T) {
 			tr := readTruth(t, file)
-			h := OpenHost(openGolden(t, name))
+			h := OpenHost(openCore(t, "linux-host/"+name))
 			ctx := context.Background()
 			if err := h.FindMachines(ctx, MachineSearch{Explain: true}); err != nil {
 				t.Fatal(err)

@@ -96,7 +96,7 @@ func TestFind(t *testing.T) {
 	for _, name := range vmxCores {
 		t.Run(name, func(t *testing.T) {
 			tr := loadTruth(t, "vmx/"+name)
-			res := find(t, loadMemory(t, "vmx/"+name+"/mini.elf.zst"), Search{Note: loadNote(t, "vmx/"+name)})
+			res := find(t, loadMemory(t, "vmx/"+name+"/mini"), Search{Note: loadNote(t, "vmx/"+name)})
 			compare(t, res, tr)
 			if res.Layout.AccessRights != RightsRotated || res.Layout.Form != FormOffsets {
 				t.Errorf("layout %v, access rights %v", res.Layout.Form, res.Layout.AccessRights)
@@ -126,7 +126,7 @@ func TestFindWithoutNote(t *testing.T) {
 		"hsw-default": "bochs-2.8-to-3.0", "penryn-no-ept": "bochs-2.8-to-3.0", "deb27-package-kdump": "bochs-2.4-to-2.7",
 	} {
 		t.Run(name, func(t *testing.T) {
-			res := find(t, loadMemory(t, "vmx/"+name+"/mini.elf.zst"), Search{})
+			res := find(t, loadMemory(t, "vmx/"+name+"/mini"), Search{})
 			compare(t, res, loadTruth(t, "vmx/"+name))
 			if res.Layout.Name != layout || len(res.Ambiguous()) != 0 || len(res.Strangers) != 0 {
 				t.Errorf("layout %s, others %v, strangers %v; expected %s alone", res.Layout.Name, res.Ambiguous(), res.Strangers, layout)
@@ -153,7 +153,7 @@ func TestFindLinux(t *testing.T) {
 		{"amd64-kaslr-spin-inguest-shuffled", 0x1ec73000, RightsPacked, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m, note := loadMemory(t, "linux-guest/"+tt.name+"/host-thin.elf.zst"), loadNote(t, "linux-guest/"+tt.name)
+			m, note := loadMemory(t, "linux-guest/"+tt.name+"/host-thin"), loadNote(t, "linux-guest/"+tt.name)
 			res := find(t, m, Search{Note: note})
 			if len(res.VMCSs) != 1 || res.VMCSs[0].Addr != tt.addr || res.Layout.AccessRights != tt.rights {
 				t.Fatalf("%d VMCSs, access rights %v", len(res.VMCSs), res.Layout.AccessRights)

@@ -1,14 +1,13 @@
 package vmcs
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write kmod/fields.h anew")
+	"vmcsnote/internal/testcores"
+)
 
 // TestKernelModuleFields keeps the kernel module's list of fields what this
 // package's is: with -update it writes it. High halves are left out: they lie 4
@@ -23,7 +22,7 @@ func TestKernelModuleFields(t *testing.T) {
 			fmt.Fprintf(&b, "FIELD(%s, %s)\n", f.Encoding, f.Name)
 		}
 	}
-	if *update {
+	if testcores.Update() {
 		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}

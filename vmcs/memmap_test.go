@@ -36,7 +36,7 @@ var endedVerdicts = map[uint64]Verdict{
 // TestGuestsEnded is on a real dump that has the page tables by which the kernel
 // maps each VMCS, and its struct page.
 func TestGuestsEnded(t *testing.T) {
-	m := loadMemory(t, "vmx/guests-ended/mini.elf.zst")
+	m := loadMemory(t, "vmx/guests-ended/mini")
 	for _, s := range []Search{{Note: loadNote(t, "vmx/deb27-package-kdump")}, {}, {VMCOREINFO: endedInfo}} {
 		res := find(t, m, s)
 		if len(res.VMCSs) != 4 || res.Matched < 15 {
@@ -92,7 +92,7 @@ func TestMemMap(t *testing.T) {
 		{"nonsense", strings.ReplaceAll(endedInfo, "=", "=99999999999999999999"), func([]byte) {}, Live},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m := loadMemory(t, "vmx/guests-ended/mini.elf.zst")
+			m := loadMemory(t, "vmx/guests-ended/mini")
 			from, to := VMCS{live, m[live], note}, VMCS{stale, m[stale], note}
 			to.set("HOST_CR3", from.get("HOST_CR3"))
 			to.set("EPT_POINTER", from.get("EPT_POINTER"))
@@ -145,7 +145,7 @@ func TestReset(t *testing.T) {
 		{"no page tables of the kernel's", "", noise, func(v *VMCS, m memory, _ []byte) { clear(m[v.get("HOST_CR3")&^0xfff][PageSize/2:]) }, Stale},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m := loadMemory(t, "vmx/guests-ended/mini.elf.zst")
+			m := loadMemory(t, "vmx/guests-ended/mini")
 			v := &VMCS{addr, m[addr], note}
 			tables := hostTables{r: m}
 			frame := tables.translate(pageTables[4], v.get("HOST_CR3"), 0xffffea0000000000+addr/PageSize*64)
@@ -172,7 +172,7 @@ func FuzzMemMap(f *testing.F) {
 	f.Add(endedInfo, uint64(0x1efa0000))
 	f.Add(strings.ReplaceAll(endedInfo, "16", "2048"), uint64(1<<51))
 	f.Add(strings.ReplaceAll(endedInfo, "64", "4096"), uint64(0))
-	m := loadMemory(f, "vmx/guests-ended/mini.elf.zst")
+	m := loadMemory(f, "vmx/guests-ended/mini")
 	f.Fuzz(func(t *testing.T, info string, addr uint64) {
 		if mm := newMemMap(info); mm != nil {
 			mm.use(&hostTables{r: m, memMap: mm}, 0x1ef3a000, addr, 4)

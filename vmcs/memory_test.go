@@ -9,12 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"testing"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/pkg/errors"
 
+	"vmcsnote/internal/testcores"
 	"vmcsnote/physmem"
 )
 
@@ -60,37 +59,10 @@ func (m memory) clone() memory {
 	return c
 }
 
-// unpacked keeps what has been decompressed, by path.
-var unpacked sync.Map
-
-// unpack decompresses a file.
-func unpack(t testing.TB, path string) []byte {
+// loadMemory reads one of testdata/cores. The pages are the caller's own.
+func loadMemory(t testing.TB, name string) memory {
 	t.Helper()
-	if data, ok := unpacked.Load(path); ok {
-		return data.([]byte)
-	}
-	packed, err := os.ReadFile(filepath.Join(testCores, path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := zstd.NewReader(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	data, err := d.DecodeAll(packed, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	unpacked.Store(path, data)
-	return data
-}
-
-// loadMemory reads an ELF core, compressed with zstd. The pages are the
-// caller's own.
-func loadMemory(t testing.TB, path string) memory {
-	t.Helper()
-	data := bytes.Clone(unpack(t, path))
+	data := testcores.Bytes(t, name)
 	f, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
 		t.Fatal(err)

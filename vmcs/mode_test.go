@@ -57,7 +57,7 @@ func TestMode(t *testing.T) {
 // TestModeOfGuests is on guests whose modes are known.
 func TestModeOfGuests(t *testing.T) {
 	for _, name := range vmxCores {
-		res := find(t, loadMemory(t, "vmx/"+name+"/mini.elf.zst"), Search{Note: loadNote(t, "vmx/"+name)})
+		res := find(t, loadMemory(t, "vmx/"+name+"/mini"), Search{Note: loadNote(t, "vmx/"+name)})
 		for _, want := range loadTruth(t, "vmx/"+name).VMCSs {
 			i := slices.IndexFunc(res.VMCSs, func(c *Candidate) bool { return c.Addr == want.PA })
 			v := res.VMCSs[i]

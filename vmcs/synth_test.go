@@ -132,7 +132,7 @@ func addDecoys(m memory, l *Layout, rng *rand.Rand) {
 // told by a note with offsets alone: how access rights lie is found out.
 func TestFindShuffled(t *testing.T) {
 	for _, name := range vmxCores {
-		m, from, tr := loadMemory(t, "vmx/"+name+"/mini.elf.zst"), loadNote(t, "vmx/"+name), loadTruth(t, "vmx/"+name)
+		m, from, tr := loadMemory(t, "vmx/"+name+"/mini"), loadNote(t, "vmx/"+name), loadTruth(t, "vmx/"+name)
 		from.SetAccessRights(RightsRotated)
 		for seed := range uint64(10) {
 			for rights := RightsPlain; rights <= RightsPacked; rights++ {
@@ -175,7 +175,7 @@ func TestFindBuiltin(t *testing.T) {
 	from := host.clone()
 	from.SetAccessRights(RightsRotated)
 	tr := loadTruth(t, "vmx/hsw-default")
-	genuine := loadMemory(t, "vmx/hsw-default/mini.elf.zst")
+	genuine := loadMemory(t, "vmx/hsw-default/mini")
 	for _, l := range Builtin() {
 		for _, id := range append([]uint32{l.RevisionID}, l.OtherIDs...) {
 			t.Run(fmt.Sprintf("%s/%#x", l.Name, id), func(t *testing.T) {

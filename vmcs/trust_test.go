@@ -54,7 +54,7 @@ func TestFoundNotes(t *testing.T) {
 		{"of a processor not built in, genuine in the kernel's memory", unknown, []FoundNote{{forge(unknown), OwnerUser}, {unknown, OwnerKernel}}, 1, 1, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m := loadMemory(t, "vmx/hsw-default/mini.elf.zst")
+			m := loadMemory(t, "vmx/hsw-default/mini")
 			for _, v := range tr.VMCSs {
 				if tt.of != genuine {
 					m[v.PA] = transplant{genuine, tt.of, tt.of.RevisionID}.page(m[v.PA])
@@ -85,7 +85,7 @@ func TestFoundNotes(t *testing.T) {
 
 // TestOwners is on a host's own list of pages.
 func TestOwners(t *testing.T) {
-	m := loadMemory(t, "vmx/guests-ended/mini.elf.zst")
+	m := loadMemory(t, "vmx/guests-ended/mini")
 	v := VMCS{Page: m[0x1e647000], Layout: loadNote(t, "vmx/deb27-package-kdump")}
 	info := endedInfo + "NUMBER(phys_base)=-16777216\nSYMBOL(swapper_pg_dir)=" + strconv.FormatUint(kernelMap+1<<24+v.get("HOST_CR3")&x86.AddrMask, 16) + "\n"
 	o := NewOwners(m, info)

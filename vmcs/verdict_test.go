@@ -17,7 +17,7 @@ type host struct {
 }
 
 func loadHost(t testing.TB, name string) host {
-	h := host{loadMemory(t, "vmx/"+name+"/mini.elf.zst"), loadNote(t, "vmx/"+name), loadTruth(t, "vmx/"+name)}
+	h := host{loadMemory(t, "vmx/"+name+"/mini"), loadNote(t, "vmx/"+name), loadTruth(t, "vmx/"+name)}
 	h.note.SetAccessRights(RightsRotated)
 	return h
 }
@@ -320,7 +320,7 @@ func TestDecoys(t *testing.T) {
 		"HOST_CR3 leads to a made-up process": func(v *VMCS, i int) { v.set("HOST_CR3", table) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := loadMemory(t, "vmx/guests-ended/mini.elf.zst")
+			m := loadMemory(t, "vmx/guests-ended/mini")
 			m[table] = make([]byte, PageSize)
 			put(m[table], 8, 0x7fff_e067)
 			mapMore(m, (&VMCS{Page: m[0x1e647000], Layout: note}).get("HOST_CR3"))

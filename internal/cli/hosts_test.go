@@ -16,7 +16,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/pkg/errors"
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -38,14 +37,7 @@ func cores(ts *testscript.TestScript, name string) string {
 
 func host(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 2, 2)
-	packed, err := os.ReadFile(cores(ts, args[0]+".elf.zst"))
-	ts.Check(err)
-	z, err := zstd.NewReader(nil)
-	ts.Check(err)
-	defer z.Close()
-	b, err := z.DecodeAll(packed, nil)
-	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o600))
+	expand(ts, testcores.Image(tb(ts), args[0]), args[1])
 }
 
 // nonote takes VMCSINFO out of a host's memory, and with a revision identifier

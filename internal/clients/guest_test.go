@@ -1,15 +1,12 @@
 package clients
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/klauspost/compress/zstd"
 
 	"vmcsnote/internal/cli"
 	"vmcsnote/internal/testcores"
@@ -43,21 +40,7 @@ func extractGuest(t *testing.T, host string) string {
 
 func linuxGuest(t *testing.T, name string) string {
 	t.Helper()
-	z, err := zstd.NewReader(bytes.NewReader(guestFile(t, name, "host-thin.elf.zst")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer z.Close()
-	host := filepath.Join(t.TempDir(), "host")
-	f, err := os.Create(host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := z.WriteTo(f); err != nil {
-		t.Fatal(err)
-	}
-	return extractGuest(t, host)
+	return extractGuest(t, testcores.Open(t, "linux-guest/"+name+"/host-thin"))
 }
 
 // A guest's core is one that readers of QEMU's cores take, with its registers

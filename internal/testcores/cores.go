@@ -1,6 +1,6 @@
 // Package testcores finds the golden cores of testdata/cores and makes files of them, in tests of any package and for
 // internal/cmd/cores. A core's name is its file's without the extension; a file NAME.sparse.gz was packed by
-// internal/sparse, NAME.core is text for internal/coretext. What a change to a core must give is in golden/, by the
+// internal/sparse, NAME.core is text for internal/coretext, NAME.elf.zst is the dump of a host with guests (not listed). What a change to a core must give is in golden/, by the
 // name that the test gives it.
 package testcores
 
@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/coretext"
@@ -19,6 +20,7 @@ import (
 const (
 	packedExt = ".sparse.gz"
 	textExt   = ".core"
+	hostExt   = ".elf.zst"
 )
 
 // Dir returns testdata/cores of the module that the working directory is in.
@@ -61,15 +63,36 @@ func Load(dir, name string) (*sparse.Image, error) {
 	if im, err := loadPacked(path); !errors.Is(err, os.ErrNotExist) {
 		return im, err
 	}
+	path = filepath.Join(dir, name+hostExt)
+	if im, err := loadHost(path); !errors.Is(err, os.ErrNotExist) {
+		return im, err
+	}
 	path = filepath.Join(dir, name+textExt)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, errors.Errorf("%s: no core %s (neither %s%s nor %s%s)", dir, name, name, packedExt, name, textExt)
+		return nil, errors.Errorf("%s: no core %s (neither %s%s nor %s nor %s)", dir, name, name, packedExt, textExt, hostExt)
 	}
 	if err != nil {
 		return nil, errors.WithStack(err)
 	}
 	core, err := coretext.Build(text)
+	if err != nil {
+		return nil, errors.Wrap(err, path)
+	}
+	return sparse.New(core)
+}
+
+func loadHost(path string) (*sparse.Image, error) {
+	packed, err := os.ReadFile(path)
+	if err != nil {
+		return nil, errors.WithStack(err)
+	}
+	z, err := zstd.NewReader(nil)
+	if err != nil {
+		return nil, errors.WithStack(err)
+	}
+	defer z.Close()
+	core, err := z.DecodeAll(packed, nil)
 	if err != nil {
 		return nil, errors.Wrap(err, path)
 	}

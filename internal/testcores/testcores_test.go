@@ -186,7 +186,7 @@ func TestHelpersFail(t *testing.T) {
 
 func TestLoadNamesTheFile(t *testing.T) {
 	dir := t.TempDir()
-	for name, content := range map[string]string{"text.core": "elf\nload sise=1", "packed.sparse.gz": "garbage garbage"} {
+	for name, content := range map[string]string{"text.core": "elf\nload sise=1", "packed.sparse.gz": "garbage garbage", "host.elf.zst": "garbage"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -194,6 +194,7 @@ func TestLoadNamesTheFile(t *testing.T) {
 	for name, want := range map[string]string{
 		"text":   "text.core: line 2: load",
 		"packed": "packed.sparse.gz: not a packed file",
+		"host":   "host.elf.zst: ",
 	} {
 		if im, err := Load(dir, name); err == nil || !strings.Contains(err.Error(), want) || im != nil {
 			t.Errorf("%s: got %v, want %q", name, err, want)

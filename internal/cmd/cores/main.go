@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/pkg/errors"
 	"github.com/spf13/pflag"
 
@@ -95,7 +94,7 @@ func unpack(dir, name, out string) error {
 	if err != nil {
 		return err
 	}
-	expand, err := expander(dir, name)
+	im, err := testcores.Load(dir, name)
 	if err != nil {
 		return err
 	}
@@ -103,35 +102,11 @@ func unpack(dir, name, out string) error {
 	if err != nil {
 		return errors.WithStack(err)
 	}
-	if err := expand(f); err != nil {
+	if err := im.Expand(f); err != nil {
 		f.Close()
 		return err
 	}
 	return errors.WithStack(f.Close())
-}
-
-// expander returns what writes the core of that name to a file.
-func expander(dir, name string) (func(*os.File) error, error) {
-	packed, err := os.ReadFile(filepath.Join(dir, name+".elf.zst"))
-	if errors.Is(err, os.ErrNotExist) {
-		im, err := testcores.Load(dir, name)
-		if err != nil {
-			return nil, err
-		}
-		return func(f *os.File) error { return im.Expand(f) }, nil
-	}
-	if err != nil {
-		return nil, errors.WithStack(err)
-	}
-	return func(f *os.File) error {
-		z, err := zstd.NewReader(bytes.NewReader(packed))
-		if err != nil {
-			return errors.Wrap(err, name)
-		}
-		defer z.Close()
-		_, err = io.Copy(f, z)
-		return errors.Wrap(err, name)
-	}, nil
 }
 
 func pack(file, out string) error {
