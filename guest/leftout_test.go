@@ -41,7 +41,7 @@ func (c lacking) ReadPhys(p []byte, addr uint64) (int, error) {
 func TestLeftOut(t *testing.T) {
 	for name, mark := range map[string]SlabMark{"amd-6.1": SlabFlag, "amd-6.12": SlabType, "amd-7.3": SlabInfo} {
 		t.Run(name, func(t *testing.T) {
-			core := openGolden(t, name)
+			core := openCore(t, "linux-host/"+name)
 			c := lacking{Core: core, page: 1, pages: map[uint64]bool{}}
 			if err := OpenHost(c).FindMachines(context.Background(), MachineSearch{}); err != nil {
 				t.Fatal(err)
