@@ -77,7 +77,7 @@ type Loss struct {
 var reasons = []error{ErrSwapped, ErrNotPresent, ErrMMIO, ErrNotMapped,
 	vmcore.ErrExcluded, vmcore.ErrOtherPiece, vmcore.ErrTruncated, vmcore.ErrNoMemory, vmcore.ErrChanged}
 
-// Write writes the guest to the file out, as [vmcore.Create] does: PT_LOADs by
+// Write writes the guest to the file out, by a [vmcore.Writer]: PT_LOADs by
 // guest-physical address with holes where there is no memory, then [CPUNotes],
 // then the guest's own VMCOREINFO, which is looked for on the way. It fails with
 // [vmcore.ErrNoMemory] where none of the memory can be read; the summary says why
@@ -93,36 +93,43 @@ func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 	}
 	notes := CPUNotes(s.VCPUs)
 	finder := infoFinder{mem: x.Mem}
-	var aliases []vmcore.Alias
-	n := vmcore.NewELF{
-		Mem: x.Mem,
-		See: func(addr uint64, b []byte) {
-			s.Bytes += uint64(len(b))
-			s.Untouched -= overlap(slots, addr, uint64(len(b)))
-			finder.see(addr, b)
-		},
+	room := int64(maxInfoNote)
+	for _, note := range notes {
+		room += note.Size()
+	}
+	w, err := vmcore.Create(out, room, x.Overwrite)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Discard()
+	opt := physmem.ScanOptions{
 		Lost: func(addr uint64, err error) {
 			s.Untouched -= overlap(slots, addr, pageSize)
 			s.lost(addr, err)
 		},
-		Zeros:     func(pages uint64) { s.Zeros = pages },
-		NotesSize: maxInfoNote,
-		Notes: func() []elfnote.Note {
-			info, ok := finder.pick(s.VCPUs)
-			s.Infos = finder.found
-			if s.Info = finder.state; ok {
-				s.Release = release(info)
-				aliases = pageTables(info)
-				return append(notes, info)
+		Progress: func(done uint64) {
+			if x.Progress != nil {
+				x.Progress(int64(done), int64(w.Size()))
 			}
-			return notes
 		},
-		Aliases: func() []vmcore.Alias { return aliases },
 	}
-	for _, note := range notes {
-		n.NotesSize += note.Size()
+	err = w.Copy(ctx, x.Mem, opt, func(addr uint64, b []byte) {
+		s.Bytes += uint64(len(b))
+		s.Untouched -= overlap(slots, addr, uint64(len(b)))
+		finder.see(addr, b)
+	})
+	if err != nil {
+		return nil, err
 	}
-	err := vmcore.Create(ctx, out, n, vmcore.Options{Overwrite: x.Overwrite, Progress: x.Progress})
+	var aliases []vmcore.Alias
+	info, ok := finder.pick(s.VCPUs)
+	s.Infos = finder.found
+	if s.Info = finder.state; ok {
+		s.Release = release(info)
+		aliases = pageTables(info)
+		notes = append(notes, info)
+	}
+	s.Zeros, err = w.Finish(notes, aliases)
 	if err != nil && !errors.Is(err, vmcore.ErrNoMemory) {
 		return nil, err
 	}

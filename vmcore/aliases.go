@@ -15,10 +15,6 @@ type (
 	Layout = plan.Layout
 	// An InPlace is a planned change of a core where it lies.
 	InPlace = plan.InPlace
-	// A Step is one thing done to the file by an [InPlace].
-	Step = plan.Step
-	// Op is what a [Step] does.
-	Op = plan.Op
 	// A Finding is something about a core that one of its readers cannot do
 	// with.
 	Finding = plan.Finding
@@ -38,16 +34,6 @@ const (
 	Clone = plan.Clone // a new file that shares the old one's blocks, renamed over it
 	Evict = plan.Evict // into the room of the first PT_LOADs, which move to the end of the file
 	Copy  = plan.Copy  // a new file, renamed over the old one
-)
-
-// The operations of a [Step].
-const (
-	OpWrite   = plan.OpWrite
-	OpCopy    = plan.OpCopy
-	OpZero    = plan.OpZero
-	OpSize    = plan.OpSize
-	OpReserve = plan.OpReserve
-	OpSync    = plan.OpSync
 )
 
 var (

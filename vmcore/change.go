@@ -15,36 +15,32 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// Options are what a caller may ask for of a change.
-type Options struct {
-	// Placement restricts where the notes of a core changed in place may go;
-	// empty for the cheapest that is safe.
-	Placement Placement
-	// Plain makes the copy of a flattened dump one in plain form.
-	Plain bool
-	// Overwrite lets a copy replace an existing output file.
-	Overwrite bool
-	// Progress, where not nil, is called with the bytes copied so far, and with
-	// those to copy in all.
-	Progress func(done, total int64)
-}
-
-// output returns how to create an output file: a dump may go to a device or a
-// FIFO as it is.
-func (o Options) output(mode fs.FileMode, in fs.FileInfo) atomicfile.Options {
-	return atomicfile.Options{Mode: mode, Input: in, Overwrite: o.Overwrite, Devices: true}
-}
+// A Progress is told the bytes copied so far, and those to copy in all.
+type Progress func(done, total int64)
 
 // counter returns a function that adds up what is copied of total bytes.
-func (o Options) counter(total int64) func(int64) {
-	if o.Progress == nil {
+func (p Progress) counter(total int64) func(int64) {
+	if p == nil {
 		return func(int64) {}
 	}
 	var done int64
 	return func(n int64) {
 		done += n
-		o.Progress(done, total)
+		p(done, total)
 	}
+}
+
+// CopyOptions say how a changed copy of a core is written.
+type CopyOptions struct {
+	Plain     bool     // write the copy of a flattened dump in plain form
+	Overwrite bool     // replace an existing output file
+	Progress  Progress // may be nil
+}
+
+// output returns how to create an output file: a dump may go to a device or a
+// FIFO as it is.
+func (o CopyOptions) output(mode fs.FileMode, in fs.FileInfo) atomicfile.Options {
+	return atomicfile.Options{Mode: mode, Input: in, Overwrite: o.Overwrite, Devices: true}
 }
 
 // A Plan is a planned change of a core in place: see [File.Plan].
@@ -87,12 +83,12 @@ func (p *Plan) Growth() int64 {
 }
 
 // sizeAfter returns the size that a file of size bytes has after the steps.
-func sizeAfter(size int64, steps []Step) int64 {
+func sizeAfter(size int64, steps []plan.Step) int64 {
 	for _, s := range steps {
 		switch s.Op {
-		case OpSize:
+		case plan.OpSize:
 			size = s.Off
-		case OpWrite, OpCopy:
+		case plan.OpWrite, plan.OpCopy:
 			size = max(size, s.Off+s.Len)
 		}
 	}
@@ -101,14 +97,14 @@ func sizeAfter(size int64, steps []Step) int64 {
 
 // Plan plans to change the notes of the core in place, the cheapest way that
 // is safe: see [Placement]. A file that its owner has no permission to write is
-// cloned or copied, never given another mode meanwhile. alt is the splice to use where only the end of the
-// notes can be changed; equal to sp where that is all the same. Nothing is
-// written. The error wraps [ErrNoPlace] if none of the placements that the
-// options leave will do.
+// cloned or copied, never given another mode meanwhile. alt is the splice to use
+// if only the end of the notes can be changed; it may equal sp. only restricts
+// where the notes may go, unless it is "". Nothing is written. The error wraps
+// [ErrNoPlace] if no placement will do.
 //
-// Where a note goes that made a copy shift, the core shifts back: only a clone
-// or a copy can do that, so these come first then.
-func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (_ *Plan, err error) {
+// If a note is taken out that made a copy shift, the core shifts back: only a
+// clone or a copy can do that, so these are tried first.
+func (o *File) Plan(sp, alt elfnote.Splice, only Placement) (_ *Plan, err error) {
 	defer o.about(&err)
 	layout, err := o.PlanCopy(sp)
 	if err != nil {
@@ -128,7 +124,7 @@ func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (_ *Plan, err error) {
 	}
 	unread := sync.OnceValue(o.unread)
 	for _, pl := range order {
-		if opt.Placement != "" && opt.Placement != pl {
+		if only != "" && only != pl {
 			continue
 		}
 		p := &Plan{Placement: pl, file: o}
@@ -156,7 +152,7 @@ func (o *File) Plan(sp, alt elfnote.Splice, opt Options) (_ *Plan, err error) {
 		refused.why = append(refused.why, fmt.Sprintf("%s: %s", pl, strings.TrimSuffix(err.Error(), ": "+ErrNoPlace.Error())))
 	}
 	if refused.why == nil {
-		refused.why = []string{fmt.Sprintf("%s: no segment has to move for a note to be taken out", opt.Placement)}
+		refused.why = []string{fmt.Sprintf("%s: no segment has to move for a note to be taken out", only)}
 	}
 	return nil, refused
 }
@@ -170,19 +166,19 @@ type refusals struct {
 func (r refusals) Error() string   { return ErrNoPlace.Error() + ": " + strings.Join(r.why, "; ") }
 func (r refusals) Unwrap() []error { return append([]error{ErrNoPlace}, r.readOnly...) }
 
-// Do carries the plan out. Until the core has changed it can be stopped by ctx;
+// Do carries the plan out. progress may be nil. Until the core has changed it can be stopped by ctx;
 // it is then as it was.
-func (p *Plan) Do(ctx context.Context, opt Options) (err error) {
+func (p *Plan) Do(ctx context.Context, progress Progress) (err error) {
 	defer p.file.about(&err)
 	if err := p.file.unchanged(); err != nil {
 		return err
 	}
 	if p.Layout != nil {
-		return p.file.replace(ctx, p.Layout, p.Placement == Clone, opt)
+		return p.file.replace(ctx, p.Layout, p.Placement == Clone, progress)
 	}
 	total := int64(0)
 	for _, s := range p.InPlace.Steps {
-		if s.Op == OpCopy {
+		if s.Op == plan.OpCopy {
 			total += s.Len
 		}
 	}
@@ -193,21 +189,21 @@ func (p *Plan) Do(ctx context.Context, opt Options) (err error) {
 		return err
 	}
 	defer l.release()
-	return p.InPlace.Run(ctx, fileMedium{p.file.f, l}, opt.counter(total))
+	return p.InPlace.Run(ctx, fileMedium{p.file.f, l}, progress.counter(total))
 }
 
 // replace writes the layout to a new file beside the core, gives it the core's
 // owner, mode, times, ACLs and labels, and renames it over the core.
-func (o *File) replace(ctx context.Context, l *Layout, clone bool, opt Options) error {
+func (o *File) replace(ctx context.Context, l *Layout, clone bool, progress Progress) error {
 	n, err := atomicfile.New(o.path, 0o600)
 	if err != nil {
 		return err
 	}
 	defer n.Discard()
 	if o.flat() {
-		err = o.WriteLayout(ctx, n, l, opt)
+		err = o.WriteLayout(ctx, n, l, CopyOptions{Progress: progress})
 	} else {
-		c := &atomicfile.Copier{Ctx: ctx, Dst: n.File, Src: o.f, MustClone: clone, Durable: true, Progress: opt.counter(o.PlainSize())}
+		c := &atomicfile.Copier{Ctx: ctx, Dst: n.File, Src: o.f, MustClone: clone, Durable: true, Progress: progress.counter(o.PlainSize())}
 		err = copyLayout(c, l)
 	}
 	if err != nil {
@@ -235,7 +231,7 @@ func (o *File) replace(ctx context.Context, l *Layout, clone bool, opt Options) 
 // replaced only if the options say so, and then only when the new one is
 // complete and on disk; a new one is as durable as what cp writes. Where out is
 // a device or a pipe it is written to as it is.
-func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt Options) (_ *Layout, err error) {
+func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt CopyOptions) (_ *Layout, err error) {
 	defer o.about(&err)
 	l, err := o.PlanCopy(sp)
 	if err != nil {
@@ -249,7 +245,7 @@ func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt Op
 	if w.Device() || o.flat() {
 		err = o.WriteLayout(ctx, w, l, opt)
 	} else {
-		c := &atomicfile.Copier{Ctx: ctx, Dst: w.File, Src: o.f, Progress: opt.counter(o.PlainSize())}
+		c := &atomicfile.Copier{Ctx: ctx, Dst: w.File, Src: o.f, Progress: opt.Progress.counter(o.PlainSize())}
 		err = copyLayout(c, l)
 	}
 	if err == nil {
@@ -290,7 +286,7 @@ func copyLayout(c *atomicfile.Copier, l *Layout) error {
 
 // WriteLayout writes a copy of the core to w, which may be a pipe: of a
 // flattened dump a flattened one, unless the options want the plain form.
-func (o *File) WriteLayout(ctx context.Context, w io.Writer, l *Layout, opt Options) (err error) {
+func (o *File) WriteLayout(ctx context.Context, w io.Writer, l *Layout, opt CopyOptions) (err error) {
 	defer o.about(&err)
 	if o.flat() && !opt.Plain {
 		if err := o.writeFlat(ctx, w, l, opt); err != nil {
@@ -298,7 +294,7 @@ func (o *File) WriteLayout(ctx context.Context, w io.Writer, l *Layout, opt Opti
 		}
 		return o.unchanged()
 	}
-	r := &countReader{io.NewSectionReader(o.plain(), 0, o.PlainSize()), opt.counter(o.PlainSize())}
+	r := &countReader{io.NewSectionReader(o.plain(), 0, o.PlainSize()), opt.Progress.counter(o.PlainSize())}
 	s := &plan.Streamer{Ctx: ctx, W: w, R: r, Buf: make([]byte, plan.BufSize)}
 	err = s.Run(l)
 	if err == nil && s.In < o.PlainSize() {

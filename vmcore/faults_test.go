@@ -70,7 +70,7 @@ func (j *journal) Zero(off, n int64) error {
 	return j.add(edit{off: off, data: make([]byte, n), size: -1, hole: true})
 }
 
-func (j *journal) CopyWithin(_ context.Context, s Step, _ func(int64)) error {
+func (j *journal) CopyWithin(_ context.Context, s plan.Step, _ func(int64)) error {
 	for done := int64(0); done < s.Len; {
 		b := make([]byte, min(s.Len-done, 64<<10))
 		if _, err := j.ReadAt(b, s.From+done); err != nil {
@@ -398,13 +398,13 @@ func TestCancel(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := testcores.Open(t, name)
 			f := mustOpen(t, path, OpenFileRW)
-			p, err := f.Plan(f.Notes().Insert(testNote(t, name)), f.Notes().Append(testNote(t, name)), Options{})
+			p, err := f.Plan(f.Notes().Insert(testNote(t, name)), f.Notes().Append(testNote(t, name)), "")
 			if err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			if err := p.Do(ctx, Options{}); err == nil {
+			if err := p.Do(ctx, nil); err == nil {
 				t.Error("no error")
 			}
 			testcores.Same(t, path, name)

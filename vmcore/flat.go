@@ -1,17 +1,19 @@
 package vmcore
 
 import (
+	"context"
 	"fmt"
 	"io"
 
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/atomicfile"
 	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// A Flat is an open flattened dump: a dump of another kind, the plain form, cut
+// A flatDump is an open flattened dump: a dump of another kind, the plain form, cut
 // into records, each of which says where its bytes belong. Its writers are
 // makedumpfile -F, whose output goes through a pipe to ssh or to a raw device,
 // and QEMU (dump-guest-memory -z, -l, -s), which may be given a descriptor that
@@ -21,7 +23,7 @@ import (
 //
 // All offsets that the Core's methods tell or take are those of the plain form,
 // and so are a Layout's; only the steps of PlanInPlace are in the file itself.
-type Flat struct {
+type flatDump struct {
 	// Core is the dump in plain form.
 	Core
 	*flat.Records
@@ -35,12 +37,12 @@ type Flat struct {
 //
 // A file that ends before the end marker is a truncated dump of the records
 // that it holds. makedumpfile -R, crash and libkdumpfile refuse such a file.
-func openFlat(r io.ReaderAt, size int64, open func(io.ReaderAt, int64) (Core, error)) (*Flat, error) {
+func openFlat(r io.ReaderAt, size int64, open func(io.ReaderAt, int64) (Core, error)) (*flatDump, error) {
 	records, err := flat.Open(r, size)
 	if err != nil {
 		return nil, err
 	}
-	f := &Flat{Records: records}
+	f := &flatDump{Records: records}
 	if f.Core, err = open(f.View, f.View.Size); err != nil {
 		err = errors.Wrap(err, "in the plain form")
 		if f.IsCut() {
@@ -64,19 +66,19 @@ func CutOff(c Core) bool {
 }
 
 // asFlat returns the flattened dump that c is, on disk or not.
-func asFlat(c Core) (*Flat, bool) {
+func asFlat(c Core) (*flatDump, bool) {
 	if o, ok := c.(*File); ok {
 		c = o.Core
 	}
-	f, ok := c.(*Flat)
+	f, ok := c.(*flatDump)
 	return f, ok
 }
 
 // Plain implements [Core].
-func (f *Flat) Plain() Core { return f.Core }
+func (f *flatDump) Plain() Core { return f.Core }
 
 // Claimed implements [Core]: a file without an end marker should be longer.
-func (f *Flat) Claimed() int64 {
+func (f *flatDump) Claimed() int64 {
 	end := max(f.Core.Claimed(), f.Cut)
 	if f.IsCut() {
 		end = max(end, f.PlainSize()+1)
@@ -85,16 +87,16 @@ func (f *Flat) Claimed() int64 {
 }
 
 // PlainSize returns the size of the plain form in bytes.
-func (f *Flat) PlainSize() int64 { return f.View.Size }
+func (f *flatDump) PlainSize() int64 { return f.View.Size }
 
 // Format implements [Core]: "flat-" and the plain form's.
-func (f *Flat) Format() string { return "flat-" + f.Core.Format() }
+func (f *flatDump) Format() string { return "flat-" + f.Core.Format() }
 
 // Verify implements [Core]: what is wrong with the records, and then what is
 // wrong with the plain form. Records out of order are nothing wrong: makedumpfile
 // itself writes an ELF core's program headers last, and the page descriptors
 // of a compressed dump in between their pages.
-func (f *Flat) Verify() []Finding {
+func (f *flatDump) Verify() []Finding {
 	used := []plan.Extent{{Off: uint64(f.NotesOff()), Size: uint64(f.Notes().Size)}}
 	u, err := f.Used()
 	if err != nil {
@@ -105,7 +107,7 @@ func (f *Flat) Verify() []Finding {
 
 // PlanInPlace implements [Core]: the plan for the plain form, with each step
 // done where the records hold the bytes.
-func (f *Flat) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
+func (f *flatDump) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
 	p, err := f.Core.PlanInPlace(pl, sp)
 	if err != nil {
 		return nil, err
@@ -115,4 +117,65 @@ func (f *Flat) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
 		headers = c.Headers()
 	}
 	return f.Records.PlanInPlace(p, headers)
+}
+
+// PlanCopy implements [Core], for the plain form.
+func (f *flatDump) PlanCopy(sp elfnote.Splice) (*Layout, error) {
+	l, err := f.Core.PlanCopy(sp)
+	if err == nil {
+		l.Splice = sp
+	}
+	return l, err
+}
+
+// writeFlat writes the copy of a flattened dump that l lays out, in the records
+// that [Stream] would write: a copy and a stream are the same bytes. If a stream
+// of the dump could not be changed, the copy has records of 64 KiB in the order
+// of the plain form. That can turn out at the end: a new file is then written
+// once more, and for any other w, which may be a pipe, it is tried first.
+func (o *File) writeFlat(ctx context.Context, w io.Writer, l *Layout, opt CopyOptions) error {
+	err := o.streamRecords(ctx, w, l, opt)
+	if !unstreamable(err) {
+		return err
+	}
+	if file, ok := newFile(w); ok {
+		if err := file.Truncate(0); err != nil {
+			return err
+		}
+		if _, err := file.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
+	return flat.Flatten(ctx, w, &countReader{io.NewSectionReader(o.plain(), 0, o.PlainSize()), opt.Progress.counter(o.PlainSize())}, l)
+}
+
+// streamRecords writes the copy as a stream. If it could not be changed that way
+// the error is for unstreamable, and w has nothing, or is a new file.
+func (o *File) streamRecords(ctx context.Context, w io.Writer, l *Layout, opt CopyOptions) error {
+	f := o.Core.(*flatDump)
+	stream := func(w io.Writer, opt CopyOptions) error {
+		r := &countReader{io.NewSectionReader(o.f, 0, f.Size), opt.Progress.counter(f.Size)}
+		_, err := streamFlat(ctx, w, &head{r: r, file: io.NewSectionReader(o.f, 0, f.Size), size: f.Size}, func(Core) (elfnote.Splice, error) { return l.Splice, nil })
+		if f.IsCut() && errors.Is(err, ErrTruncated) && !unstreamable(err) {
+			return nil // the copy is cut off where the file is
+		}
+		return err
+	}
+	if _, ok := newFile(w); !ok {
+		if err := stream(io.Discard, CopyOptions{}); err != nil {
+			return err
+		}
+	}
+	return stream(w, opt)
+}
+
+// newFile returns the new file that w is.
+func newFile(w io.Writer) (*atomicfile.File, bool) {
+	file, ok := w.(*atomicfile.File)
+	return file, ok && !file.Device()
+}
+
+// unstreamable reports whether err says that a stream could not be changed.
+func unstreamable(err error) bool {
+	return errors.As(err, new(*Unwritten)) || errors.As(err, new(*Broken))
 }

@@ -56,7 +56,7 @@ func opener() func(io.ReaderAt, int64) (Core, error) {
 	return func(r io.ReaderAt, size int64) (Core, error) { return elfCore{&elfcore.ELF{R: r, Size: size}}, nil }
 }
 
-func mustFlat(t testing.TB, b []byte) *Flat {
+func mustFlat(t testing.TB, b []byte) *flatDump {
 	t.Helper()
 	f, err := openFlat(bytes.NewReader(b), int64(len(b)), Open)
 	if err != nil {
@@ -66,7 +66,7 @@ func mustFlat(t testing.TB, b []byte) *Flat {
 }
 
 // plainOf reads all of the plain form.
-func plainOf(t testing.TB, f *Flat) []byte {
+func plainOf(t testing.TB, f *flatDump) []byte {
 	t.Helper()
 	b, err := io.ReadAll(io.NewSectionReader(f, 0, f.PlainSize()))
 	if err != nil {

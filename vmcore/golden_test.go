@@ -124,7 +124,7 @@ func TestGoldenCopy(t *testing.T) {
 			path, out := testcores.Open(t, name), filepath.Join(t.TempDir(), "out")
 			n := testNote(t, name)
 			f := mustOpen(t, path, OpenFile)
-			if _, err := f.CopyTo(t.Context(), out, f.Notes().Insert(n), Options{}); err != nil {
+			if _, err := f.CopyTo(t.Context(), out, f.Notes().Insert(n), CopyOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			testcores.Golden(t, out, name+".copy")
@@ -137,7 +137,7 @@ func TestGoldenCopy(t *testing.T) {
 
 			back := filepath.Join(t.TempDir(), "back")
 			i, _ := changed.Notes().Find(n.Name, 0)
-			if _, err := changed.CopyTo(t.Context(), back, changed.Notes().Remove(i), Options{}); err != nil {
+			if _, err := changed.CopyTo(t.Context(), back, changed.Notes().Remove(i), CopyOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			testcores.Same(t, back, name)
@@ -148,7 +148,7 @@ func TestGoldenCopy(t *testing.T) {
 			}
 			defer in.Close()
 			streamed := filepath.Join(t.TempDir(), "streamed")
-			_, err = StreamTo(t.Context(), streamed, in, func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(n), nil }, Options{})
+			_, err = StreamTo(t.Context(), streamed, in, func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(n), nil }, CopyOptions{})
 			if truncated := f.Claimed() > f.PlainSize(); truncated != errors.Is(err, ErrTruncated) || !truncated && err != nil {
 				t.Fatalf("stream: %v", err)
 			}
@@ -168,8 +168,8 @@ func TestGoldenInPlace(t *testing.T) {
 				n := testNote(t, name)
 				f := mustOpen(t, path, OpenFileRW)
 				before, original := summarize(t, elfOf(f), ""), elfOf(f)
-				opt := Options{Placement: pl}
-				p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), opt)
+				only := pl
+				p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), only)
 				if errors.Is(err, ErrNoPlace) {
 					// Not every core has the room; which do, the golden files say.
 					testcores.Same(t, path, name)
@@ -181,7 +181,7 @@ func TestGoldenInPlace(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := p.Do(t.Context(), opt); err != nil {
+				if err := p.Do(t.Context(), nil); err != nil {
 					t.Fatal(err)
 				}
 				f.Close()
@@ -198,11 +198,11 @@ func TestGoldenInPlace(t *testing.T) {
 				checkFindings(t, elfOf(f), original)
 
 				i, _ := f.Notes().Find(n.Name, 0)
-				p, err = f.Plan(f.Notes().Remove(i), f.Notes().Remove(i), Options{})
+				p, err = f.Plan(f.Notes().Remove(i), f.Notes().Remove(i), "")
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := p.Do(t.Context(), Options{}); err != nil {
+				if err := p.Do(t.Context(), nil); err != nil {
 					t.Fatal(err)
 				}
 				f.Close()

@@ -20,9 +20,9 @@ import (
 // notes.
 var ErrNoNotes = errors.New("an image of memory has no notes")
 
-// An Image is memory in a form that has no notes: LiME's, AVML's, raw, and an ELF
+// An image is memory in a form that has no notes: LiME's, AVML's, raw, and an ELF
 // file without a PT_NOTE. It can be read, but not changed.
-type Image struct {
+type image struct {
 	memory
 	// Size is the file's size in bytes.
 	Size int64
@@ -38,9 +38,9 @@ type memory interface {
 	physmem.Sparse
 }
 
-func newImage(format string, m memory, size, end int64, order binary.ByteOrder) (*Image, error) {
+func newImage(format string, m memory, size, end int64, order binary.ByteOrder) (*image, error) {
 	notes, err := elfnote.Parse(bytes.NewReader(nil), 0, order)
-	return &Image{m, size, format, end, notes}, err
+	return &image{m, size, format, end, notes}, err
 }
 
 // OpenMemory is [Open] for who needs memory alone: it opens images as well.
@@ -75,7 +75,7 @@ func OpenRaw(r io.ReaderAt, size int64) (Core, error) {
 }
 
 // asCore keeps a nil pointer out of the interface.
-func asCore(i *Image, err error) (Core, error) {
+func asCore(i *image, err error) (Core, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -84,34 +84,34 @@ func asCore(i *Image, err error) (Core, error) {
 
 // Format implements [Core]: "lime", "avml", "raw", or the ELF format with
 // "-without-notes".
-func (i *Image) Format() string { return i.format }
+func (i *image) Format() string { return i.format }
 
 // Notes implements [Core]: there are none.
-func (i *Image) Notes() *elfnote.Segment { return i.notes }
+func (i *image) Notes() *elfnote.Segment { return i.notes }
 
 // NotesOff implements [Core].
-func (i *Image) NotesOff() int64 { return 0 }
+func (i *image) NotesOff() int64 { return 0 }
 
 // Incomplete implements [Core]: no image says so of itself.
-func (i *Image) Incomplete() bool { return false }
+func (i *image) Incomplete() bool { return false }
 
 // Verify implements [Core]: nobody reads notes out of an image.
-func (i *Image) Verify() []Finding { return nil }
+func (i *image) Verify() []Finding { return nil }
 
 // PlanCopy implements [Core]: it fails.
-func (i *Image) PlanCopy(elfnote.Splice) (*Layout, error) { return nil, ErrNoNotes }
+func (i *image) PlanCopy(elfnote.Splice) (*Layout, error) { return nil, ErrNoNotes }
 
 // PlanInPlace implements [Core]: it fails.
-func (i *Image) PlanInPlace(Placement, elfnote.Splice) (*InPlace, error) { return nil, ErrNoNotes }
+func (i *image) PlanInPlace(Placement, elfnote.Splice) (*InPlace, error) { return nil, ErrNoNotes }
 
 // PlainSize implements [Core].
-func (i *Image) PlainSize() int64 { return i.Size }
+func (i *image) PlainSize() int64 { return i.Size }
 
 // Plain implements [Core]: an image is its own plain form.
-func (i *Image) Plain() Core { return i }
+func (i *image) Plain() Core { return i }
 
 // Claimed implements [Core].
-func (i *Image) Claimed() int64 { return i.end }
+func (i *image) Claimed() int64 { return i.end }
 
 // Used implements [Core]: nothing is changed in place, so nothing is listed.
-func (i *Image) Used() ([]plan.Extent, error) { return nil, nil }
+func (i *image) Used() ([]plan.Extent, error) { return nil, nil }

@@ -113,7 +113,7 @@ func undoneOtherwise(t *testing.T, before Core, with []byte, in, out Placement) 
 	}
 	s := before.Notes()
 	switch before.(type) {
-	case *Flat: // the records are others
+	case *flatDump: // the records are others
 		return true
 	case kdumpCore:
 		if out == End || out == Slack {
@@ -138,7 +138,7 @@ func changeBy(t *testing.T, b []byte, way Placement, edit func(Core) (sp, alt el
 	}
 	switch way {
 	case "-":
-		_, err := StreamTo(t.Context(), out, bytes.NewReader(b), func(c Core) (elfnote.Splice, error) { sp, _ := edit(c); return sp, nil }, Options{})
+		_, err := StreamTo(t.Context(), out, bytes.NewReader(b), func(c Core) (elfnote.Splice, error) { sp, _ := edit(c); return sp, nil }, CopyOptions{})
 		var refused *Unwritten
 		if errors.As(err, &refused) {
 			return nil
@@ -149,7 +149,7 @@ func changeBy(t *testing.T, b []byte, way Placement, edit func(Core) (sp, alt el
 	case "-o":
 		f := mustOpen(t, path, OpenFile)
 		sp, _ := edit(f.Core)
-		if _, err := f.CopyTo(t.Context(), out, sp, Options{}); err != nil {
+		if _, err := f.CopyTo(t.Context(), out, sp, CopyOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	default:
@@ -157,13 +157,13 @@ func changeBy(t *testing.T, b []byte, way Placement, edit func(Core) (sp, alt el
 		f := mustOpen(t, path, OpenFileRW)
 		defer f.Close()
 		sp, alt := edit(f.Core)
-		opt := Options{Placement: way}
-		p, err := f.Plan(sp, alt, opt)
+		only := way
+		p, err := f.Plan(sp, alt, only)
 		if errors.Is(err, ErrNoPlace) {
 			return nil
 		}
 		if err == nil {
-			err = p.Do(t.Context(), opt)
+			err = p.Do(t.Context(), nil)
 		}
 		if err != nil {
 			t.Fatalf("%s: %v", way, err)

@@ -43,13 +43,13 @@ func toggle(path string, pl Placement) error {
 		sp = s.Remove(i)
 		alt = sp
 	}
-	p, err := f.Plan(sp, alt, Options{Placement: pl})
+	p, err := f.Plan(sp, alt, pl)
 	if err != nil {
-		if p, err = f.Plan(sp, alt, Options{}); err != nil {
+		if p, err = f.Plan(sp, alt, ""); err != nil {
 			return err
 		}
 	}
-	return p.Do(context.Background(), Options{})
+	return p.Do(context.Background(), nil)
 }
 
 // TestKill kills a real process at random moments: what it leaves must be the

@@ -49,18 +49,18 @@ func TestReaderGetsOneDump(t *testing.T) {
 			f := mustOpen(t, path, OpenFileRW)
 			n := testNote(t, name)
 			for _, pl := range []Placement{Slack, End, Evict} {
-				if _, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), Options{Placement: pl}); !errors.Is(err, ErrNoPlace) {
+				if _, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), pl); !errors.Is(err, ErrNoPlace) {
 					t.Errorf("%s: error is %v", pl, err)
 				}
 			}
-			p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), Options{})
+			p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), "")
 			if err != nil {
 				t.Fatal(err)
 			}
 			if p.Placement != Clone && p.Placement != Copy {
 				t.Errorf("placement is %s", p.Placement)
 			}
-			if err := p.Do(t.Context(), Options{}); err != nil {
+			if err := p.Do(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
 			rest, err := io.ReadAll(r)
@@ -78,7 +78,7 @@ func TestReaderAfterPlan(t *testing.T) {
 	needLeases(t, path)
 	f := mustOpen(t, path, OpenFileRW)
 	n := testNote(t, "kernel-slack")
-	p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), Options{Placement: Slack})
+	p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), Slack)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestReaderAfterPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if err := p.Do(t.Context(), Options{}); !errors.Is(err, ErrNoPlace) {
+	if err := p.Do(t.Context(), nil); !errors.Is(err, ErrNoPlace) {
 		t.Errorf("error is %v", err)
 	}
 	testcores.Same(t, path, "kernel-slack")
@@ -100,7 +100,7 @@ func TestReaderMeanwhile(t *testing.T) {
 	needLeases(t, path)
 	f := mustOpen(t, path, OpenFileRW)
 	n := testNote(t, "kernel-full")
-	p, err := f.Plan(f.Notes().Insert(n), elfnote.Splice{}, Options{Placement: Evict})
+	p, err := f.Plan(f.Notes().Insert(n), elfnote.Splice{}, Evict)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestReaderMeanwhile(t *testing.T) {
 			time.Sleep(50 * time.Millisecond) // it gets as far as it can
 		}
 	}
-	if err := p.Do(t.Context(), Options{Progress: start}); err != nil {
+	if err := p.Do(t.Context(), start); err != nil {
 		t.Fatal(err)
 	}
 	if err := cat.Wait(); err != nil {
@@ -160,7 +160,7 @@ func TestSecurityXattrs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Do(t.Context(), Options{}); err != nil {
+	if err := p.Do(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	list := make([]byte, 1000)

@@ -21,7 +21,7 @@ type fileMedium struct {
 	lease *lease // or nil
 }
 
-func (m fileMedium) CopyWithin(ctx context.Context, s Step, progress func(int64)) error {
+func (m fileMedium) CopyWithin(ctx context.Context, s plan.Step, progress func(int64)) error {
 	c := atomicfile.Copier{Ctx: ctx, Dst: m.File, Src: m.File, NoHoles: !s.Thin, Durable: true, Progress: progress}
 	return plan.NoEOF(c.CopyRange(s.Off, s.From, s.Len))
 }

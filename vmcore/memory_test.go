@@ -11,6 +11,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -55,7 +56,7 @@ func flattenedWhole(t *testing.T, dump []byte) []byte {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := FlattenTo(t.Context(), &out, bytes.NewReader(dump), l); err != nil {
+	if err := flat.Flatten(t.Context(), &out, bytes.NewReader(dump), l); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
@@ -80,7 +81,7 @@ func TestLargeNotes(t *testing.T) {
 			for what, do := range map[string]func(f *File) error{
 				"copy": func(f *File) error {
 					sp, _ := inject(f)
-					_, err := f.CopyTo(t.Context(), path+".copy", sp, Options{})
+					_, err := f.CopyTo(t.Context(), path+".copy", sp, CopyOptions{})
 					return err
 				},
 				"pipe": func(f *File) error {
@@ -89,15 +90,15 @@ func TestLargeNotes(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					return f.WriteLayout(t.Context(), io.Discard, l, Options{})
+					return f.WriteLayout(t.Context(), io.Discard, l, CopyOptions{})
 				},
 				"in place, and back": func(f *File) error {
 					sp, _ := inject(f)
-					p, err := f.Plan(sp, f.Notes().Append(testVMCSInfo), Options{})
+					p, err := f.Plan(sp, f.Notes().Append(testVMCSInfo), "")
 					if err != nil {
 						return err
 					}
-					if err := p.Do(t.Context(), Options{}); err != nil {
+					if err := p.Do(t.Context(), nil); err != nil {
 						return err
 					}
 					f.Close()
@@ -107,10 +108,10 @@ func TestLargeNotes(t *testing.T) {
 					defer f.Close()
 					i, _ := f.Notes().Find(elfnote.VMCSInfo, 0)
 					sp = f.Notes().Remove(i)
-					if p, err = f.Plan(sp, sp, Options{}); err != nil {
+					if p, err = f.Plan(sp, sp, ""); err != nil {
 						return err
 					}
-					return p.Do(t.Context(), Options{})
+					return p.Do(t.Context(), nil)
 				},
 			} {
 				n := allocates(func() {

@@ -94,7 +94,7 @@ func TestForeignMeta(t *testing.T) {
 					return
 				}
 				defer f.Close()
-				_, err = f.Plan(f.Notes().Insert(n), f.Notes().Append(n), Options{Placement: Copy})
+				_, err = f.Plan(f.Notes().Insert(n), f.Notes().Append(n), Copy)
 				if !errors.Is(err, ErrNoPlace) || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("got %v, want %v because of %s", err, ErrNoPlace, tt.want)
 				}
@@ -130,11 +130,11 @@ func TestMode0400(t *testing.T) {
 				if err == nil {
 					defer f.Close()
 					var p *Plan
-					if p, err = f.Plan(f.Notes().Insert(sp), f.Notes().Append(sp), Options{}); err == nil {
+					if p, err = f.Plan(f.Notes().Insert(sp), f.Notes().Append(sp), ""); err == nil {
 						if p.Placement != tt.want && !(tt.want == Copy && p.Placement == Clone) {
 							t.Errorf("planned by %s, want %s", p.Placement, tt.want)
 						}
-						err = p.Do(t.Context(), Options{})
+						err = p.Do(t.Context(), nil)
 					}
 				}
 				if !errors.Is(err, tt.err) {

@@ -181,11 +181,11 @@ func inPlace(t *testing.T, path string, edit Edit) Placement {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := f.Plan(sp, sp, Options{})
+	p, err := f.Plan(sp, sp, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Do(t.Context(), Options{}); err != nil {
+	if err := p.Do(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	return p.Placement

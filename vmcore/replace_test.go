@@ -16,7 +16,7 @@ func planCopy(t *testing.T, path, name string) (*Plan, error) {
 	t.Helper()
 	f := mustOpen(t, path, OpenFileRW)
 	n := testNote(t, name)
-	return f.Plan(f.Notes().Insert(n), f.Notes().Append(n), Options{Placement: Copy})
+	return f.Plan(f.Notes().Insert(n), f.Notes().Append(n), Copy)
 }
 
 // TestReplaceStillWritten: a core that is not complete, and that somebody has
@@ -55,7 +55,7 @@ func TestReplaceAnother(t *testing.T) {
 	if err := os.Rename(newer, path); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Do(t.Context(), Options{}); !errors.Is(err, ErrChanged) {
+	if err := p.Do(t.Context(), nil); !errors.Is(err, ErrChanged) {
 		t.Errorf("error is %v", err)
 	}
 	testcores.Same(t, path, "vmcsinfo")
@@ -80,7 +80,7 @@ func TestReplaceKeepsMeta(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Do(t.Context(), Options{}); err != nil {
+	if err := p.Do(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	after, err := os.Stat(path)
@@ -111,7 +111,7 @@ func TestGrownAtCommit(t *testing.T) {
 	name := "kernel-full"
 	path := testcores.Open(t, name)
 	f := mustOpen(t, path, OpenFileRW)
-	p, err := f.Plan(f.Notes().Insert(testNote(t, name)), elfnote.Splice{}, Options{Placement: Evict})
+	p, err := f.Plan(f.Notes().Insert(testNote(t, name)), elfnote.Splice{}, Evict)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestGrownAtCommit(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := p.Do(t.Context(), Options{Progress: grow}); !errors.Is(err, ErrChanged) {
+	if err := p.Do(t.Context(), grow); !errors.Is(err, ErrChanged) {
 		t.Errorf("error is %v", err)
 	}
 	again := mustOpen(t, path, func(p string) (*File, error) { f.Close(); return OpenFile(p) })

@@ -175,7 +175,7 @@ func (h *head) replay() io.Reader {
 // so. A stream that ended within its headers or notes is kept as it came, and
 // so is a dump that the edit refuses, or whose headers and notes are too large to
 // keep in memory.
-func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt Options) (*Layout, error) {
+func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt CopyOptions) (*Layout, error) {
 	o, err := atomicfile.Create(out, opt.output(0o600, nil))
 	if err != nil {
 		return nil, err
@@ -193,13 +193,13 @@ func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt Optio
 	case l != nil:
 	case errors.As(err, &whole) && (whole.h.cut || opened || whole.h.full):
 		what = "what came, as it came"
-		if err := whole.PassOn(ctx, o.File); err != nil {
-			return nil, err
+		if werr := whole.PassOn(ctx, o.File); werr != nil {
+			return nil, notKept(err, werr)
 		}
 	case errors.As(err, &broken):
 		what = fmt.Sprintf("all that came, as it came from %#x on", broken.At)
-		if err := broken.PassOn(ctx, o.File); err != nil {
-			return nil, err
+		if werr := broken.PassOn(ctx, o.File); werr != nil {
+			return nil, notKept(err, werr)
 		}
 	default:
 		return nil, err
@@ -211,4 +211,10 @@ func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt Optio
 		err = fmt.Errorf("%w; %s holds %s", err, out, what)
 	}
 	return l, err
+}
+
+// notKept is the error if what came of a stream that could not be changed could
+// not be kept either.
+func notKept(refusal, err error) error {
+	return fmt.Errorf("%v; what came could not be kept: %w", refusal, err)
 }

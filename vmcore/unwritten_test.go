@@ -99,7 +99,7 @@ func TestStreamToKeeps(t *testing.T) {
 		{"nothing", pipeOf(nil), nil},
 	} {
 		out := filepath.Join(t.TempDir(), "out")
-		l, err := StreamTo(t.Context(), out, tt.in, refuse, Options{})
+		l, err := StreamTo(t.Context(), out, tt.in, refuse, CopyOptions{})
 		got, rerr := os.ReadFile(out)
 		if l != nil || err == nil || (rerr == nil) != (tt.want != nil) || !bytes.Equal(got, tt.want) {
 			t.Errorf("%s: error %v; the file: %v, or not what came", tt.name, err, rerr)
@@ -107,6 +107,21 @@ func TestStreamToKeeps(t *testing.T) {
 		if kept := strings.HasSuffix(err.Error(), "; "+out+" holds what came, as it came"); kept != (tt.want != nil) {
 			t.Errorf("%s: error %v", tt.name, err)
 		}
+	}
+}
+
+// TestStreamToLoses: if what came of a refused stream cannot be kept, the error
+// has both reasons.
+func TestStreamToLoses(t *testing.T) {
+	refused, failed := errors.New("refused"), errors.New("the disk failed")
+	in := io.MultiReader(bytes.NewReader(append(testcores.Bytes(t, "kernel-full"), make([]byte, 1<<20)...)), iotest.ErrReader(failed))
+	out := filepath.Join(t.TempDir(), "out")
+	_, err := StreamTo(t.Context(), out, in, func(Core) (elfnote.Splice, error) { return elfnote.Splice{}, refused }, CopyOptions{})
+	if !errors.Is(err, failed) || errors.Is(err, refused) || !strings.HasPrefix(err.Error(), "refused; ") {
+		t.Errorf("error %v, expected one that wraps %v and tells %v", err, failed, refused)
+	}
+	if _, err := os.Stat(out); !os.IsNotExist(err) {
+		t.Errorf("part of the stream was left: %v", err)
 	}
 }
 

@@ -33,7 +33,7 @@ func Virtual(c Core) (physmem.Memory, bool) {
 // empty if the dump does not tell.
 func DirectMaps(c Core) []uint64 {
 	var m any = c.Plain()
-	if i, ok := m.(*Image); ok {
+	if i, ok := m.(*image); ok {
 		m = i.memory
 	}
 	if e, ok := m.(interface{ DirectMaps() []uint64 }); ok {

@@ -145,7 +145,7 @@ type Result struct {
 // Find looks for VMCSs in all memory there is, which it reads once, several
 // workers at a time. A page that begins with a revision identifier is weighed
 // by every layout for it; the note's layout is taken if any page passes by it,
-// otherwise the one that explains the pages and is trusted most (trust.go).
+// otherwise the one that explains the pages and is trusted most.
 //
 // Where there are no VMCSs the result has none, without an error. An error is
 // for a context that ends, and for memory of which no page could be read.

@@ -15,7 +15,7 @@ const (
 	// FormOffsets is the same text with the offset itself after the equals
 	// sign, in hexadecimal.
 	FormOffsets
-	// FormRecords is the binary VMCSINFO of May 2012 (see records.go).
+	// FormRecords is the binary VMCSINFO of May 2012 (see [ParseNote]).
 	FormRecords
 	// FormDirectory is the sysfs directory of June 2012 and later (see dir.go).
 	FormDirectory

@@ -22,7 +22,7 @@ const MaxNote = 1 << 20
 
 // ParseNote reads a VMCSINFO note's descriptor (n_descsz bytes) in any of its
 // published forms, which are told apart by what is in them: text with raw
-// cells or with plain offsets (text.go), binary records (records.go).
+// cells or with plain offsets, or binary records.
 //
 // A field that cannot be placed is left out and named in Layout.Warnings, as
 // are fields that overlap. An error, with a nil layout, is for a descriptor

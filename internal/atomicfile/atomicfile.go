@@ -216,6 +216,7 @@ func (n *File) Discard() {
 	n.Close()
 	if n.temp != "" {
 		unix.Unlinkat(n.dirfd(), n.temp, 0)
+		n.temp = ""
 	}
 	if n.dir != nil {
 		n.dir.Close()

@@ -201,8 +201,8 @@ func named(path string, err error) error {
 	return inputfile.About(path, err)
 }
 
-func (f *changeFlags) options(e *env, what string) vmcore.Options {
-	return vmcore.Options{Placement: f.placement, Overwrite: f.force, Plain: f.format == plain, Progress: e.progress(what)}
+func (f *changeFlags) options(e *env, what string) vmcore.CopyOptions {
+	return vmcore.CopyOptions{Overwrite: f.force, Plain: f.format == plain, Progress: e.progress(what)}
 }
 
 func (f *changeFlags) inPlace(ctx context.Context, e *env, path string, decide changer, r *changeReport) error {
@@ -224,8 +224,7 @@ func (f *changeFlags) inPlace(ctx context.Context, e *env, path string, decide c
 	if d.splice.Empty() {
 		return f.dry(e, r, "nothing to do: "+d.why)
 	}
-	opt := f.options(e, path)
-	p, err := c.Plan(d.splice, d.alt, opt)
+	p, err := c.Plan(d.splice, d.alt, f.placement)
 	if err != nil {
 		return err
 	}
@@ -235,7 +234,7 @@ func (f *changeFlags) inPlace(ctx context.Context, e *env, path string, decide c
 	}
 	r.Changed = true
 	e.held.Store(true)
-	return p.Do(ctx, opt)
+	return p.Do(ctx, e.progress(path))
 }
 
 func (f *changeFlags) copy(ctx context.Context, e *env, path string, decide changer, r *changeReport) error {
@@ -302,8 +301,8 @@ func (f *changeFlags) stream(ctx context.Context, e *env, _ string, decide chang
 	}
 	var broken *vmcore.Broken
 	if f.passOn && errors.As(err, &broken) {
-		if err := broken.PassOn(ctx, e.stdout); err != nil {
-			return err
+		if werr := broken.PassOn(ctx, e.stdout); werr != nil {
+			return fmt.Errorf("%v; the rest could not be passed on: %w", err, werr)
 		}
 		return fmt.Errorf("%w; standard output holds all that came, as it came from %#x on", err, broken.At)
 	}

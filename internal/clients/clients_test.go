@@ -256,11 +256,11 @@ func TestRemoved(t *testing.T) {
 	defer f.Close()
 	i, _ := f.Notes().Find(elfnote.VMCSInfo, 0)
 	sp := f.Notes().Remove(i)
-	p, err := f.Plan(sp, sp, vmcore.Options{})
+	p, err := f.Plan(sp, sp, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Do(t.Context(), vmcore.Options{}); err != nil {
+	if err := p.Do(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	got, seen, err := readelf(t, path)

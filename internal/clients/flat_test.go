@@ -71,7 +71,7 @@ func copied(t *testing.T, path string, n elfnote.Note) string {
 	}
 	defer f.Close()
 	out := filepath.Join(t.TempDir(), "out")
-	if _, err := f.CopyTo(t.Context(), out, f.Notes().Insert(n), vmcore.Options{}); err != nil {
+	if _, err := f.CopyTo(t.Context(), out, f.Notes().Insert(n), vmcore.CopyOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -83,12 +83,12 @@ func evicted(t *testing.T, path string, n elfnote.Note) string {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	opt := vmcore.Options{Placement: vmcore.Evict}
-	p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), opt)
+	only := vmcore.Evict
+	p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), only)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Do(t.Context(), opt); err != nil {
+	if err := p.Do(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	return path

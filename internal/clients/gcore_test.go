@@ -124,7 +124,7 @@ func TestGcore(t *testing.T) {
 		t.Fatal(err)
 	}
 	noted := filepath.Join(dir, "noted")
-	if _, err := f.CopyTo(t.Context(), noted, sp, vmcore.Options{}); err != nil {
+	if _, err := f.CopyTo(t.Context(), noted, sp, vmcore.CopyOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := exec.LookPath("eu-stack"); err == nil {
@@ -179,11 +179,11 @@ func TestGcore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer rw.Close()
-	plan, err := rw.Plan(sp, sp, vmcore.Options{Placement: vmcore.End})
+	plan, err := rw.Plan(sp, sp, vmcore.End)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := plan.Do(t.Context(), vmcore.Options{}); err != nil {
+	if err := plan.Do(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	rw.Close()

@@ -36,17 +36,17 @@ func injectInto(t *testing.T, path, name, how string) string {
 	sp := f.Notes().Insert(n)
 	if how == "copy" {
 		out := filepath.Join(t.TempDir(), name)
-		if _, err := f.CopyTo(t.Context(), out, sp, vmcore.Options{}); err != nil {
+		if _, err := f.CopyTo(t.Context(), out, sp, vmcore.CopyOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		return out
 	}
-	p, err := f.Plan(sp, f.Notes().Append(n), vmcore.Options{})
+	p, err := f.Plan(sp, f.Notes().Append(n), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("in place by %s", p.Placement)
-	if err := p.Do(t.Context(), vmcore.Options{}); err != nil {
+	if err := p.Do(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	return path

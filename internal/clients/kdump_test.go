@@ -31,16 +31,16 @@ func injectKDump(t *testing.T, name string, pl vmcore.Placement) (elfnote.Note, 
 	defer f.Close()
 	if pl == vmcore.Copy {
 		out := path + ".copy"
-		if _, err := f.CopyTo(t.Context(), out, f.Notes().Insert(n), vmcore.Options{}); err != nil {
+		if _, err := f.CopyTo(t.Context(), out, f.Notes().Insert(n), vmcore.CopyOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		return n, out
 	}
-	p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), vmcore.Options{Placement: pl})
+	p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), pl)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Do(t.Context(), vmcore.Options{}); err != nil {
+	if err := p.Do(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	return n, path

@@ -275,7 +275,7 @@ func (m *mutator) copy(ctx context.Context, path string, before digest) ([]byte,
 	if err := os.RemoveAll(out); err != nil {
 		return nil, errors.WithStack(err)
 	}
-	if _, err := f.CopyTo(ctx, out, splice, vmcore.Options{}); err != nil {
+	if _, err := f.CopyTo(ctx, out, splice, vmcore.CopyOptions{}); err != nil {
 		m.tally["copy refused"]++
 		return nil, nil
 	}
@@ -300,12 +300,12 @@ func (m *mutator) inPlace(ctx context.Context, path string, p vmcore.Placement, 
 	if _, ok := f.Notes().Find(elfnote.VMCSInfo, 0); !ok {
 		alt = f.Notes().Append(added)
 	}
-	plan, err := f.Plan(splice, alt, vmcore.Options{Placement: p})
+	plan, err := f.Plan(splice, alt, p)
 	if err != nil {
 		m.tally[string(p)+" refused"]++
 		return nil
 	}
-	if err := plan.Do(ctx, vmcore.Options{}); err != nil {
+	if err := plan.Do(ctx, nil); err != nil {
 		m.tally[string(p)+" failed"]++
 		now, err := digestFile(path)
 		if err == nil && !now.same(before) {

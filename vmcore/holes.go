@@ -29,11 +29,11 @@ const (
 	maxMemory = 1 << 62
 )
 
-// plan goes through the ranges, and says for which memory there is room in the
+// plan goes through the ranges, and decides for which memory there is room in the
 // file.
-func (w *creator) plan(ctx context.Context) error {
+func (w *Writer) plan(ctx context.Context) error {
 	next := uint64(0)
-	for r := range w.Mem.Ranges() {
+	for r := range w.mem.Ranges() {
 		addr, size := r.Addr, r.Size
 		if (addr|size)%plan.PageSize != 0 || size == 0 || addr < next || addr > maxMemory || size > maxMemory-addr {
 			return errors.Errorf("memory to write: %#x bytes at %#x, expected whole pages at or above %#x", size, addr, next)
@@ -53,10 +53,10 @@ func (w *creator) plan(ctx context.Context) error {
 
 // again yields the ranges once more, and keeps account of what is between them.
 // left, the bytes still to come, is 0 in the end if they are as they were.
-func (w *creator) again(left *uint64) iter.Seq[physmem.Range] {
+func (w *Writer) again(left *uint64) iter.Seq[physmem.Range] {
 	return func(yield func(physmem.Range) bool) {
 		segs, at := w.segs, uint64(0)
-		for r := range w.Mem.Ranges() {
+		for r := range w.mem.Ranges() {
 			for len(segs) > 0 && r.Addr >= segs[0].End() {
 				segs = segs[1:]
 			}
@@ -77,7 +77,7 @@ func (w *creator) again(left *uint64) iter.Seq[physmem.Range] {
 }
 
 // lack records memory that there is not.
-func (w *creator) lack(hole physmem.Range) {
+func (w *Writer) lack(hole physmem.Range) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.holes = addRange(w.holes, hole)
@@ -88,7 +88,7 @@ func (w *creator) lack(hole physmem.Range) {
 
 // keep sorts the holes, makes one of those next to each other, which may have
 // come from several workers, and gives up all but the n biggest.
-func (w *creator) keep(n int) {
+func (w *Writer) keep(n int) {
 	slices.SortFunc(w.holes, physmem.Range.Compare)
 	merged := w.holes[:0]
 	for _, h := range w.holes {
@@ -131,8 +131,8 @@ func join(rs []physmem.Range, n int) []physmem.Range {
 	return joined
 }
 
-// biggest gives a function that, asked of all sizes in their order, says whether
-// each is one of the n biggest; of equal ones the first. It sorts sizes.
+// biggest returns a predicate for the n biggest sizes, of equal ones the first;
+// call it once for each size, in order. It sorts sizes.
 func biggest(sizes []uint64, n int) func(size uint64) bool {
 	if len(sizes) <= n {
 		return func(uint64) bool { return true }

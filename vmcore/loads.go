@@ -7,16 +7,16 @@ import (
 	"encoding/binary"
 	"io"
 	"slices"
+	"unsafe"
 
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
 	"vmcsnote/physmem"
-	"vmcsnote/vmcore/internal/elfcore"
 )
 
-// loads gives the PT_LOADs: the segments without their biggest holes.
-func (w *creator) loads() []part {
+// loads returns the PT_LOADs: the segments without their biggest holes.
+func (w *Writer) loads() []part {
 	w.keep(maxLoads - len(w.segs))
 	loads := make([]part, 0, len(w.segs)+len(w.holes))
 	off, holes := w.data, w.holes
@@ -37,12 +37,9 @@ func (w *creator) loads() []part {
 	return loads
 }
 
-// aliases gives the PT_LOADs of memory by virtual address.
-func (w *creator) aliases(loads []part) (ps []part) {
-	if w.Aliases == nil {
-		return nil
-	}
-	for _, a := range w.Aliases() {
+// within returns the PT_LOADs of those aliases that are within one of the loads.
+func within(loads []part, aliases []Alias) (ps []part) {
+	for _, a := range aliases {
 		i, found := slices.BinarySearchFunc(loads, a.Addr, func(p part, addr uint64) int { return cmp.Compare(p.Addr, addr) })
 		if !found {
 			i--
@@ -55,27 +52,27 @@ func (w *creator) aliases(loads []part) (ps []part) {
 }
 
 // head writes what goes before the memory. The program headers are where
-// makedumpfile looks for them, directly behind the ELF header; then come the
+// makedumpfile looks for them, directly after the ELF header; then come the
 // notes, below all memory, as crash wants them. p_vaddr, but for aliases, and
 // p_align are 0, as in a dump of QEMU's that does not know of virtual addresses:
 // crash finds the guest's page tables by the notes.
-func (w *creator) head(ns []elfnote.Note, loads []part) error {
+func (w *Writer) head(ns []elfnote.Note, loads []part) error {
 	var notes []byte
 	for _, n := range ns {
 		notes = append(notes, n.Encode(binary.LittleEndian)...)
 	}
 	phnum := len(loads) + 1
 	off := headSize(phnum)
-	if int64(len(notes)) > w.NotesSize || off+w.NotesSize > w.data {
-		return errors.Errorf("%d bytes of notes, expected at most %d", len(notes), w.NotesSize)
+	if int64(len(notes)) > w.room || off+w.room > w.data {
+		return errors.Errorf("%d bytes of notes, expected at most %d", len(notes), w.room)
 	}
 	h := elf.Header64{
 		Ident: [elf.EI_NIDENT]byte{elf.EI_CLASS: byte(elf.ELFCLASS64), elf.EI_DATA: byte(elf.ELFDATA2LSB), elf.EI_VERSION: byte(elf.EV_CURRENT)},
 		Type:  uint16(elf.ET_CORE), Machine: uint16(elf.EM_X86_64), Version: uint32(elf.EV_CURRENT),
-		Phoff: elfcore.Layout64.Ehsize, Ehsize: uint16(elfcore.Layout64.Ehsize), Phentsize: uint16(elfcore.Layout64.Phentsize), Phnum: uint16(phnum),
+		Phoff: uint64(headSize(0)), Ehsize: uint16(headSize(0)), Phentsize: uint16(unsafe.Sizeof(elf.Prog64{})), Phnum: uint16(phnum),
 	}
 	copy(h.Ident[:], elf.ELFMAG)
-	out := bufio.NewWriter(io.NewOffsetWriter(w.f, 0))
+	out := bufio.NewWriter(io.NewOffsetWriter(w.out, 0))
 	put := func(v any) { binary.Write(out, binary.LittleEndian, v) } // out keeps the first error
 	put(h)
 	put(elf.Prog64{Type: uint32(elf.PT_NOTE), Off: uint64(off), Filesz: uint64(len(notes)), Memsz: uint64(len(notes))})

@@ -48,6 +48,20 @@ func every(step uint64, n int) (rs []physmem.Range) {
 	return rs
 }
 
+// written writes a core with room for a page of notes.
+func written(ctx context.Context, out string, m physmem.Memory, overwrite bool, notes []elfnote.Note, aliases ...Alias) error {
+	w, err := Create(out, plan.PageSize, overwrite)
+	if err != nil {
+		return err
+	}
+	defer w.Discard()
+	if err := w.Copy(ctx, m, physmem.ScanOptions{}, nil); err != nil {
+		return err
+	}
+	_, err = w.Finish(notes, aliases)
+	return err
+}
+
 func TestCreate(t *testing.T) {
 	note := elfnote.Note{Name: "TEST", Type: 1, Desc: []byte("12345")}
 	all := func(uint64) bool { return true }
@@ -77,19 +91,27 @@ func TestCreate(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "core")
 			lost, zeros := 0, 0
 			var last, total int64
-			n := NewELF{Mem: physmem.With(m, slices.Values(tt.ranges)), NotesSize: 4096,
-				Zeros: func(pages uint64) { zeros = int(pages) },
-				Notes: func() []elfnote.Note { return []elfnote.Note{note} },
+			w, err := Create(out, 4096, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Discard()
+			err = w.Copy(t.Context(), physmem.With(m, slices.Values(tt.ranges)), physmem.ScanOptions{
+				Progress: func(done uint64) { last, total = int64(done), int64(w.Size()) },
 				Lost: func(addr uint64, err error) {
 					lost++
 					if !errors.Is(err, ErrExcluded) || tt.has(addr/plan.PageSize) {
 						t.Errorf("lost %#x: %v", addr, err)
 					}
-				}}
-			err := Create(context.Background(), out, n, Options{Progress: func(done, all int64) { last, total = done, all }})
+				}}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
+			pages, err := w.Finish([]elfnote.Note{note}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			zeros = int(pages)
 			if last != total || last == 0 {
 				t.Errorf("progress ended with %d of %d", last, total)
 			}
@@ -161,7 +183,7 @@ func TestCreateHoles(t *testing.T) {
 		{"each by itself", 2 * plan.PageSize, 1000, 3*keptHoles - 1000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := &creator{NewELF: new(NewELF)}
+			w := &Writer{}
 			for i := range uint64(3 * keptHoles) {
 				w.lack(physmem.Range{Addr: (i ^ 1) * tt.step, Size: plan.PageSize}) // neighbours come the other way round
 				if len(w.holes) > keptHoles {
@@ -180,15 +202,14 @@ func TestCreateHoles(t *testing.T) {
 func TestCreateChanged(t *testing.T) {
 	for _, then := range [][]physmem.Range{nil, {{Addr: 0, Size: 0x1000}}, {{Addr: 0, Size: 0x3000}}, {{Addr: 0x1000, Size: 0x2000}}, {{Addr: 0, Size: 0x2000}, {Addr: 0x1000, Size: 0x1000}}, {{Addr: 0, Size: 0x1800}}, {{Addr: 1 << 30, Size: 0x2000}}} {
 		times := 0
-		n := NewELF{Notes: func() []elfnote.Note { return nil },
-			Mem: physmem.With(fakeMemory{func(uint64) bool { return true }}, func(yield func(physmem.Range) bool) {
-				if times++; times == 1 {
-					yield(physmem.Range{Addr: 0, Size: 0x2000})
-				} else {
-					slices.Values(then)(yield)
-				}
-			})}
-		if err := Create(context.Background(), filepath.Join(t.TempDir(), "x"), n, Options{}); !errors.Is(err, ErrChanged) {
+		m := physmem.With(fakeMemory{func(uint64) bool { return true }}, func(yield func(physmem.Range) bool) {
+			if times++; times == 1 {
+				yield(physmem.Range{Addr: 0, Size: 0x2000})
+			} else {
+				slices.Values(then)(yield)
+			}
+		})
+		if err := written(t.Context(), filepath.Join(t.TempDir(), "x"), m, false, nil); !errors.Is(err, ErrChanged) {
 			t.Errorf("%#x: %v", then, err)
 		}
 	}
@@ -199,12 +220,9 @@ func TestCreateAliases(t *testing.T) {
 	m := fakeMemory{func(pfn uint64) bool { return pfn != 20 }}
 	const v = 0xffffffff82000000
 	out := filepath.Join(t.TempDir(), "core")
-	n := NewELF{Mem: physmem.With(m, slices.Values([]physmem.Range{{Addr: 0x5000, Size: 0x100000}})), Notes: func() []elfnote.Note { return nil },
-		Aliases: func() []Alias {
-			return []Alias{{v, physmem.Range{Addr: 0x7000, Size: 0x1000}}, {v + 1, physmem.Range{Addr: 0x4000, Size: 0x1000}}, {v + 2, physmem.Range{Addr: 20 << 12, Size: 0x1000}},
-				{v + 3, physmem.Range{Addr: 19 << 12, Size: 0x2000}}, {v + 4, physmem.Range{Addr: 21 << 12, Size: 0x2000}}, {v + 5, physmem.Range{Addr: 0x104000, Size: 0x2000}}}
-		}}
-	if err := Create(context.Background(), out, n, Options{}); err != nil {
+	aliases := []Alias{{v, physmem.Range{Addr: 0x7000, Size: 0x1000}}, {v + 1, physmem.Range{Addr: 0x4000, Size: 0x1000}}, {v + 2, physmem.Range{Addr: 20 << 12, Size: 0x1000}},
+		{v + 3, physmem.Range{Addr: 19 << 12, Size: 0x2000}}, {v + 4, physmem.Range{Addr: 21 << 12, Size: 0x2000}}, {v + 5, physmem.Range{Addr: 0x104000, Size: 0x2000}}}
+	if err := written(t.Context(), out, physmem.With(m, slices.Values([]physmem.Range{{Addr: 0x5000, Size: 0x100000}})), false, nil, aliases...); err != nil {
 		t.Fatal(err)
 	}
 	f, err := OpenFile(out)
@@ -229,28 +247,26 @@ func TestCreateLeavesNothing(t *testing.T) {
 	none := fakeMemory{func(uint64) bool { return false }}
 	cancelled, cancel := context.WithCancel(context.Background())
 	cancel()
-	big := func() []elfnote.Note { return []elfnote.Note{{Name: "TEST", Desc: make([]byte, 5000)}} }
-	small := func() []elfnote.Note { return nil }
+	big := []elfnote.Note{{Name: "TEST", Desc: make([]byte, 5000)}}
 	for _, tt := range []struct {
 		name  string
 		ctx   context.Context
 		mem   physmem.Reader
 		rs    []physmem.Range
-		notes func() []elfnote.Note
+		notes []elfnote.Note
 		want  error // nil for any
 	}{
-		{"nothing can be read", context.Background(), none, []physmem.Range{{Addr: 0, Size: 1 << 20}}, small, ErrNoMemory},
-		{"nothing is asked for", context.Background(), all, nil, small, ErrNoMemory},
-		{"interrupted", cancelled, all, []physmem.Range{{Addr: 0, Size: 1 << 30}}, small, context.Canceled},
+		{"nothing can be read", context.Background(), none, []physmem.Range{{Addr: 0, Size: 1 << 20}}, nil, ErrNoMemory},
+		{"nothing is asked for", context.Background(), all, nil, nil, ErrNoMemory},
+		{"interrupted", cancelled, all, []physmem.Range{{Addr: 0, Size: 1 << 30}}, nil, context.Canceled},
 		{"more notes than were announced", context.Background(), all, []physmem.Range{{Addr: 0, Size: 1 << 20}}, big, nil},
-		{"ranges that overlap", context.Background(), all, []physmem.Range{{Addr: 0, Size: 1 << 20}, {Addr: 0x1000, Size: 0x1000}}, small, nil},
-		{"a range that wraps around", context.Background(), all, []physmem.Range{{Addr: 1<<64 - 4096, Size: 8192}}, small, nil},
-		{"a range of half a page", context.Background(), all, []physmem.Range{{Addr: 0, Size: 2048}}, small, nil},
+		{"ranges that overlap", context.Background(), all, []physmem.Range{{Addr: 0, Size: 1 << 20}, {Addr: 0x1000, Size: 0x1000}}, nil, nil},
+		{"a range that wraps around", context.Background(), all, []physmem.Range{{Addr: 1<<64 - 4096, Size: 8192}}, nil, nil},
+		{"a range of half a page", context.Background(), all, []physmem.Range{{Addr: 0, Size: 2048}}, nil, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			n := NewELF{Mem: physmem.With(tt.mem, slices.Values(tt.rs)), Notes: tt.notes, NotesSize: 4096}
-			err := Create(tt.ctx, filepath.Join(dir, "core"), n, Options{})
+			err := written(tt.ctx, filepath.Join(dir, "core"), physmem.With(tt.mem, slices.Values(tt.rs)), false, tt.notes)
 			if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
 				t.Errorf("error %v, expected %v", err, tt.want)
 			}
@@ -266,14 +282,14 @@ func TestCreateKeepsFiles(t *testing.T) {
 	if err := os.WriteFile(out, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	n := NewELF{Mem: physmem.With(fakeMemory{func(uint64) bool { return true }}, slices.Values([]physmem.Range{{Addr: 0, Size: 1 << 20}})), Notes: func() []elfnote.Note { return nil }}
-	if err := Create(context.Background(), out, n, Options{}); !errors.Is(err, ErrExists) {
+	m := physmem.With(fakeMemory{func(uint64) bool { return true }}, slices.Values([]physmem.Range{{Addr: 0, Size: 1 << 20}}))
+	if err := written(t.Context(), out, m, false, nil); !errors.Is(err, ErrExists) {
 		t.Errorf("error %v", err)
 	}
 	if b, _ := os.ReadFile(out); string(b) != "precious" {
 		t.Errorf("%q", b)
 	}
-	if err := Create(context.Background(), out, n, Options{Overwrite: true}); err != nil {
+	if err := written(t.Context(), out, m, true, nil); err != nil {
 		t.Error(err)
 	}
 	if f, err := OpenFile(out); err != nil {

@@ -104,7 +104,7 @@ func TestStreamFlatCyclesWrong(t *testing.T) {
 }
 
 // openFlatCut opens a flattened dump, whatever its plain form.
-func openFlatCut(t testing.TB, b []byte) *Flat {
+func openFlatCut(t testing.TB, b []byte) *flatDump {
 	t.Helper()
 	f, err := openFlat(bytes.NewReader(b), int64(len(b)), opener())
 	if err != nil {

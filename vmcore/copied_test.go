@@ -41,7 +41,7 @@ func TestFlatCopySame(t *testing.T) {
 			}
 			f := mustOpen(t, path, OpenFile)
 			sp := f.Notes().Insert(testVMCSInfo)
-			l, err := f.CopyTo(t.Context(), path+".copy", sp, Options{})
+			l, err := f.CopyTo(t.Context(), path+".copy", sp, CopyOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -50,7 +50,7 @@ func TestFlatCopySame(t *testing.T) {
 				t.Fatal(err)
 			}
 			var piped bytes.Buffer
-			if err := f.WriteLayout(t.Context(), &piped, l, Options{}); err != nil || !bytes.Equal(piped.Bytes(), copied) {
+			if err := f.WriteLayout(t.Context(), &piped, l, CopyOptions{}); err != nil || !bytes.Equal(piped.Bytes(), copied) {
 				t.Errorf("%d bytes through a pipe, %d in the copy, or others (%v)", piped.Len(), len(copied), err)
 			}
 			if tt.stream && !bytes.Equal(copied, streamed) {
