@@ -8,8 +8,14 @@ mkdir -p "$WORK"
 WORK=$(cd "$WORK" && pwd)
 PATH=$PATH:/usr/sbin:/sbin
 
-# kernelRelease finds the kernel that linux-image-amd64 stands for.
+# kernelRelease finds the kernel that linux-image-amd64 stands for, or, with
+# BUILT=DIR, the one that was made there, of which DIR/release tells.
 kernelRelease() {
+	if [ -n "${BUILT:-}" ]; then
+		built=$BUILT
+		release=$(cat "$built/release")
+		return
+	fi
 	release=$(apt-cache depends linux-image-amd64 2>/dev/null |
 		sed -n 's/^ *Depends: linux-image-\([0-9].*\)/\1/p' | head -1)
 	built=$WORK/$release

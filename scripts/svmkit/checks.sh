@@ -1,0 +1,86 @@
+# What e2e-svm checks: it looks at $r, the run's folder, with the functions of
+# crashkit/checks.sh. Nothing of host.sh is known here: that has a function which
+# crashes the machine. Machines are numbered as they were started.
+# shellcheck shell=bash disable=SC2154
+numbers() { # prints names and numbers
+	local i=0 g
+	for g in web01 db02 $([ "$GUESTS" != all ] || echo huge03 nest04) A B; do
+		echo "$g $i"
+		i=$((i + 1))
+	done
+}
+numberOf() { numbers | awk -v n="$1" '$1 == n {print $2}'; }
+
+report() { vmcsnote guests --json "$d/$1" >"$d/$1.json"; }
+
+# fields DUMP NAME...: of all vCPUs, a line each.
+fields() { vmcsnote guests --field "$2" "$d/$1"; }
+
+# spinning DUMP NAME: the guest's registers are those that it was given.
+spinning() {
+	local want
+	want=$(sed -n "s/^$2\.0 EXPECT rip=\([^ ]*\) rsp=\([^ ]*\) r15=\([^ ]*\) cr3=\(.*\)/\1 \2 \3 \4/p" "$o/spin.log")
+	[ -n "$want" ] && fields "$1" guest,rip,rsp,r15,cr3 | grep -x "$(numberOf "$2") $want"
+}
+
+# burning DUMP: web01's busy program is in its loop, with its registers.
+burning() {
+	local q=0xb0b0b0b0b0b0b00
+	fields "$1" guest,vcpu,cs.selector,r15,r14,r13,r12,rbx,rbp,rax,rip |
+		grep -x "0 0 0x33 ${q}1 ${q}2 ${q}3 ${q}4 ${q}5 ${q}6 ${q}7 0x4[0-9a-f]*"
+}
+
+# listed DUMP: there are these vCPUs, and no others, but for guests of guests.
+listed() {
+	local want
+	want=$(numbers | awk '{print $2, 0} $1 == "web01" {print $2, 1}' | sort -n)
+	diff <(echo "$want") <(fields "$1" guest,vcpu | grep -v '\.')
+}
+
+# extracted NAME [OPTION...]: as $d/NAME.core.
+extracted() {
+	local name=$1
+	shift
+	vmcsnote extract --force --guest "$(numberOf "$name")" "$@" -o "$d/$name.core"
+}
+pristine() { "$WORK/svmcheck" memory "$1" "$d/db02.mem"; }
+greets() { # the kernel's log is in the core of a guest
+	makedumpfile --message-level 4 -f --dump-dmesg "$d/$1.core" "$d/$1.dmesg" && grep "hello from $1" "$d/$1.dmesg"
+}
+releaseOf() { [ "$(crash --osrelease "$d/$1.core")" = "$(cat "$built/guests.release")" ]; }
+gdbSees() { gdb -nx -batch -ex 'info registers r15' -c "$d/web01.core" 2>&1 | grep 'r15 *0xb0b0b0b0b0b0b001'; }
+drgnSees() { # where there is drgn
+	/usr/bin/python3 -c 'import drgn, sys
+p = drgn.Program()
+p.set_core_dump(sys.argv[1])
+print(p.flags)' "$d/$1.core" | grep IS_LINUX_KERNEL
+}
+crashSees() {
+	printf 'set -c 0\nbt\nq\n' | timeout 300 crash -s "$built/guests.vmlinux" "$d/web01.core" >"$d/web01.bt" 2>&1
+	grep 'COMMAND: "burner"' "$d/web01.bt" && grep 'RIP: 00000000004[0-9a-f]*' "$d/web01.bt"
+}
+
+check() {
+	d=$r/dump o=$r/out/first
+	local n
+	for n in d31 full; do
+		ok "$n: guests --json" report "$n"
+		ok "$n: all vCPUs, and no others" listed "$n"
+		ok "$n: the busy program's registers" burning "$n"
+		ok "$n: registers of a guest on the first processor" spinning "$n" A
+		ok "$n: registers of a guest on the second processor, which crashed" spinning "$n" B
+		ok "$n: all registers of a paused guest as QEMU has them" "$WORK/svmcheck" registers "$d/$n.json" 1 "$o/db02.registers"
+	done
+	for n in $(numbers | awk '/0/ && $1 !~ /^[AB]$/ {print $1}'); do
+		ok "$n: extract" extracted "$n" "$d/full"
+		ok "$n: verify" vmcsnote verify --deep "$d/$n.core"
+		ok "$n: crash --osrelease" releaseOf "$n"
+		ok "$n: makedumpfile --dump-dmesg" greets "$n"
+		! /usr/bin/python3 -c 'import drgn' 2>/dev/null || ok "$n: drgn" drgnSees "$n"
+	done
+	ok 'db02: all of its memory as pmemsave has it' pristine "$d/db02.core"
+	ok 'db02: extract --qemu-core, of the filtered dump' extracted db02 --qemu-core "$d/db02.core.gcore" "$d/d31"
+	ok 'db02: all of its memory, out of the core of QEMU' pristine "$d/db02.core"
+	ok 'web01: gdb' gdbSees
+	[ ! -e "$built/guests.vmlinux" ] || ok 'web01: crash: bt of the busy program' crashSees
+}

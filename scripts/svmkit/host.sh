@@ -1,0 +1,131 @@
+# Virtual machines on an AMD host of two CPUs, of which the second crashes.
+# shellcheck shell=bash disable=SC2034,SC2154,SC2317
+MEM=1536 SMP=2 CRASHKERNEL=192M MODULE=none CPU=EPYC,+svm,+npt,-xsaves ROOTDISK=1500M DUMPDISK=6G LIMIT=600
+GUESTS=all PASS=GUESTS
+APPEND='no_timer_check mitigations=off audit=0 random.trust_cpu=on nowatchdog'
+CAPAPPEND='no_timer_check mitigations=off audit=0'
+
+# What follows is run by the host's busybox, and minds GUESTS: all, or those that
+# --short can wait for.
+#
+# start NAME MIB VCPUS WORDS [OPTION...]: a guest of QEMU's.
+start() {
+	name=$1 mib=$2 vcpus=$3 words=$4
+	shift 4
+	n=$((n + 1))
+	c=/sys/fs/cgroup/machine.slice/machine-qemu-$n-$name.scope
+	mkdir -p "$c"
+	mkfifo "/tmp/$name.in" "/tmp/$name.out"
+	(
+		enter=$c/cgroup.procs sh -c 'echo $$ >"$enter" && exec "$@"' qemu qemu-system-x86_64 -name "guest=$name,debug-threads=on" -uuid "00000000-0000-4000-8000-00000000000$n" \
+			-accel kvm -cpu host -M q35 -nodefaults -display none -m "$mib" -smp "$vcpus" -device vmcoreinfo \
+			-kernel /kernel/guests.vmlinuz -initrd /kernel/guest.gz \
+			-append "console=ttyS0 quiet no_timer_check mitigations=off vmname=$name $words" \
+			-serial "file:/tmp/$name.log" -qmp "pipe:/tmp/$name" "$@" 2>"/tmp/$name.err"
+		say "FAIL $name has ended: $(tail -n 2 "/tmp/$name.err")"
+	) &
+	qmp "$name" '{"execute":"qmp_capabilities"}' >/dev/null
+}
+
+# qmp NAME COMMAND: prints what it returns, a line. A child that ends interrupts the
+# opening of a FIFO. Without QEMU nobody would open the other end.
+qmp() {
+	i=0
+	# shellcheck disable=SC2016 # for the inner shell
+	until timeout 60 sh -c 'echo "$1" >"$2"' sh "$2" "/tmp/$1.in" || [ $i -gt 10 ]; do i=$((i + 1)); done 2>/dev/null
+	until answerOf "$1" || [ $i -gt 10 ]; do i=$((i + 1)); done 2>/dev/null
+	[ $i -le 10 ] || say "FAIL $1: no answer to $2"
+}
+answerOf() {
+	while read -r line; do
+		case $line in
+		'{"return"'* | '{"error"'*)
+			echo "$line" | tr -d '\r'
+			return
+			;;
+		esac
+	done <"/tmp/$1.out"
+	false
+}
+
+# hmp NAME COMMAND: of the monitor for people; prints the answer in lines.
+hmp() {
+	answer=$(qmp "$1" "{\"execute\":\"human-monitor-command\",\"arguments\":{\"command-line\":\"$2\"}}")
+	answer=${answer#'{"return": "'}
+	printf '%b' "${answer%\"\}}" | tr -d '\r'
+}
+
+# waits FILE WORDS: until it has a line with them, ten minutes at most.
+waits() {
+	i=0
+	while ! grep -q "$2" "$1" 2>/dev/null && [ $i -lt 1200 ]; do
+		sleep 0.5
+		i=$((i + 1))
+	done
+	result "$(basename "$1"): $2" "$(grep -q "$2" "$1" || { tail -n 3 "$1" "${1%.log}.err"; })"
+}
+
+# processOf NAME: the process that runs a guest. A thread of the kernel's follows.
+processOf() { head -n 1 /sys/fs/cgroup/machine.slice/machine-qemu-*-"$1".scope/cgroup.procs; }
+
+# truth NAME: what is known of a guest of QEMU's goes to $out.
+truth() {
+	pid=$(processOf "$1")
+	hmp "$1" 'info registers -a' >"$out/$1.registers"
+	{
+		echo "pid $pid"
+		echo "cgroup $(cut -d: -f3 "/proc/$pid/cgroup")"
+		for t in /proc/"$pid"/task/*; do echo "thread ${t##*/} $(cat "$t/comm")"; done
+	} >"$out/$1.process"
+}
+
+first() {
+	export PATH=/bin:/sbin:/usr/bin:/usr/sbin
+	mount -t cgroup2 cgroup /sys/fs/cgroup
+	mkdir -p /tmp/huge
+	while read -r m; do try 0 "insmod.$m" insmod "/modules/$m"; done </modules/order
+	n=0
+	guests='web01 db02'
+	echo 'madvise' >/sys/kernel/mm/transparent_hugepage/enabled
+	start web01 128 2 busy=1
+	start db02 112 1 busy=0 -device virtio-rng-pci
+	if [ "$GUESTS" = all ]; then
+		guests="$guests huge03 nest04"
+		echo 56 >/proc/sys/vm/nr_hugepages
+		mount -t hugetlbfs hugetlbfs /tmp/huge
+		start huge03 112 1 busy=0 -object memory-backend-file,id=m,size=112M,mem-path=/tmp/huge,prealloc=on -machine memory-backend=m
+		start nest04 144 1 nested=1
+	fi
+	for g in $guests; do waits "/tmp/$g.log" 'tick 2'; done
+	# Not QEMU: one guest on each of the two processors, never out of its loop.
+	taskset 1 kvmguest A spin 0x10000 0x1f0000 0x1000 >"$out/spin.log" 2>&1 &
+	waits "$out/spin.log" 'A READY'
+	taskset 2 kvmguest B spin 0x11000 0x1e0000 0x40000 >>"$out/spin.log" 2>&1 &
+	waits "$out/spin.log" 'B READY'
+	[ "$GUESTS" != all ] || waits /tmp/nest04.log 'N READY'
+	hmp db02 stop
+	for g in $guests; do
+		truth "$g"
+		cp "/tmp/$g.log" "$out/"
+	done
+	hmp db02 'pmemsave 0 117440512 /dump/db02.mem' >"$out/pmemsave"
+	# Symbols are of no use, and take a minute to read.
+	try 0 gcore gdb -nx -batch -iex 'set auto-solib-add off' -p "$(processOf db02)" -ex 'generate-core-file /dump/db02.core.gcore'
+	say 'the guests are as they shall be'
+}
+
+# crash crashes the machine whose PID 1 this is, and no other that sources the file.
+crash() {
+	[ $$ = 1 ] || return 1
+	say crash
+	settle
+	echo 1 >/proc/sys/kernel/sysrq
+	taskset 2 sh -c 'echo c >/proc/sysrq-trigger'
+}
+
+capture() {
+	export PATH=/bin:/sbin:/usr/bin:/usr/sbin
+	try 0 d31 makedumpfile -l -d 31 --message-level 4 /proc/vmcore /dump/d31
+	# All but pages of zeros.
+	try 0 full makedumpfile -l -d 1 --message-level 4 /proc/vmcore /dump/full
+}
