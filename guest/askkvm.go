@@ -166,7 +166,7 @@ func (a *asked) process(m *Machine, from *kvm.Machine) {
 
 // vcpu returns a vCPU without registers.
 func (a *asked) vcpu(c *kvm.VCPU, number int) *VCPU {
-	v := &VCPU{Number: number, TID: c.Thread, HostCPU: c.CPU, State: string(c.State), neverRan: c.Thread == 0, from: c}
+	v := &VCPU{Number: number, TID: c.Thread, HostCPU: c.CPU, State: string(c.State), neverRan: c.NeverRan, from: c}
 	if c.Task != nil {
 		v.Thread, _ = c.Task.Comm()
 	}

@@ -290,6 +290,7 @@ func TestPartial(t *testing.T) {
 	}{
 		{"nothing lacks", nil, nil, 4, true, nil},
 		{"no types of kvm_intel", func(h *fakeHost) { h.kvm.noVMX = true }, nil, 4, true, nil},
+		{"vcpu_vmx lacks members", func(h *fakeHost) { h.kvm.noNested = true }, nil, 4, true, nil},
 		{"the list of machines is a circle", nil, func(h *fakeHost) { h.Put(h.list[1], fakelinux.LE64(h.list[2])) }, 3, true, linux.ErrLoop},
 		{"the list of machines ends in nothing", nil, func(h *fakeHost) { h.Put(h.list[1], fakelinux.LE64(0xffffc90000000000)) }, 3, true, nil},
 		{"a running host", func(h *fakeHost) {

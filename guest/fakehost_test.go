@@ -36,7 +36,7 @@ func (h *fakeHost) dropInfo(prefix string) {
 
 // fakeKVM is what of KVM can be left out.
 type fakeKVM struct {
-	noTypes, noVMX, noList bool
+	noTypes, noVMX, noNested, noList bool
 }
 
 // Offsets of members, in bytes.
@@ -91,6 +91,11 @@ func (h *fakeHost) kvmTypes() {
 		m("flags", i32, 72), m("id", i16, 76))
 	b.Struct("kvm_x86_ops", 8, m("vcpu_create", void, 0))
 	if h.kvm.noVMX {
+		return
+	}
+	if h.kvm.noNested {
+		loaded := b.Struct("loaded_vmcs", 16, m("vmcs", void, 0))
+		b.Struct("vcpu_vmx", vmxSize, m("vcpu", vcpu, 0), m("loaded_vmcs", b.Ptr(loaded), vmxLoaded))
 		return
 	}
 	loaded := b.Struct("loaded_vmcs", 16, m("vmcs", void, 0), m("shadow_vmcs", void, 8))

@@ -1,8 +1,9 @@
 // Package guest finds the virtual machines of a crashed host in its dump, their
 // registers and their memory.
 //
-// A [Host] is the dump. [Host.FindMachines] finds its machines, chooses the layout
-// of VMCSs and numbers machines and vCPUs; [Host.FindRegisters] finds the
+// A [Host] is the dump. [Host.FindMachines] asks KVM's own structures in it for
+// the machines, and searches for VMCSs if the kernel does not tell; it chooses the
+// layout of VMCSs and numbers machines and vCPUs. [Host.FindRegisters] finds the
 // registers that are in no VMCS. [Machine.Memory] and [Machine.Virtual] open a
 // machine's memory, [Extraction] writes it as a dump of its own.
 //
@@ -18,8 +19,9 @@
 //     as Linux fills them.
 //   - [Memory] is the guest's physical memory as a whole: what EPT maps, and
 //     what EPT does not map, because the guest has never touched it, through
-//     the process, by memory slots ([Slot]) that are inferred from pages that
-//     both map. Without EPT there is [OpenShadow].
+//     the process, by memory slots ([Slot]): KVM's own, or such as are inferred
+//     from pages that both map. Without EPT, and without KVM's slots, there is
+//     [OpenShadow].
 //
 // Everything is read from a dump and taken for hostile: tables may point to
 // themselves, beyond memory, or be noise. A walk down is bounded by its

@@ -8,8 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pkg/errors"
+
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/fakelinux"
+	"vmcsnote/linux"
 	"vmcsnote/vmcs"
 )
 
@@ -183,5 +186,42 @@ func TestThousandMachines(t *testing.T) {
 	t.Logf("%v, %d MiB kept, %d MiB allocated", took, (after.HeapAlloc-before.HeapAlloc)>>20, (after.TotalAlloc-before.TotalAlloc)>>20)
 	if n != machines*vcpus || after.HeapAlloc-before.HeapAlloc > 128<<20 {
 		t.Errorf("%d vCPUs, %d MiB", n, (after.HeapAlloc-before.HeapAlloc)>>20)
+	}
+}
+
+// A list of more machines than any host has, all of them the same process's, ends
+// with an error.
+func TestTooManyMachines(t *testing.T) {
+	f := newFakeHost(openCore(t, intelHosts[0].core))
+	first, _ := f.machine("vm", 1000, 0x1000, nil, fakeVCPU{tid: 1000})
+	body := make([]byte, 80)
+	if _, err := f.Kernel.ReadPhys(body, first-fakelinux.Direct); err != nil {
+		t.Fatal(err)
+	}
+	for range maxMachines {
+		m := f.Alloc(len(body))
+		f.Put(m, body)
+		f.list = append(f.list, m)
+	}
+	h := f.finish()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	if err := h.FindMachines(context.Background(), MachineSearch{}); err != nil || h.NoKVM != nil {
+		t.Fatal(err, h.NoKVM)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	n := 0
+	for _, m := range h.Machines {
+		n += len(m.VCPUs)
+	}
+	if len(h.Machines) != maxMachines || n != maxMachines || !errors.Is(h.KVMError, linux.ErrTooMany) {
+		t.Errorf("%d machines, %d vCPUs (%v)", len(h.Machines), n, h.KVMError)
+	}
+	if kept := (after.HeapAlloc - before.HeapAlloc) >> 20; kept > 64 {
+		t.Errorf("%d MiB", kept)
+	} else {
+		t.Logf("%d MiB", kept)
 	}
 }

@@ -17,6 +17,7 @@ type fields struct {
 		ID        linux.Field `btf:"vcpu_id"`
 		CPU       linux.Field `btf:"cpu"`
 		Mode      linux.Field `btf:"mode"`
+		PID       linux.Field `btf:"pid"`
 		Thread    linux.Field `btf:"pid->numbers[0].nr"`
 		Preempted linux.Field `btf:"preempted"`
 		Blocking  linux.Field `btf:"stat.generic.blocking,optional"` // since 5.15

@@ -43,8 +43,10 @@ type VCPU struct {
 
 	Addr   uint64
 	ID     int // APIC ID, as a rule
-	Thread int // of the process that ran it last; 0 if none did
-	CPU    int // the host's, on which it ran last; -1 if on none
+	Thread int // of the process that ran it last; 0 if none did, or if it is unknown
+	// NeverRan means that no thread has run it.
+	NeverRan bool
+	CPU      int // the host's, on which it ran last; -1 if on none
 	// Task is that thread, nil if it has ended.
 	Task  *linux.Task
 	State State
@@ -97,8 +99,10 @@ func (v *VCPU) read() error {
 	if r.err != nil {
 		return errors.WithMessagef(r.err, "vCPU at %#x", v.Addr)
 	}
-	// Before it first runs, a vCPU has no thread; kvm_run may not be in the
-	// dump.
+	// Before it first runs, a vCPU has no thread. The struct pid and kvm_run may
+	// not be in the dump.
+	pid, err := r.k.Value(v.Addr, f.PID)
+	v.NeverRan = err == nil && pid == 0
 	if n, err := r.k.Value(v.Addr, f.Thread); err == nil {
 		v.Thread = int(int32(n))
 	}
