@@ -54,6 +54,8 @@ func TestMain(m *testing.M) {
 //	forge FILE ADDR TEXT [NAME]
 //	                          writes a VMCSINFO note with that file's text to that dump's memory
 //	zeros FILE ADDR           clears a page of that dump's memory
+//	kcore DUMP FILE writes the memory of a dump as /proc/kcore shows it
+//	rewrite FILE OLD NEW replaces text in the memory of a dump
 //	setvmcb FILE GUEST NAME=VALUE... sets fields of the VMCBs of that guest in the dump
 //	setvmcs FILE VPID NAME=VALUE...  sets fields of the VMCS with that VPID in the dump
 //	image FORM DUMP FILE      makes FILE an image of the dump's memory: lime, avml or raw; or bare, a core without its PT_NOTE
@@ -91,6 +93,8 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"build":     build,
 			"core":      core,
+			"kcore":     kcore,
+			"rewrite":   rewrite,
 			"everyname": everyName,
 			"enospc":    enospc,
 			"fields":    fields,

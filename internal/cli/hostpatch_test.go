@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"bytes"
 	"context"
 	"debug/elf"
 	"encoding/binary"
@@ -111,4 +112,35 @@ func zeros(ts *testscript.TestScript, neg bool, args []string) {
 	addr, err := strconv.ParseUint(args[1], 0, 64)
 	ts.Check(err)
 	patchMemory(ts, ts.MkAbs(args[0]), addr, make([]byte, 4096))
+}
+
+// rewrite replaces text, in Go's spelling, in the memory of a dump by text of the
+// same length.
+func rewrite(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 3, 3)
+	path := ts.MkAbs(args[0])
+	old, err := strconv.Unquote(`"` + args[1] + `"`)
+	ts.Check(err)
+	text, err := strconv.Unquote(`"` + args[2] + `"`)
+	ts.Check(err)
+	if len(old) != len(text) {
+		ts.Fatalf("%d bytes for %d", len(text), len(old))
+	}
+	c, err := vmcore.OpenFile(path)
+	ts.Check(err)
+	defer c.Close()
+	found := false
+	page := make([]byte, 4096)
+	for r := range c.Ranges() {
+		for addr := r.Addr; addr < r.Addr+r.Size; addr += 4096 {
+			n, err := c.ReadPhys(page, addr)
+			if i := bytes.Index(page[:n], []byte(old)); err == nil && i >= 0 {
+				patchMemory(ts, path, addr+uint64(i), []byte(text))
+				found = true
+			}
+		}
+	}
+	if !found {
+		ts.Fatalf("%q is not in the dump", old)
+	}
 }

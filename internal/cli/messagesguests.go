@@ -72,7 +72,11 @@ func (h *host) remarks() (texts []string) {
 		texts = append(texts, fmt.Sprintf("warning: KVM's structures are not whole: %v", h.KVMError))
 	}
 	if h.Live {
-		texts = append(texts, "warning: the host is running: VMCSs may still be in the processors; registers are from KVM's structures alone")
+		text := "warning: the host is running: VMCSs may still be in the processors"
+		if h.NoKVM == nil {
+			text += "; registers are from KVM's structures alone"
+		}
+		texts = append(texts, text)
 	}
 	return texts
 }
