@@ -66,6 +66,8 @@ check() {
 	for n in d31 full; do
 		ok "$n: guests --json" report "$n"
 		ok "$n: all vCPUs, and no others" listed "$n"
+		ok "$n: web01's process and threads" "$WORK/svmcheck" process "$d/$n.json" web01 "$o/web01.process"
+		ok "$n: db02's process and threads" "$WORK/svmcheck" process "$d/$n.json" db02 "$o/db02.process"
 		ok "$n: the busy program's registers" burning "$n"
 		ok "$n: registers of a guest on the first processor" spinning "$n" A
 		ok "$n: registers of a guest on the second processor, which crashed" spinning "$n" B

@@ -1,6 +1,7 @@
 // Svmcheck compares what vmcsnote tells of a guest with what QEMU told of it.
 //
 //	svmcheck registers REPORT GUEST TRUTH    REPORT is of guests --json, TRUTH of "info registers -a"
+//	svmcheck process REPORT NAME TRUTH       TRUTH is lines of pid N, cgroup PATH, thread TID NAME
 //	svmcheck memory CORE MEMORY              CORE is of extract, MEMORY of pmemsave from 0 on
 //
 // It prints what differs, and its exit status is 1 if anything does. Only of a
@@ -29,10 +30,12 @@ func run(args []string) error {
 	switch {
 	case len(args) == 4 && args[0] == "registers":
 		return registers(args[1], args[2], args[3])
+	case len(args) == 4 && args[0] == "process":
+		return process(args[1], args[2], args[3])
 	case len(args) == 3 && args[0] == "memory":
 		return memory(args[1], args[2])
 	}
-	return errors.New("usage: svmcheck registers REPORT GUEST TRUTH | memory CORE MEMORY")
+	return errors.New("usage: svmcheck registers REPORT GUEST TRUTH | process REPORT NAME TRUTH | memory CORE MEMORY")
 }
 
 // A vcpu is one of guests --json.

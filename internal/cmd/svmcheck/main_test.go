@@ -7,6 +7,32 @@ import (
 	"testing"
 )
 
+func TestProcess(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	report := write("report", `{"guests":[{"name":"web01","cgroup":"/a.slice","pid":7,"vcpus":[{"id":0,"tid":9,"thread":"CPU 0/KVM"},{"id":1,"tid":10,"thread":"CPU 1/KVM"}]}]}`)
+	for _, test := range []struct{ name, guest, truth, err string }{
+		{"the truth", "web01", "pid 7\ncgroup /a.slice\nthread 7 qemu\nthread 9 CPU 0/KVM\nthread 10 CPU 1/KVM\n", ""},
+		{"another process", "web01", "pid 8\ncgroup /a.slice\nthread 9 CPU 0/KVM\nthread 10 CPU 1/KVM\n", `"pid 7"`},
+		{"another cgroup", "web01", "pid 7\ncgroup /b.slice\nthread 9 CPU 0/KVM\nthread 10 CPU 1/KVM\n", `"cgroup /a.slice"`},
+		{"threads the other way round", "web01", "pid 7\ncgroup /a.slice\nthread 10 CPU 0/KVM\nthread 9 CPU 1/KVM\n", `"thread 9 CPU 0/KVM"`},
+		{"another name", "db02", "", "no guest called db02"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			err := run([]string{"process", report, test.guest, write("truth", test.truth)})
+			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+				t.Errorf("%v, want %q", err, test.err)
+			}
+		})
+	}
+}
+
 // The report is as guests --json has it, of a vCPU whose registers are all those
 // that QEMU prints.
 func TestRegisters(t *testing.T) {
