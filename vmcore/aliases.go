@@ -6,30 +6,35 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// What the containers and the planner share is internal; this is what of it
-// callers meet.
+// What the containers and the planner share is internal. These are the parts of
+// it that callers meet.
 type (
 	// A Placement is where the grown notes of a core go.
 	Placement = plan.Placement
-	// A Layout says what a changed copy of a core consists of: see [Core].
+	// A Layout lists what a changed copy of a core consists of: its Size, in
+	// bytes, and Shift, by how many bytes memory moved. String prints it.
 	Layout = plan.Layout
-	// An InPlace is a planned change of a core where it lies.
+	// An InPlace is a planned change of a core where it lies. String prints its
+	// steps; [Plan] carries it out.
 	InPlace = plan.InPlace
-	// A Finding is something about a core that one of its readers cannot do
-	// with.
+	// A Finding is something in a core that a reader cannot handle: Text tells
+	// what, Readers which and how. It is a Remark if every core of the same
+	// writer is so, and otherwise a fault of this core.
 	Finding = plan.Finding
 	// PFNs are page frame numbers from Start up to End, which is not among them.
 	PFNs = kdump.PFNs
 	// A FileError is an error about a file: its Path, and Err. Methods of
 	// [File] return one, or an [fs.PathError].
 	FileError = inputfile.Error
-	// A FormatError says what is wrong with a dump, and where.
+	// A FormatError says what is wrong with a dump, and where: Off is the offset
+	// in the file, What the field, Found and Want what is there and what was
+	// expected.
 	FormatError = plan.FormatError
 )
 
 // The placements, cheapest first.
 const (
-	Slack = plan.Slack // into the zero bytes behind the notes
+	Slack = plan.Slack // into the zero bytes after the notes
 	End   = plan.End   // to the end of a kdump-compressed dump; in an ELF core, where they are at the end
 	Clone = plan.Clone // a new file that shares the old one's blocks, renamed over it
 	Evict = plan.Evict // into the room of the first PT_LOADs, which move to the end of the file

@@ -3,26 +3,25 @@
 // A dump is a container: it holds notes (registers of each CPU, VMCOREINFO)
 // and physical memory. [Open] tells the containers apart and reads their
 // headers; the [Core] it returns lists the notes ([Core.Notes]) and reads
-// memory by physical address ([Core.ReadPhys]).
+// memory by physical address ([physmem.Reader]).
 //
 // A change to the notes is an [elfnote.Splice]. It is planned before anything
 // is written, and a plan is a value that can be printed:
 //
-//   - PlanInPlace gives the [Step]s that change the file where it lies, in an
+//   - PlanInPlace returns the steps that change the file where it lies, in an
 //     order such that at every moment, whatever dies, the file is the old core
-//     or the new one. The rules, and the readers that force them, stand in
-//     internal/plan.
-//   - PlanCopy gives the [Layout] of a new file: the old one's bytes with the
+//     or the new one.
+//   - PlanCopy returns the [Layout] of a new file: the old one's bytes with the
 //     notes enlarged where they are and all after them shifted by whole pages.
 //     The same layout serves a copy, a clone that shares the blocks of the
 //     file system, and a stream.
 //
-// [File] does it to a file on disk: it locks, picks the cheapest way that is
-// safe there, and carries it out. [Stream] does it to a stream.
+// [File] changes a file on disk: it locks the file, picks the cheapest way that
+// is safe there, and carries it out. [Stream] changes a stream as it passes.
+// [Writer] writes a new core.
 //
-// Everything read from a dump is taken for hostile. Offsets and sizes that have
-// not been checked are extents, which know whether their end can be computed;
-// nothing is allocated because a header says so.
+// Everything read from a dump is hostile: no offset or size is used before it is
+// checked, and nothing is allocated because a header says so.
 package vmcore
 
 import (

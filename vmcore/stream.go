@@ -21,7 +21,7 @@ type Edit func(Core) (elfnote.Splice, error)
 
 // Stream copies the dump that comes in on r to w, with its notes changed,
 // in one pass: it holds the headers and the notes, and 256 KiB of the rest.
-// What it writes is what [PlanCopy] gives for the same core in a file.
+// It writes what PlanCopy of [Core] lays out for the same core in a file.
 //
 // Nothing is written before the notes are known and the edit has been agreed
 // to: an error until then is an [*Unwritten], which has all that was read.
