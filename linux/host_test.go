@@ -49,7 +49,7 @@ func openHost(name string) (*linux.Kernel, error) {
 	return linux.Open(mem, info)
 }
 
-var hosts = []string{"amd-5.10", "amd-6.1", "amd-6.1-d31", "amd-6.12", "amd-7.3", "intel-6.1", "intel-6.1-d31"}
+var hosts = []string{"amd-5.10", "amd-6.1", "amd-6.1-d31", "amd-6.12", "amd-7.3", "intel-6.1", "intel-6.1-d31", "intel-6.12"}
 
 // Dumps of real hosts: what is printed of them was compared with what the hosts
 // themselves printed before (testdata/cores/linux-host/README.md).
