@@ -364,3 +364,14 @@ func TestBelongs(t *testing.T) {
 		}
 	}
 }
+
+// Without a VMCS the thread is the one that KVM names.
+func TestThreadByID(t *testing.T) {
+	threads := []Thread{{PID: 7, FSBase: 1}, {PID: 8}, {PID: 9}, {PID: 9}}
+	for tid, want := range map[int]bool{0: false, 7: true, 8: true, 9: false, 10: false} {
+		th, ok := (&VCPU{TID: tid}).ThreadOf(threads)
+		if ok != want || ok && th.PID != uint32(tid) {
+			t.Errorf("thread %d: %+v, %v", tid, th, ok)
+		}
+	}
+}
