@@ -180,3 +180,27 @@ func TestAMDEncrypted(t *testing.T) {
 		})
 	}
 }
+
+// Without nested paging CR3 in the save area is KVM's own table, and the memory
+// slots have all of the memory.
+func TestAMDShadow(t *testing.T) {
+	h := amdHost(t, "amd-6.12")
+	m := h.Machines[1]
+	v := m.VCPUs[0]
+	cr3 := v.Regs.CR3
+	v.SVM.Page()[svm.NestedCtl.Offset] &^= 1
+	r := new(Registers)
+	if r.takeVMCB(v.SVM, v.SVM); r.CR3.Known() || !r.CR0.Known() {
+		t.Errorf("CR3 is %s", r.CR3)
+	}
+	if r.overlayAMD(&v.from.Regs); r.CR3 != cr3 || cr3.Value != 0x3c68000 {
+		t.Errorf("CR3 is %s, want %s", r.CR3, cr3)
+	}
+	if m.NCR3() != 0 {
+		t.Errorf("nested_cr3 is %#x", m.NCR3())
+	}
+	mem, err := m.Memory()
+	if err != nil || mem.ept != nil || len(mem.Slots()) != 6 {
+		t.Errorf("%d slots (%v)", len(mem.Slots()), err)
+	}
+}
