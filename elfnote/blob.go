@@ -37,7 +37,7 @@ func FromBlob(b []byte, name string, typ uint32, order binary.ByteOrder) (Note, 
 	if name == VMCSInfo && bytes.HasPrefix(b, []byte(textStart)) {
 		text, fill, _ := bytes.Cut(b, []byte{0})
 		if !allZero(fill) {
-			return Note{}, errors.Wrapf(ErrBlob, "text of %d bytes with more than zeros behind it", len(text))
+			return Note{}, errors.Wrapf(ErrBlob, "text of %d bytes with more than zeros after it", len(text))
 		}
 		return Note{Name: name, Type: typ, Desc: text}, nil
 	}

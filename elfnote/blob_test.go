@@ -30,7 +30,7 @@ func TestFromBlob(t *testing.T) {
 		{name: "for a big-endian core", blob: note.Encode(be), order: be, want: note},
 		{name: "another name", blob: info.Encode(le), of: VMCoreInfo, want: info},
 		{name: "another name, descriptor alone", blob: info.Desc, of: VMCoreInfo, err: "n_namesz at offset 0x0"},
-		{name: "text, zeros, and more", blob: []byte("REVISION_ID=d\nFIELD(X)=05\x00\x00junk"), err: "text of 25 bytes with more than zeros behind it"},
+		{name: "text, zeros, and more", blob: []byte("REVISION_ID=d\nFIELD(X)=05\x00\x00junk"), err: "text of 25 bytes with more than zeros after it"},
 		{name: "another name, and it is another's note", blob: kernel, of: VMCoreInfo, err: `named "VMCSINFO", expected "VMCOREINFO"`},
 		{name: "empty", err: "0 bytes, all zero"},
 		{name: "all zero", blob: make([]byte, 4096), err: "4096 bytes, all zero"},
