@@ -1,9 +1,12 @@
 package vmcore
 
 import (
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore/internal/elfcore"
 )
@@ -26,7 +29,7 @@ func TestVerifySound(t *testing.T) {
 		"vmcoredd":               nil,
 		"vmcsinfo":               nil,
 		"overlap":                nil,
-		"sections-swapped":       {"the byte order of section headers (1)", "e_phoff is 0xc0"},
+		"sections-swapped":       {"the byte order of section headers (1)", "e_phoff is 0xc0", "no line SYMBOL(swapper_pg_dir)"},
 		"kernel-64k":             nil,
 		"gcore":                  nil,
 		"gcore-notes-first":      nil,
@@ -46,6 +49,26 @@ func TestVerifySound(t *testing.T) {
 				t.Errorf("%d remarks, want %d", len(found), len(remarks))
 			}
 		})
+	}
+}
+
+// TestVerifyPageTables: a VMCOREINFO that does not tell where the kernel's page
+// tables are gets a remark, in either container.
+func TestVerifyPageTables(t *testing.T) {
+	const with, without = "OSRELEASE=6.1.0\nSYMBOL(swapper_pg_dir)=ffffffff82e10000\n", "OSRELEASE=6.1.0\n"
+	elf := func(info string) []Finding {
+		return openText(t, "elf\nnotes\nnote name=VMCOREINFO desc="+strconv.Quote(info)+"\nload p_paddr=0x1000 size=0x1000").Verify()
+	}
+	kdump := func(info string) []Finding {
+		return openKDump(t, kdumpSpec{noInfo: true, notes: []elfnote.Note{{Name: elfnote.VMCoreInfo, Desc: []byte(info)}}}.build()).Verify()
+	}
+	for name, verify := range map[string]func(string) []Finding{"ELF": elf, "kdump-compressed": kdump} {
+		told := func(info string) bool {
+			return slices.ContainsFunc(verify(info), func(f Finding) bool { return f.Remark && strings.Contains(f.Text, "no line SYMBOL(swapper_pg_dir)") })
+		}
+		if told(with) || !told(without) {
+			t.Errorf("%s: remark with the line: %v; without it: %v, expected true", name, told(with), told(without))
+		}
 	}
 }
 

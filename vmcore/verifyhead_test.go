@@ -23,7 +23,7 @@ func TestVerifyHead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		found := VerifyHead(c)
+		found := faultsOf(VerifyHead(c))
 		if len(found) != 1 || !slices.Contains(c.Verify(), found[0]) {
 			t.Errorf("%s: findings are %v, all are %v", name, found, c.Verify())
 		}
@@ -33,7 +33,12 @@ func TestVerifyHead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all, head := c.Verify(), VerifyHead(c); len(all) == 0 || len(head) > 0 {
+	if all, head := faultsOf(c.Verify()), faultsOf(VerifyHead(c)); len(all) == 0 || len(head) > 0 {
 		t.Errorf("pages behind the end: all findings are %v, those of the head %v", all, head)
 	}
+}
+
+// faultsOf returns the findings but for remarks.
+func faultsOf(found []Finding) []Finding {
+	return slices.DeleteFunc(found, func(f Finding) bool { return f.Remark })
 }

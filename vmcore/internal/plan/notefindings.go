@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"bytes"
 	"debug/elf"
 	"fmt"
 
@@ -42,6 +43,10 @@ func KernelNotes(f *Findings, s *elfnote.Segment, off int64, readers string) {
 		if e.Type != 0 {
 			f.Fault(readers, "the %s note at %#x is of type %#x, expected 0", e.Name, at, e.Type)
 		}
+	}
+	const pageTables = "SYMBOL(swapper_pg_dir)="
+	if info, err := VMCoreInfo(s); err == nil && info != nil && !bytes.Contains(info, []byte(pageTables)) {
+		f.Remark("drgn refuses it, and vmcsnote guests cannot translate the kernel's addresses", "VMCOREINFO has no line %s", pageTables)
 	}
 }
 
