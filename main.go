@@ -1,4 +1,5 @@
-// Vmcsnote puts the VMCSINFO note into Linux crash dumps.
+// Vmcsnote lists the virtual machines in Linux crash dumps, and puts the VMCSINFO
+// note into them.
 package main
 
 import (

@@ -39,7 +39,7 @@ func showHelp(_ context.Context, e *env, args []string) error {
 // overview lists the commands.
 func overview() string {
 	var b strings.Builder
-	b.WriteString("vmcsnote puts the VMCSINFO note into Linux crash dumps.\n\n")
+	b.WriteString("vmcsnote lists the virtual machines in Linux crash dumps, and puts the VMCSINFO\nnote into them.\n\n")
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  vmcsnote %s\t%s\n", strings.TrimSpace(c.name+" "+c.args), c.short)
