@@ -35,12 +35,11 @@
  * another VMCS nor changes its launch state.
  *
  * Why a crash is safe from us. An NMI may bring the crash path to this processor
- * at any point of a turn. With KVM loaded that path VMCLEARs by address what KVM
- * has loaded, and executes VMXOFF if CR4.VMXE is set. Without KVM kernels up to
- * v6.5 do the latter, too, and so do those that have arch/x86/virt/hw.c. Those
- * between do not: there a panic on this very processor during one of the turns
- * (some milliseconds in all, once, while KVM is not loaded) could not start the
- * capture kernel.
+ * at any point of a turn. With kvm_intel loaded that path VMCLEARs by address what
+ * KVM has loaded, and executes VMXOFF if CR4.VMXE is set. Without kvm_intel only
+ * kernels that have arch/x86/virt/hw.c do so: in others a panic on this very
+ * processor during one of the turns (some milliseconds in all, once) could not
+ * start the capture kernel. So modprobe loads kvm_intel first (MODULE_SOFTDEP).
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -56,7 +55,6 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/sched.h>
-#include <linux/security.h>
 #include <linux/smp.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
@@ -88,6 +86,8 @@ MODULE_PARM_DESC(cells, "publish the values that VMREAD gave, as in 2012, instea
 #define NO_VMCS		(~0ULL)		/* what VMPTRST gives where none is current */
 #define VMCS_HEADER	8		/* revision identifier, VMX-abort indicator */
 #define VMCS_SHADOW	BIT(31)		/* of the first word: a shadow VMCS */
+#define PT_TRACES	BIT(0)		/* of IA32_RTIT_CTL: TraceEn */
+#define PT_WITH_VMX	BIT(14)		/* of IA32_VMX_MISC: VMXON leaves Intel PT on */
 #define CPUID_VMX	BIT(5)		/* of CPUID.1:ECX */
 #define TRIES		10		/* to find VMX operation in order */
 #define READ_ONLY	13		/* VM-instruction error: VMWRITE to a read-only field */
@@ -126,7 +126,7 @@ static u8 *vmcs __initdata;		/* a page each, while probing */
 static u8 *before __initdata;
 static u8 *vmxon_region __initdata;
 static u32 revision __initdata;
-static unsigned int probed_cpu __initdata;	/* cores may be of two kinds */
+static unsigned int probed_cpu __initdata;
 
 static char *note;	/* the buffer that is published */
 static size_t note_size;
@@ -229,6 +229,19 @@ static void __init write_cr4(unsigned long cr4)
 	asm volatile("mov %0, %%cr4" : : "r" (cr4) : "memory");
 }
 
+/*
+ * On processors whose IA32_VMX_MISC has bit 14 clear VMXON ends what Intel PT
+ * traces, and says so to nobody.
+ */
+static bool __init vmxon_stops_trace(void)
+{
+	u32 misc, trace, hi;
+
+	return boot_cpu_has(X86_FEATURE_INTEL_PT) &&
+	       !rdmsr_safe(MSR_IA32_VMX_MISC, &misc, &hi) && !(misc & PT_WITH_VMX) &&
+	       !rdmsr_safe(MSR_IA32_RTIT_CTL, &trace, &hi) && trace & PT_TRACES;
+}
+
 /* A turn in VMX operation, with interrupts off from begin to end. */
 struct turn {
 	unsigned long irqflags, cr4;
@@ -249,6 +262,9 @@ static int __init begin(struct turn *t)
 	t->cr4 = __read_cr4();
 	t->own = !(t->cr4 & X86_CR4_VMXE);
 	if (t->own) {
+		err = -EBUSY;
+		if (vmxon_stops_trace())
+			goto out;
 		memset(vmxon_region, 0, PAGE_SIZE);
 		*(u32 *)vmxon_region = revision;
 		write_cr4(t->cr4 | X86_CR4_VMXE);
@@ -314,12 +330,16 @@ static bool __init is_rights(const struct field *f)
 	return f->encoding >= GUEST_ES_AR_BYTES && f->encoding <= GUEST_TR_AR_BYTES;
 }
 
-/* Writes the page's header and makes it the current VMCS. */
+/*
+ * Writes the page's header and makes it the current VMCS. Software that has
+ * written to a VMCS's page has to VMCLEAR it before VMPTRLD (SDM volume 3,
+ * "Initializing a VMCS").
+ */
 static int __init load(void)
 {
 	((u32 *)vmcs)[0] = revision;
 	((u32 *)vmcs)[1] = 0;
-	return vmcs_load(__pa(vmcs));
+	return vmcs_clear(__pa(vmcs)) ?: vmcs_load(__pa(vmcs));
 }
 
 static int __init load_cells(void)
@@ -441,25 +461,43 @@ static int __init write_rights(const struct field *f, struct place *p)
 	return 0;
 }
 
-/* Whether this processor lets VMX be used: says why not, or returns 0. */
+/*
+ * Notes whether this processor's VMCSs have another revision than those that are
+ * probed.
+ */
+static void __init compare_revision(void *differs)
+{
+	u32 lo, hi;
+
+	if (rdmsr_safe(MSR_IA32_VMX_BASIC, &lo, &hi) || (lo & ~VMCS_SHADOW) != revision)
+		WRITE_ONCE(*(bool *)differs, true);
+}
+
+/* Whether this processor lets VMX be used: tells why not, or returns 0. */
 static int __init enabled(void)
 {
+	bool differs = false;
 	u32 lo, hi;
 
 	if (rdmsr_safe(MSR_IA32_FEAT_CTL, &lo, &hi) ||
 	    rdmsr_safe(MSR_IA32_VMX_BASIC, &revision, &hi)) {
-		pr_err("the hypervisor keeps VMX to itself\n");
+		pr_info("the hypervisor keeps VMX to itself\n");
 		return -ENODEV;
 	}
 	revision &= ~VMCS_SHADOW;
 	if (!(lo & FEAT_CTL_LOCKED) ||
 	    !(lo & (FEAT_CTL_VMX_ENABLED_INSIDE_SMX | FEAT_CTL_VMX_ENABLED_OUTSIDE_SMX))) {
-		pr_err("VMX is %s by the firmware (IA32_FEATURE_CONTROL is %#x)\n",
-		       lo & FEAT_CTL_LOCKED ? "locked off" : "not enabled", lo);
+		pr_info("VMX is %s by the firmware (IA32_FEATURE_CONTROL is %#x)\n",
+			lo & FEAT_CTL_LOCKED ? "locked off" : "not enabled", lo);
 		return -ENODEV;
 	}
 	if (!boot_cpu_has(X86_FEATURE_VMX)) {
-		pr_err("VMX is switched off in this kernel\n");
+		pr_info("VMX is switched off in this kernel\n");
+		return -ENODEV;
+	}
+	on_each_cpu(compare_revision, &differs, 1);
+	if (differs) {	/* KVM refuses such a host, too */
+		pr_info("the processors' VMCSs have different revisions\n");
 		return -ENODEV;
 	}
 	if (boot_cpu_has(X86_FEATURE_HYPERVISOR))
@@ -499,13 +537,15 @@ static long __init probe(void *unused)
 			err = 0;
 			continue;
 		}
-		if (err)
-			pr_err("%s: VMX does not work here (%ld): another hypervisor, or Intel PT, has the processor\n",
-			       fields[i].name, err);
+		if (err == -EBUSY)
+			pr_info("Intel PT traces this processor: VMX operation would end the trace\n");
+		else if (err)
+			pr_info("%s: VMX does not work here (%ld): another hypervisor has the processor\n",
+				fields[i].name, err);
 		i++;
 		cond_resched();
 	}
-	return err;
+	return err ? -ENODEV : 0;
 }
 
 /* Where the field lies, or an error: see the top of this file. */
@@ -546,8 +586,8 @@ static size_t __init write_text(char *buf, size_t size)
 	emit("FORM=%s\n", cells ? "cells" : "offsets");
 	if (rights() != UNKNOWN)
 		emit("ACCESS_RIGHTS=%s\n", rights_names[rights()]);
-	emit("CPU_FAMILY=%x\nCPU_MODEL=%x\nCPU_STEPPING=%x\nCPU_MICROCODE=%x\n",
-	     c->x86, c->x86_model, c->x86_stepping, c->microcode);
+	emit("CPU_VENDOR=%s\nCPU_FAMILY=%x\nCPU_MODEL=%x\nCPU_STEPPING=%x\nCPU_MICROCODE=%x\n",
+	     c->x86_vendor_id, c->x86, c->x86_model, c->x86_stepping, c->microcode);
 	if (boot_cpu_has(X86_FEATURE_HYPERVISOR))
 		emit("HYPERVISOR=1\n");
 	for (i = 0; i < ARRAY_SIZE(fields); i++) {
@@ -604,35 +644,40 @@ static struct kobj_attribute vmcsinfo_attr =
 /* ---------------------------------------------------------------- module -- */
 
 /*
- * Says why nothing shall be found out here, or returns 0. Where there is nothing
- * to be found that is -ENODEV, which systemd-modules-load takes for no failure.
+ * What the processor can do, even if the kernel has switched it off. The header
+ * of the kernel's own function for this differs between kernels.
+ */
+static u32 __init cpuid_1_ecx(void)
+{
+	u32 eax = 1, ebx, ecx = 0, edx;
+
+	asm volatile("cpuid" : "+a" (eax), "=b" (ebx), "+c" (ecx), "=d" (edx));
+	return ecx;
+}
+
+/*
+ * Tells why nothing shall be found out here, or returns 0. None of these is a
+ * fault of the host, so all are -ENODEV, which systemd-modules-load does not take
+ * for a failure.
  */
 static int __init refuse(void)
 {
 	struct kernfs_node *there = kernfs_find_and_get(kernel_kobj->sd, "vmcsinfo");
+	const char *why = NULL;
 
-	if (there) {
-		kernfs_put(there);
-		pr_err("/sys/kernel/vmcsinfo is there already\n");
-		return -EEXIST;
-	}
-	if (security_locked_down(LOCKDOWN_MSR)) {
-		pr_err("the kernel is locked down\n");
-		return -EPERM;
-	}
-	if (!(cpuid_ecx(1) & CPUID_VMX)) {
-		pr_err("the processor has no VMX\n");
-		return -ENODEV;
-	}
-	if (is_kdump_kernel()) {
-		pr_err("this kernel is here to save a dump\n");
-		return -ENODEV;
-	}
-	if (hypervisor_is_type(X86_HYPER_MS_HYPERV)) {
-		pr_err("a VMCS on Hyper-V is the enlightened one, which is documented\n");
-		return -ENODEV;
-	}
-	return 0;
+	kernfs_put(there);
+	if (there)
+		why = "/sys/kernel/vmcsinfo is there already";
+	else if (!(cpuid_1_ecx() & CPUID_VMX))
+		why = "the processor has no VMX";
+	else if (is_kdump_kernel())
+		why = "this kernel is here to save a dump";
+	else if (hypervisor_is_type(X86_HYPER_MS_HYPERV))
+		why = "a VMCS on Hyper-V is the enlightened one, which is documented";
+	if (!why)
+		return 0;
+	pr_info("%s\n", why);
+	return -ENODEV;
 }
 
 /* Wiped, for nobody shall take it for a VMCS, and freed. */
@@ -644,7 +689,10 @@ static void __init free_scratch(u8 *page)
 	free_page((unsigned long)page);
 }
 
-/* Runs the experiments, on the processor that we are on. */
+/*
+ * Runs the experiments, on the first processor, so that each load finds the
+ * same.
+ */
 static int __init find_out(void)
 {
 	int err = -ENOMEM;
@@ -654,7 +702,7 @@ static int __init find_out(void)
 	vmxon_region = (u8 *)get_zeroed_page(GFP_KERNEL);
 	if (vmcs && before && vmxon_region) {
 		cpus_read_lock();
-		probed_cpu = raw_smp_processor_id();
+		probed_cpu = cpumask_first(cpu_online_mask);
 		err = work_on_cpu(probed_cpu, probe, NULL);
 		cpus_read_unlock();
 	}
@@ -676,8 +724,8 @@ static int __init vmcsinfo_init(void)
 		both += places[i].read >= 0 && places[i].read == places[i].write;
 	}
 	if (!n) {
-		pr_err("no field could be located: this VMCS keeps them elsewhere\n");
-		return -ENXIO;
+		pr_info("no field could be located: this VMCS keeps them elsewhere\n");
+		return -ENODEV;
 	}
 	err = make_note();
 	if (err)
@@ -700,5 +748,6 @@ static void __exit vmcsinfo_exit(void)
 
 module_init(vmcsinfo_init);
 module_exit(vmcsinfo_exit);
+MODULE_SOFTDEP("pre: kvm_intel");	/* see the top of this file */
 MODULE_LICENSE("GPL");
 MODULE_DESCRIPTION("Publishes the layout of the processor's VMCS for crash dumps");

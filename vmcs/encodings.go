@@ -22,6 +22,7 @@ const (
 	GuestTRSelector   Encoding = 0x080e
 	GuestIntrStatus   Encoding = 0x0810
 	GuestPMLIndex     Encoding = 0x0812
+	GuestUINV         Encoding = 0x0814
 
 	// 16-bit host state
 	HostESSelector Encoding = 0x0c00
@@ -61,11 +62,15 @@ const (
 	TSCMultiplier           Encoding = 0x2032
 	TertiaryVMExecControl   Encoding = 0x2034
 	ENCLVExitingBitmap      Encoding = 0x2036
+	LowPASIDDirAddr         Encoding = 0x2038
+	HighPASIDDirAddr        Encoding = 0x203a
 	SharedEPTPointer        Encoding = 0x203c
 	PCONFIGExitingBitmap    Encoding = 0x203e
 	HLATPointer             Encoding = 0x2040
 	PIDPointerTable         Encoding = 0x2042
 	SecondaryVMExitControls Encoding = 0x2044
+	IA32SpecCtrlMask        Encoding = 0x204a
+	IA32SpecCtrlShadow      Encoding = 0x204c
 	InjectedEventData       Encoding = 0x2052
 
 	// 64-bit VM-exit information
@@ -84,6 +89,7 @@ const (
 	GuestPDPTR3             Encoding = 0x2810
 	GuestBNDCFGS            Encoding = 0x2812
 	GuestIA32RTITCTL        Encoding = 0x2814
+	GuestIA32LBRCtl         Encoding = 0x2816
 	GuestIA32PKRS           Encoding = 0x2818
 	GuestIA32FREDConfig     Encoding = 0x281a
 	GuestIA32FREDRSP1       Encoding = 0x281c
