@@ -17,6 +17,7 @@ var (
 // An Error is about a source, not about the dump.
 type Error struct{ Err error }
 
+// Error is that of the error it wraps.
 func (e Error) Error() string { return e.Err.Error() }
 
 // Unwrap returns the error.
@@ -25,6 +26,7 @@ func (e Error) Unwrap() error { return e.Err }
 // A NotInMemoryError means that a search found no note of that name.
 type NotInMemoryError struct{ Name string }
 
+// Error names the note that was searched for.
 func (e NotInMemoryError) Error() string {
 	return fmt.Sprintf("no intact %s note in the core's memory: %v", e.Name, ErrNone)
 }
@@ -38,6 +40,7 @@ type RefutedError struct {
 	Layout string // a built-in one, which explains them
 }
 
+// Error tells how many notes there are, and which layout is better.
 func (e RefutedError) Error() string {
 	notes := "1 VMCSINFO note"
 	if e.Notes > 1 {
@@ -55,6 +58,7 @@ type SeveralError struct {
 	Name  string
 }
 
+// Error tells how many notes there are.
 func (e SeveralError) Error() string {
 	return fmt.Sprintf("%d different %s notes in the core's memory", e.Notes, e.Name)
 }

@@ -133,6 +133,7 @@ type PairError struct {
 	Failed []PlaceError // in the order of the places
 }
 
+// Error names the pair, and tells what each place has instead.
 func (e *PairError) Error() string {
 	s := make([]string, len(e.Failed))
 	for i, err := range e.Failed {
@@ -156,6 +157,7 @@ type PlaceError struct {
 	Err   error
 }
 
+// Error names the place, unless the error does.
 func (e PlaceError) Error() string {
 	if dev := (*physmem.Error)(nil); errors.As(e.Err, &dev) { // that names itself
 		return e.Err.Error()
@@ -163,4 +165,5 @@ func (e PlaceError) Error() string {
 	return e.Place.Path() + ": " + e.Err.Error()
 }
 
+// Unwrap returns the place's error.
 func (e PlaceError) Unwrap() error { return e.Err }
