@@ -64,24 +64,20 @@ func TestDevMemReadPhys(t *testing.T) {
 		err  error
 		maps []int
 	}{
-		{"below high memory", fakeMem{high: 4 << 20}, 0x1234, 0x2000, 0x2000, nil, nil},
-		{"nothing asked for", fakeMem{high: 4 << 20}, 0x1234, 0, 0, nil, nil},
-		{"above high memory", fakeMem{high: 0, readErr: unix.EFAULT}, 0x10000, 0x2000, 0x2000, nil, []int{0x2000}},
-		{"above high memory, wrapped by os", fakeMem{high: 0, readErr: &os.PathError{Op: "read", Err: unix.EFAULT}},
-			0x10000, 0x2000, 0x2000, nil, []int{0x2000}},
-		{"not on a page", fakeMem{high: 0, readErr: unix.EFAULT}, 0x10010, 0x100, 0x100, nil, []int{0x110}},
-		{"across high memory, error after a part", fakeMem{high: 0x20000, readErr: unix.EFAULT}, 0x1ff00, 0x200, 0x200, nil, []int{0x100}},
-		{"short read", fakeMem{high: 0x20000, readErr: io.EOF}, 0x1ff00, 0x200, 0x200, nil, []int{0x100}},
-		{"mapped 1 MiB at a time", fakeMem{high: 0, readErr: unix.EFAULT}, 0x10010, 2 << 20, 2 << 20, nil,
-			[]int{1 << 20, 1 << 20, 0x10}},
-		{"CONFIG_STRICT_DEVMEM", fakeMem{high: 0, readErr: unix.EPERM}, 0x10000, 0x2000, 0, unix.EPERM, nil},
-		{"hardware error is not cured by mmap", fakeMem{high: 0x11000, readErr: unix.EIO}, 0x10000, 0x2000, 0x1000, unix.EIO, nil},
-		{"RAM buffer: neither read nor mmap", fakeMem{high: 0, readErr: unix.EFAULT, mapErr: unix.EPERM},
-			0x10000, 0x2000, 0, unix.EPERM, []int{0x2000}},
-		{"wider than the CPU's addresses", fakeMem{high: 0x11000, readErr: unix.EFAULT, mapErr: unix.EINVAL},
-			0x10000, 0x2000, 0x1000, unix.EINVAL, []int{0x1000}},
-		{"beyond 2^63", fakeMem{}, 1<<63 - 0x1000, 0x2000, 0, unix.EFAULT, nil},
-		{"wraps", fakeMem{}, 1<<64 - 1, 2, 0, unix.EFAULT, nil},
+		{name: "below high memory", mem: fakeMem{high: 4 << 20}, addr: 0x1234, size: 0x2000, n: 0x2000},
+		{name: "nothing asked for", mem: fakeMem{high: 4 << 20}, addr: 0x1234},
+		{name: "above high memory", mem: fakeMem{high: 0, readErr: unix.EFAULT}, addr: 0x10000, size: 0x2000, n: 0x2000, maps: []int{0x2000}},
+		{name: "above high memory, wrapped by os", mem: fakeMem{high: 0, readErr: &os.PathError{Op: "read", Err: unix.EFAULT}}, addr: 0x10000, size: 0x2000, n: 0x2000, maps: []int{0x2000}},
+		{name: "not on a page", mem: fakeMem{high: 0, readErr: unix.EFAULT}, addr: 0x10010, size: 0x100, n: 0x100, maps: []int{0x110}},
+		{name: "across high memory, error after a part", mem: fakeMem{high: 0x20000, readErr: unix.EFAULT}, addr: 0x1ff00, size: 0x200, n: 0x200, maps: []int{0x100}},
+		{name: "short read", mem: fakeMem{high: 0x20000, readErr: io.EOF}, addr: 0x1ff00, size: 0x200, n: 0x200, maps: []int{0x100}},
+		{name: "mapped 1 MiB at a time", mem: fakeMem{high: 0, readErr: unix.EFAULT}, addr: 0x10010, size: 2 << 20, n: 2 << 20, maps: []int{1 << 20, 1 << 20, 0x10}},
+		{name: "CONFIG_STRICT_DEVMEM", mem: fakeMem{high: 0, readErr: unix.EPERM}, addr: 0x10000, size: 0x2000, err: unix.EPERM},
+		{name: "hardware error is not cured by mmap", mem: fakeMem{high: 0x11000, readErr: unix.EIO}, addr: 0x10000, size: 0x2000, n: 0x1000, err: unix.EIO},
+		{name: "RAM buffer: neither read nor mmap", mem: fakeMem{high: 0, readErr: unix.EFAULT, mapErr: unix.EPERM}, addr: 0x10000, size: 0x2000, err: unix.EPERM, maps: []int{0x2000}},
+		{name: "wider than the CPU's addresses", mem: fakeMem{high: 0x11000, readErr: unix.EFAULT, mapErr: unix.EINVAL}, addr: 0x10000, size: 0x2000, n: 0x1000, err: unix.EINVAL, maps: []int{0x1000}},
+		{name: "beyond 2^63", mem: fakeMem{}, addr: 1<<63 - 0x1000, size: 0x2000, err: unix.EFAULT},
+		{name: "wraps", mem: fakeMem{}, addr: 1<<64 - 1, size: 2, err: unix.EFAULT},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.mem.ram = ram

@@ -113,14 +113,14 @@ func TestMode0400(t *testing.T) {
 		want            Placement
 		err             error
 	}{
-		{"root's, by root", 0o400, 0, 0, 0, Slack, nil},
-		{"another's, by root", 0o400, 0, somebody, somebody, Slack, nil},
-		{"by its owner", 0o400, somebody, somebody, somebody, Copy, nil},
-		{"mode 0444, by its owner", 0o444, somebody, somebody, somebody, Copy, nil},
-		{"by its owner, in root's directory", 0o400, somebody, somebody, 0, "", ErrReadOnly},
-		{"root's, by another", 0o400, somebody, 0, somebody, "", os.ErrPermission},
-		{"root's of mode 0444, by another", 0o444, somebody, 0, somebody, "", os.ErrPermission},
-		{"writable, by its owner", 0o600, somebody, somebody, somebody, Slack, nil},
+		{name: "root's, by root", mode: 0o400, want: Slack},
+		{name: "another's, by root", mode: 0o400, owner: somebody, dir: somebody, want: Slack},
+		{name: "by its owner", mode: 0o400, uid: somebody, owner: somebody, dir: somebody, want: Copy},
+		{name: "mode 0444, by its owner", mode: 0o444, uid: somebody, owner: somebody, dir: somebody, want: Copy},
+		{name: "by its owner, in root's directory", mode: 0o400, uid: somebody, owner: somebody, err: ErrReadOnly},
+		{name: "root's, by another", mode: 0o400, uid: somebody, dir: somebody, err: os.ErrPermission},
+		{name: "root's of mode 0444, by another", mode: 0o444, uid: somebody, dir: somebody, err: os.ErrPermission},
+		{name: "writable, by its owner", mode: 0o600, uid: somebody, owner: somebody, dir: somebody, want: Slack},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := readOnlyCore(t, "kernel-slack", tt.mode, tt.owner, tt.dir)

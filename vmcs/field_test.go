@@ -64,15 +64,15 @@ func TestEncoding(t *testing.T) {
 		high    bool
 		kind    Kind
 	}{
-		{"16-bit control, the lowest", 0x0000, true, 2, false, false, Control},
-		{"16-bit guest state", 0x0802, true, 2, false, false, Guest},
-		{"64-bit exit information", 0x2400, true, 8, false, false, ExitInfo},
-		{"its high half", 0x2401, true, 4, false, true, ExitInfo},
-		{"32-bit host state", 0x4c00, true, 4, false, false, Host},
-		{"natural-width guest state", 0x681e, true, 8, true, false, Guest},
-		{"high half of a 32-bit field", 0x4001, false, 4, false, true, Control},
-		{"bit 12 set", 0x1000, false, 2, false, false, Control},
-		{"bit 15 set", 0x8000, false, 2, false, false, Control},
+		{name: "16-bit control, the lowest", e: 0x0000, valid: true, width: 2, kind: Control},
+		{name: "16-bit guest state", e: 0x0802, valid: true, width: 2, kind: Guest},
+		{name: "64-bit exit information", e: 0x2400, valid: true, width: 8, kind: ExitInfo},
+		{name: "its high half", e: 0x2401, valid: true, width: 4, high: true, kind: ExitInfo},
+		{name: "32-bit host state", e: 0x4c00, valid: true, width: 4, kind: Host},
+		{name: "natural-width guest state", e: 0x681e, valid: true, width: 8, natural: true, kind: Guest},
+		{name: "high half of a 32-bit field", e: 0x4001, width: 4, high: true, kind: Control},
+		{name: "bit 12 set", e: 0x1000, width: 2, kind: Control},
+		{name: "bit 15 set", e: 0x8000, width: 2, kind: Control},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := tt.e

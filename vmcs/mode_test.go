@@ -30,15 +30,15 @@ func TestMode(t *testing.T) {
 		mode                   Mode
 		emulated               bool
 	}{
-		{"64-bit", 0x80050033, 0, 0, 0x2620, 0xd3ff, 0x202, rightsLong64, ModeLong, false},
-		{"32-bit code in IA-32e mode", 0x80050033, 0, 0, 0x2620, 0xd3ff, 0x202, rights32, ModeCompatibility, false},
-		{"PAE", 0x80050033, 0, 0, 0x2020, 0x11ff, 0x202, rights32, ModePAE, false},
-		{"32-bit paging", 0x80050033, 0, 0, 0x2010, 0x11ff, 0x202, rights32, ModeProtected, false},
-		{"no paging", 0x33, 0, 0, 0x2000, 0x11ff, 0x202, rights32, ModeProtected, false},
-		{"a DOS box", 0x80050033, 0, 0, 0x2010, 0x11ff, 0x23202, 0xf3, ModeVirtual8086, false},
-		{"real mode of an unrestricted guest", 0x30, 0, 0, 0x2000, 0x11ff, 0x202, 0x9b, ModeReal, false},
-		{"real mode run as virtual-8086 mode", 0x80010031, ^uint64(0xe), 0x60000010, 0x2021, 0x11ff, 0x23202, 0xf3, ModeReal, true},
-		{"protected mode without paging, run with it", 0x80010033, ^uint64(0xe), 0x11, 0x2000, 0x11ff, 0x202, rights32, ModeProtected, true},
+		{name: "64-bit", cr0: 0x80050033, cr4: 0x2620, entry: 0xd3ff, rflags: 0x202, rights: rightsLong64, mode: ModeLong},
+		{name: "32-bit code in IA-32e mode", cr0: 0x80050033, cr4: 0x2620, entry: 0xd3ff, rflags: 0x202, rights: rights32, mode: ModeCompatibility},
+		{name: "PAE", cr0: 0x80050033, cr4: 0x2020, entry: 0x11ff, rflags: 0x202, rights: rights32, mode: ModePAE},
+		{name: "32-bit paging", cr0: 0x80050033, cr4: 0x2010, entry: 0x11ff, rflags: 0x202, rights: rights32, mode: ModeProtected},
+		{name: "no paging", cr0: 0x33, cr4: 0x2000, entry: 0x11ff, rflags: 0x202, rights: rights32, mode: ModeProtected},
+		{name: "a DOS box", cr0: 0x80050033, cr4: 0x2010, entry: 0x11ff, rflags: 0x23202, rights: 0xf3, mode: ModeVirtual8086},
+		{name: "real mode of an unrestricted guest", cr0: 0x30, cr4: 0x2000, entry: 0x11ff, rflags: 0x202, rights: 0x9b, mode: ModeReal},
+		{name: "real mode run as virtual-8086 mode", cr0: 0x80010031, mask: ^uint64(0xe), shadow: 0x60000010, cr4: 0x2021, entry: 0x11ff, rflags: 0x23202, rights: 0xf3, mode: ModeReal, emulated: true},
+		{name: "protected mode without paging, run with it", cr0: 0x80010033, mask: ^uint64(0xe), shadow: 0x11, cr4: 0x2000, entry: 0x11ff, rflags: 0x202, rights: rights32, mode: ModeProtected, emulated: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			v := vmcsWith(map[string]uint64{"GUEST_CR0": tt.cr0, "CR0_GUEST_HOST_MASK": tt.mask, "CR0_READ_SHADOW": tt.shadow,

@@ -57,15 +57,15 @@ func TestSieve(t *testing.T) {
 		kept    uint64 // pages that Find reads
 		matched uint64
 	}{
-		{"nothing", one(0), 0, pages, nil, 0, 0},
-		{"a built-in layout's", one(uint64(Builtin()[0].RevisionID)), 0, pages, nil, 656, 656},
-		{"that, whatever follows", one(uint64(Builtin()[0].RevisionID)), 1 << 30, pages, nil, 656, 656},
-		{"a note's", one(0x7ab), 3, pages, note(0x7ab), 656, 656},
-		{"a small number before a large one", one(0x7ab), 16, pages, nil, 0, 0},
-		{"a large number", one(0x7ab0_0000), 0, pages, nil, 0, 0},
-		{"a note's that is large: all is read", one(0x7ab0_0000), 0, pages, note(0x7ab0_0000), pages, 656},
-		{"a note's that is unknown: all is read", one(0x7ab), 0, pages, note(0), pages, pages - 656},
-		{"more than can be kept: all is read", func(uint64) uint32 { return 0x7ab }, 0, maxSieve + 1, note(0x7ab), maxSieve + 1, maxSieve + 1},
+		{name: "nothing", first: one(0), pages: pages},
+		{name: "a built-in layout's", first: one(uint64(Builtin()[0].RevisionID)), pages: pages, kept: 656, matched: 656},
+		{name: "that, whatever follows", first: one(uint64(Builtin()[0].RevisionID)), second: 1 << 30, pages: pages, kept: 656, matched: 656},
+		{name: "a note's", first: one(0x7ab), second: 3, pages: pages, found: note(0x7ab), kept: 656, matched: 656},
+		{name: "a small number before a large one", first: one(0x7ab), second: 16, pages: pages},
+		{name: "a large number", first: one(0x7ab0_0000), pages: pages},
+		{name: "a note's that is large: all is read", first: one(0x7ab0_0000), pages: pages, found: note(0x7ab0_0000), kept: pages, matched: 656},
+		{name: "a note's that is unknown: all is read", first: one(0x7ab), pages: pages, found: note(0), kept: pages, matched: pages - 656},
+		{name: "more than can be kept: all is read", first: func(uint64) uint32 { return 0x7ab }, pages: maxSieve + 1, found: note(0x7ab), kept: maxSieve + 1, matched: maxSieve + 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := patterned{tt.first, tt.second, tt.pages * PageSize, new(atomic.Int64)}
