@@ -31,10 +31,8 @@ const (
 	SlabInfo
 )
 
-// Error adds what is missing to the error.
-func (e *LeftOutError) Error() string {
-	return "the dump lacks pages of KVM's structures: " + e.Err.Error()
-}
+// Error is that of Err.
+func (e *LeftOutError) Error() string { return e.Err.Error() }
 
 // Unwrap returns Err.
 func (e *LeftOutError) Unwrap() error { return e.Err }

@@ -18,5 +18,9 @@ func TestLeftOutHints(t *testing.T) {
 		if got := hint(err); !strings.Contains(got, want) || !strings.Contains(got, "-d 23") {
 			t.Errorf("mark %d: hint %q", mark, got)
 		}
+		h := &host{Host: &guest.Host{KVMError: err}}
+		if got := h.remarks(); len(got) != 2 || got[1] != "hint: "+hint(err) {
+			t.Errorf("mark %d: remarks %q", mark, got)
+		}
 	}
 }

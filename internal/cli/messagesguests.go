@@ -71,6 +71,12 @@ func (h *host) remarks() (texts []string) {
 	if h.KVMError != nil {
 		texts = append(texts, fmt.Sprintf("warning: KVM's structures are not whole: %v", h.KVMError))
 	}
+	for _, err := range []error{h.NoKVM, h.KVMError} {
+		var left *guest.LeftOutError
+		if errors.As(err, &left) {
+			texts = append(texts, "hint: "+hint(left))
+		}
+	}
 	if h.Live {
 		text := "warning: the host is running: VMCSs may still be in the processors"
 		if h.NoKVM == nil {
