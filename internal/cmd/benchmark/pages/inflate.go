@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	maxWorkers = 8   // vmcsnote's
+	maxWorkers = 128 // vmcsnote's
 	atOnce     = 256 // pages that a worker takes at a time
 )
 
