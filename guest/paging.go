@@ -23,25 +23,25 @@ type Paging struct {
 	HavePDPTE bool
 }
 
-// A Mode is a way to translate virtual addresses.
-type Mode uint8
+// A PagingMode is a way to translate virtual addresses.
+type PagingMode uint8
 
 // The modes of the SDM, volume 3, "Paging".
 const (
-	NoPaging Mode = iota // CR0.PG is 0: a virtual address is the physical one
-	Paging32             // 10 + 10 bits; CR4.PSE allows 4 MiB pages
+	NoPaging PagingMode = iota // CR0.PG is 0: a virtual address is the physical one
+	Paging32                   // 10 + 10 bits; CR4.PSE allows 4 MiB pages
 	PagingPAE
 	Paging4
 	Paging5
 )
 
 // String names the mode as the SDM does.
-func (m Mode) String() string {
+func (m PagingMode) String() string {
 	return [...]string{"no paging", "32-bit paging", "PAE paging", "4-level paging", "5-level paging"}[m]
 }
 
 // Mode tells the mode by CR0.PG, CR4.PAE and LA57, and EFER.LMA.
-func (p *Paging) Mode() Mode {
+func (p *Paging) Mode() PagingMode {
 	switch {
 	case p.CR0&x86.CR0PG == 0:
 		return NoPaging
@@ -56,11 +56,11 @@ func (p *Paging) Mode() Mode {
 }
 
 // Bits is the width of a virtual address: 32, 48 or 57.
-func (m Mode) Bits() int { return [...]int{32, 32, 32, 48, 57}[m] }
+func (m PagingMode) Bits() int { return [...]int{32, 32, 32, 48, 57}[m] }
 
 // Canonical reports whether a virtual address is one in this mode: below 4 GiB,
 // or all bits from the highest used on equal.
-func (m Mode) Canonical(gva uint64) bool {
+func (m PagingMode) Canonical(gva uint64) bool {
 	if m.Bits() == 32 {
 		return gva>>32 == 0
 	}

@@ -109,7 +109,7 @@ func TestPagingOf(t *testing.T) {
 	for _, tt := range []struct {
 		core, guest string
 		patch       map[string]uint64
-		mode        Mode
+		mode        PagingMode
 		cr3         uint64
 	}{
 		{"hsw-default", "A.0", nil, Paging4, 0x1000},

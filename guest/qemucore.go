@@ -18,7 +18,7 @@ type ProcessMemory struct {
 	slots []Slot
 }
 
-// NewProcessMemory takes the core's memory by virtual address ([vmcore.Virtual])
+// NewProcessMemory takes the core's memory by virtual address ([vmcore.ProcessMemory])
 // and the slots: as inferred from the host's dump ([Memory.Slots]), or as the
 // core's own VMCS notes have them. They must be sorted and disjoint.
 func NewProcessMemory(core physmem.Memory, slots []Slot) *ProcessMemory {

@@ -155,7 +155,7 @@ func TestMatchProcess(t *testing.T) {
 			{"QEMU's core without files", core, filtered},
 			{"neither, without files", filter(core, ms), filtered},
 		} {
-			virt, ok := vmcore.Virtual(tt.core)
+			virt, ok := vmcore.ProcessMemory(tt.core)
 			if !ok {
 				t.Fatal("no process's core")
 			}
@@ -214,7 +214,7 @@ func TestExtractProcess(t *testing.T) {
 		if err != nil || len(read) != len(cpus) {
 			t.Fatal(len(read), err)
 		}
-		virt, _ := vmcore.Virtual(pc)
+		virt, _ := vmcore.ProcessMemory(pc)
 		pm := NewProcessMemory(virt, read[0].Slots)
 		regs = nil
 		for _, c := range read {
@@ -257,7 +257,7 @@ func spliced(t testing.TB, s *elfnote.Segment, sp elfnote.Splice) *elfnote.Segme
 	t.Helper()
 	var b []byte
 	for i := range s.Notes {
-		n, err := s.Note(i, MaxNote)
+		n, err := s.Note(i, maxVMCSNote)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -45,8 +45,8 @@ const (
 	maxNoteSlots = 4096
 	noAPICID     = 1<<32 - 1
 
-	// MaxNote is the size in bytes of the largest descriptor of a VMCS note.
-	MaxNote = noteSlotsOff + maxNoteSlots*noteSlotSize
+	// maxVMCSNote is the size in bytes of the largest descriptor of a VMCS note.
+	maxVMCSNote = noteSlotsOff + maxNoteSlots*noteSlotSize
 )
 
 // ErrNote is wrapped by the errors about VMCS notes that cannot be read.
@@ -107,9 +107,9 @@ func (c *CPU) Note() elfnote.Note {
 	return elfnote.Note{Name: NoteName, Desc: d}
 }
 
-// ParseNote reads a VMCS note. The layout is that of the core's VMCSINFO; a copy
+// ParseVMCSNote reads a VMCS note. The layout is that of the core's VMCSINFO; a copy
 // of it has the access rights as the note says. An error wraps [ErrNote].
-func ParseNote(n elfnote.Note, layout *vmcs.Layout) (*CPU, error) {
+func ParseVMCSNote(n elfnote.Note, layout *vmcs.Layout) (*CPU, error) {
 	le := binary.LittleEndian
 	d := n.Desc
 	if len(d) < noteSlotsOff {
@@ -179,11 +179,11 @@ func CPUs(s *elfnote.Segment, layout *vmcs.Layout) ([]*CPU, error) {
 		if e.Name != NoteName || e.Type != 0 {
 			continue
 		}
-		n, err := s.Note(i, MaxNote)
+		n, err := s.Note(i, maxVMCSNote)
 		if err != nil {
 			return nil, err
 		}
-		c, err := ParseNote(n, layout)
+		c, err := ParseVMCSNote(n, layout)
 		if err != nil {
 			return nil, errors.Wrapf(err, "note %d", i)
 		}

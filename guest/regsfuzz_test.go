@@ -50,11 +50,11 @@ func FuzzParseNote(f *testing.F) {
 	f.Add(good.Desc)
 	f.Add(good.Desc[:len(good.Desc)-1])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := ParseNote(elfnote.Note{Name: NoteName, Desc: b}, v.Layout)
+		c, err := ParseVMCSNote(elfnote.Note{Name: NoteName, Desc: b}, v.Layout)
 		if err != nil {
 			return
 		}
-		again, err := ParseNote(c.Note(), v.Layout)
+		again, err := ParseVMCSNote(c.Note(), v.Layout)
 		if err != nil || *again.Regs != *c.Regs || again.Thread != c.Thread || len(again.Slots) != len(c.Slots) {
 			t.Errorf("%+v, %v, want %+v", again, err, c)
 		}
@@ -96,7 +96,7 @@ func TestParseNote(t *testing.T) {
 			if tt.name == "another revision identifier" {
 				l.RevisionID = 1
 			}
-			got, err := ParseNote(n, &l)
+			got, err := ParseVMCSNote(n, &l)
 			if (err == nil) != tt.ok {
 				t.Fatal(err)
 			}

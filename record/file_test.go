@@ -56,8 +56,8 @@ func TestWriteFileErrors(t *testing.T) {
 		err   error  // nil for any
 	}{
 		{"record that could not be read back", "new/record", bad, 0, nil},
-		{"no room", "new/record", sample(MaxNote), 4096, unix.EFBIG},
-		{"no room in a directory that was there", "there/record", sample(MaxNote), 4096, unix.EFBIG},
+		{"no room", "new/record", sample(maxNote), 4096, unix.EFBIG},
+		{"no room in a directory that was there", "there/record", sample(maxNote), 4096, unix.EFBIG},
 		{"a directory in its place", "there", sample(1), 0, unix.EISDIR},
 		{"a file for a directory", "there/file/record", sample(1), 0, unix.ENOTDIR},
 		{"two directories missing", "new/new/record", sample(1), 0, unix.ENOENT},

@@ -28,7 +28,7 @@ import (
 // Limits.
 const (
 	MaxSize = 2 << 20 // bytes of a whole record
-	MaxNote = 1 << 20 // bytes of the note
+	maxNote = 1 << 20 // bytes of the note
 )
 
 // Record is what is kept of one boot. The pair holds for that boot only, since the kernel's place in memory is random; the

@@ -97,8 +97,8 @@ func (r *Record) set(key, value string) (err error) {
 		var part []byte
 		part, err = base64.StdEncoding.DecodeString(value)
 		r.Note = append(r.Note, part...)
-		if len(r.Note) > MaxNote {
-			err = errors.Errorf("more than %d bytes", MaxNote)
+		if len(r.Note) > maxNote {
+			err = errors.Errorf("more than %d bytes", maxNote)
 		}
 	case "sha256":
 	default:

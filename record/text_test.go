@@ -65,7 +65,7 @@ sha256: SUM
 }
 
 func TestRoundTrip(t *testing.T) {
-	for _, size := range []int{0, 1, noteLine - 1, noteLine, noteLine + 1, 4756, MaxNote} {
+	for _, size := range []int{0, 1, noteLine - 1, noteLine, noteLine + 1, 4756, maxNote} {
 		want := sample(size)
 		b := want.Encode()
 		got, err := Parse(b)
@@ -119,7 +119,7 @@ func TestParseErrors(t *testing.T) {
 		{"note line empty", sealed(body + "note: \n"), "not in the form", false},
 		{"key twice", sealed(body + "release: 6.1.0-56-amd64\n"), "not in the form", false},
 		{"checksum twice", sealed(good), "not in the form", false},
-		{"note longer than 1 MiB", sample(MaxNote + 1).Encode(), "more than 1048576 bytes", false},
+		{"note longer than 1 MiB", sample(maxNote + 1).Encode(), "more than 1048576 bytes", false},
 		{"release with a line of its own", func() []byte { r := sample(0); r.Release = "x\npair: 0 1"; return r.Encode() }(),
 			"not in the form", false},
 	} {

@@ -17,8 +17,8 @@ var (
 	ErrAmbiguous = errors.New("ambiguous VMCS layout")
 )
 
-// MaxNote is the largest descriptor that ParseNote takes, in bytes.
-const MaxNote = 1 << 20
+// maxNote is the size of the largest descriptor that ParseNote takes, in bytes.
+const maxNote = 1 << 20
 
 // ParseNote reads a VMCSINFO note's descriptor (n_descsz bytes) in any of its
 // published forms, which are told apart by what is in them: text with raw
@@ -30,8 +30,8 @@ const MaxNote = 1 << 20
 // two, has values that fit two forms, or has no field that can be placed. It
 // names the line or record, what was found and what was expected.
 func ParseNote(desc []byte) (*Layout, error) {
-	if len(desc) > MaxNote {
-		return nil, errors.Wrapf(ErrLayout, "%d bytes, expected %d at most", len(desc), MaxNote)
+	if len(desc) > maxNote {
+		return nil, errors.Wrapf(ErrLayout, "%d bytes, expected %d at most", len(desc), maxNote)
 	}
 	if physmem.AllZero(desc) {
 		return nil, errors.Wrapf(ErrLayout, "%d bytes, all zero: the kernel has not filled the note", len(desc))

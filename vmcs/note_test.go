@@ -151,7 +151,7 @@ func TestParseNoteRefuses(t *testing.T) {
 	}{
 		{"nothing", "", ErrLayout, "0 bytes, all zero"},
 		{"zeros", "\x00\x00\x00\x00", ErrLayout, "4 bytes, all zero"},
-		{"1 MiB and a byte", strings.Repeat("x", MaxNote+1), ErrLayout, "1048577 bytes, expected 1048576 at most"},
+		{"1 MiB and a byte", strings.Repeat("x", maxNote+1), ErrLayout, "1048577 bytes, expected 1048576 at most"},
 		{"another text", "OSRELEASE=6.1.0\n", ErrLayout, "no line REVISION_ID="},
 		{"no revision id", fields(1), ErrLayout, "no line REVISION_ID="},
 		{"no fields", "REVISION_ID=d\n", ErrLayout, "no fields"},

@@ -278,7 +278,7 @@ func (e *env) openProcess(ctx context.Context, path string) (*process, error) {
 // attach takes the memory and the threads out of the core.
 func (p *process) attach(c vmcore.Core) error {
 	var ok bool
-	if p.memory, ok = vmcore.Virtual(c); !ok {
+	if p.memory, ok = vmcore.ProcessMemory(c); !ok {
 		return withHint{inputfile.About(p.path, errors.New("not the core of a process")), "gcore and systemd-coredump write one of a running or crashed QEMU"}
 	}
 	p.threads = guest.Threads(c.Notes())

@@ -107,7 +107,7 @@ func TestGcore(t *testing.T) {
 	if !slices.ContainsFunc(threads, func(th guest.Thread) bool { return th.PID == uint32(cmd.Process.Pid) && th.FSBase != 0 }) || len(threads) < 2 {
 		t.Errorf("threads %x, expected several, %d among them", threads, cmd.Process.Pid)
 	}
-	virt, ok := vmcore.Virtual(f)
+	virt, ok := vmcore.ProcessMemory(f)
 	if !ok {
 		t.Fatal("not a process's core")
 	}
