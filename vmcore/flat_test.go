@@ -288,7 +288,7 @@ func TestFlatCut(t *testing.T) {
 	whole := flatOf(inRecords(plain, 5000)...)
 	f := mustFlat(t, whole[:len(whole)-flat.RecordHeader])
 	checkMade(t, f.Core.(kdumpCore).Dump, s)
-	found := f.Verify()
+	found := withoutTables(f.Verify())
 	if len(found) != 1 || found[0].Remark || !strings.Contains(found[0].Text, "expected the end marker") {
 		t.Errorf("verify finds %v", found)
 	}

@@ -329,7 +329,7 @@ func TestKDumpLive(t *testing.T) {
 	}}
 	b := spec.build()
 	c := openKDump(t, b)
-	found := VerifyDeep(t.Context(), kdumpCore{c})
+	found := withoutTables(VerifyDeep(t.Context(), kdumpCore{c}))
 	if len(found) != 1 || !found[0].Remark || !strings.Contains(found[0].Text, "page data begins at") {
 		t.Errorf("verify finds %v", found)
 	}
