@@ -28,7 +28,9 @@ func openExtracted(t testing.TB, path string) vmcore.Core {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	if bad := f.Verify(); len(bad) > 0 {
+	// A test's own VMCOREINFO tells nothing of page tables.
+	bad := slices.DeleteFunc(f.Verify(), func(f vmcore.Finding) bool { return f.Remark && strings.HasPrefix(f.Text, "VMCOREINFO has no line") })
+	if len(bad) > 0 {
 		t.Errorf("faults: %v", bad)
 	}
 	return f
