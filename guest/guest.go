@@ -14,7 +14,8 @@
 //
 //   - [Paging] turns GVA into GPA by the guest's own page tables, in whichever
 //     mode CR0, CR4 and EFER select.
-//   - [EPT] turns GPA into HPA by the tables that EPT_POINTER points to.
+//   - [EPT] turns GPA into HPA by the tables that EPT_POINTER points to, or on
+//     AMD's processors nested_cr3.
 //   - [Process] turns HVA into HPA by the page tables that HOST_CR3 points to,
 //     as Linux fills them.
 //   - [Memory] is the guest's physical memory as a whole: what EPT maps, and

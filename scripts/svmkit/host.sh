@@ -108,7 +108,7 @@ first() {
 		truth "$g"
 		cp "/tmp/$g.log" "$out/"
 	done
-	hmp db02 'pmemsave 0 117440512 /dump/db02.mem' >"$out/pmemsave"
+	qmp db02 '{"execute":"pmemsave","arguments":{"val":0,"size":117440512,"filename":"/dump/db02.mem"}}' >"$out/pmemsave"
 	# Symbols are of no use, and take a minute to read.
 	try 0 gcore gdb -nx -batch -iex 'set auto-solib-add off' -p "$(processOf db02)" -ex 'generate-core-file /dump/db02.core.gcore'
 	say 'the guests are as they shall be'
