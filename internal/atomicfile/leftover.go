@@ -1,14 +1,17 @@
 package atomicfile
 
 import (
-	"regexp"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// temporary is what tempName appends to a dot and the beginning of a name.
-var temporary = regexp.MustCompile(`^\.vmcsnote-[0-9a-f]{16}$`)
+// temporary reports whether s is what tempName appends to a dot and the beginning
+// of a name.
+func temporary(s string) bool {
+	digits, ok := strings.CutPrefix(s, ".vmcsnote-")
+	return ok && len(digits) == 16 && strings.Trim(digits, "0123456789abcdef") == ""
+}
 
 // lock marks the file as being written, for removeLeftovers of others. A file
 // system without locks does without.
@@ -35,7 +38,7 @@ func (n *File) removeLeftovers() {
 		}
 		_, _, names := unix.ParseDirent(buf[:k], -1, nil)
 		for _, name := range names {
-			if rest, ok := strings.CutPrefix(name, prefix); ok && name != n.temp && temporary.MatchString(rest) {
+			if rest, ok := strings.CutPrefix(name, prefix); ok && name != n.temp && temporary(rest) {
 				n.removeUnlocked(name)
 			}
 		}

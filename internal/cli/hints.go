@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
@@ -33,12 +32,36 @@ func (e *env) hint(text string) {
 // printed for that. Tests stop there.
 var unfit = func(command, hint string) {}
 
-var (
-	// namedFlag is a flag as hints write it, after a blank or a bracket.
-	namedFlag = regexp.MustCompile(`(?:^|[\s(])(--[a-z][a-z-]*[a-z]|-[a-zA-Z])(?:[\s,;:.)=]|$)`)
-	// otherCommand is a command line in a hint: the flags after it are its own.
-	otherCommand = regexp.MustCompile(`vmcsnote ([a-z]+)`)
-)
+// namedFlags returns the flags in a hint, as --name or -n: words of their own,
+// or after a bracket.
+func namedFlags(hint string) (flags []string) {
+	for w := range splitAny(hint, " \t\n(") {
+		if i := strings.IndexAny(w, ",;:.)="); i >= 0 {
+			w = w[:i]
+		}
+		name, long := strings.CutPrefix(w, "--")
+		if !long {
+			name, _ = strings.CutPrefix(w, "-")
+		}
+		switch {
+		case name == w || name == "":
+		case long && len(name) > 1 && strings.Trim(name, lower+"-") == "" && !strings.HasPrefix(name, "-") && !strings.HasSuffix(name, "-"),
+			!long && len(name) == 1 && strings.Trim(strings.ToLower(name), lower) == "":
+			flags = append(flags, w)
+		}
+	}
+	return flags
+}
+
+// lower are the letters of commands and flags.
+const lower = "abcdefghijklmnopqrstuvwxyz"
+
+// otherCommand returns the command in a command line of vmcsnote's in a hint, or
+// "": the flags after it are its own.
+func otherCommand(hint string) string {
+	_, line, _ := strings.Cut(hint, "vmcsnote ")
+	return line[:len(line)-len(strings.TrimLeft(line, lower))]
+}
 
 // fits reports whether c has all the flags of vmcsnote that a hint names. Flags
 // after "vmcsnote COMMAND" are that command's, up to a comma or semicolon.
@@ -46,13 +69,11 @@ var (
 func (c command) fits(hint string) bool {
 	for clause := range splitAny(hint, ",;") {
 		of := c
-		if m := otherCommand.FindStringSubmatch(clause); m != nil {
-			if other, ok := find(m[1]); ok {
-				of = other
-			}
+		if other, ok := find(otherCommand(clause)); ok {
+			of = other
 		}
-		for _, m := range namedFlag.FindAllStringSubmatch(clause, -1) {
-			if !of.has(m[1]) && slices.ContainsFunc(commands(), func(c command) bool { return c.has(m[1]) }) {
+		for _, flag := range namedFlags(clause) {
+			if !of.has(flag) && slices.ContainsFunc(commands(), func(c command) bool { return c.has(flag) }) {
 				return false
 			}
 		}
@@ -91,9 +112,9 @@ func nearest(word string, names []string) []string {
 	const atMost = 3
 	var near []string
 	best := min(len(word)/3, 3) + 1 // distances below it count
-	lower := strings.ToLower(word)
+	small := strings.ToLower(word)
 	for _, n := range names {
-		switch d := distance(lower, strings.ToLower(n)); {
+		switch d := distance(small, strings.ToLower(n)); {
 		case d < best:
 			best, near = d, []string{n}
 		case d == best && len(near) > 0:
@@ -102,7 +123,7 @@ func nearest(word string, names []string) []string {
 	}
 	if len(near) == 0 && len(word) > 2 {
 		for _, n := range names {
-			if strings.Contains(strings.ToLower(n), lower) {
+			if strings.Contains(strings.ToLower(n), small) {
 				near = append(near, n)
 			}
 		}

@@ -114,10 +114,10 @@ func TestEveryHint(t *testing.T) {
 			if !slices.ContainsFunc(commands(), func(c command) bool { return c.fits(line) }) {
 				t.Errorf("no command has the flags of the hint %q", line)
 			}
-			for _, m := range namedFlag.FindAllStringSubmatch(line, -1) {
-				if !slices.ContainsFunc(commands(), func(c command) bool { return c.has(m[1]) }) &&
+			for _, flag := range namedFlags(line) {
+				if !slices.ContainsFunc(commands(), func(c command) bool { return c.has(flag) }) &&
 					!slices.ContainsFunc(programs, func(p string) bool { return strings.Contains(line, p) }) {
-					t.Errorf("no command has %s, of the hint %q", m[1], line)
+					t.Errorf("no command has %s, of the hint %q", flag, line)
 				}
 			}
 		}
@@ -192,5 +192,22 @@ func TestDidYouMean(t *testing.T) {
 				t.Errorf("%q", got)
 			}
 		})
+	}
+}
+
+func TestNamedFlags(t *testing.T) {
+	for _, tt := range []struct {
+		name, hint string
+		want       []string
+	}{
+		{"none", "copy it first - or not", nil},
+		{"long and short", "use --blob FILE (or -o OUT)", []string{"--blob", "-o"}},
+		{"before a full stop, a comma, an equals sign", "--force, --layout=NAME. --json.", []string{"--force", "--layout", "--json"}},
+		{"with a dash in it", "--pass-through", []string{"--pass-through"}},
+		{"no flags", "-- --- --x -ab --Blob a-b a--b --9", nil},
+	} {
+		if got := namedFlags(tt.hint); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
 	}
 }
