@@ -27,8 +27,7 @@ var (
 // docComplaints returns what is wrong with the doc comments of a package, which
 // parser knows the names of: links to what is not there, and names of files.
 func docComplaints(p *comment.Parser, of, text string, exists func(path, name string) bool) (bad []string) {
-	var walk func(t comment.Text)
-	walk = func(t comment.Text) {
+	walk := func(t comment.Text) {
 		switch t := t.(type) {
 		case comment.Plain:
 			for _, re := range []*regexp.Regexp{deadLink, goFile} {
