@@ -39,7 +39,7 @@ func TestFromBlob(t *testing.T) {
 		{name: "wrong name", blob: info.Encode(le), err: `named "VMCOREINFO", expected "VMCSINFO"`},
 		{name: "wrong type", blob: Note{VMCSInfo, 1, text}.Encode(le), err: "of type 0x1, expected 0x0"},
 		{name: "empty note", blob: Note{VMCSInfo, 0, nil}.Encode(le), err: "is empty"},
-		{name: "zeros before the note", blob: append(make([]byte, 16), kernel...), err: "all-zero note header with more behind it"},
+		{name: "zeros before the note", blob: append(make([]byte, 16), kernel...), err: "all-zero note header with more after it"},
 		{name: "other text", blob: []byte("hello, world, this is no note\n"), err: "n_namesz at offset 0x0: found 0x6c6c6568"},
 		{name: "cut", blob: note.Encode(le)[:40], err: "n_descsz at offset 0x4"},
 	} {
@@ -109,7 +109,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		// The notes lie one behind the other, and cover all but the fill.
+		// The notes lie one after the other, and cover all but the fill.
 		off := int64(0)
 		for i, e := range s.Notes {
 			if e.Off != off || e.DescOff < off || e.DescOff+e.DescSize > e.End || e.End > s.Size {

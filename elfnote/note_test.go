@@ -75,7 +75,7 @@ func TestParse(t *testing.T) {
 		{name: "two notes", bytes: both, order: le, notes: []string{"CORE@0", "VMCOREINFO@356"}, fill: int64(len(both))},
 		{name: "big-endian", bytes: segment(be, core, info), order: be, notes: []string{"CORE@0", "VMCOREINFO@356"}, fill: int64(len(both))},
 		{name: "none", order: le},
-		{name: "zero fill behind the last", bytes: append(bytes.Clone(both), make([]byte, 100)...), order: le,
+		{name: "zero fill after the last", bytes: append(bytes.Clone(both), make([]byte, 100)...), order: le,
 			notes: []string{"CORE@0", "VMCOREINFO@356"}, fill: int64(len(both))},
 		{name: "fewer zeros than a header", bytes: append(bytes.Clone(both), 0, 0, 0, 0), order: le,
 			notes: []string{"CORE@0", "VMCOREINFO@356"}, fill: int64(len(both))},
@@ -84,7 +84,7 @@ func TestParse(t *testing.T) {
 		{name: "names with more than one NUL, as LINUX of vmcoredd", order: le,
 			bytes: []byte("\x08\x00\x00\x00\x04\x00\x00\x00\x00\x07\x00\x00LINUX\x00\x00\x00abcd"), notes: []string{"LINUX@0"}, fill: 24},
 		{name: "zeros between notes", bytes: append(append(core.Encode(le), make([]byte, 12)...), info.Encode(le)...), order: le,
-			err: "notes at offset 0x164: found an all-zero note header with more behind it"},
+			err: "notes at offset 0x164: found an all-zero note header with more after it"},
 		{name: "header cut", bytes: append(bytes.Clone(both), 1, 0, 0, 0), order: le,
 			err: "note header at offset 0x18c: found 0x4 bytes, expected 12 bytes"},
 		{name: "n_namesz beyond the segment", bytes: []byte("\x10\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00name"), order: le,
@@ -136,12 +136,12 @@ func TestGaps(t *testing.T) {
 		{"the first is", join(make([]byte, 100), info), []Gap{{0, 100}}, 1},
 		{"two gaps, and zero fill", join(make([]byte, 12), core, make([]byte, 2000), info, make([]byte, 40)),
 			[]Gap{{0, 12}, {12 + int64(len(core)), 2000}}, 2},
-		{"no note behind", join(core, make([]byte, 12), []byte("\xff\xff\xff\xff")), nil, 0},
+		{"no note after", join(core, make([]byte, 12), []byte("\xff\xff\xff\xff")), nil, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s, err := ParseAligned(bytes.NewReader(tc.bytes), int64(len(tc.bytes)), le, 0)
 			if tc.gaps == nil {
-				if err == nil || !strings.Contains(err.Error(), "an all-zero note header with more behind it") {
+				if err == nil || !strings.Contains(err.Error(), "an all-zero note header with more after it") {
 					t.Fatalf("error is %v", err)
 				}
 				return

@@ -22,7 +22,7 @@ type Entry struct {
 	Off      int64 // of the header, in bytes from the start of the segment
 	DescOff  int64 // of the descriptor, likewise
 	DescSize int64 // bytes, without the padding
-	End      int64 // of the padding behind the descriptor, likewise
+	End      int64 // of the padding after the descriptor, likewise
 }
 
 // A Segment is the notes of one PT_NOTE segment.
@@ -77,7 +77,7 @@ func walk(r io.ReaderAt, size int64, order binary.ByteOrder, align int64, gaps b
 		e, err := s.entry(off)
 		switch {
 		case err != nil && gap != nil:
-			return nil, gap // no note stands behind it
+			return nil, gap // no note stands after it
 		case err != nil:
 			return nil, err
 		}
@@ -91,7 +91,7 @@ func walk(r io.ReaderAt, size int64, order binary.ByteOrder, align int64, gaps b
 				return s, nil
 			}
 			if gap == nil {
-				gap = &FormatError{off, "notes", "an all-zero note header with more behind it", "a note, or zeros to the end of the segment"}
+				gap = &FormatError{off, "notes", "an all-zero note header with more after it", "a note, or zeros to the end of the segment"}
 			}
 			if !gaps {
 				return nil, gap

@@ -37,11 +37,11 @@ func TestSplice(t *testing.T) {
 		want   string
 	}{
 		{"insert: VMCOREINFO is last", segment(le, core, info), func(s *Segment) Splice { return s.Insert(vmcs) }, "CORE VMCOREINFO VMCSINFO"},
-		{"insert: directly behind VMCOREINFO", segment(le, core, info, erase), func(s *Segment) Splice { return s.Insert(vmcs) }, "CORE VMCOREINFO VMCSINFO ERASEINFO"},
+		{"insert: directly after VMCOREINFO", segment(le, core, info, erase), func(s *Segment) Splice { return s.Insert(vmcs) }, "CORE VMCOREINFO VMCSINFO ERASEINFO"},
 		{"insert: no VMCOREINFO", segment(le, core), func(s *Segment) Splice { return s.Insert(vmcs) }, "CORE VMCSINFO"},
 		{"insert: no note", nil, func(s *Segment) Splice { return s.Insert(vmcs) }, "VMCSINFO"},
 		{"insert: zero fill goes", append(segment(le, core, info), make([]byte, 40)...), func(s *Segment) Splice { return s.Insert(vmcs) }, "CORE VMCOREINFO VMCSINFO"},
-		{"append: behind all", segment(le, core, info, erase), func(s *Segment) Splice { return s.Append(vmcs) }, "CORE VMCOREINFO ERASEINFO VMCSINFO"},
+		{"append: after all", segment(le, core, info, erase), func(s *Segment) Splice { return s.Append(vmcs) }, "CORE VMCOREINFO ERASEINFO VMCSINFO"},
 		{"append: the last lacks its padding", bytes.TrimRight(segment(le, core, Note{VMCoreInfo, 0, []byte("A=1")}), "\x00"), func(s *Segment) Splice { return s.Append(vmcs) }, "CORE VMCOREINFO VMCSINFO"},
 		{"replace: larger", segment(le, core, info, vmcs, erase), func(s *Segment) Splice { return s.Replace(2, other) }, "CORE VMCOREINFO VMCSINFO ERASEINFO"},
 		{"remove: within", segment(le, core, vmcs, info), func(s *Segment) Splice { return s.Remove(1) }, "CORE VMCOREINFO"},

@@ -13,7 +13,7 @@ import (
 
 // ErrOtherNotes: the core has VMCS or VMCSINFO notes with others after them,
 // which this program did not write.
-var ErrOtherNotes = errors.New("other notes stand behind the core's VMCS notes")
+var ErrOtherNotes = errors.New("other notes stand after the core's VMCS notes")
 
 // ProcessNotes gives the notes to add to a core of the process that ran the
 // vCPUs: VMCSINFO, which says how to read them, then the vCPUs' own.

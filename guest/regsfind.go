@@ -96,7 +96,7 @@ type hit struct {
 	regs []uint64
 	// agree is those of regs that have the vCPU's RSP or RIP.
 	agree []uint64
-	self  bool // something behind it points back at it, as vcpu_vmx.loaded_vmcs does
+	self  bool // something after it points back at it, as vcpu_vmx.loaded_vmcs does
 }
 
 // settle takes the registers out of the array picked.

@@ -259,7 +259,7 @@ func TestRegSearch(t *testing.T) {
 			k.pointer(testPointer, true)
 			k.put(testArray+8*27, 0x901)
 		}, held: both, first: 0x100, check: func(r *Registers) bool { return !r.EFER.Known() }},
-		{name: "IA32_EFER with host_debugctl behind it", make: func(k *testKVM) {
+		{name: "IA32_EFER with host_debugctl after it", make: func(k *testKVM) {
 			k.array(testArray, 0x100, 0)
 			k.pointer(testPointer, true)
 			k.put(testArray+8*28, 0)

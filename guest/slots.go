@@ -54,7 +54,7 @@ const (
 // A run is memory that EPT maps, from its first to its last byte of one delta,
 // with no byte of another between.
 type run struct {
-	lo, hi uint64 // GPA; hi is the first byte behind it
+	lo, hi uint64 // GPA; hi is the first byte after it
 	delta  uint64 // HVA - GPA, modulo 2^64
 	pages  uint64 // of 4 KiB that are explained
 }

@@ -221,7 +221,7 @@ func TestSlots(t *testing.T) {
 			v.touch(0, gib, 3)
 			v.fault(gib, gib, 3)
 		}, []Slot{{GPA: 0, HVA: 0x7f00_4000_0000, Size: 2 * gib}}},
-		{"90 zero pages, before, between and behind", func(v *testVM) {
+		{"90 zero pages, before, between and after", func(v *testVM) {
 			v.slot(0, 0x7f00_4000_0000, 2*mib)
 			v.slot(0x10_0000_0000, 0x7f00_5000_0000, 2*mib)
 			v.read(0, 30*pageSize)

@@ -113,7 +113,7 @@ func TestDevMemSIGBUS(t *testing.T) {
 	n, err := mem.ReadPhys(p, uint64(8*page))
 	checkError(t, err, unix.EFAULT, uint64(8*page))
 	if n != 0 {
-		t.Errorf("read %d bytes behind the end", n)
+		t.Errorf("read %d bytes after the end", n)
 	}
 	if e := new(Error); errors.As(err, &e) && e.Op != OpMmap {
 		t.Errorf("got %v, want an error of mmap", err)

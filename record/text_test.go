@@ -98,7 +98,7 @@ func TestParseErrors(t *testing.T) {
 		{"cut short by half", []byte(good[:len(good)/2]), "", true},
 		{"checksum missing", []byte(body), "", true},
 		{"line ends of DOS", []byte(strings.ReplaceAll(good, "\n", "\r\n")), `version "1\r"`, false},
-		{"something behind the checksum", []byte(good + "\n"), "", true},
+		{"something after the checksum", []byte(good + "\n"), "", true},
 		{"checksum in capitals", []byte(body + "SHA256" + good[len(body)+6:]), "", true},
 
 		{"unknown key", sealed(body + "microcode: 0x2f\n"), `line 8, "microcode": unknown key`, false},
@@ -142,7 +142,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(good[:len(good)-1])
 	f.Add([]byte("vmcsnote-record 2\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		// The second form is the same text with its checksum put right, or nothing behind the checksum would ever be reached.
+		// The second form is the same text with its checksum put right, or nothing after the checksum would ever be reached.
 		for _, b := range [][]byte{b, sealed(string(b))} {
 			r, err := Parse(b)
 			if err != nil {

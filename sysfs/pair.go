@@ -15,7 +15,7 @@ const (
 	MaxEnd  = 1 << 52 // Addr + Size
 )
 
-// Pair is where a kernel keeps a note: a buffer in physical memory. The buffer holds the note and zero fill behind it, so
+// Pair is where a kernel keeps a note: a buffer in physical memory. The buffer holds the note and zero fill after it, so
 // Size is no measure of the note.
 type Pair struct {
 	Addr uint64 // physical address in bytes, on no boundary in particular

@@ -118,7 +118,7 @@ func (v *version) ReadAt(p []byte, off int64) (int, error) {
 		}
 	}
 	for _, e := range v.edits {
-		if e.size >= 0 { // what lay behind it is gone
+		if e.size >= 0 { // what lay after it is gone
 			clear(p[min(max(e.size-off, 0), int64(n)):])
 		}
 		from, to := max(e.off, off), min(e.off+int64(len(e.data)), off+int64(n))

@@ -184,7 +184,7 @@ func TestFlatView(t *testing.T) {
 				}
 			}
 			if n, err := f.ReadAt(make([]byte, 1), int64(len(tc.want))); n != 0 || err != io.EOF {
-				t.Errorf("behind the end: %d, %v", n, err)
+				t.Errorf("after the end: %d, %v", n, err)
 			}
 			if _, err := f.ReadAt(make([]byte, 1), -1); err == nil || err == io.EOF {
 				t.Errorf("before the start: %v", err)
@@ -213,7 +213,7 @@ func TestFlatHostile(t *testing.T) {
 		{"little-endian", head(16, 1), "type at offset 0x10: found 72057594037927937, expected 1", nil},
 		{"another version", head(31, 2), "version at offset 0x18: found 2, expected 1", nil},
 		{"the header cut", flat.Header()[:4000], "makedumpfile_header at offset 0x0: found the end of the file at 0xfa0, expected 4096 bytes", ErrTruncated},
-		{"nothing behind the header", raw(), "record at offset 0x1000: found the end of the file at 0x1000, expected a record, or the end marker", ErrTruncated},
+		{"nothing after the header", raw(), "record at offset 0x1000: found the end of the file at 0x1000, expected a record, or the end marker", ErrTruncated},
 		{"no end marker", raw(recordHeader(0, 1), []byte("a")), "record at offset 0x1011: found the end of the file at 0x1011", ErrTruncated},
 		{"half an end marker", raw(flat.EndMarker[:8]), "found the end of the file at 0x1008", ErrTruncated},
 		{"negative offset", raw(recordHeader(-2, 1), []byte("a"), flat.EndMarker), "record at offset 0x1000: found offset -2, size 1", nil},

@@ -264,7 +264,7 @@ func TestFlatRefuses(t *testing.T) {
 	}{
 		{"fits", flatOf(whole...), ""},
 		{"cut before p_filesz", flatOf(cut(96)...), ""},
-		{"cut behind p_memsz", flatOf(cut(112)...), ""},
+		{"cut after p_memsz", flatOf(cut(112)...), ""},
 		{"p_filesz in another record than p_memsz", flatOf(cut(104)...), "the header at offset 0x40 of the plain form is not in one record"},
 		{"in two records", flatOf(append(whole, record{64, plain[64:120]})...), "more than one record holds the 0x38 bytes at 0x40 of the plain form, and crash may read either"},
 		{"across a sector", flatOf(record{int64(len(plain)), make([]byte, plan.SectorSize-2*flat.RecordHeader-100)}, whole[0]),

@@ -24,7 +24,7 @@ func TestFlatVerify(t *testing.T) {
 		{"a page of memory missing", flatOf(append(whole[:4:4], whole[5:]...)...),
 			[]string{"fault: 0x1000 bytes that the dump consists of are in no record, the first at offset 0x4000 of the plain form"}},
 		{"the rest of a device", append(flatOf(whole...), make([]byte, 512)...),
-			[]string{fmt.Sprintf("remark: 0x200 bytes behind the end marker at offset %#x of the file", len(flatOf(whole...))-16)}},
+			[]string{fmt.Sprintf("remark: 0x200 bytes after the end marker at offset %#x of the file", len(flatOf(whole...))-16)}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := mustFlat(t, tc.bytes)

@@ -232,10 +232,10 @@ func checkNote(t *testing.T, c *elfcore.ELF, n elfnote.Note) {
 		t.Errorf("the note is another one (%v)", err)
 	}
 	if i != len(s.Notes)-1 && (i == 0 || s.Notes[i-1].Name != elfnote.VMCoreInfo) {
-		t.Errorf("the note is number %d of %d, neither last nor behind VMCOREINFO", i, len(s.Notes))
+		t.Errorf("the note is number %d of %d, neither last nor after VMCOREINFO", i, len(s.Notes))
 	}
 	if s.Fill != s.Size {
-		t.Error("zero fill behind the notes")
+		t.Error("zero fill after the notes")
 	}
 }
 

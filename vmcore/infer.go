@@ -31,7 +31,7 @@ type flatHead struct {
 	top   int64      // where the plain form ends so far
 	view  *flat.View // of them; nil if another one has come
 	whole bool       // all records, and the end marker, have come
-	loose bool       // bytes before others that have come are zeros; read on for those behind
+	loose bool       // bytes before others that have come are zeros; read on for those after
 }
 
 // plan reads records until the notes are known, and plans the copy.

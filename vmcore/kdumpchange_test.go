@@ -355,7 +355,7 @@ func TestKDumpPlacement(t *testing.T) {
 		{"split", kdumpSpecs["split"], "", "--reassemble"},
 		{"packed", kdumpSpecs["32-packed"], "", "libkdumpfile"},
 		{"padded", kdumpSpecs["32-padded"], "", ""},
-		{"eraseinfo behind the notes", kdumpSpec{erase: "x", edit: sub(64, 4096+104+416+8)}, "0xc bytes free", ""},
+		{"eraseinfo after the notes", kdumpSpec{erase: "x", edit: sub(64, 4096+104+416+8)}, "0xc bytes free", ""},
 		{"truncated", kdumpSpec{cut: 10}, "", "page descriptor 14"},
 		{"truncated in the descriptors", kdumpSpec{cut: 20000}, "", "truncated"},
 		{"version 3", kdumpSpec{version: 3}, "4 or later: before that dumps had no notes", "4 or later"},

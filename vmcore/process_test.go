@@ -83,7 +83,7 @@ func TestSectionHeaders(t *testing.T) {
 		"load at=0x2000 p_vaddr=0x400000 p_paddr=0x400000 size=0x3000\nload at=0x5000 p_vaddr=0x600000 p_paddr=0x600000 size=0x3000\n"
 	for name, text := range map[string]string{
 		"e_shoff at the end of the file": "elf e_shoff=0x8000" + notes,
-		"e_shoff behind the end":         "elf e_shoff=0x100000" + notes,
+		"e_shoff after the end":          "elf e_shoff=0x100000" + notes,
 		"e_shoff in memory":              "elf e_shoff=0x2800" + notes,
 		"e_shoff in the room":            "elf e_shoff=0x1800" + notes,
 		"section of zeros in the room":   "elf shdrs=0x9000" + notes + "section name=x at=0x1164 sh_type=SHT_PROGBITS bytes=zero:64\nsection name=.shstrtab at=0x8800",

@@ -129,7 +129,7 @@ func (s *flatStream) run() error {
 			}
 			return err
 		}
-		if !begun { // behind the first record, which has the header
+		if !begun { // after the first record, which has the header
 			begun = true
 			for _, f := range s.fresh {
 				if err := s.write(f.dst, f.bytes); err != nil {

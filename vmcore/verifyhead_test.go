@@ -35,7 +35,7 @@ func TestVerifyHead(t *testing.T) {
 		t.Fatal(err)
 	}
 	if all, head := faultsOf(c.Verify()), faultsOf(VerifyHead(c)); len(all) == 0 || len(head) > 0 {
-		t.Errorf("pages behind the end: all findings are %v, those of the head %v", all, head)
+		t.Errorf("pages after the end: all findings are %v, those of the head %v", all, head)
 	}
 }
 

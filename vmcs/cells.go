@@ -31,7 +31,7 @@ func decodeCells(v uint64) (offset, width int, fault string) {
 		case i == 0:
 			offset = at
 		case at != offset+2*i:
-			return 0, 0, fmt.Sprintf("cell %#04x lies at %#x, expected %#x, behind the cell at %#x", cell, at, offset+2*i, offset)
+			return 0, 0, fmt.Sprintf("cell %#04x lies at %#x, expected %#x, after the cell at %#x", cell, at, offset+2*i, offset)
 		}
 	}
 	return offset, width, ""

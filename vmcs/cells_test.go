@@ -60,7 +60,7 @@ func TestAccessRightsFromParity(t *testing.T) {
 		{"rotated", []string{cs + "80018401"}, RightsRotated, 0x40, ""},
 		{"two ways", []string{cs + "01840180", ss + "90019401"}, RightsUnknown, 0x40, "expected one way for all"},
 		{"stated otherwise", []string{"ACCESS_RIGHTS=packed", cs + "80018401"}, RightsRotated, 0x40, "stated to be packed, found rotated"},
-		{"packed behind the selector", []string{"FIELD(GUEST_CS_SELECTOR)=0500", cs + "00000004"}, RightsPacked, 0x102, ""},
+		{"packed after the selector", []string{"FIELD(GUEST_CS_SELECTOR)=0500", cs + "00000004"}, RightsPacked, 0x102, ""},
 		{"packed, bit 9 of the offset in unusable", []string{"FIELD(GUEST_CS_SELECTOR)=0900", cs + "00010004"}, RightsPacked, 0x202, ""},
 		{"packed, one place of four is free", []string{
 			"FIELD(TSC_OFFSET)=" + digits(0x80, 8),

@@ -20,8 +20,8 @@
 // keys without a prefix say what really is.
 //
 //	elf class=64 data=lsb     the file header, on the first line, with the defaults for class (64, 32) and data (lsb, msb)
-//	    phdrs=OFFSET          the program headers' place (directly behind the file header)
-//	    shdrs=OFFSET          the section headers' place (behind all else)
+//	    phdrs=OFFSET          the program headers' place (directly after the file header)
+//	    shdrs=OFFSET          the section headers' place (after all else)
 //	    round=N               segments begin at multiples of N, as in /proc/vmcore (1)
 //	    xnum, xnum=N          e_phnum is PN_XNUM; the number of program headers, or N, is section 0's sh_info
 //	notes at=OFFSET           a PT_NOTE segment, of the note and data lines that follow
@@ -94,7 +94,7 @@ type builder struct {
 	round   uint64 // segments begin at its multiples
 	phdrs   uint64 // offset of the program headers
 	phnum   uint64 // how many there will be
-	shdrs   uint64 // offset of the section headers; 0: behind all else
+	shdrs   uint64 // offset of the section headers; 0: after all else
 	shnum   uint64 // how many there will be, the null section included
 
 	names    string // contents of .shstrtab
@@ -134,7 +134,7 @@ func (b *builder) layOut(l *line) error {
 	case "notes":
 		return b.notes(l)
 	case "note", "data":
-		return errors.New("expected behind a notes line")
+		return errors.New("expected after a notes line")
 	case "load":
 		return b.load(l)
 	case "section":
@@ -218,7 +218,7 @@ func (b *builder) edit(l *line) error {
 	return nil
 }
 
-// put writes p at an offset, over what may be there, and moves the cursor behind it.
+// put writes p at an offset, over what may be there, and moves the cursor after it.
 func (b *builder) put(at uint64, p []byte) error {
 	if at > MaxSize || uint64(len(p)) > MaxSize-at {
 		return errors.Errorf("%d bytes at offset %#x: expected a file of at most %d bytes", len(p), at, MaxSize)

@@ -14,7 +14,7 @@ type line struct {
 	number int // of its first line in the text, from 1
 	verb   string
 	args   []arg
-	inner  []*line // the note and data lines behind a notes line
+	inner  []*line // the note and data lines after a notes line
 }
 
 type arg struct {

@@ -147,7 +147,7 @@ func (b *builder) section(l *line) error {
 	sec := elf.Section64{Name: uint32(strings.Index(b.names, "\x00"+name+"\x00") + 1), Off: at}
 	if name == ".shstrtab" {
 		sec.Type = uint32(elf.SHT_STRTAB)
-		b.shstrndx = uint16(len(b.sections)) + 1 // behind the null section
+		b.shstrndx = uint16(len(b.sections)) + 1 // after the null section
 		if contents == nil {
 			contents = []byte(b.names)
 		}

@@ -31,7 +31,7 @@ type walker struct {
 }
 
 // archives reads the bare archives that r is at, and the zeros between and
-// behind them, and stops before anything else.
+// after them, and stops before anything else.
 func (w *walker) archives(r *bufio.Reader) error {
 	a := archive{walker: w, r: r}
 	for {

@@ -145,7 +145,7 @@ func TestReadAt(t *testing.T) {
 		{"all of it", 0, len(text), text, nil},
 		{"past the end", size - 2, 5, "il", io.EOF},
 		{"at the end", size, 1, "", io.EOF},
-		{"far behind the end", math.MaxInt64, 1, "", io.EOF},
+		{"far after the end", math.MaxInt64, 1, "", io.EOF},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -200,7 +200,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"empty", nil, "not a packed file"},
 		{"not gzip", good, "not a packed file"},
 		{"wrong sum", badSum, "checksum"},
-		{"garbage behind the gzip stream", append(compress(good), "garbage!!!"...), "gzip"},
+		{"garbage after the gzip stream", append(compress(good), "garbage!!!"...), "gzip"},
 		{"cut in the gzip stream", compress(good)[:40], "unexpected EOF"},
 		{"empty gzip stream", compress(nil), "header: unexpected EOF"},
 		{"wrong magic", compress([]byte("sparse2\n\x00\x00\x00\x00\x00\x00\x00\x00")), `found "sparse2\n"`},

@@ -92,7 +92,7 @@ func Pair(t testing.TB, name string) string {
 	return string(pair)
 }
 
-// Blob returns the memory that the pair points to: the note and the zero fill behind it.
+// Blob returns the memory that the pair points to: the note and the zero fill after it.
 func Blob(t testing.TB, name string) []byte {
 	t.Helper()
 	return Bytes(t, kernel(name)+".blob")

@@ -54,7 +54,7 @@ sameNotes() {
 	cmp <(readelf -nW "$1" | grep -v '^Displaying') <(readelf -nW "$2" | grep -v '^Displaying\|^  VMCSINFO ')
 }
 
-# samePages OLD NEW: of compressed dumps, all that lies behind the notes' blocks.
+# samePages OLD NEW: of compressed dumps, all that lies after the notes' blocks.
 samePages() {
 	local from=$((4096 * (1 + $(od -An -t u4 -j 428 -N 4 "$1"))))
 	cmp -n 4096 "$1" "$2" && cmp -i "$from" -n $(($(stat -c %s "$1") - from)) "$1" "$2"
@@ -66,7 +66,7 @@ removed() {
 }
 
 # plain FLAT: makedumpfile puts a flattened dump together, as FLAT.plain. It reads
-# on for ever behind the end of one that is cut off.
+# on for ever after the end of one that is cut off.
 plain() { timeout 120 makedumpfile -R --message-level 4 "$1.plain" <"$1"; }
 
 # filtered DUMP: makedumpfile reads it, and hands the note on.

@@ -84,7 +84,7 @@ func TestDataRuns(t *testing.T) {
 		var sum, end int64
 		for first, run := range dataRuns(rand.NewPCG(1, 2), n, share) {
 			if first < end || run < 1 || run > maxRun || first+run > n {
-				t.Fatalf("run of %d blocks at %d behind %d", run, first, end)
+				t.Fatalf("run of %d blocks at %d after %d", run, first, end)
 			}
 			end = first + run
 			sum += run

@@ -86,7 +86,7 @@ disks() {
 	stream() { vmcsnote inject -o /dump/none - </dump/elf; }
 	try 1 full-stream stream
 	try 1 full-no-output test -e /dump/none
-	# The room behind a compressed dump's notes costs nothing.
+	# The room after a compressed dump's notes costs nothing.
 	try 0 full-slack vmcsnote inject /dump/zlib.full
 	rm /dump/fill /dump/fill2
 

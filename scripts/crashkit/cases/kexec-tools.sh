@@ -113,7 +113,7 @@ oneMore() {
 		"$(printf ' %016x' 4 "0x$address" 0 "0x$address" "0x$size" "0x$size" 0)" ]
 }
 
-# last CORE: its notes end with the module's; the fill behind it is gone.
+# last CORE: its notes end with the module's; the fill after it is gone.
 last() {
 	local size
 	size=$((12 + 12 + ($(number "$r/out/note" 4 4) + 3) / 4 * 4))

@@ -94,7 +94,7 @@ func (c *ELF) evictable(size int64) (plan.Extent, error) {
 		}
 	}
 	if !slices.ContainsFunc(segs, func(e plan.Extent) bool { return e.Size > 0 }) {
-		return plan.Extent{}, errors.Wrap(plan.ErrNoPlace, "no PT_LOAD stands behind the notes")
+		return plan.Extent{}, errors.Wrap(plan.ErrNoPlace, "no PT_LOAD stands after the notes")
 	}
 	slices.SortFunc(segs, func(a, b plan.Extent) int { return cmp.Compare(a.Off, b.Off) })
 	room := plan.Extent{Off: segs[0].Off, Size: uint64(size + c.notes.Align - 1)} // to start where notes may
@@ -146,7 +146,7 @@ func (c *ELF) checkEviction(room plan.Extent) error {
 	}
 	switch {
 	case next == noOffset:
-		return errors.Wrap(plan.ErrNoPlace, "no PT_LOAD would stay behind the notes, and crash needs one")
+		return errors.Wrap(plan.ErrNoPlace, "no PT_LOAD would stay after the notes, and crash needs one")
 	case !whole:
 		return errors.Wrapf(plan.ErrNoPlace, "no PT_LOAD ends at %#x", end)
 	case next > maxHeaderRoom:

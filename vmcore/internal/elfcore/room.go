@@ -39,7 +39,7 @@ func (c *ELF) Headers() []plan.Extent {
 // two readers see the same notes, so there is no right place for one more.
 func (c *ELF) checkChange() error {
 	if g := c.notes.Gaps; len(g) > 0 {
-		return plan.FormatErrorf(c.NotesOff()+g[0].Off, "notes", "an all-zero note header with more behind it", "a note, or zeros to the end of the segment")
+		return plan.FormatErrorf(c.NotesOff()+g[0].Off, "notes", "an all-zero note header with more after it", "a note, or zeros to the end of the segment")
 	}
 	return c.checkDisjoint()
 }

@@ -70,7 +70,7 @@ func (c *ELF) PlanEnd(sp elfnote.Splice) (*plan.InPlace, error) {
 	at := int64(c.Layout.eShoff)
 
 	p := &plan.InPlace{Placement: plan.End, Undo: []plan.Step{{Op: plan.OpSize, Off: c.Size}}}
-	p.Write(start+away, far, "the new notes, and the section headers behind them")
+	p.Write(start+away, far, "the new notes, and the section headers after them")
 	p.Sync()
 	p.CommitHere()
 	p.Write(at, there, "e_shoff and PT_NOTE point to them")
@@ -98,13 +98,13 @@ func (c *ELF) checkTail() error {
 	case c.Shnum > 0 && c.Shoff < start:
 		return errors.Wrap(plan.ErrNoPlace, "the section headers stand before the notes")
 	case c.Phoff > start:
-		return errors.Wrap(plan.ErrNoPlace, "the program headers stand behind the notes")
+		return errors.Wrap(plan.ErrNoPlace, "the program headers stand after the notes")
 	case c.Claimed() > c.Size:
 		return errors.Wrap(plan.ErrNoPlace, "the file is truncated")
 	}
 	for i, p := range c.Progs {
 		if end, ok := (plan.Extent{Off: p.Off, Size: p.Filesz}).End(); i != c.Note && hasPlace(p) && (!ok || end > start) {
-			return errors.Wrapf(plan.ErrNoPlace, "phdr[%d] stands behind the notes", i)
+			return errors.Wrapf(plan.ErrNoPlace, "phdr[%d] stands after the notes", i)
 		}
 	}
 	return nil

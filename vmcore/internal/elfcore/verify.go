@@ -209,14 +209,14 @@ func (v *Verifier) Segments() {
 func (v *Verifier) notes() {
 	c, s := v.C, v.C.Notes()
 	if s.Fill < s.Size {
-		v.Fault(v.by("readelf calls them corrupt, crash warns, libkdumpfile loses notes behind", "readelf calls them corrupt"),
+		v.Fault(v.by("readelf calls them corrupt, crash warns, libkdumpfile loses the notes after them", "readelf calls them corrupt"),
 			"%d bytes of zero fill at offset %#x within the notes", s.Size-s.Fill, c.NotesOff()+s.Fill)
 	}
 	if n := s.Size % s.Align; n != 0 && s.Fill == s.Size {
 		v.Fault(v.by("readelf, eu-readelf and drgn lose it", "readelf and eu-readelf lose it"), "the padding of the last note lacks %d bytes at offset %#x", s.Align-n, c.NotesOff()+s.Size)
 	}
 	for _, g := range s.Gaps {
-		v.Fault("crash, eu-readelf and drgn lose the notes behind", "%d zero bytes at offset %#x stand between notes", g.Size, c.NotesOff()+g.Off)
+		v.Fault("crash, eu-readelf and drgn lose the notes after them", "%d zero bytes at offset %#x stand between notes", g.Size, c.NotesOff()+g.Off)
 	}
 	word := 8
 	if c.Class == elf.ELFCLASS32 {

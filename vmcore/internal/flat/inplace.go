@@ -175,7 +175,7 @@ func (t *planner) makeRoom() error {
 		pos += RecordHeader + int64(g.Size)
 	}
 	first, last := t.End+RecordHeader, pos+RecordHeader
-	t.out.Zero(first, min(last, t.Size)-first, "behind the end marker")
+	t.out.Zero(first, min(last, t.Size)-first, "after the end marker")
 	if last > t.Size {
 		t.out.Add(plan.Step{Op: plan.OpSize, Off: last, Why: "room for new records at the end of the file"})
 	}

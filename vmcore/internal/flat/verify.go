@@ -38,7 +38,7 @@ func (f *Records) Verify(used []plan.Extent) []plan.Finding {
 	if rest := f.trailing(); rest > 0 {
 		found = append(found, plan.Finding{
 			Remark:  true,
-			Text:    fmt.Sprintf("%#x bytes behind the end marker at offset %#x of the file", rest, f.End),
+			Text:    fmt.Sprintf("%#x bytes after the end marker at offset %#x of the file", rest, f.End),
 			Readers: "nothing reads them",
 		})
 	}

@@ -191,7 +191,7 @@ func (c *Dump) checkDesc(d PageDesc, off int64) error {
 	case !ok:
 		return plan.FormatErrorf(off, "offset of page data", d.Data.String(), "an end below 2^63")
 	case d.Data.Off < data && x.err == nil || d.Data.Off < uint64(c.DescOff()):
-		return plan.FormatErrorf(off, "offset of page data", d.Data.String(), "data from %#x on, behind the descriptors", data)
+		return plan.FormatErrorf(off, "offset of page data", d.Data.String(), "data from %#x on, after the descriptors", data)
 	case d.Data.Overlaps(c.Note):
 		return plan.FormatErrorf(off, "offset of page data", d.Data.String(), "data apart from the notes (%v)", c.Note)
 	case !d.Data.Within(c.Size):

@@ -116,7 +116,7 @@ func (v *verifier) place() {
 func (v *verifier) notes() {
 	c, s := v.c, v.c.notes
 	if s.Fill < s.Size {
-		v.Fault("crash warns, libkdumpfile loses notes behind", "%d bytes of zero fill at offset %#x within the notes", s.Size-s.Fill, c.NotesOff()+s.Fill)
+		v.Fault("crash warns, libkdumpfile loses the notes after it", "%d bytes of zero fill at offset %#x within the notes", s.Size-s.Fill, c.NotesOff()+s.Fill)
 	}
 	plan.Registers(&v.Findings, s, c.NotesOff(), c.ABI.word, "crash counts it as a CPU")
 	plan.KernelNotes(&v.Findings, s, c.NotesOff(), "crash takes type 1 for a CPU's registers, 0x700 for a device dump")

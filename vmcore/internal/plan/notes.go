@@ -63,7 +63,7 @@ func PlanSlack(h Holder, sp elfnote.Splice) (*InPlace, error) {
 func checkRoom(h Holder, need int64, will []byte) error {
 	have, err := h.Room(need, will)
 	if err == nil && have < need {
-		err = errors.Wrapf(ErrNoPlace, "%#x bytes free behind the notes, %#x needed", have, need)
+		err = errors.Wrapf(ErrNoPlace, "%#x bytes free after the notes, %#x needed", have, need)
 	}
 	return err
 }
@@ -97,7 +97,7 @@ func PlanTail(h Holder, p *InPlace, sp elfnote.Splice) error {
 		}
 		p.Undo = []Step{{Op: OpWrite, Off: at, Len: int64(len(old)), Data: old}}
 	}
-	p.Write(at, sp.Ins, "the note, behind the others")
+	p.Write(at, sp.Ins, "the note, after the others")
 	p.Sync()
 	if sp.Del == 0 {
 		p.CommitHere()
@@ -129,7 +129,7 @@ func PlanWrite(h Holder, p *InPlace, sp elfnote.Splice, place int64) {
 		p.Write(place+sp.Off, sp.Ins, "the new note")
 	}
 	if rest := sp.Off + sp.Del; rest < size {
-		p.Add(Step{Op: OpCopy, From: start + rest, Off: place + sp.Off + int64(len(sp.Ins)), Len: size - rest, Why: "the notes behind"})
+		p.Add(Step{Op: OpCopy, From: start + rest, Off: place + sp.Off + int64(len(sp.Ins)), Len: size - rest, Why: "the notes after"})
 	}
 	p.Sync()
 }

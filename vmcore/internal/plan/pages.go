@@ -8,7 +8,7 @@ const DescSize = 24
 type Pages struct {
 	Bitmaps int64  // where the bitmaps begin
 	Bitmap  int64  // that of the pages in the dump
-	End     uint64 // the PFN behind the last whose bit in it counts
+	End     uint64 // the PFN after the last whose bit in it counts
 	Descs   int64  // where the page descriptors begin
 
 	// Count counts the bits of b that count, of which the first is PFN first's.

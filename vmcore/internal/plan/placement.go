@@ -20,7 +20,7 @@ type Placement string
 
 // The placements, cheapest first.
 const (
-	Slack Placement = "slack" // into the zero bytes behind the notes
+	Slack Placement = "slack" // into the zero bytes after the notes
 	End   Placement = "end"   // to the end of a kdump-compressed dump, whose sub header says where notes are; in an ELF core, where they are at the end
 	Clone Placement = "clone" // a new file that shares the old one's blocks, renamed over it
 	Evict Placement = "evict" // into the room of the first PT_LOADs, which move to the end of the file

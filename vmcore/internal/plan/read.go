@@ -15,7 +15,7 @@ func Zeros(r io.ReaderAt, size, off, stop int64, will []byte) (int64, error) {
 		n, err := r.ReadAt(b, at)
 		if n < len(b) {
 			if size != Endless || !errors.Is(err, io.EOF) {
-				return 0, errors.Wrapf(NoEOF(err), "room behind the notes, offset %#x", at)
+				return 0, errors.Wrapf(NoEOF(err), "room after the notes, offset %#x", at)
 			}
 			b, stop = b[:n], at+int64(n)
 		}

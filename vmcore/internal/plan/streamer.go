@@ -26,7 +26,7 @@ type Streamer struct {
 	In  int64 // bytes taken from r
 	Buf []byte
 
-	Pipe *splicer // passes on what comes behind the first kept bytes, or nil
+	Pipe *splicer // passes on what comes after the first kept bytes, or nil
 	Kept int64
 }
 

@@ -31,16 +31,16 @@ func load(path string) (dump, error) {
 	}
 	blocks := 1 + int(little.Uint32(b[subHdrBlocks:])) + int(little.Uint32(b[bitmapBlocks:]))
 	if blocks*blockSize+descSize > len(b) {
-		return nil, errors.Errorf("descriptors at block %d, behind the end", blocks)
+		return nil, errors.Errorf("descriptors at block %d, beyond the end", blocks)
 	}
 	var d dump
 	for at, end := blocks*blockSize, len(b); at+descSize <= end; at += descSize {
 		off, size := int(little.Uint64(b[at:])), int(little.Uint32(b[at+8:]))
 		if off < at || off > len(b) || size > len(b)-off {
-			return nil, errors.Errorf("page data at %#x, behind the end", off)
+			return nil, errors.Errorf("page data at %#x, beyond the end", off)
 		}
 		if len(d) == 0 {
-			end = off // the data of the first page begins behind the last descriptor
+			end = off // the data of the first page begins after the last descriptor
 		}
 		d = append(d, page{b[off : off+size], little.Uint32(b[at+12:])})
 	}

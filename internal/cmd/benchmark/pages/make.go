@@ -40,7 +40,7 @@ var little = binary.LittleEndian
 type spec struct {
 	method string // raw: the pages are a hole
 	pages  int64
-	hole   int64  // pages that memory lacks behind each run
+	hole   int64  // pages that memory lacks after each run
 	head   []byte // a real dump: header, sub header and notes are taken over
 	note   []byte // lies in the last pages
 }
