@@ -18,8 +18,9 @@ type DevMem struct {
 	f    file
 }
 
-// OpenDevMem opens /dev/mem below root, which is "/" on a real machine. It needs CAP_SYS_RAWIO and a kernel that is not locked
-// down. An error is an *Error.
+// OpenDevMem opens /dev/mem below root, which is "/" on a real machine. It
+// needs CAP_SYS_RAWIO and a kernel that is not locked down. An error is an
+// *Error.
 func OpenDevMem(root string) (*DevMem, error) {
 	path := filepath.Join(root, "/dev/mem")
 	f, err := open(path)
@@ -29,9 +30,10 @@ func OpenDevMem(root string) (*DevMem, error) {
 	return &DevMem{path: path, f: f}, nil
 }
 
-// ReadPhys implements Reader. It reads, and maps what it cannot read: on x86 read(2) gives EFAULT at and above high_memory, the end
-// of what the kernel itself maps, and in a capture kernel most of the crashed kernel's memory is there. No other errno is cured by
-// mapping.
+// ReadPhys implements Reader. It reads, and maps what it cannot read: on x86
+// read(2) gives EFAULT at and above high_memory, the end of what the kernel
+// itself maps, and in a capture kernel most of the crashed kernel's memory is
+// there. No other errno is cured by mapping.
 func (d *DevMem) ReadPhys(p []byte, addr uint64) (int, error) {
 	if err := checkRange(addr, len(p)); err != nil {
 		return 0, newError(d.path, OpRead, addr, err)
@@ -53,7 +55,8 @@ func (d *DevMem) ReadPhys(p []byte, addr uint64) (int, error) {
 	return n, nil
 }
 
-// readMapped fills as much of p as one mapping of at most maxMap bytes gives, through the pages around addr.
+// readMapped fills as much of p as one mapping of at most maxMap bytes gives,
+// through the pages around addr.
 func (d *DevMem) readMapped(p []byte, addr uint64) (n int, err error) {
 	skip := int(addr % uint64(os.Getpagesize()))
 	n = min(len(p), maxMap-skip)

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeMem is a /dev/mem of a machine with len(ram) bytes of memory, in which read and mmap go as on the kernel at hand.
+// fakeMem is a /dev/mem of a machine with len(ram) bytes of memory, in which
+// read and mmap go as on the kernel at hand.
 type fakeMem struct {
 	ram     []byte
 	high    int64 // high_memory: reads that reach beyond it give readErr, after what is below

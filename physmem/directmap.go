@@ -13,16 +13,21 @@ import (
 	"vmcsnote/internal/inputfile"
 )
 
-// Before Linux 4.11 /proc/kcore has p_paddr 0 in every PT_LOAD. Its loads for RAM are still one for each System RAM range of
-// /proc/iomem, at that range's place in the direct map: p_vaddr is the physical address plus a base. The base cannot be taken from
-// the kernel's version: since 4.8, and in older kernels of distributions that took KASLR over, it is random. But if all ranges
-// have their loads, to the page, with one and the same base, then that base is the one. Where they have not, nothing is guessed.
+// Before Linux 4.11 /proc/kcore has p_paddr 0 in every PT_LOAD. Its loads for
+// RAM are still one for each System RAM range of /proc/iomem, at that range's
+// place in the direct map: p_vaddr is the physical address plus a base. The
+// base cannot be taken from the kernel's version: since 4.8, and in older
+// kernels of distributions that took KASLR over, it is random. But if all
+// ranges have their loads, to the page, with one and the same base, then that
+// base is the one. Where they have not, nothing is guessed.
 
-// maxIomem bounds what is read of /proc/iomem. A line is some 40 bytes, a large machine has a few thousand.
+// maxIomem bounds what is read of /proc/iomem. A line is some 40 bytes, a large
+// machine has a few thousand.
 const maxIomem = 1 << 20
 
-// unplaced reports whether the loads are those of a kernel before 4.11. A later one has at least one load that is not RAM, of
-// which it says that the address is unknown.
+// unplaced reports whether the loads are those of a kernel before 4.11. A later
+// one has at least one load that is not RAM, of which it says that the address
+// is unknown.
 func unplaced(loads []load) bool {
 	for _, l := range loads {
 		if l.paddr != 0 {
@@ -32,7 +37,8 @@ func unplaced(loads []load) bool {
 	return len(loads) > 0
 }
 
-// placeLoads returns the loads that are RAM, with their p_paddr, by /proc/iomem below root.
+// placeLoads returns the loads that are RAM, with their p_paddr, by /proc/iomem
+// below root.
 func placeLoads(loads []load, root string) ([]load, error) {
 	f, err := inputfile.Open(filepath.Join(root, "/proc/iomem"))
 	if err != nil {
@@ -68,7 +74,8 @@ func placeLoads(loads []load, root string) ([]load, error) {
 	return placed, nil
 }
 
-// placeAt returns the loads of all ranges, placed, or nil if one of them has none at base. at has the loads by virtual address.
+// placeAt returns the loads of all ranges, placed, or nil if one of them has
+// none at base. at has the loads by virtual address.
 func placeAt(at map[span]load, ram []span, base uint64) []load {
 	var placed []load
 	for _, r := range ram {
@@ -87,8 +94,10 @@ type span struct {
 	start, size uint64
 }
 
-// readSystemRAM returns the top-level "System RAM" ranges of /proc/iomem, without the pages that they cover only in part: those
-// kernels made kcore's loads of the same. Without CAP_SYS_ADMIN all addresses there are 0, and there are no ranges.
+// readSystemRAM returns the top-level "System RAM" ranges of /proc/iomem,
+// without the pages that they cover only in part: those kernels made kcore's
+// loads of the same. Without CAP_SYS_ADMIN all addresses there are 0, and there
+// are no ranges.
 func readSystemRAM(r io.Reader) ([]span, error) {
 	page := uint64(os.Getpagesize())
 	var ram []span

@@ -10,7 +10,8 @@ import (
 	"github.com/pkg/errors"
 )
 
-// The loads of a kernel before 4.11 on the machine of oldIomem. Its vmalloc area is as large as the second range.
+// The loads of a kernel before 4.11 on the machine of oldIomem. Its vmalloc
+// area is as large as the second range.
 func oldLoads() []elf.Prog64 {
 	return []elf.Prog64{
 		prog(kernelMap, 0, 0x10000, dataOff+0x200000),

@@ -66,7 +66,8 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
-// checkError fails the test unless err is an *Error at addr that is want, or is nil where want is nil.
+// checkError fails the test unless err is an *Error at addr that is want, or is
+// nil where want is nil.
 func checkError(t *testing.T, err, want error, addr uint64) {
 	t.Helper()
 	if want == nil {

@@ -11,8 +11,8 @@ import (
 	"vmcsnote/internal/inputfile"
 )
 
-// file is what the readers need of an open device. Tests put their own in its place, to see each errno without the kernel that
-// gives it.
+// file is what the readers need of an open device. Tests put their own in its
+// place, to see each errno without the kernel that gives it.
 type file interface {
 	io.ReaderAt
 	io.Closer
@@ -41,8 +41,10 @@ func open(path string) (file, error) {
 	return osFile{f}, nil
 }
 
-// copyMapped copies from a mapping, src, to dst. A mapped page that cannot be read, be it poisoned memory or an address after which
-// there is nothing, raises SIGBUS; here that is EFAULT, as read(2) would have given, and what dst holds is undefined.
+// copyMapped copies from a mapping, src, to dst. A mapped page that cannot be
+// read, be it poisoned memory or an address after which there is nothing,
+// raises SIGBUS; here that is EFAULT, as read(2) would have given, and what dst
+// holds is undefined.
 func copyMapped(dst, src []byte) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

@@ -21,9 +21,11 @@ type KCore struct {
 	loads []load // largest first
 }
 
-// OpenKCore opens /proc/kcore below root, which is "/" on a real machine, and reads its program headers: 65,534 at most. It needs
-// CAP_SYS_RAWIO and a kernel that is not locked down to confidentiality. An error is an *Error; ErrNoPaddr is within where the
-// kernel is older than 4.11 and its memory could not be placed.
+// OpenKCore opens /proc/kcore below root, which is "/" on a real machine, and
+// reads its program headers: 65,534 at most. It needs CAP_SYS_RAWIO and a
+// kernel that is not locked down to confidentiality. An error is an *Error;
+// ErrNoPaddr is within where the kernel is older than 4.11 and its memory could
+// not be placed.
 //
 // The headers are those of the moment: memory added later is not seen.
 func OpenKCore(root string) (*KCore, error) {
@@ -40,14 +42,17 @@ func OpenKCore(root string) (*KCore, error) {
 		f.Close()
 		return nil, newError(path, OpHeader, 0, err)
 	}
-	// On x86 the kernel's image has a load of its own besides the RAM it lies in. Parts of it (what was only needed to boot) are
-	// given back and unmapped there, and would read as zeros whoever owns them now; so RAM, which is larger, comes first.
+	// On x86 the kernel's image has a load of its own besides the RAM it lies
+	// in. Parts of it (what was only needed to boot) are given back and
+	// unmapped there, and would read as zeros whoever owns them now; so RAM,
+	// which is larger, comes first.
 	loads = slices.DeleteFunc(loads, func(l load) bool { return !l.usable() })
 	slices.SortStableFunc(loads, func(a, b load) int { return cmp.Compare(b.size, a.size) })
 	return &KCore{path: path, f: f, loads: loads}, nil
 }
 
-// ReadPhys implements Reader. ErrNoLoad is within the error where the running kernel has no RAM at an address.
+// ReadPhys implements Reader. ErrNoLoad is within the error where the running
+// kernel has no RAM at an address.
 func (k *KCore) ReadPhys(p []byte, addr uint64) (int, error) {
 	if err := checkRange(addr, len(p)); err != nil {
 		return 0, newError(k.path, OpRead, addr, err)
@@ -86,8 +91,9 @@ type load struct {
 	size  uint64 // p_filesz; p_memsz is the same
 }
 
-// usable reports whether the load has a physical address, and pread can reach it: all ones is no address below 2^63, and on some
-// architectures the offset of loads other than RAM wraps.
+// usable reports whether the load has a physical address, and pread can reach
+// it: all ones is no address below 2^63, and on some architectures the offset
+// of loads other than RAM wraps.
 func (l load) usable() bool {
 	return l.size <= math.MaxInt64 && l.off <= math.MaxInt64-l.size && l.paddr <= math.MaxInt64-l.size
 }
@@ -96,8 +102,9 @@ func (l load) holds(addr uint64) bool {
 	return addr >= l.paddr && addr-l.paddr < l.size
 }
 
-// readLoads reads the PT_LOADs of an ELF64 core of either byte order. elf.NewFile would refuse the whole file for one p_offset
-// beyond 2^63, which loads other than RAM may have.
+// readLoads reads the PT_LOADs of an ELF64 core of either byte order.
+// elf.NewFile would refuse the whole file for one p_offset beyond 2^63, which
+// loads other than RAM may have.
 func readLoads(r io.ReaderAt) ([]load, error) {
 	var eh elf.Header64
 	head := make([]byte, binary.Size(eh))
@@ -144,5 +151,6 @@ func readLoads(r io.ReaderAt) ([]load, error) {
 	return loads, nil
 }
 
-// pnXNum is PN_XNUM, which debug/elf does not have: the true number of program headers is in section header 0.
+// pnXNum is PN_XNUM, which debug/elf does not have: the true number of program
+// headers is in section header 0.
 const pnXNum = 0xffff

@@ -19,7 +19,8 @@ const (
 	unknown = 1<<64 - 1 // the p_paddr of what is no RAM
 )
 
-// kcoreHeaders gives the headers of a core with the program headers given, after a PT_NOTE as the kernel has one.
+// kcoreHeaders gives the headers of a core with the program headers given,
+// after a PT_NOTE as the kernel has one.
 func kcoreHeaders(order binary.ByteOrder, loads ...elf.Prog64) []byte {
 	eh := elf.Header64{Type: uint16(elf.ET_CORE), Machine: uint16(elf.EM_X86_64), Version: 1, Phoff: 64, Ehsize: 64, Phentsize: 56}
 	copy(eh.Ident[:], elf.ELFMAG)
@@ -40,7 +41,8 @@ func prog(vaddr, paddr, size, off uint64) elf.Prog64 {
 	return elf.Prog64{Type: uint32(elf.PT_LOAD), Off: off, Vaddr: vaddr, Paddr: paddr, Filesz: size, Memsz: size, Align: 4096}
 }
 
-// kcoreRoot makes a root with a /proc/kcore of these headers and data, and a /proc/iomem if there is one.
+// kcoreRoot makes a root with a /proc/kcore of these headers and data, and a
+// /proc/iomem if there is one.
 func kcoreRoot(t *testing.T, headers, data []byte, iomem string) string {
 	t.Helper()
 	file := make([]byte, dataOff+len(data))
@@ -60,7 +62,8 @@ const (
 	kernelMap = 0xffffffffa8a00000
 )
 
-// The loads of a machine of two RAM ranges: 64 KiB at 64 KiB, and 512 KiB at 1 MiB with the kernel's image in it.
+// The loads of a machine of two RAM ranges: 64 KiB at 64 KiB, and 512 KiB at 1
+// MiB with the kernel's image in it.
 func modernLoads() []elf.Prog64 {
 	return []elf.Prog64{
 		prog(kernelMap, 0x120000, 0x10000, dataOff+0x200000), // stale: must not be read

@@ -35,7 +35,8 @@ var (
 	_ Device = (*KCore)(nil)
 )
 
-// checkRange refuses what pread(2) and mmap(2) cannot address: a range that reaches beyond 2^63. No machine has memory there.
+// checkRange refuses what pread(2) and mmap(2) cannot address: a range that
+// reaches beyond 2^63. No machine has memory there.
 func checkRange(addr uint64, n int) error {
 	if addr > math.MaxInt64-uint64(n) {
 		return unix.EFAULT

@@ -166,7 +166,8 @@ func TestReadFileErrors(t *testing.T) {
 	}
 }
 
-// limitFileSize makes writes beyond a size fail, as on a full disk, until the test ends.
+// limitFileSize makes writes beyond a size fail, as on a full disk, until the
+// test ends.
 func limitFileSize(t *testing.T, size uint64) {
 	t.Helper()
 	var old unix.Rlimit

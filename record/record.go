@@ -1,7 +1,9 @@
-// Package record is the file in which a running kernel's VMCSINFO is kept for the kernel that will save its dump: where the note
-// lies in memory, which boot that holds for, and the note itself.
+// Package record is the file in which a running kernel's VMCSINFO is kept for
+// the kernel that will save its dump: where the note lies in memory, which boot
+// that holds for, and the note itself.
 //
-// A record is text, one "key: value" a line, so that a shell finds its way without this program:
+// A record is text, one "key: value" a line, so that a shell finds its way
+// without this program:
 //
 //	vmcsnote-record 1
 //	pair: 1cba8c0 2000
@@ -12,11 +14,15 @@
 //	note: …
 //	sha256: 9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab
 //
-// The note is in base64, cut into lines: sed -n 's/^note: //p' FILE | base64 -d gives it back. There is no note line where the
-// kernel's memory could not be read when it was recorded. The checksum is that of all lines above it, as sha256sum prints it.
+// The note is in base64, cut into lines: sed -n 's/^note: //p' FILE | base64 -d
+// gives it back. There is no note line where the kernel's memory could not be
+// read when it was recorded. The checksum is that of all lines above it, as
+// sha256sum prints it.
 //
-// One record has one form: the keys are these, in this order, and anything else is refused, unknown keys too. A key that a reader
-// skips could be the one that says not to use the pair; whoever adds one raises the version in the first line.
+// One record has one form: the keys are these, in this order, and anything else
+// is refused, unknown keys too. A key that a reader skips could be the one that
+// says not to use the pair; whoever adds one raises the version in the first
+// line.
 package record
 
 import (
@@ -31,8 +37,9 @@ const (
 	maxNote = 1 << 20 // bytes of the note
 )
 
-// Record is what is kept of one boot. The pair holds for that boot only, since the kernel's place in memory is random; the
-// note holds for the machine, as long as it has the same CPU and microcode.
+// Record is what is kept of one boot. The pair holds for that boot only, since
+// the kernel's place in memory is random; the note holds for the machine, as
+// long as it has the same CPU and microcode.
 type Record struct {
 	Pair    sysfs.Pair
 	Release string    // the kernel's, as uname -r prints it

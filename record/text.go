@@ -28,8 +28,9 @@ func Looks(b []byte) bool {
 	return bytes.HasPrefix(b, []byte(magic))
 }
 
-// Encode returns the record as text. It checks nothing: Parse refuses the text of a Record beyond the limits, or with anything but
-// one word in Release or BootID.
+// Encode returns the record as text. It checks nothing: Parse refuses the text
+// of a Record beyond the limits, or with anything but one word in Release or
+// BootID.
 func (r Record) Encode() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s%s\n", magic, version)
@@ -49,8 +50,8 @@ func sumLine(b []byte) string {
 	return fmt.Sprintf("sha256: %x\n", sha256.Sum256(b))
 }
 
-// Parse reads a whole record. It takes what Encode writes and nothing else. ErrChecksum is within the error of a record that was
-// changed or cut short.
+// Parse reads a whole record. It takes what Encode writes and nothing else.
+// ErrChecksum is within the error of a record that was changed or cut short.
 func Parse(b []byte) (Record, error) {
 	switch {
 	case len(b) > MaxSize:

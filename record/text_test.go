@@ -142,7 +142,8 @@ func FuzzParse(f *testing.F) {
 	f.Add(good[:len(good)-1])
 	f.Add([]byte("vmcsnote-record 2\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		// The second form is the same text with its checksum put right, or nothing after the checksum would ever be reached.
+		// The second form is the same text with its checksum put right, or
+		// nothing after the checksum would ever be reached.
 		for _, b := range [][]byte{b, sealed(string(b))} {
 			r, err := Parse(b)
 			if err != nil {

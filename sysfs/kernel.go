@@ -14,10 +14,12 @@ const (
 	osrelease   = "/proc/sys/kernel/osrelease"
 )
 
-// InCapture reports whether this kernel was booted by kdump to save the dump of another one. What it publishes in /sys is
-// then about itself, not about the kernel that crashed. Such a kernel was told where the dump's headers are, on its command line
-// (elfcorehdr=) or in its device tree, and shows the dump as /proc/vmcore; either will do, since early in a capture initramfs the
-// second may not be there yet. On an error the answer is not known.
+// InCapture reports whether this kernel was booted by kdump to save the dump of
+// another one. What it publishes in /sys is then about itself, not about the
+// kernel that crashed. Such a kernel was told where the dump's headers are, on
+// its command line (elfcorehdr=) or in its device tree, and shows the dump as
+// /proc/vmcore; either will do, since early in a capture initramfs the second
+// may not be there yet. On an error the answer is not known.
 func (fs FS) InCapture() (bool, error) {
 	switch _, err := os.Stat(fs.path(procVmcore)); {
 	case err == nil:
@@ -37,12 +39,14 @@ func (fs FS) InCapture() (bool, error) {
 	return false, nil
 }
 
-// BootID returns the random identity of this boot, a UUID in lower case (/proc/sys/kernel/random/boot_id).
+// BootID returns the random identity of this boot, a UUID in lower case
+// (/proc/sys/kernel/random/boot_id).
 func (fs FS) BootID() (string, error) {
 	return fs.word(bootID)
 }
 
-// Release returns the kernel's release, as uname -r prints it (/proc/sys/kernel/osrelease).
+// Release returns the kernel's release, as uname -r prints it
+// (/proc/sys/kernel/osrelease).
 func (fs FS) Release() (string, error) {
 	return fs.word(osrelease)
 }

@@ -6,10 +6,12 @@ import (
 	"strings"
 )
 
-// crashLoaded are where kernels say whether kdump is armed: since 2.6.24, and, beside it, from 2026 on.
+// crashLoaded are where kernels say whether kdump is armed: since 2.6.24, and,
+// beside it, from 2026 on.
 var crashLoaded = [...]string{"/sys/kernel/kexec_crash_loaded", "/sys/kernel/kexec/crash_loaded"}
 
-// CrashLoaded reports whether a capture kernel is loaded. A kernel built without kdump has no such file: os.ErrNotExist.
+// CrashLoaded reports whether a capture kernel is loaded. A kernel built
+// without kdump has no such file: os.ErrNotExist.
 func (fs FS) CrashLoaded() (bool, error) {
 	var first error
 	for _, name := range crashLoaded {

@@ -8,23 +8,25 @@ import (
 	"github.com/pkg/errors"
 )
 
-// Limits of a Pair. The buffer of 2012 was 8 KiB, and that of VMCOREINFO is one page; x86 and arm64 have at most 52 bits of
-// physical address.
+// Limits of a Pair. The buffer of 2012 was 8 KiB, and that of VMCOREINFO is one
+// page; x86 and arm64 have at most 52 bits of physical address.
 const (
 	MaxSize = 1 << 20 // bytes
 	MaxEnd  = 1 << 52 // Addr + Size
 )
 
-// Pair is where a kernel keeps a note: a buffer in physical memory. The buffer holds the note and zero fill after it, so
-// Size is no measure of the note.
+// Pair is where a kernel keeps a note: a buffer in physical memory. The buffer
+// holds the note and zero fill after it, so Size is no measure of the note.
 type Pair struct {
 	Addr uint64 // physical address in bytes, on no boundary in particular
 	Size uint64 // bytes
 }
 
-// ParsePair reads a pair as a kernel prints it: the address, then the size, on one line, with any white space around them. Both
-// numbers are hexadecimal, with or without 0x: the patches of 2012 print "1cba8c0 2000", today's /sys/kernel/vmcoreinfo prints
-// "0x0000000100c66000 1024" and means 0x1024 bytes. The pair returned is within the limits that Validate checks.
+// ParsePair reads a pair as a kernel prints it: the address, then the size, on
+// one line, with any white space around them. Both numbers are hexadecimal,
+// with or without 0x: the patches of 2012 print "1cba8c0 2000", today's
+// /sys/kernel/vmcoreinfo prints "0x0000000100c66000 1024" and means 0x1024
+// bytes. The pair returned is within the limits that Validate checks.
 func ParsePair(s string) (Pair, error) {
 	text := strings.TrimSpace(s)
 	words := strings.Fields(text)
@@ -46,7 +48,8 @@ func ParsePair(s string) (Pair, error) {
 	return p, nil
 }
 
-// Validate reports whether Size is within 1 B and MaxSize, and the buffer's end is not beyond MaxEnd.
+// Validate reports whether Size is within 1 B and MaxSize, and the buffer's end
+// is not beyond MaxEnd.
 func (p Pair) Validate() error {
 	switch {
 	case p.Size < 1 || p.Size > MaxSize:
@@ -57,7 +60,8 @@ func (p Pair) Validate() error {
 	return nil
 }
 
-// String gives the pair as the patches of 2012 printed it: "1cba8c0 2000". ParsePair reads it back.
+// String gives the pair as the patches of 2012 printed it: "1cba8c0 2000".
+// ParsePair reads it back.
 func (p Pair) String() string {
 	return fmt.Sprintf("%x %x", p.Addr, p.Size)
 }

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machine makes a root with the files given; a name that ends with a slash is a directory.
+// machine makes a root with the files given; a name that ends with a slash is a
+// directory.
 func machine(t *testing.T, files map[string]string) FS {
 	t.Helper()
 	root := t.TempDir()

@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoPair says that the kernel publishes no such pair: the file does not exist, or is empty.
+// ErrNoPair says that the kernel publishes no such pair: the file does not
+// exist, or is empty.
 var ErrNoPair = errors.New("not published by this kernel")
 
 const (
@@ -17,14 +18,17 @@ const (
 	vmcoreinfo      = "/sys/kernel/vmcoreinfo"
 )
 
-// VMCSInfo returns the pair of the VMCSINFO buffer, in either of the forms that the kernel patches of 2012 gave it:
+// VMCSInfo returns the pair of the VMCSINFO buffer, in either of the forms that
+// the kernel patches of 2012 gave it:
 //
 //   - v1 (April): /sys/kernel/vmcsinfo holds address and size, and the buffer an ELF note;
 //   - v2 (May): /sys/kernel/vmcsinfo holds the address, /sys/kernel/vmcsinfo_maxsize the size, both hexadecimal, and the buffer
 //     binary records.
 //
-// Where /sys/kernel/vmcsinfo does not exist or is empty the error is ErrNoPair. From v3 (June) on there is no buffer, but a directory with one
-// file for each field, which is an error here. In a capture environment (InCapture) the pair is that of the wrong kernel.
+// Where /sys/kernel/vmcsinfo does not exist or is empty the error is ErrNoPair.
+// From v3 (June) on there is no buffer, but a directory with one file for each
+// field, which is an error here. In a capture environment (InCapture) the pair
+// is that of the wrong kernel.
 func (fs FS) VMCSInfo() (Pair, error) {
 	text, err := fs.readPair(vmcsinfo)
 	if err != nil {
@@ -42,8 +46,9 @@ func (fs FS) VMCSInfo() (Pair, error) {
 	return p, errors.Wrapf(err, "%s with %s", fs.path(vmcsinfo), fs.path(vmcsinfoMaxSize))
 }
 
-// VMCoreInfo returns the pair of the VMCOREINFO note, which Linux publishes in /sys/kernel/vmcoreinfo since 2.6.24. Where the file
-// does not exist the error is ErrNoPair.
+// VMCoreInfo returns the pair of the VMCOREINFO note, which Linux publishes in
+// /sys/kernel/vmcoreinfo since 2.6.24. Where the file does not exist the error
+// is ErrNoPair.
 func (fs FS) VMCoreInfo() (Pair, error) {
 	text, err := fs.readPair(vmcoreinfo)
 	if err != nil {

@@ -166,8 +166,8 @@ type refusals struct {
 func (r refusals) Error() string   { return ErrNoPlace.Error() + ": " + strings.Join(r.why, "; ") }
 func (r refusals) Unwrap() []error { return append([]error{ErrNoPlace}, r.readOnly...) }
 
-// Do carries the plan out. progress may be nil. Until the core has changed it can be stopped by ctx;
-// it is then as it was.
+// Do carries the plan out. progress may be nil. Until the core has changed it
+// can be stopped by ctx; it is then as it was.
 func (p *Plan) Do(ctx context.Context, progress Progress) (err error) {
 	defer p.file.about(&err)
 	if err := p.file.unchanged(); err != nil {

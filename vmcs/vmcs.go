@@ -14,10 +14,11 @@
 //
 // Find looks through memory for the pages that are VMCSs: by the revision
 // identifier they begin with, and by what the processor demands of a VMCS
-// before it enters a guest and what the page leads to, since most pages that begin so are none. A VMCS it finds gives
-// its fields as VMREAD would (VMCS.Read by encoding, such as HostCR3, and
-// VMCS.Field by name), and what they say in words: the guest's mode, its
-// segments, why it was left (ExitReason), the bits of controls (FieldBits).
+// before it enters a guest and what the page leads to, since most pages that
+// begin so are none. A VMCS it finds gives its fields as VMREAD would
+// (VMCS.Read by encoding, such as HostCR3, and VMCS.Field by name), and what
+// they say in words: the guest's mode, its segments, why it was left
+// (ExitReason), the bits of controls (FieldBits).
 //
 // Notes are read out of crash dumps, so a parser here takes what can be
 // believed and says what cannot: trouble with one field drops the field and

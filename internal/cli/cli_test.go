@@ -32,8 +32,9 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"vmcsnote": func() { os.Exit(cli.Main(os.Args[1:])) }})
 }
 
-// TestScripts runs the command line as people and kdump scripts do. Each script in testdata/script is named by what it
-// shows; go test -update writes the expected output in them anew.
+// TestScripts runs the command line as people and kdump scripts do. Each script
+// in testdata/script is named by what it shows; go test -update writes the
+// expected output in them anew.
 //
 // Besides testscript's own commands a script has vmcsnote, and
 //
@@ -73,8 +74,8 @@ func TestMain(m *testing.M) {
 //	pages CORE NAME           compares a guest's core with the hashes in expected-thin.json
 //	midway SIGNAL CORE ARGS   vmcsnote ARGS, at SIGNAL when CORE has begun to grow, must end as untouched 1, or go through
 //
-// and the conditions mount (file systems can be mounted, in a namespace of their own), and blockdev (a node of a block
-// device can be made).
+// and the conditions mount (file systems can be mounted, in a namespace of
+// their own), and blockdev (a node of a block device can be made).
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                filepath.Join("testdata", "script"),
@@ -124,7 +125,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// fastExit keeps go test -race from making every vmcsnote wait for a second before it exits.
+// fastExit keeps go test -race from making every vmcsnote wait for a second
+// before it exits.
 const fastExit = "GORACE=atexit_sleep_ms=0"
 
 type tbKey struct{}
@@ -279,7 +281,8 @@ func untouched(ts *testscript.TestScript, neg bool, args []string) {
 	was.check(ts)
 }
 
-// checkStatus ends the script unless err, of an exec.Cmd, is that of an exit with status want.
+// checkStatus ends the script unless err, of an exec.Cmd, is that of an exit
+// with status want.
 func checkStatus(ts *testscript.TestScript, err error, want int) {
 	got := 0
 	if err != nil {
@@ -294,7 +297,8 @@ func checkStatus(ts *testscript.TestScript, err error, want int) {
 	}
 }
 
-// checkMessages ends the script unless what was said to a person keeps the rules of messages.go.
+// checkMessages ends the script unless what was said to a person keeps the
+// rules of messages.go.
 func checkMessages(ts *testscript.TestScript, text string, failed bool) {
 	failures := 0
 	for line := range strings.Lines(text) {

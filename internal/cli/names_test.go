@@ -13,8 +13,8 @@ import (
 // namedValue is a line of guests -v with a field's or register's name.
 var namedValue = regexp.MustCompile(`(?m)^    ([A-Z][A-Z0-9_]*|[a-z]+\.[a-z0-9_.]+) +(0x[0-9a-f]+|\?)`)
 
-// everyName ends the script unless guests --field takes every name that the other forms of output have, and says what -v
-// says.
+// everyName ends the script unless guests --field takes every name that the
+// other forms of output have, and says what -v says.
 func everyName(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 1, 1)
 	output := func(args ...string) string {

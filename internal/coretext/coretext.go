@@ -1,11 +1,13 @@
-// Package coretext makes small ELF cores out of text, for tests: the cores that no machine at hand produces, and those
-// that lie. libkdumpfile's tests describe their dumps in the same spirit.
+// Package coretext makes small ELF cores out of text, for tests: the cores that
+// no machine at hand produces, and those that lie. libkdumpfile's tests
+// describe their dumps in the same spirit.
 //
 // # Lines
 //
-// A line is a verb and its arguments, key=value, in any order. A line that begins with a blank continues the line
-// before it; # begins a comment. A number is written as in Go (0x1000, 4096, -1) or, where debug/elf knows it for that
-// key, by name (EM_S390, PT_LOAD). Bytes are written as
+// A line is a verb and its arguments, key=value, in any order. A line that
+// begins with a blank continues the line before it; # begins a comment. A
+// number is written as in Go (0x1000, 4096, -1) or, where debug/elf knows it
+// for that key, by name (EM_S390, PT_LOAD). Bytes are written as
 //
 //	"text"        a Go string, with its escapes
 //	hex:0aff      these bytes
@@ -13,11 +15,13 @@
 //	fill:N:B      N times the byte B
 //	u32:N, u64:N  a number in the core's byte order
 //
-// and where a key takes bytes it may be given several times: they are put one after another.
+// and where a key takes bytes it may be given several times: they are put one
+// after another.
 //
-// A key spelt as the ELF specification spells a field (e_phoff, p_filesz, sh_link, and for notes n_namesz) sets that
-// field, after all else is settled, and has no other effect (but that p_paddr makes a load's pattern): it may lie. The
-// keys without a prefix say what really is.
+// A key spelt as the ELF specification spells a field (e_phoff, p_filesz,
+// sh_link, and for notes n_namesz) sets that field, after all else is settled,
+// and has no other effect (but that p_paddr makes a load's pattern): it may
+// lie. The keys without a prefix say what really is.
 //
 //	elf class=64 data=lsb     the file header, on the first line, with the defaults for class (64, 32) and data (lsb, msb)
 //	    phdrs=OFFSET          the program headers' place (directly after the file header)
@@ -36,9 +40,11 @@
 //	    bytes=BYTES
 //	truncate size=N           cuts the finished file
 //
-// Program and section headers stand in the order of their lines, and so do the contents in the file where no at= says
-// otherwise. Defaults are e_type=ET_CORE, e_machine=EM_X86_64, p_flags=7 for a load, p_filesz and p_memsz the
-// contents' size, sh_type=SHT_STRTAB for .shstrtab and zero for all else.
+// Program and section headers stand in the order of their lines, and so do the
+// contents in the file where no at= says otherwise. Defaults are
+// e_type=ET_CORE, e_machine=EM_X86_64, p_flags=7 for a load, p_filesz and
+// p_memsz the contents' size, sh_type=SHT_STRTAB for .shstrtab and zero for all
+// else.
 package coretext
 
 import (
@@ -145,7 +151,8 @@ func (b *builder) layOut(l *line) error {
 	return errors.New("unknown verb")
 }
 
-// begin takes from the elf line what it says of the layout, and leaves room for the headers.
+// begin takes from the elf line what it says of the layout, and leaves room for
+// the headers.
 func (b *builder) begin() (err error) {
 	if err := b.elf.check("class", "data", "phdrs", "shdrs", "round", "xnum", "e_"); err != nil {
 		return err

@@ -224,7 +224,8 @@ func TestPattern(t *testing.T) {
 	}
 }
 
-// FuzzBuild shows that no text makes Build panic or exceed its bound, and that an error comes alone.
+// FuzzBuild shows that no text makes Build panic or exceed its bound, and that
+// an error comes alone.
 func FuzzBuild(f *testing.F) {
 	f.Add([]byte("elf" + typical))
 	f.Add([]byte("elf class=32 data=msb xnum=70000 shdrs=0x1000 phdrs=3 e_phnum=-1\nnotes at=0\nload at=7 size=0x10 p_offset=-1\npatch at=0 bytes=\"\\x00\"\ntruncate size=3"))

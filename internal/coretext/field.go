@@ -20,10 +20,12 @@ var constants = map[string]func(n uint32) string{
 	"n_type":    func(n uint32) string { return elf.NType(n).String() },
 }
 
-// maxConstant is where the search for a name ends. The values with names that lie higher are no core's.
+// maxConstant is where the search for a name ends. The values with names that
+// lie higher are no core's.
 const maxConstant = 0x400
 
-// check refuses keys other than those given; one that ends in _ stands for all the fields with that prefix.
+// check refuses keys other than those given; one that ends in _ stands for all
+// the fields with that prefix.
 func (l *line) check(keys ...string) error {
 	for _, a := range l.args {
 		known := slices.ContainsFunc(keys, func(key string) bool {
@@ -36,7 +38,8 @@ func (l *line) check(keys ...string) error {
 	return nil
 }
 
-// override sets the fields of header, a pointer to a struct, that the line's keys with the prefix name.
+// override sets the fields of header, a pointer to a struct, that the line's
+// keys with the prefix name.
 func (l *line) override(header any, prefix string) error {
 	for _, a := range l.args {
 		if !strings.HasPrefix(a.key, prefix) {
@@ -49,7 +52,8 @@ func (l *line) override(header any, prefix string) error {
 	return nil
 }
 
-// set gives the field of header that the specification calls key a value: a number or a constant's name.
+// set gives the field of header that the specification calls key a value: a
+// number or a constant's name.
 func set(header any, key, value string) error {
 	_, name, _ := strings.Cut(key, "_")
 	if name == "offset" {
@@ -83,7 +87,8 @@ func set(header any, key, value string) error {
 	return nil
 }
 
-// narrow copies a 64-bit header into a 32-bit one, field by field; all ones stay all ones.
+// narrow copies a 64-bit header into a 32-bit one, field by field; all ones
+// stay all ones.
 func narrow(dst, src any) error {
 	d, s := reflect.ValueOf(dst).Elem(), reflect.ValueOf(src).Elem()
 	for i := range d.NumField() {

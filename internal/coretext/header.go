@@ -8,7 +8,8 @@ import (
 	"github.com/pkg/errors"
 )
 
-// pnXNum, PN_XNUM in the specification, is the e_phnum that points to section 0's sh_info. debug/elf has no name for it.
+// pnXNum, PN_XNUM in the specification, is the e_phnum that points to section
+// 0's sh_info. debug/elf has no name for it.
 const pnXNum = 0xffff
 
 // headers writes the file header and both tables into the room that was left for them.
@@ -76,7 +77,8 @@ func (b *builder) sizeof(header64, header32 any) uint64 {
 	return uint64(binary.Size(header64))
 }
 
-// write puts a table of headers at an offset. In a 32-bit core each becomes a header32 first.
+// write puts a table of headers at an offset. In a 32-bit core each becomes a
+// header32 first.
 func write[H any](b *builder, at uint64, header32 any, table []H) error {
 	var out bytes.Buffer
 	for i := range table {

@@ -74,7 +74,8 @@ func (b *builder) inside(l *line) ([]byte, error) {
 	return bytes.Repeat(p, int(repeat)), nil
 }
 
-// pad4 adds the padding of names and descs: to 4 bytes in both classes, as all writers of vmcores have it.
+// pad4 adds the padding of names and descs: to 4 bytes in both classes, as all
+// writers of vmcores have it.
 func pad4(s string) string {
 	return s + strings.Repeat("\x00", -len(s)&3)
 }
@@ -115,7 +116,8 @@ func (b *builder) load(l *line) error {
 	return b.segment(l, prog, memory)
 }
 
-// segment adds a program header, which the line's p_ keys have the last word on, and its contents.
+// segment adds a program header, which the line's p_ keys have the last word
+// on, and its contents.
 func (b *builder) segment(l *line, prog elf.Prog64, contents []byte) error {
 	at := prog.Off
 	prog.Filesz = uint64(len(contents))

@@ -39,7 +39,8 @@ func zipped(s string) string {
 	return b.String()
 }
 
-// unzip unpacks gzip; xz is the magic, and then the archive as it is; the rest is not there.
+// unzip unpacks gzip; xz is the magic, and then the archive as it is; the rest
+// is not there.
 func unzip(compression string, r io.Reader) (io.ReadCloser, error) {
 	switch compression {
 	case "gzip":
@@ -106,8 +107,8 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-// TestWalkCutOff: an initramfs that is cut off anywhere is never taken for a whole one, but where only zeros are missing or an
-// archive happens to end.
+// TestWalkCutOff: an initramfs that is cut off anywhere is never taken for a
+// whole one, but where only zeros are missing or an archive happens to end.
 func TestWalkCutOff(t *testing.T) {
 	early, rest := cpio("a=1"), cpio("b=2", "c=3")
 	end := func(s string) int { return len(strings.TrimRight(s, "\x00")) + 1 } // with the name's own zero

@@ -33,8 +33,9 @@ func show(b []byte) string {
 	return fmt.Sprintf("% x", b)
 }
 
-// Diff compares two images whole, without a look at what is a hole in both. It returns nil where they are the same
-// file, whichever way each is split into extents.
+// Diff compares two images whole, without a look at what is a hole in both. It
+// returns nil where they are the same file, whichever way each is split into
+// extents.
 func Diff(got, want *Image) *Difference {
 	off, end := int64(0), min(got.size, want.size)
 	for off < end {
@@ -63,7 +64,8 @@ func (im *Image) peek(off int64) []byte {
 	return b[:n]
 }
 
-// mismatch returns the index of the first byte in which a and b, which are of one length, differ; -1 if in none.
+// mismatch returns the index of the first byte in which a and b, which are of
+// one length, differ; -1 if in none.
 func mismatch(a, b []byte) int {
 	if bytes.Equal(a, b) {
 		return -1

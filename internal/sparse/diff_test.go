@@ -79,7 +79,8 @@ func TestDiff(t *testing.T) {
 	}
 }
 
-// FuzzDiff holds Diff against bytes.Equal, on files whose blocks are the bytes of a and b, each repeated.
+// FuzzDiff holds Diff against bytes.Equal, on files whose blocks are the bytes
+// of a and b, each repeated.
 func FuzzDiff(f *testing.F) {
 	f.Add([]byte("a\x00b"), []byte("a\x00b\x00"))
 	f.Add([]byte("\x00\x00x"), []byte("y\x00x"))

@@ -11,8 +11,9 @@ import (
 // scanBuffer is how much Scan reads at a time, in bytes: a multiple of BlockSize.
 const scanBuffer = 256 * BlockSize
 
-// Scan reads the regular file f into an image. It asks the file system where the data is (SEEK_DATA) and never reads
-// a hole, so its time depends on what was written, not on the size. It moves f's file offset.
+// Scan reads the regular file f into an image. It asks the file system where
+// the data is (SEEK_DATA) and never reads a hole, so its time depends on what
+// was written, not on the size. It moves f's file offset.
 func Scan(f *os.File) (*Image, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -42,8 +43,9 @@ func Scan(f *os.File) (*Image, error) {
 	return im, nil
 }
 
-// nextData returns where the first data at or after off begins and ends, both rounded outwards to blocks (a file
-// system's own blocks may be smaller) but not past size. Both are size where no data is left.
+// nextData returns where the first data at or after off begins and ends, both
+// rounded outwards to blocks (a file system's own blocks may be smaller) but
+// not past size. Both are size where no data is left.
 func nextData(f *os.File, off, size int64) (start, end int64, err error) {
 	data, err := f.Seek(off, unix.SEEK_DATA)
 	if errors.Is(err, unix.ENXIO) { // nothing but a hole up to the end

@@ -1,6 +1,8 @@
-// Package sparse keeps mostly empty files small: a core of 423 MB of which 24 KB were written ships as a few KB.
+// Package sparse keeps mostly empty files small: a core of 423 MB of which 24
+// KB were written ships as a few KB.
 //
-// A packed file is a gzip stream (no name, no time: the same file packs to the same bytes) of
+// A packed file is a gzip stream (no name, no time: the same file packs to the
+// same bytes) of
 //
 //	offset  size  what
 //	0       8     "sparse1\n"
@@ -13,11 +15,13 @@
 //	8       8     length in bytes, a multiple of BlockSize unless the record ends the file
 //	16      -     the bytes
 //
-// All numbers are little endian. Records ascend and do not touch; a record {size of the file, 0} ends them. What no
-// record holds is zero. Every file has one such description only, but for blocks of zeros inside a record, which
+// All numbers are little endian. Records ascend and do not touch; a record
+// {size of the file, 0} ends them. What no record holds is zero. Every file has
+// one such description only, but for blocks of zeros inside a record, which
 // [Scan] never makes.
 //
-// An [Image] is a file in that form, in memory; [Pack] and [Unpack] are the two ways between it and a real file.
+// An [Image] is a file in that form, in memory; [Pack] and [Unpack] are the two
+// ways between it and a real file.
 package sparse
 
 import (
@@ -31,11 +35,13 @@ import (
 const (
 	// BlockSize is the unit, in bytes, in which contents are kept or left out.
 	BlockSize = 4096
-	// MaxData bounds the bytes that records may hold in all, so that a small stream cannot fill memory or disk.
+	// MaxData bounds the bytes that records may hold in all, so that a small
+	// stream cannot fill memory or disk.
 	MaxData = 64 << 20
 )
 
-// ErrTooMuchData says that a file or a stream holds more than [MaxData] bytes that are not zero.
+// ErrTooMuchData says that a file or a stream holds more than [MaxData] bytes
+// that are not zero.
 var ErrTooMuchData = errors.Errorf("more than %d MiB of data", MaxData>>20)
 
 // Pack writes f's contents to w. It moves f's file offset.
@@ -47,8 +53,8 @@ func Pack(w io.Writer, f *os.File) error {
 	return im.Save(w)
 }
 
-// Unpack makes f what r was packed from, with holes where there is nothing; what f held before is gone.
-// A stream found to be bad leaves f as it was.
+// Unpack makes f what r was packed from, with holes where there is nothing;
+// what f held before is gone. A stream found to be bad leaves f as it was.
 func Unpack(r io.Reader, f *os.File) error {
 	im, err := Load(r)
 	if err != nil {
@@ -110,7 +116,8 @@ func (im *Image) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// Expand writes the image to f, which it empties first, leaving holes where no extent is.
+// Expand writes the image to f, which it empties first, leaving holes where no
+// extent is.
 func (im *Image) Expand(f *os.File) error {
 	if err := f.Truncate(0); err != nil {
 		return errors.WithStack(err)
@@ -148,8 +155,9 @@ func (im *Image) run(off int64) ([]byte, int64) {
 	return nil, im.size - off
 }
 
-// add keeps those blocks of b that are not zero. It goes to offset off, a multiple of BlockSize not below the last
-// extent's end, and is a number of whole blocks or ends the file.
+// add keeps those blocks of b that are not zero. It goes to offset off, a
+// multiple of BlockSize not below the last extent's end, and is a number of
+// whole blocks or ends the file.
 func (im *Image) add(off int64, b []byte) error {
 	for block := range slices.Chunk(b, BlockSize) {
 		if !isZero(block) {

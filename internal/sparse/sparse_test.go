@@ -161,7 +161,8 @@ func TestReadAt(t *testing.T) {
 	}
 }
 
-// stream builds the uncompressed form of a packed file: the size, then fields, strings as bytes and numbers as uint64.
+// stream builds the uncompressed form of a packed file: the size, then fields,
+// strings as bytes and numbers as uint64.
 func stream(size uint64, fields ...any) []byte {
 	b := binary.LittleEndian.AppendUint64([]byte(magic), size)
 	for _, field := range fields {
@@ -231,7 +232,8 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
-// FuzzLoad shows that a stream is refused, or is the one form of an image that it decodes to.
+// FuzzLoad shows that a stream is refused, or is the one form of an image that
+// it decodes to.
 func FuzzLoad(f *testing.F) {
 	block := strings.Repeat("x", BlockSize)
 	f.Add(stream(0, 0, 0))

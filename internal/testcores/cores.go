@@ -1,7 +1,9 @@
-// Package testcores finds the golden cores of testdata/cores and makes files of them, in tests of any package and for
-// internal/cmd/cores. A core's name is its file's without the extension; a file NAME.sparse.gz was packed by
-// internal/sparse, NAME.core is text for internal/coretext, NAME.elf.zst is the dump of a host with guests (not listed). What a change to a core must give is in golden/, by the
-// name that the test gives it.
+// Package testcores finds the golden cores of testdata/cores and makes files of
+// them, in tests of any package and for internal/cmd/cores. A core's name is
+// its file's without the extension; a file NAME.sparse.gz was packed by
+// internal/sparse, NAME.core is text for internal/coretext, NAME.elf.zst is the
+// dump of a host with guests (not listed). What a change to a core must give is
+// in golden/, by the name that the test gives it.
 package testcores
 
 import (
@@ -39,7 +41,8 @@ func Dir() (string, error) {
 	}
 }
 
-// List returns the names of the cores in dir, sorted. Blobs are among them, as NAME.blob.
+// List returns the names of the cores in dir, sorted. Blobs are among them, as
+// NAME.blob.
 func List(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -14,13 +14,15 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files instead of comparing with them")
 
-// maxBytes bounds the cores that Bytes returns: a thin core has hundreds of MB, which belong in a sparse file.
+// maxBytes bounds the cores that Bytes returns: a thin core has hundreds of MB,
+// which belong in a sparse file.
 const maxBytes = 16 << 20
 
 // Update reports whether the test binary was run with -update.
 func Update() bool { return *update }
 
-// Names returns the names of the cores that match a pattern of [filepath.Match], at least one.
+// Names returns the names of the cores that match a pattern of
+// [filepath.Match], at least one.
 func Names(t testing.TB, pattern string) []string {
 	t.Helper()
 	all, err := List(dir(t))
@@ -51,7 +53,8 @@ func Image(t testing.TB, name string) *sparse.Image {
 	return im
 }
 
-// Open makes a file of the named core, sparse, in a directory of the test's own, and returns its path.
+// Open makes a file of the named core, sparse, in a directory of the test's
+// own, and returns its path.
 func Open(t testing.TB, name string) string {
 	t.Helper()
 	im := Image(t, name)
@@ -82,7 +85,8 @@ func Bytes(t testing.TB, name string) []byte {
 	return b
 }
 
-// Pair returns what /sys/kernel/vmcsinfo said in the kernel that the named core is of: deb-t1.pair for deb-t1.thin.
+// Pair returns what /sys/kernel/vmcsinfo said in the kernel that the named core
+// is of: deb-t1.pair for deb-t1.thin.
 func Pair(t testing.TB, name string) string {
 	t.Helper()
 	pair, err := os.ReadFile(filepath.Join(dir(t), kernel(name)+".pair"))
@@ -112,7 +116,8 @@ func Same(t testing.TB, path, name string) {
 	}
 }
 
-// Golden compares the whole file at path with golden/NAME.sparse.gz, or with -update writes that file.
+// Golden compares the whole file at path with golden/NAME.sparse.gz, or with
+// -update writes that file.
 func Golden(t testing.TB, path, name string) {
 	t.Helper()
 	golden(t, dir(t), path, name, *update)

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// TestCores opens every core, and with debug/elf those that are neither bad nor beyond it.
+// TestCores opens every core, and with debug/elf those that are neither bad nor
+// beyond it.
 func TestCores(t *testing.T) {
 	for _, name := range Names(t, "*") {
 		t.Run(name, func(t *testing.T) {
@@ -101,7 +102,8 @@ func TestPair(t *testing.T) {
 			memory := make([]byte, size)
 			for _, prog := range f.Progs {
 				if prog.Type == elf.PT_LOAD && prog.Paddr <= addr && addr < prog.Paddr+prog.Filesz {
-					// The file may end, or makedumpfile have left the second page out, after the note's page.
+					// The file may end, or makedumpfile have left the second
+					// page out, after the note's page.
 					if n, err := prog.ReadAt(memory, int64(addr-prog.Paddr)); n < 4096 {
 						t.Fatal(err)
 					}

@@ -1,11 +1,16 @@
-// Powercut makes what a disk may hold after its power has failed, out of what a machine wrote to it, and has each checked.
+// Powercut makes what a disk may hold after its power has failed, out of what a
+// machine wrote to it, and has each checked.
 //
 //	powercut LOG DISK WORK COMMAND...
 //
-// LOG is QEMU's blklogwrites, in the form of Linux's dm-log-writes: every write to the disk in order, and every flush. DISK is
-// the disk as it was before. A disk may keep what it is given in a cache until it is flushed, in any order, and loses by sectors.
-// So for each flush WORK becomes DISK with all the writes before the flush before it, then with some of those in
-// between too: none, a random half, a random half of the sectors. COMMAND is run each time; it may change WORK. Prints the number of disks, and what COMMAND prints when it fails; then the exit status is 1.
+// LOG is QEMU's blklogwrites, in the form of Linux's dm-log-writes: every write
+// to the disk in order, and every flush. DISK is the disk as it was before. A
+// disk may keep what it is given in a cache until it is flushed, in any order,
+// and loses by sectors. So for each flush WORK becomes DISK with all the writes
+// before the flush before it, then with some of those in between too: none, a
+// random half, a random half of the sectors. COMMAND is run each time; it may
+// change WORK. Prints the number of disks, and what COMMAND prints when it
+// fails; then the exit status is 1.
 package main
 
 import (
@@ -17,7 +22,8 @@ import (
 	"os/exec"
 )
 
-// dm-log-writes.txt in the kernel's documentation, and drivers/md/dm-log-writes.c: all numbers are little endian.
+// dm-log-writes.txt in the kernel's documentation, and
+// drivers/md/dm-log-writes.c: all numbers are little endian.
 const (
 	magic = 0x6a736677736872
 
@@ -64,7 +70,8 @@ func main() {
 	}
 }
 
-// run makes the disks; the same seed makes the same ones. It returns how many COMMAND refused.
+// run makes the disks; the same seed makes the same ones. It returns how many
+// COMMAND refused.
 func run(log, disk, work string, seed uint64, command ...string) (failed int, err error) {
 	f, err := os.Open(log)
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// logged is a log of writes: of the sector at, filled with the byte b; a flush where b is 0.
+// logged is a log of writes: of the sector at, filled with the byte b; a flush
+// where b is 0.
 func logged(t *testing.T, writes ...struct {
 	at uint64
 	b  byte

@@ -1,4 +1,5 @@
-// Package kdumptools tests the scripts that stand in kdump-tools' capture kernel, below a directory that plays the root.
+// Package kdumptools tests the scripts that stand in kdump-tools' capture
+// kernel, below a directory that plays the root.
 package kdumptools
 
 import (

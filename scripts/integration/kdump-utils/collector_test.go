@@ -10,7 +10,8 @@ import (
 	"vmcsnote/internal/testcores"
 )
 
-// TestCollector: what goes out is the dump with the note or, byte for byte, without; and the status is the collector's.
+// TestCollector: what goes out is the dump with the note or, byte for byte,
+// without; and the status is the collector's.
 func TestCollector(t *testing.T) {
 	copying := []string{"cat"}
 	for _, tt := range []struct {
@@ -93,7 +94,8 @@ func TestCollector(t *testing.T) {
 	}
 }
 
-// TestCollectorWriting: what cannot be written is a failure; a file is the collector's own.
+// TestCollectorWriting: what cannot be written is a failure; a file is the
+// collector's own.
 func TestCollectorWriting(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell []string) {
 		c := newCapture(t, shell)

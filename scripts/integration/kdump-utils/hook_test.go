@@ -1,5 +1,6 @@
-// Package hook_test runs the shell scripts of kdump's integration, in every shell that an initramfs may have, below a directory
-// that looks like a capture environment.
+// Package hook_test runs the shell scripts of kdump's integration, in every
+// shell that an initramfs may have, below a directory that looks like a capture
+// environment.
 package hook_test
 
 import (
@@ -61,7 +62,8 @@ func eachShell(t *testing.T, test func(t *testing.T, shell []string)) {
 	}
 }
 
-// newCapture has a small crash of deb-t1's kernel in /proc/vmcore, saved as dir/vmcore, and a record with deb-t1's note.
+// newCapture has a small crash of deb-t1's kernel in /proc/vmcore, saved as
+// dir/vmcore, and a record with deb-t1's note.
 func newCapture(t *testing.T, shell []string) *capture {
 	c := &capture{t: t, root: t.TempDir(), shell: shell, mode: 0o600}
 	c.crash("kernel-slack")
@@ -137,7 +139,8 @@ func (c *capture) move(from, to string) {
 	c.write(to, b)
 }
 
-// record writes a record of a kernel and time, of which only the note holds in the capture environment.
+// record writes a record of a kernel and time, of which only the note holds in
+// the capture environment.
 func (c *capture) record(name, release, when string, note []byte) {
 	c.t.Helper()
 	at, err := time.Parse(time.RFC3339, when)

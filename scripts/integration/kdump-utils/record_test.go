@@ -37,7 +37,8 @@ func (c *capture) calls() string {
 	return strings.ReplaceAll(strings.TrimSpace(string(b)), "\n", ", ")
 }
 
-// TestRecordArmed: kdump's image is made anew once for every note that is new, and never else.
+// TestRecordArmed: kdump's image is made anew once for every note that is new,
+// and never else.
 func TestRecordArmed(t *testing.T) {
 	eachShell(t, func(t *testing.T, shell []string) {
 		c := newCapture(t, shell)

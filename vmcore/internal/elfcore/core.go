@@ -147,8 +147,9 @@ func (c *ELF) Incomplete() bool {
 	return c.Flags&Incomplete != 0 && !c.Process()
 }
 
-// Claimed implements vmcore.Core: it returns the end of the last segment in the file, by the headers, or
-// of the section headers and of those sections that are known.
+// Claimed implements vmcore.Core: it returns the end of the last segment in the
+// file, by the headers, or of the section headers and of those sections that
+// are known.
 func (c *ELF) Claimed() int64 {
 	end := int64(0)
 	claim := func(e plan.Extent) {

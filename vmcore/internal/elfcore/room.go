@@ -6,8 +6,9 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// Used implements vmcore.Core: everything in the file that something refers to, but for the
-// notes: headers, tables, sections, and the bytes of every other segment.
+// Used implements vmcore.Core: everything in the file that something refers to,
+// but for the notes: headers, tables, sections, and the bytes of every other
+// segment.
 func (c *ELF) Used() ([]plan.Extent, error) {
 	table, err := c.sectionTable()
 	if err != nil {
@@ -104,8 +105,8 @@ func (c *ELF) checkEmpty(notes, table plan.Extent) error {
 // killed before it had switched to the new notes leaves such bytes after.
 //
 // The room ends at the lowest p_offset, even that of a PT_LOAD without bytes in
-// the file, or of an unused header: crash takes the lowest one that is not 0 for the end of the
-// headers, and reads notes only below it.
+// the file, or of an unused header: crash takes the lowest one that is not 0
+// for the end of the headers, and reads notes only below it.
 func (c *ELF) slack(limit int64, will []byte) (int64, error) {
 	used, err := c.Used()
 	if err != nil {

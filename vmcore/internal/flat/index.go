@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// MaxRuns bounds the index of a flattened dump. A compressed dump of makedumpfile has
-	// two records for each 64 KiB: this is enough for 64 GiB of them. An ELF
-	// core has a handful of runs, whatever its size.
+	// MaxRuns bounds the index of a flattened dump. A compressed dump of
+	// makedumpfile has two records for each 64 KiB: this is enough for 64 GiB
+	// of them. An ELF core has a handful of runs, whatever its size.
 	MaxRuns = 1 << 21
 	// maxChunk is what a run's record has at most; larger ones count as several.
 	maxChunk = 1 << 30
@@ -64,8 +64,8 @@ func (r Run) cut(runs []Run, off, end int64) []Run {
 	return runs
 }
 
-// AppendRecord appends a record of size bytes at pos of the file to runs, which are in the
-// order of the file.
+// AppendRecord appends a record of size bytes at pos of the file to runs, which
+// are in the order of the file.
 func AppendRecord(runs []Run, off, pos, size int64) []Run {
 	for size > 0 {
 		n := min(size, maxChunk)

@@ -185,8 +185,8 @@ func (c *Dump) fixBitmap(m *move) plan.Fix {
 	}}
 }
 
-// Claimed implements vmcore.Core: it returns the end of notes, eraseinfo and page data, by the headers and,
-// but in a stream, by all descriptors.
+// Claimed implements vmcore.Core: it returns the end of notes, eraseinfo and
+// page data, by the headers and, but in a stream, by all descriptors.
 func (c *Dump) Claimed() int64 {
 	end := int64(0)
 	if c.Size != plan.Endless {
