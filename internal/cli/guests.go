@@ -191,7 +191,11 @@ func (e *env) searching() func(m *guest.Machine, done, total uint64) {
 	return func(m *guest.Machine, done, total uint64) {
 		if m != in {
 			e.progressOver()
-			show, in = e.progress(what+" in guest "+m.ID()), m
+			where := what
+			if m != nil { // --explain searches the host after its guests
+				where += " in guest " + m.ID()
+			}
+			show, in = e.progress(where), m
 		}
 		show(int64(done), int64(total))
 	}
