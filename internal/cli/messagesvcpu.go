@@ -98,7 +98,7 @@ func shellWord(s string) string {
 	}) {
 		return s
 	}
-	return "'" + strings.ReplaceAll(visible.Text(s, ""), "'", `'\\''`) + "'"
+	return "'" + strings.ReplaceAll(visible.Text(s, ""), "'", `'\''`) + "'"
 }
 
 // emptyEPT tells that nothing says where the guest's memory is.
