@@ -167,6 +167,12 @@ func (r *Registers) paging() Paging {
 	return p
 }
 
+// tellPaging reports whether paging is what the guest uses: registers that are
+// not known would have its virtual addresses taken for physical ones.
+func (r *Registers) tellPaging() bool {
+	return r.CR0.Known() && (r.CR0.Value&x86.CR0PG == 0 || r.CR3.Known() && r.CR4.Known())
+}
+
 // startKernelMap is where x86-64 Linux maps its image: phys_base is how far it
 // is from there to physical memory.
 const startKernelMap = 0xffffffff80000000

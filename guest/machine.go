@@ -228,8 +228,8 @@ func (m *Machine) open() (*Memory, error) {
 func (m *Machine) Virtual(v *VCPU) (physmem.Reader, error) {
 	mem, err := m.Memory()
 	switch {
-	case !v.HasVMCS() && v.Regs == nil:
-		return nil, errors.New("neither a VMCS nor registers tell where its page tables are")
+	case !v.HasVMCS() && (v.Regs == nil || !v.Regs.tellPaging()):
+		return nil, errors.Errorf("vCPU %d: neither a VMCS nor registers tell where its page tables are", v.Number)
 	case !v.HasVMCS():
 		return Virtual{Paging: v.Regs.paging(), Mem: mem}, err
 	case !m.Shadow:

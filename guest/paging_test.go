@@ -137,3 +137,29 @@ func TestPagingOf(t *testing.T) {
 		}
 	}
 }
+
+// TestVirtualByRegisters: without a VMCS the registers tell the paging, and those
+// that are not known do not: nothing is read at the wrong place.
+func TestVirtualByRegisters(t *testing.T) {
+	known := func(x uint64) Register { return Register{x, FromKVM} }
+	const paged, real = x86.CR0PG | x86.CR0PE, 0
+	for _, tt := range []struct {
+		name string
+		regs *Registers
+		want bool
+	}{
+		{"no registers", nil, false},
+		{"none known, as if they are encrypted", &Registers{}, false},
+		{"CR0 alone", &Registers{CR0: known(paged)}, false},
+		{"without CR4", &Registers{CR0: known(paged), CR3: known(0x1000)}, false},
+		{"all", &Registers{CR0: known(paged), CR3: known(0x1000), CR4: known(0)}, true},
+		{"paging is off", &Registers{CR0: known(real)}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := &Machine{FoundBy: FoundByKVM, outer: nothing{}}
+			if _, err := m.Virtual(&VCPU{Regs: tt.regs}); (err == nil) != tt.want {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
