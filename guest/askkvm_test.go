@@ -145,6 +145,24 @@ func TestDisagree(t *testing.T) {
 	}
 }
 
+// A search that finds no VMCS leaves the layout of those that KVM has.
+func TestDisagreeAboutAll(t *testing.T) {
+	core, layout := openCore(t, intelHosts[0].core), noteLayout(t, "../testdata/cores/"+intelHosts[0].layout)
+	h := kvmLike(t, core, inferred(t, core, layout), nil).finish()
+	h.SetLayout(layout, nil)
+	if err := h.FindMachines(context.Background(), MachineSearch{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.compare(context.Background(), OpenHost(nothing{core}), MachineSearch{Explain: true}); err != nil {
+		t.Fatal(err)
+	}
+	if h.Found.Layout == nil || len(h.Disagreements) == 0 {
+		t.Errorf("layout %v, %d disagreements", h.Found.Layout, len(h.Disagreements))
+	}
+	h.Found.Ambiguous()
+	h.Found.Disputes()
+}
+
 // Memory comes by KVM's slots where EPT does not have it: what was lost before.
 func TestSlotsMemory(t *testing.T) {
 	core, layout := openCore(t, intelHosts[0].core), noteLayout(t, "../testdata/cores/"+intelHosts[0].layout)

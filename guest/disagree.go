@@ -24,8 +24,8 @@ func (h *Host) compare(ctx context.Context, search *Host, s MachineSearch) error
 		return err
 	}
 	found := h.Found
-	if h.Found = search.Found; h.Found.Layout == nil {
-		h.Found.Layout = found.Layout
+	if h.Found = search.Found; h.Found.Layout == nil && found.Layout != nil {
+		h.Found.Layout, h.Found.Trials = found.Layout, found.Trials // a layout is one of the trials'
 	}
 	h.Disagreements = nil
 	owners := make(map[uint64]*VCPU)
