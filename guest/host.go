@@ -123,9 +123,10 @@ func (h *Host) SetLayout(l *vmcs.Layout, desc []byte) {
 
 // A MachineSearch says how to look for machines. The zero value is for most.
 type MachineSearch struct {
-	// Nested looks for VMCSs in the memory of every machine. Otherwise it is
-	// done for those that have VMX switched on, because it reads all of their
-	// memory.
+	// Nested looks for VMCSs in the memory of every machine. Otherwise KVM's
+	// structures tell the guests that a machine had loaded or, if the machines
+	// were found by their VMCSs, this is done for those that have VMX switched
+	// on: it reads all of their memory.
 	Nested bool
 	// Explain keeps the checks of each VMCS; see [vmcs.Search].
 	Explain bool

@@ -45,7 +45,7 @@ func (e *env) guests(path string, f *guestsFlags, h *host) error {
 	default:
 		h.printList(w, e.columns())
 	}
-	h.printRest(w)
+	h.printRest(w, f.nested)
 	if f.explain {
 		h.explain(w)
 	}
@@ -128,17 +128,26 @@ func revisionText(l *vmcs.Layout) string {
 	return fmt.Sprintf(", revision identifier %#x, access rights %s", l.RevisionID, l.AccessRights)
 }
 
-// printRest prints what else was found, and what could not be read.
-func (h *host) printRest(w io.Writer) {
+// printRest prints what else was found, and what could not be read. nested says
+// that the memory of all guests was searched.
+func (h *host) printRest(w io.Writer, nested bool) {
 	for m := range h.All() {
+		byKVM := m.FoundBy == guest.FoundByKVM && !nested
 		switch {
 		case len(m.Nested) > 0 && m.Found == nil:
 			fmt.Fprintf(w, "guest %s is a hypervisor; the host's KVM lists those of its guests that ran\n", m.ID())
 		case len(m.Nested) > 0:
 			fmt.Fprintf(w, "guest %s is a hypervisor; its guests are listed by %s\n", m.ID(), usedText(m.Found.Layout))
+			if byKVM {
+				fmt.Fprintf(w, "guest %s may have more guests than the host's KVM had loaded: --nested searches its memory\n", m.ID())
+			}
 			for _, o := range h.ambiguous(m.Found) {
 				fmt.Fprintf(w, "the layout %s fits as well: all about guest %s's guests may be wrong\n", o, m.ID())
 			}
+		case m.Hypervisor() && byKVM && m.Found == nil && m.VCPUs[0].Vendor == guest.AMD:
+			fmt.Fprintf(w, "guest %s is a hypervisor; none of its guests ran\n", m.ID())
+		case m.Hypervisor() && byKVM && m.Found == nil:
+			fmt.Fprintf(w, "guest %s is a hypervisor; the host's KVM has none of its guests loaded: --nested searches its memory\n", m.ID())
 		case m.Hypervisor() && m.Found == nil:
 			fmt.Fprintf(w, "guest %s is a hypervisor, but its memory cannot be read to find its guests\n", m.ID())
 		case m.Hypervisor():
