@@ -135,7 +135,7 @@ func (a *asked) machine(from *kvm.Machine) *Machine {
 		}
 		if err == nil {
 			a.vcpus++
-			m.VCPUs = append(m.VCPUs, a.vcpu(c, len(m.VCPUs)))
+			m.VCPUs = append(m.VCPUs, a.vcpu(c))
 		}
 	}
 	return m
@@ -165,8 +165,8 @@ func (a *asked) process(m *Machine, from *kvm.Machine) {
 }
 
 // vcpu returns a vCPU without registers.
-func (a *asked) vcpu(c *kvm.VCPU, number int) *VCPU {
-	v := &VCPU{Number: number, TID: c.Thread, HostCPU: c.CPU, State: string(c.State), neverRan: c.NeverRan, from: c}
+func (a *asked) vcpu(c *kvm.VCPU) *VCPU {
+	v := &VCPU{Number: c.Index, TID: c.Thread, HostCPU: c.CPU, State: string(c.State), neverRan: c.NeverRan, from: c}
 	if c.Task != nil {
 		v.Thread, _ = c.Task.Comm()
 	}

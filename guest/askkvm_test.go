@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pkg/errors"
@@ -353,5 +354,24 @@ func TestPartial(t *testing.T) {
 				m.MatchProcess(nothing{}, nil, nil)
 			}
 		})
+	}
+}
+
+// A vCPU that cannot be read leaves the others their numbers.
+func TestNumbersStay(t *testing.T) {
+	f := newFakeHost(openCore(t, intelHosts[0].core))
+	kvm, _ := f.machine("vm", 1000, 0x1000, nil, fakeVCPU{tid: 1000}, fakeVCPU{tid: 1000}, fakeVCPU{tid: 1000})
+	node := f.word(kvm+kvmVCPUs+8) &^ 3
+	f.Put(node+40+8, fakelinux.LE64(0xffffc90000000000))
+	h := f.finish()
+	if err := h.FindMachines(context.Background(), MachineSearch{}); err != nil || h.NoKVM != nil || h.KVMError == nil {
+		t.Fatal(err, h.NoKVM, h.KVMError)
+	}
+	var numbers []int
+	for _, v := range h.Machines[0].VCPUs {
+		numbers = append(numbers, v.Number)
+	}
+	if !slices.Equal(numbers, []int{0, 2}) || !strings.HasPrefix(h.KVMError.Error(), "vCPU at 0xffffc90000000000: ") {
+		t.Errorf("vCPUs %d (%v)", numbers, h.KVMError)
 	}
 }

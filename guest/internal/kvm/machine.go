@@ -136,11 +136,11 @@ func (m *Machine) slotsAt(at uint64) iter.Seq2[uint64, error] {
 	}
 	index, err := k.Value(at, f.Index)
 	if err != nil || index > 1 {
-		return fail(errors.Errorf("node_idx is %d (%v)", index, err))
+		return fail[uint64](errors.Errorf("node_idx is %d (%v)", index, err))
 	}
 	root, err := k.At(at, f.Tree)
 	if err != nil {
-		return fail(err)
+		return fail[uint64](err)
 	}
 	node := m.v.fields.slot.Node0
 	if index == 1 {
@@ -152,15 +152,15 @@ func (m *Machine) slotsAt(at uint64) iter.Seq2[uint64, error] {
 func (m *Machine) slotArray(at uint64) iter.Seq2[uint64, error] {
 	k, f := m.v.k, &m.v.fields.slots
 	if !f.Array.Valid() || !f.Used.Valid() {
-		return fail(errors.New("neither a tree nor an array of slots"))
+		return fail[uint64](errors.New("neither a tree nor an array of slots"))
 	}
 	used, err := k.Value(at, f.Used)
 	if err != nil {
-		return fail(err)
+		return fail[uint64](err)
 	}
 	first, err := k.At(at, f.Array)
 	if err != nil {
-		return fail(err)
+		return fail[uint64](err)
 	}
 	return func(yield func(uint64, error) bool) {
 		for i := range min(used, maxSlots+1) {
@@ -172,8 +172,8 @@ func (m *Machine) slotArray(at uint64) iter.Seq2[uint64, error] {
 }
 
 // fail is an iterator that has an error only.
-func fail(err error) iter.Seq2[uint64, error] {
-	return func(yield func(uint64, error) bool) { yield(0, err) }
+func fail[T any](err error) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) { yield(*new(T), err) }
 }
 
 func (m *Machine) slot(at uint64) (s Slot, err error) {
@@ -191,8 +191,8 @@ func (m *Machine) slot(at uint64) (s Slot, err error) {
 // VCPUs returns the machine's virtual CPUs in order of their index.
 func (m *Machine) VCPUs() iter.Seq2[*VCPU, error] {
 	return func(yield func(*VCPU, error) bool) {
-		for addr, err := range m.vcpus() {
-			v := &VCPU{m: m, Addr: addr}
+		for e, err := range m.vcpus() {
+			v := &VCPU{m: m, Addr: e.Value, Index: int(e.Index)}
 			spent := m.v.spend()
 			if spent != nil {
 				err = spent
@@ -207,35 +207,35 @@ func (m *Machine) VCPUs() iter.Seq2[*VCPU, error] {
 	}
 }
 
-// vcpus returns the addresses of the kvm_vcpus.
-func (m *Machine) vcpus() iter.Seq2[uint64, error] {
+// vcpus returns the indexes and addresses of the kvm_vcpus.
+func (m *Machine) vcpus() iter.Seq2[linux.Entry, error] {
 	k, f := m.v.k, &m.v.fields.machine
 	if f.Array.Valid() {
 		at, err := k.At(m.Addr, f.Array)
 		if err != nil {
-			return fail(err)
+			return fail[linux.Entry](err)
 		}
-		return func(yield func(uint64, error) bool) {
+		return func(yield func(linux.Entry, error) bool) {
 			for e, err := range k.XArray(at) {
 				if err == nil && e.Index >= maxVCPUs {
 					err = errors.WithMessagef(linux.ErrCorrupt, "vCPU with the index %d", e.Index)
 				}
-				if !yield(e.Value, err) {
+				if !yield(e, err) {
 					return
 				}
 			}
 		}
 	}
 	if !f.VCPUs.Valid() {
-		return fail(errors.New("neither vcpu_array nor vcpus"))
+		return fail[linux.Entry](errors.New("neither vcpu_array nor vcpus"))
 	}
 	all, err := k.Elements(m.Addr, f.VCPUs)
 	if err != nil {
-		return fail(err)
+		return fail[linux.Entry](err)
 	}
-	return func(yield func(uint64, error) bool) {
-		for _, at := range all {
-			if at != 0 && !yield(at, nil) {
+	return func(yield func(linux.Entry, error) bool) {
+		for i, at := range all {
+			if at != 0 && !yield(linux.Entry{Index: uint64(i), Value: at}, nil) {
 				return
 			}
 		}

@@ -42,6 +42,7 @@ type VCPU struct {
 	m *Machine
 
 	Addr   uint64
+	Index  int // in its machine, from 0
 	ID     int // APIC ID, as a rule
 	Thread int // of the process that ran it last; 0 if none did, or if it is unknown
 	// NeverRan means that no thread has run it.
@@ -79,7 +80,7 @@ func (v *VCPU) read() error {
 	v.CPU = int(int32(r.value(v.Addr, f.CPU)))
 	regs, err := r.k.Elements(v.Addr, f.Regs)
 	if err != nil {
-		return err
+		return errors.WithMessagef(err, "vCPU at %#x", v.Addr)
 	}
 	v.Regs = Registers{
 		RIP:   r.value(v.Addr, f.RIP),
