@@ -10,12 +10,13 @@ import (
 	"vmcsnote/guest"
 	"vmcsnote/internal/visible"
 	"vmcsnote/internal/x86"
+	"vmcsnote/svm"
 	"vmcsnote/vmcs"
 )
 
 // printMachine prints all that is known of a machine.
 func printMachine(w io.Writer, m *guest.Machine) {
-	fmt.Fprintf(w, "\nguest %s: %s, page tables of its process at %#x\n", m.ID(), pagingText(m), m.Process)
+	fmt.Fprintf(w, "\nguest %s: %s, page tables of its process at %s\n", m.ID(), pagingText(m), known(m.Process))
 	if m.FoundBy == guest.FoundByKVM {
 		printProcess(w, m)
 	}
@@ -36,7 +37,7 @@ func printMachine(w io.Writer, m *guest.Machine) {
 			fmt.Fprintf(w, "  VMX abort %d: the processor shut down when it left the guest\n", v.Abort())
 		}
 		if v.Regs != nil {
-			printRegisters(w, v)
+			printRegisters(w, m, v)
 		}
 		switch {
 		case v.HasVMCS():
@@ -54,10 +55,21 @@ func pagingText(m *guest.Machine) string {
 		return fmt.Sprintf("nested page tables at %#x", m.NCR3())
 	case m.Shadow:
 		return "shadow page tables"
-	case m.EPTP == 0:
+	case m.EPTP != 0:
+		return fmt.Sprintf("EPTP %#x", m.EPTP)
+	case slices.ContainsFunc(m.VCPUs, (*guest.VCPU).HasVMCS):
 		return "no EPT yet"
 	}
-	return fmt.Sprintf("EPTP %#x", m.EPTP)
+	for _, v := range m.VCPUs {
+		switch {
+		case v.SVM == nil:
+		case m.Within == nil && v.SVM.NestedPaging():
+			return "no nested page tables yet"
+		default:
+			return "shadow page tables"
+		}
+	}
+	return "EPT or nested page tables unknown"
 }
 
 // controlText says where the processor's own page of a vCPU is.
@@ -171,8 +183,8 @@ var registerFields = map[string]vmcs.Encoding{
 
 // printRegisters prints the registers as the guest sees them. Those from KVM's
 // structures are marked, and what is unknown is a question mark.
-func printRegisters(w io.Writer, v *guest.VCPU) {
-	fmt.Fprintf(w, "  registers, as the guest sees them (%s):\n", evidenceText(v.Regs.Evidence))
+func printRegisters(w io.Writer, m *guest.Machine, v *guest.VCPU) {
+	fmt.Fprintf(w, "  registers, as the guest sees them (%s):\n", evidenceText(m, v))
 	for _, r := range registers(v.Regs) {
 		fmt.Fprintf(w, "    %-32s %s%s%s\n", r.name, r.Register, bitsText(r), origins[r.Origin])
 	}
@@ -185,13 +197,18 @@ func printRegisters(w io.Writer, v *guest.VCPU) {
 	}
 }
 
-// evidenceText says how KVM's structure of the vCPU was found, or that it was not.
-func evidenceText(ev guest.Evidence) string {
-	switch {
+// evidenceText says how KVM's structure of the vCPU was found, or why its
+// registers are not there.
+func evidenceText(m *guest.Machine, v *guest.VCPU) string {
+	switch ev := v.Regs.Evidence; {
 	case ev.Held != 0:
 		return fmt.Sprintf("KVM's are at %#x, found by %s", ev.Array, ev.Held)
 	case ev.Pointers+ev.Words > 0:
 		return fmt.Sprintf("KVM's structure is uncertain: %s to the VMCS, %s of control registers", plural(ev.Pointers, "pointer"), plural(ev.Words, "set"))
+	case v.SVM != nil && v.SVM.Encryption() >= svm.SEVES:
+		return "which are encrypted"
+	case m.FoundBy == guest.FoundByKVM && m.Within == nil:
+		return "KVM's are those of the guest that it runs"
 	}
 	return "KVM's structure is not in the dump"
 }
