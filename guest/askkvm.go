@@ -20,7 +20,7 @@ import (
 const (
 	maxMachines = 1 << 14
 	maxVCPUs    = 1 << 16
-	// maxCommands bounds the bytes of all command lines.
+	// maxCommands bounds the bytes of all command lines and cgroups.
 	maxCommands = 64 << 20
 )
 
@@ -151,7 +151,10 @@ func (a *asked) process(m *Machine, from *kvm.Machine) {
 			m.PID = pid
 		}
 		m.Comm, _ = t.Comm()
-		m.Cgroup, _ = t.Cgroup()
+		if a.commands < maxCommands {
+			m.Cgroup, _ = t.Cgroup()
+			a.commands += len(m.Cgroup)
+		}
 	}
 	if a.commands < maxCommands {
 		// User memory: dumps leave it out as a rule.

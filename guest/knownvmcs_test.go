@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -223,5 +225,38 @@ func TestTooManyMachines(t *testing.T) {
 		t.Errorf("%d MiB", kept)
 	} else {
 		t.Logf("%d MiB", kept)
+	}
+}
+
+// Cgroups with the longest path there is, of many machines, are not kept for all
+// of them.
+func TestTooLongCgroups(t *testing.T) {
+	f := newFakeHost(openCore(t, intelHosts[0].core))
+	first, _ := f.machine("vm", 1000, 0x1000, nil, fakeVCPU{tid: 1000})
+	task := f.Process(2000, "qemu", "", f.Alloc(32, 0, f.Cgroup(slices.Repeat([]string{strings.Repeat("x", 4000)}, 127)...)))
+	f.Put(first+kvmMM, fakelinux.LE64(f.word(task+24)))
+	body := make([]byte, 80)
+	if _, err := f.Kernel.ReadPhys(body, first-fakelinux.Direct); err != nil {
+		t.Fatal(err)
+	}
+	for range 400 {
+		m := f.Alloc(len(body))
+		f.Put(m, body)
+		f.list = append(f.list, m)
+	}
+	h := f.finish()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	if err := h.FindMachines(context.Background(), MachineSearch{}); err != nil || h.NoKVM != nil {
+		t.Fatal(err, h.NoKVM)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if len(h.Machines) != 401 || len(h.Machines[400].Cgroup) < 500_000 {
+		t.Errorf("%d machines, a cgroup of %d bytes", len(h.Machines), len(h.Machines[400].Cgroup))
+	}
+	if kept := (after.HeapAlloc - before.HeapAlloc) >> 20; kept > maxCommands>>20+32 {
+		t.Errorf("%d MiB", kept)
 	}
 }
