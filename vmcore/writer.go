@@ -62,8 +62,8 @@ func (w *Writer) Discard() { w.out.Discard() }
 
 // Copy writes all of m, in whole pages, whose ranges it goes through twice. What
 // cannot be read becomes a hole between PT_LOADs, and opt.Lost is told. see, if
-// not nil, is shown all memory as it is written, a few pages at a time, from one
-// goroutine at a time; it must not keep b.
+// not nil, is shown all memory as it is written, a few pages at a time; it must
+// not keep b. One goroutine at a time calls opt.Lost or see.
 func (w *Writer) Copy(ctx context.Context, m physmem.Memory, opt physmem.ScanOptions, see func(addr uint64, b []byte)) error {
 	w.mem = m
 	err := w.plan(ctx)
@@ -121,7 +121,9 @@ func (w *Writer) memory(ctx context.Context, opt physmem.ScanOptions, see func(a
 	opt.Chunk, opt.Workers = createChunk, createWorkers
 	opt.Lost = func(addr uint64, why error) {
 		if lost != nil {
+			w.mu.Lock()
 			lost(addr, why)
+			w.mu.Unlock()
 		}
 		w.lack(physmem.Range{Addr: addr, Size: plan.PageSize})
 	}

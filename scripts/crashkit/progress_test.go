@@ -57,14 +57,32 @@ func progress(t *testing.T) string {
 	return script
 }
 
-// TestAwaitsSlow stops a machine for longer than the limit in all: it makes
-// progress all the same.
+// TestAwaitsSlow looks at a machine once in each second of a clock of the test's
+// own. A busy computer gives it little time, for longer than the limit.
 func TestAwaitsSlow(t *testing.T) {
-	cmd := exec.Command("bash", "-c", `. "$1"; bash -c 'n=0; while [ $n -lt 100000 ]; do n=$((n + 1)); done' >console & machine=$!
-(while kill -STOP $machine 2>/dev/null; do sleep 0.2; kill -CONT $machine; sleep 0.2; done) 2>/dev/null &
-awaits $machine console 3 && echo well`, "bash", progress(t))
-	cmd.Dir = t.TempDir()
-	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "well\n" {
-		t.Errorf("%s, %v", out, err)
+	script := progress(t)
+	for _, tt := range []struct {
+		name  string
+		ticks string // 1/100 s of processor time that it uses in a second
+		want  string
+	}{
+		{"makes progress", "5", "0 at 30"},
+		{"makes too little", "1", "1 at 3"},
+		{"spins without a word", "60", "1 at 5"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := exec.Command("bash", "-c", `. "$1"
+looks=0 SECONDS=0
+kill() { [ $looks -lt 30 ]; }
+sleep() { looks=$((looks + 1)) SECONDS=$looks; }
+ticks=$2
+cpuTime() { echo $((looks * ticks)); }
+awaits 1 console 3 && status=0 || status=$?
+echo "$status at $looks"`, "bash", script, tt.ticks)
+			cmd.Dir = t.TempDir()
+			if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != tt.want {
+				t.Errorf("%s, %v, want %s", out, err, tt.want)
+			}
+		})
 	}
 }
