@@ -22,6 +22,9 @@ const (
 	nameColumn = 1
 	// shortName is how much of a long name stays, whatever a terminal's width.
 	shortName = 8
+	// longName is how much of a name stays in any case: libvirt's are names of
+	// files. A forged one of 128 KiB would be in memory for each vCPU.
+	longName = 255
 )
 
 // printList prints a line for each vCPU, and for each machine without one. If
@@ -41,7 +44,7 @@ func (h *host) printList(w io.Writer, width int) {
 // rows yields the lines of the list.
 func (h *host) rows(yield func(row [len(listHead)]string) bool) {
 	for m := range h.All() {
-		machine := [len(listHead)]string{m.ID(), orDash(visible.Text(m.Name, "")), countText(m.PID), "-", "-", "-", "-", "-", "-", "-"}
+		machine := [len(listHead)]string{m.ID(), orDash(shorten(visible.Text(m.Name, ""), longName)), countText(m.PID), "-", "-", "-", "-", "-", "-", "-"}
 		if len(m.VCPUs) == 0 && !yield(machine) {
 			return
 		}

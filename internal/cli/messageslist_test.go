@@ -10,7 +10,7 @@ import (
 )
 
 // TestPrintList: on a terminal long names are cut until lines fit, but something
-// of them stays; elsewhere nothing is cut.
+// of them stays; elsewhere only what is longer than any name is cut.
 func TestPrintList(t *testing.T) {
 	machine := func(name string) *host {
 		v := &guest.VCPU{HostCPU: 12, TID: 4711, State: "halted", Regs: &guest.Registers{}}
@@ -25,6 +25,7 @@ func TestPrintList(t *testing.T) {
 	}{
 		{"a short name", "web01", 80, "web01", 80},
 		{"a pipe", long, 0, long, 0},
+		{"a pipe, a forged name", strings.Repeat("x", 128<<10), 0, strings.Repeat("x", longName-1) + "…", 0},
 		{"a terminal", long, 80, "дом-дом-дом-дом-…", 80},
 		{"a wide terminal", long, 300, long, 300},
 		{"a narrow terminal", long, 20, "дом-дом…", 0},
