@@ -1,7 +1,9 @@
 package kvm
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -168,6 +170,31 @@ func TestBudget(t *testing.T) {
 	}
 	if n != 2 || !errors.Is(last, linux.ErrTooMany) {
 		t.Errorf("%d machines, error is %v", n, last)
+	}
+}
+
+// The slots before one that cannot be read are in order, as others are: who looks
+// for an address in them relies on it. Until Linux 5.16 KVM has the highest first.
+func TestSlotsBeforeAnError(t *testing.T) {
+	for _, host := range []string{"amd-5.10", "amd-6.12"} {
+		t.Run(host, func(t *testing.T) {
+			v, err := Open(openHost(t, host))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for m := range v.Machines() {
+				if all, _ := m.Slots(); len(all) < 5 {
+					continue
+				}
+				v.budget = 4
+				all, err := m.Slots()
+				if len(all) != 4 || !errors.Is(err, linux.ErrTooMany) || !slices.IsSortedFunc(all, func(a, b Slot) int { return cmp.Compare(a.GPA, b.GPA) }) {
+					t.Errorf("%+v (%v)", all, err)
+				}
+				return
+			}
+			t.Error("no machine of 5 slots")
+		})
 	}
 }
 

@@ -97,6 +97,10 @@ func (m *Machine) Slots() (all []Slot, err error) {
 	if err != nil {
 		return nil, err
 	}
+	// The array has the highest first; those before an error are in order, too.
+	defer func() {
+		slices.SortStableFunc(all, func(a, b Slot) int { return cmp.Or(cmp.Compare(a.Space, b.Space), cmp.Compare(a.GPA, b.GPA)) })
+	}()
 	for space, at := range spaces {
 		if at == 0 {
 			continue
@@ -122,7 +126,6 @@ func (m *Machine) Slots() (all []Slot, err error) {
 			s.Space = space
 			all = append(all, s)
 		}
-		slices.SortStableFunc(all[first:], func(a, b Slot) int { return cmp.Compare(a.GPA, b.GPA) })
 	}
 	return all, nil
 }
