@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"cmp"
 	"encoding/binary"
 
 	"github.com/pkg/errors"
@@ -112,16 +113,18 @@ func (a *asked) readVMCB(v *VCPU, state uint64) {
 	}
 	own := v.SVM
 	if state != v.VMCB {
-		if own, err = svm.Read(a.Core, state); err != nil {
+		own = nil
+		if state != 0 {
+			own, err = svm.Read(a.Core, state)
 			a.keep(err)
-			own = v.SVM
 		}
 	}
 	v.Regs.takeVMCB(v.SVM, own)
 }
 
-// takeVMCB takes what the VMCB holds. If the registers are encrypted that is
-// nothing: the save area has the host's.
+// takeVMCB takes what the VMCB holds, and state what VMLOAD and VMSAVE keep
+// there; nil if that is unknown. If the registers are encrypted that is nothing:
+// the save area has the host's.
 func (r *Registers) takeVMCB(v, state *svm.VMCB) {
 	if v.Encryption() >= svm.SEVES {
 		return
@@ -133,9 +136,14 @@ func (r *Registers) takeVMCB(v, state *svm.VMCB) {
 		r.CR3 = get(v, svm.CR3) // otherwise KVM's own tables
 	}
 	r.LongMode = r.EFER.Value&x86.EFERLMA != 0
-	r.KernelGSBase, r.SysenterEIP = get(state, svm.KernelGSBase), get(state, svm.SysenterEIP)
+	if state != nil {
+		r.KernelGSBase, r.SysenterEIP = get(state, svm.KernelGSBase), get(state, svm.SysenterEIP)
+	}
 	known := func(x uint64) Register { return Register{x, FromVMCB} }
-	for i, s := range v.Segments(state) {
+	for i, s := range v.Segments(cmp.Or(state, v)) {
+		if i > DS && state == nil {
+			break
+		}
 		r.Seg[i] = SegmentRegister{known(uint64(s.Selector)), known(s.Base), known(uint64(s.Limit)), known(uint64(s.Rights))}
 	}
 	gdt, idt := v.Tables()

@@ -204,3 +204,18 @@ func TestAMDShadow(t *testing.T) {
 		t.Errorf("%d slots (%v)", len(mem.Slots()), err)
 	}
 }
+
+// What VMLOAD and VMSAVE keep in a VMCB that cannot be read is unknown: the other
+// VMCB of the vCPU has an old state of it.
+func TestAMDStateUnknown(t *testing.T) {
+	h := amdHost(t, "amd-6.12")
+	v := h.Machines[1].VCPUs[0]
+	for _, state := range []uint64{0, 1 << 50, v.VMCB} {
+		w := &VCPU{VMCB: v.VMCB, Regs: new(Registers)}
+		(&asked{Host: h}).readVMCB(w, state)
+		known := state == v.VMCB
+		if r := w.Regs; r.KernelGSBase.Known() != known || r.Seg[FS].Base.Known() != known || r.Seg[TR].Base.Known() != known || !r.Seg[DS].Base.Known() || !r.RIP.Known() {
+			t.Errorf("state in the VMCB at %#x: %+v", state, r)
+		}
+	}
+}

@@ -228,10 +228,12 @@ func (m *Machine) open() (*Memory, error) {
 func (m *Machine) Virtual(v *VCPU) (physmem.Reader, error) {
 	mem, err := m.Memory()
 	switch {
+	case !v.HasVMCS() && err != nil:
+		return nil, err
 	case !v.HasVMCS() && (v.Regs == nil || !v.Regs.tellPaging()):
 		return nil, errors.Errorf("vCPU %d: neither a VMCS nor registers tell where its page tables are", v.Number)
 	case !v.HasVMCS():
-		return Virtual{Paging: v.Regs.paging(), Mem: mem}, err
+		return Virtual{Paging: v.Regs.paging(), Mem: mem}, nil
 	case !m.Shadow:
 		return Virtual{Paging: PagingOf(&v.VMCS), Mem: mem}, err
 	}

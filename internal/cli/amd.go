@@ -69,6 +69,9 @@ func (r *vcpuReport) reportVMCB(v *guest.VCPU) {
 		return
 	}
 	for i, s := range v.Regs.Seg {
+		if !s.Base.Known() {
+			continue
+		}
 		rights := uint32(s.Rights.Value)
 		r.Segments = append(r.Segments, segmentReport{guest.SegNames[i], hex(s.Selector.Value), hex(s.Base.Value), hex(s.Limit.Value), hex(s.Rights.Value), x86.RightsText(rights)})
 	}
