@@ -33,7 +33,7 @@ func (c *Dump) PlanInPlace(pl plan.Placement, sp elfnote.Splice) (*plan.InPlace,
 	case plan.End:
 		return c.planEnd(sp)
 	}
-	return nil, errors.Wrapf(plan.ErrNoPlace, "not in place by %s", pl)
+	return nil, errors.Wrapf(plan.ErrNoPlace, "a compressed dump cannot change by %s", pl)
 }
 
 // checkSplice makes sure that the notes can be changed, and that the new ones'
