@@ -27,12 +27,11 @@ and makedumpfile open: its memory by guest-physical address, the registers of
 each vCPU (NT_PRSTATUS, and a QEMU note as dump-guest-memory writes it), and the
 guest's own VMCOREINFO if it is a Linux. Messages tell what is missing. --all
 writes every guest into the directory OUT, each under its name; one that fails
-does not stop the others, and the exit status is 1 then.
+does not stop the others, and the exit status is 1 then. -o must be given.
 
-With --qemu-core FILE, a core of the process that ran the guest (gcore,
-systemd-coredump), the guest's memory is taken from there: what the host's dump
-lacks, since makedumpfile leaves it out, is in that. VMCORE may be left out then,
-if FILE has the notes that vmcsnote inject --vmcs-from puts there.
+makedumpfile leaves the memory of guests out of most dumps. --qemu-core FILE takes
+it from a core of the process that ran the guest (gcore, systemd-coredump). If
+vmcsnote inject --vmcs-from has added its notes to FILE, VMCORE may be left out.
 
 A dump that makedumpfile --split wrote is given by all its pieces.`,
 		setup: func(fs *pflag.FlagSet) runner {

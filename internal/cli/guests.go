@@ -47,7 +47,7 @@ the host, in the VMM), and the guest's mode, RIP and last exit. No debug
 information is needed: the kernel in the dump describes KVM's structures itself
 (BTF). -v prints more: UUID, command line, cgroup, memory slots, all registers.
 
-Of a kernel without BTF the memory is searched for VMCSs, the pages in which
+If the kernel has no BTF, the memory is searched for VMCSs, the pages in which
 Intel's processors keep virtual CPUs. The layout of a VMCS comes from the dump's
 VMCSINFO note, or from such a note in the dump's memory; otherwise the built-in
 layouts are tried. The first lines tell which way was used, and why. A register
@@ -62,11 +62,11 @@ VMCORE may also be an image of LiME or AVML, an ELF core without notes or, with
 The exit status is 3 if no VMCS is found and there is no note.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			var f guestsFlags
-			fs.BoolVarP(&f.verbose, "verbose", "v", false, "print all registers and all fields of the VMCS")
+			fs.BoolVarP(&f.verbose, "verbose", "v", false, "print all that is known of each machine: its process and memory slots, all registers and all fields of the VMCS or VMCB")
 			fs.BoolVar(&f.asJSON, "json", false, "print one JSON document with everything")
 			fs.StringSliceVar(&f.fields, "field", nil, "print only the field or register `NAME`, a line for each vCPU; several with commas")
 			fs.StringVar(&f.read, "read", "", "print memory at `gpa:0xADDR:LENGTH` or gva:0xADDR:LENGTH")
-			fs.BoolVar(&f.explain, "explain", false, "print why each page was taken for a VMCS or was not")
+			fs.BoolVar(&f.explain, "explain", false, "search for VMCSs in any case; print why each page was taken for one or was not, and where KVM's structures disagree")
 			f.addLayout(fs)
 			fs.StringVar(&f.vcpu, "vcpu", "", "only its vCPU `N`, counted from 0")
 			return func(ctx context.Context, e *env, args []string) error {
@@ -88,7 +88,7 @@ func (f *guestsFlags) addLayout(fs *pflag.FlagSet) {
 	fs.StringVar(&f.guest, "guest", "", "only the virtual machine `WHICH`: its number in the list (N.M runs in N), pid, UUID or name")
 	fs.StringVar(&f.layout, "layout", "", "take the layout from `WHAT`: a blob, a record, another core, a directory of the kernel patches' version 3, or a name out of vmcsnote layouts")
 	fs.BoolVar(&f.raw, "raw", false, "VMCORE is raw physical memory, from address 0 on")
-	fs.BoolVar(&f.encrypted, "encrypted", false, "take the memory of a guest that is encrypted (SEV) as it is: ciphertext")
+	fs.BoolVar(&f.encrypted, "encrypted", false, "read the memory of a guest that is encrypted (SEV): it is ciphertext")
 	fs.BoolVar(&f.nested, "nested", false, "look in every guest's memory for the guests that it runs, besides those that the host's KVM had loaded")
 }
 

@@ -24,23 +24,24 @@ func injectCommand() command {
 		long: `Adds the VMCSINFO note to a dump next to VMCOREINFO, in place unless -o is
 given: to an ELF core, and to a kdump-compressed or flattened dump. At every
 moment the file is the old core or the new one, whatever dies.
-VMCORE may be - for a stream, which is passed on in one pass. Of several cores
-one that fails does not stop the others.
+VMCORE may be - for a stream, which is passed on in one pass. If one of several
+cores fails, the others are done all the same.
 
-Without --blob, --pair, --record or --search the note is taken from the record
-in ` + source.DefaultRecord + `, then from /sys/kernel/vmcsinfo (either only where
-it is of the core's kernel), then from the core's own memory, as with --search,
-but not in a capture environment, and not out of a stream. A message tells which
-source was used. Without any the exit status is 3; also if --record FILE is not
-there. If the core already has the same note, nothing is done.`,
+Without --blob, --pair, --record or --search the note is taken from the first of
+these that has it: the record ` + source.DefaultRecord + `, if it is of the core's
+kernel; /sys/kernel/vmcsinfo, if the running kernel is the core's; the core's own
+memory, as with --search, but not in a capture environment, and not for a stream.
+A message tells which source was used. If none has the note, the exit status is 3;
+also if --record names a file that does not exist. If the core already has the
+same note, nothing is done.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			var src sourceFlags
 			var chg changeFlags
 			src.add(fs)
 			replace := fs.Bool("replace", false, "replace a note of that name that has other contents")
 			chg.add(fs)
-			fs.BoolVar(&chg.passOn, "pass-through", false, "if a stream cannot be changed, or there is no note, write it as it came, and warn: status 0")
-			vmcsFrom := fs.String("vmcs-from", "", "add VMCSINFO and the vCPUs' VMCSs out of `HOST_VMCORE` to VMCORE, a core of the process that ran them")
+			fs.BoolVar(&chg.passOn, "pass-through", false, "if a stream cannot be changed, or there is no note, write it as it came, warn, and exit with 0")
+			vmcsFrom := fs.String("vmcs-from", "", "add VMCSINFO and the vCPUs' VMCSs from the dump `HOST_VMCORE` to VMCORE, a core of the process that ran them")
 			return func(ctx context.Context, e *env, args []string) error {
 				if err := src.check(); err != nil {
 					return err

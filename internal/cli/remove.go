@@ -15,12 +15,13 @@ func removeCommand() command {
 		name:  "remove",
 		args:  "VMCORE...",
 		short: "take the note out again",
-		long: `Takes the VMCSINFO note out of a dump. A core whose memory had to shift to
-make room for it shifts back: after inject and remove the file is the original
-byte for byte. Exceptions: what moved to the end of the file stays there (evict,
-and end of a kdump-compressed dump), and of a flattened dump only the plain form
-is the original. Notes and memory are always the same.
-A core without the note is left as it is; of several the last one is taken out.`,
+		long: `Takes the VMCSINFO note out of a dump. If memory had to shift to make room for
+the note, it shifts back: after inject and remove the file is the original byte
+for byte. Exceptions: what moved to the end of the file stays there (evict, and
+end of a kdump-compressed dump), and of a flattened dump only the plain form is
+the original. Notes and memory are always the same.
+A core without the note stays as it is. If it has several notes of that name, the
+last one is taken out.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			noteName := fs.String("name", elfnote.VMCSInfo, "`NAME` of the note")
 			var chg changeFlags

@@ -34,9 +34,10 @@ func verifyCommand() command {
 		args:  "VMCORE...",
 		short: "check that a core is whole, and that its readers will read it",
 		long: `Checks what crash, makedumpfile, libkdumpfile, drgn, readelf and eu-readelf need
-of a core, and says which would choke on what; of a process's core, what gdb,
-eu-stack and readelf need. A fault makes the exit status 1; a remark, on what a
-sound core of its writer's always has, does not.
+in a core, and prints which of them would fail, and where. For the core of a
+process it checks what gdb, eu-stack and readelf need. A fault makes the exit
+status 1; a remark, about something that all cores by the same writer have, does
+not.
 
 With --armed it checks this machine instead of a core: whether kdump is loaded,
 the note published and recorded, and the program, the record and the hook where
@@ -44,7 +45,7 @@ the capture kernel finds them. The exit status is 0 if the machine is armed, and
 3 if there is nothing to record: the processor is not Intel's, or has no VMX.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			asJSON := fs.Bool("json", false, "print one JSON document: a list with an entry for each file")
-			deep := fs.Bool("deep", false, "decompress every page, too")
+			deep := fs.Bool("deep", false, "decompress every page of a compressed dump, too")
 			jobs := jobsFlag(fs)
 			check := fs.Bool("armed", false, "check whether this machine's next dump will get its note")
 			var f armedFlags
