@@ -19,8 +19,8 @@ func completionCommand() command {
 		args:  "SHELL",
 		short: "print a completion script for " + shells.list(),
 		long: `Prints a completion script for ` + shells.list() + `: commands, flags, and their
-values, such as layouts, fields, and the names of the notes in a dump. The script
-asks vmcsnote itself what may come next.`,
+values, such as layouts, fields, and the names of the notes in a dump. The
+script asks vmcsnote itself what may come next.`,
 		setup: func(*pflag.FlagSet) runner {
 			return func(_ context.Context, e *env, args []string) error {
 				shell, err := oneArg(args, "SHELL")

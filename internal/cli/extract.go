@@ -22,16 +22,17 @@ func extractCommand() command {
 		name:  "extract",
 		args:  "VMCORE...",
 		short: "write a guest out of a host's dump as a core of its own",
-		long: `Writes the virtual machine that --guest names as an ELF core that crash, gdb, drgn
-and makedumpfile open: its memory by guest-physical address, the registers of
-each vCPU (NT_PRSTATUS, and a QEMU note as dump-guest-memory writes it), and the
-guest's own VMCOREINFO if it is a Linux. Messages tell what is missing. --all
-writes every guest into the directory OUT, each under its name; one that fails
-does not stop the others, and the exit status is 1 then. -o must be given.
+		long: `Writes the virtual machine that --guest names as an ELF core that crash, gdb,
+drgn and makedumpfile open: its memory by guest-physical address, the registers
+of each vCPU (NT_PRSTATUS, and a QEMU note as dump-guest-memory writes it), and
+the guest's own VMCOREINFO if it is a Linux. Messages tell what is missing.
+--all writes every guest into the directory OUT, each under its name; one that
+fails does not stop the others, and the exit status is 1 then. -o must be given.
 
-makedumpfile leaves the memory of guests out of most dumps. --qemu-core FILE takes
-it from a core of the process that ran the guest (gcore, systemd-coredump). If
-vmcsnote inject --vmcs-from has added its notes to FILE, VMCORE may be left out.
+makedumpfile leaves the memory of guests out of most dumps. --qemu-core FILE
+takes it from a core of the process that ran the guest (gcore,
+systemd-coredump). If vmcsnote inject --vmcs-from has added its notes to FILE,
+VMCORE may be left out.
 
 A dump that makedumpfile --split wrote is given by all its pieces.`,
 		setup: func(fs *pflag.FlagSet) runner {

@@ -29,11 +29,11 @@ cores fails, the others are done all the same.
 
 Without --blob, --pair, --record or --search the note is taken from the first of
 these that has it: the record ` + source.DefaultRecord + `, if it is of the core's
-kernel; /sys/kernel/vmcsinfo, if the running kernel is the core's; the core's own
-memory, as with --search, but not in a capture environment, and not for a stream.
-A message tells which source was used. If none has the note, the exit status is 3;
-also if --record names a file that does not exist. If the core already has the
-same note, nothing is done.`,
+kernel; /sys/kernel/vmcsinfo, if the running kernel is the core's; the core's
+own memory, as with --search, but not in a capture environment, and not for a
+stream. A message tells which source was used. If none has the note, the exit
+status is 3; also if --record names a file that does not exist. If the core
+already has the same note, nothing is done.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			var src sourceFlags
 			var chg changeFlags

@@ -24,8 +24,8 @@ func recordCommand() command {
 kernel's release and the boot's id. Run it when kdump has been armed, and let
 the file be part of the capture environment: inject finds it there.
 
-If neither device can be read, the pair is kept alone; inject then reads the note
-from the crashed kernel's memory. Without a pair the exit status is 3.`,
+If neither device can be read, the pair is kept alone; inject then reads the
+note from the crashed kernel's memory. Without a pair the exit status is 3.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			src := sourceFlags{source.Request{Name: elfnote.VMCSInfo}}
 			output := fs.StringP("output", "o", "", "write to `FILE` (default "+source.DefaultRecord+")")

@@ -20,8 +20,8 @@ the note, it shifts back: after inject and remove the file is the original byte
 for byte. Exceptions: what moved to the end of the file stays there (evict, and
 end of a kdump-compressed dump), and of a flattened dump only the plain form is
 the original. Notes and memory are always the same.
-A core without the note stays as it is. If it has several notes of that name, the
-last one is taken out.`,
+A core without the note stays as it is. If it has several notes of that name,
+the last one is taken out.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			noteName := fs.String("name", elfnote.VMCSInfo, "`NAME` of the note")
 			var chg changeFlags

@@ -79,8 +79,8 @@ func showCommand() command {
 		short: "print what is in a core, a blob or a record",
 		long: `Lists every note of a core: index, name, type, size of its descriptor in bytes,
 file offset, and what it is; then what VMCSINFO says: each field's offset in the
-VMCS page and its width, in bytes. A blob (one note, as /sys/kernel/vmcsinfo leads
-to it) and a record are shown likewise.`,
+VMCS page and its width, in bytes. FILE may also be a blob (one note, as
+/sys/kernel/vmcsinfo leads to it) or a record.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			asJSON := fs.Bool("json", false, "print one JSON document; of several files a list")
 			jobs := jobsFlag(fs)
