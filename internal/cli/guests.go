@@ -264,6 +264,10 @@ func (f *guestsFlags) pick(h *host) error {
 	return errors.Errorf("virtual machine %s has no vCPU %s, it has %d, counted from 0", f.guest, name(f.vcpu), len(m.VCPUs))
 }
 
+// maxNamesakes bounds how many machines of one name an error lists: microVMs can
+// have the same socket's name by the thousand.
+const maxNamesakes = 8
+
 // machine returns the machine that --guest names.
 func (f *guestsFlags) machine(h *host) (*guest.Machine, error) {
 	switch ms := h.Lookup(f.guest); {
@@ -273,10 +277,14 @@ func (f *guestsFlags) machine(h *host) (*guest.Machine, error) {
 		return nil, withHint{errors.Errorf("no virtual machine %s", name(f.guest)), "vmcsnote guests lists them"}
 	case len(ms) > 1:
 		var all []string
-		for _, m := range ms {
+		for i, m := range ms {
+			if i == maxNamesakes {
+				all = append(all, fmt.Sprintf("and %d more", len(ms)-i))
+				break
+			}
 			all = append(all, fmt.Sprintf("%s (%s, pid %d)", m.ID(), visible.Text(m.Name, ""), m.PID))
 		}
-		return nil, withHint{errors.Errorf("--guest %s: several virtual machines: %s", name(f.guest), strings.Join(all, ", ")), "choose one by its number"}
+		return nil, withHint{errors.Errorf("--guest %s: several virtual machines: %s", name(f.guest), strings.Join(all, ", ")), "choose one by its number or pid; vmcsnote guests lists them"}
 	default:
 		return ms[0], nil
 	}

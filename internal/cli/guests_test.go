@@ -2,6 +2,7 @@ package cli
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"vmcsnote/guest"
@@ -19,5 +20,17 @@ func TestSearching(t *testing.T) {
 	show := (&env{stderr: terminal}).searching()
 	for _, in := range []*guest.Machine{nil, m, nil} {
 		show(in, 1, 2)
+	}
+}
+
+// TestNamesakes: an error about a name of a thousand machines can be read.
+func TestNamesakes(t *testing.T) {
+	h := &host{Host: new(guest.Host)}
+	for i := range 1000 {
+		h.Machines = append(h.Machines, &guest.Machine{Number: i, Name: "firecracker", PID: 5000 + i})
+	}
+	_, err := (&guestsFlags{guest: "firecracker"}).machine(h)
+	if err == nil || !strings.HasSuffix(err.Error(), "7 (firecracker, pid 5007), and 992 more") || len(err.Error()) > 500 {
+		t.Errorf("%v", err)
 	}
 }
