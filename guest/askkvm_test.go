@@ -266,6 +266,10 @@ func TestFallback(t *testing.T) {
 		{name: "no BTF", before: func(h *fakeHost) { h.Types = fakelinux.NewBTF(nil) }, after: func(h *fakeHost) { h.Put(h.Symbols["__start_BTF"], make([]byte, 64)) }},
 		{name: "BTF without KVM's types", before: func(h *fakeHost) { h.kvm.noTypes = true }, is: kvm.ErrNoTypes},
 		{name: "KVM is not loaded", before: func(h *fakeHost) { h.kvm.noList = true }, is: ErrNoKVM},
+		{name: "KVM is loaded, and has no symbol of its list", before: func(h *fakeHost) {
+			h.kvm.noList = true
+			h.module("kvm", map[string]uint64{"kvm_init": h.Alloc(8)})
+		}, is: linux.ErrNoSymbol, text: "vm_list in module kvm: no such symbol"},
 		{name: "a torn dump", after: func(h *fakeHost) { h.torn = true }, is: vmcore.ErrNoMemory},
 		{name: "a list of machines that is not there", after: func(h *fakeHost) { h.Put(h.Symbols["vm_list"], fakelinux.LE64(0xffffc90000000000)) }},
 	} {

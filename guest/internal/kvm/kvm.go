@@ -61,8 +61,8 @@ func Open(k *linux.Kernel) (*KVM, error) {
 	if v.kvm, err = find(k, "kvm"); err != nil {
 		return nil, err
 	}
-	if v.list, err = v.kvm.Symbol("vm_list"); errors.Is(err, linux.ErrNoSymbol) {
-		return nil, ErrNoKVM
+	if v.list, err = v.kvm.Symbol("vm_list"); errors.Is(err, linux.ErrNoSymbol) && v.kvm == scope(k) {
+		return nil, ErrNoKVM // otherwise the kernel keeps no symbols of data
 	} else if err != nil {
 		return nil, err
 	}
