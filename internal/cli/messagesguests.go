@@ -77,12 +77,14 @@ func (h *host) remarks() (texts []string) {
 			texts = append(texts, "hint: "+hint(left))
 		}
 	}
-	if h.Live {
-		text := "warning: the host is running: VMCSs may still be in the processors"
-		if h.NoKVM == nil {
-			text += "; registers are from KVM's structures alone"
-		}
-		texts = append(texts, text)
+	switch {
+	case !h.Live:
+	case h.hasVMCB():
+		texts = append(texts, "warning: the host is running: registers are those of each vCPU's last exit, of different moments")
+	case h.NoKVM == nil:
+		texts = append(texts, "warning: the host is running: VMCSs may still be in the processors; registers are from KVM's structures alone")
+	default:
+		texts = append(texts, "warning: the host is running: VMCSs may still be in the processors")
 	}
 	return texts
 }
