@@ -3,6 +3,7 @@ package guest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -162,6 +163,30 @@ func TestDisagreeAboutAll(t *testing.T) {
 	}
 	h.Found.Ambiguous()
 	h.Found.Disputes()
+}
+
+// With Explain a layout that is from a note in memory is one of the host's Notes,
+// by which it is named.
+func TestExplainedNotes(t *testing.T) {
+	for _, tt := range intelHosts {
+		t.Run(tt.core, func(t *testing.T) {
+			core, layout := openCore(t, tt.core), noteLayout(t, "../testdata/cores/"+tt.layout)
+			f := kvmLike(t, core, inferred(t, core, layout), nil)
+			at := (f.Heap + 4095) &^ 4095
+			f.Heap = at + 2*4096
+			note := LayoutNote(layout)
+			f.Put(at, note.Encode(binary.LittleEndian))
+			h := f.finish()
+			if err := h.FindMachines(context.Background(), MachineSearch{Explain: true}); err != nil || h.NoKVM != nil {
+				t.Fatal(err, h.NoKVM)
+			}
+			for _, tr := range h.Found.Trials {
+				if _, ok := NoteOf(h.Notes, tr.From); !ok && tr.From.Form != vmcs.FormBuiltin {
+					t.Errorf("a layout of none of the %d notes: %+v", len(h.Notes), tr)
+				}
+			}
+		})
+	}
 }
 
 // Memory comes by KVM's slots where EPT does not have it: what was lost before.

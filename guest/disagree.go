@@ -27,6 +27,11 @@ func (h *Host) compare(ctx context.Context, search *Host, s MachineSearch) error
 	if h.Found = search.Found; h.Found.Layout == nil && found.Layout != nil {
 		h.Found.Layout, h.Found.Trials = found.Layout, found.Trials // a layout is one of the trials'
 	}
+	if search.Layout != nil || h.LayoutFrom != LayoutOfMemory {
+		// The notes whose layouts Found has: of KVM's there is one at most.
+		h.Notes, h.MoreNotes = search.Notes, search.MoreNotes
+		h.Layout, h.LayoutFrom, h.note = search.Layout, search.LayoutFrom, search.note
+	}
 	h.Disagreements = nil
 	owners := make(map[uint64]*VCPU)
 	machines := make(map[*VCPU]*Machine)
