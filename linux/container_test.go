@@ -226,6 +226,14 @@ func TestXArray(t *testing.T) {
 	if err != nil || len(all) != 4 || all[3].Index != 134 {
 		t.Errorf("IDR: %v (%v)", all, err)
 	}
+	// Arrays that share their nodes would take hours.
+	k.entries = maxAllEntries - 2
+	if all, err := collect(k.XArray(tree)); !errors.Is(err, ErrTooMany) || len(all) > 2 {
+		t.Errorf("the last of many: %v (%v)", all, err)
+	}
+	if all, err := collect(k.XArray(tree)); !errors.Is(err, ErrTooMany) || len(all) > 0 {
+		t.Errorf("one more: %v (%v)", all, err)
+	}
 }
 
 // FuzzContainers walks memory that is full of the bytes given.

@@ -44,6 +44,7 @@ type Kernel struct {
 	split   lazy[map[uint64]btfModule]
 
 	moduleBytes uint64 // of modules' symbols that were read
+	entries     int    // of XArrays that were met
 }
 
 // imageStart is __START_KERNEL_map: the kernel's image and the modules lie

@@ -16,6 +16,10 @@ const (
 	xaMaxSmall = 4096 // no node is below
 )
 
+// maxAllEntries bounds the entries of all XArrays of a kernel together, nodes
+// among them: a caller does not hear of nodes, and many arrays can share theirs.
+const maxAllEntries = 4 * maxEntries
+
 // An Entry is what an XArray has at an index.
 type Entry struct {
 	Index uint64
@@ -121,7 +125,8 @@ func (w *xaWalk) entry(entry, index uint64, above int) bool {
 	if entry == 0 {
 		return true
 	}
-	if w.count++; w.count > maxEntries {
+	w.k.entries++
+	if w.count++; w.count > maxEntries || w.k.entries > maxAllEntries {
 		w.yield(Entry{index, entry}, errors.WithMessage(ErrTooMany, "XArray"))
 		return false
 	}
