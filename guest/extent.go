@@ -53,7 +53,7 @@ const (
 	ramEnd = 3 << 30
 )
 
-// fillLow gives the RAM from 0 on what EPT no longer maps of it. KVM drops EPT
+// fillLow returns the RAM from 0 on what EPT no longer maps of it. KVM drops EPT
 // entries when a slot is removed, and those that come back may be of the
 // firmware and of memory above: what the guest had below is in the process alone.
 // The RAM is the lowest slot aligned to 2 MiB in both address spaces. It begins
@@ -109,7 +109,7 @@ func (p *Process) any(hva, size uint64) bool {
 	return false
 }
 
-// reachOf gives the i-th run with as much around it as its slot may have.
+// reachOf returns the i-th run with as much around it as its slot may have.
 func reachOf(runs []run, i int, proc *Process, budget *int) run {
 	r := runs[i]
 	lo, hi := limits(runs, i)
@@ -133,7 +133,7 @@ func reachOf(runs []run, i int, proc *Process, budget *int) run {
 	return r
 }
 
-// limits gives the GPAs between which the slot of the i-th run must be.
+// limits returns the GPAs between which the slot of the i-th run must be.
 func limits(runs []run, i int) (lo, hi uint64) {
 	r := runs[i]
 	lo, hi = 0, maxGPA
@@ -175,7 +175,7 @@ func part(a, b run, reachA, reachB *run) {
 	reachA.hi, reachB.lo = at-a.delta, at-b.delta
 }
 
-// roundest gives the address from lo to hi that the highest power of two
+// roundest returns the address from lo to hi that the highest power of two
 // divides.
 func roundest(lo, hi uint64) uint64 {
 	if lo >= hi {

@@ -33,7 +33,7 @@ type Extraction struct {
 	Progress func(done, total int64)
 }
 
-// A Summary is what a core written has, and what could not be had.
+// A Summary says what a written core has, and what it lacks.
 type Summary struct {
 	// Bytes of the guest's memory are in the core.
 	Bytes uint64
@@ -51,7 +51,7 @@ type Summary struct {
 	// Unknown are the names of the registers that are not known, for each of
 	// VCPUs: in the notes they are zero.
 	Unknown [][]string
-	// Info is what became of the guest's VMCOREINFO, Release its OSRELEASE where
+	// Info says whether VMCOREINFO was found, Release is its OSRELEASE where
 	// it was found.
 	Info    InfoState
 	Release string

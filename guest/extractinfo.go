@@ -13,7 +13,7 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// InfoState is what became of the search for a guest's VMCOREINFO.
+// InfoState is the outcome of the search for a guest's VMCOREINFO.
 type InfoState uint8
 
 const (
@@ -67,7 +67,7 @@ func (f *infoFinder) see(addr uint64, b []byte) {
 	}
 }
 
-// pick gives the one note that is the guest's.
+// pick returns the one note that is the guest's.
 func (f *infoFinder) pick(vcpus []*Registers) (elfnote.Note, bool) {
 	var good []elfnote.Note
 	f.state = InfoNone
@@ -177,7 +177,7 @@ func (r *Registers) tellPaging() bool {
 // is from there to physical memory.
 const startKernelMap = 0xffffffff80000000
 
-// pageTables gives the kernel's topmost page table as an alias: drgn reads it by
+// pageTables returns the kernel's topmost page table as an alias: drgn reads it by
 // its virtual address, since /proc/vmcore has a PT_LOAD for that, and everything
 // else through it.
 func pageTables(n elfnote.Note) []vmcore.Alias {

@@ -98,5 +98,5 @@ func (e *AddressError) Error() string {
 	return fmt.Sprintf("%s address %#x: %v", e.Space, e.Addr, e.Err)
 }
 
-// Unwrap gives the reason.
+// Unwrap returns the reason.
 func (e *AddressError) Unwrap() error { return e.Err }

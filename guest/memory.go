@@ -53,7 +53,7 @@ func OpenMemory(host physmem.Reader, c Config) (*Memory, error) {
 // Slots are the memory slots inferred, by rising guest-physical address.
 func (m *Memory) Slots() []Slot { return m.slots }
 
-// slot gives the first slot that ends after gpa.
+// slot returns the first slot that ends after gpa.
 func (m *Memory) slot(gpa uint64) (Slot, bool) {
 	i := sort.Search(len(m.slots), func(i int) bool { return gpa < m.slots[i].GPA+m.slots[i].Size })
 	if i == len(m.slots) {
@@ -123,7 +123,7 @@ func (m *Memory) ReadPhys(p []byte, gpa uint64) (n int, err error) {
 	return n, nil
 }
 
-// stretch gives the host's address of gpa, and how many bytes from there on are
+// stretch returns the host's address of gpa, and how many bytes from there on are
 // the guest's in one piece, no more than limit.
 func (m *Memory) stretch(gpa, limit uint64) (phys, size uint64, err error) {
 	e, err := m.Translate(gpa)

@@ -58,7 +58,7 @@ func newHostPages(host physmem.Memory) *hostPages {
 	return p
 }
 
-// within gives the parts of memory from lo to hi that the host has.
+// within returns the parts of memory from lo to hi that the host has.
 func (p *hostPages) within(lo, hi uint64, yield func(lo, hi uint64) bool) bool {
 	i := sort.Search(len(p.ranges), func(i int) bool { return p.ranges[i].End() > lo })
 	for ; i < len(p.ranges) && p.ranges[i].Addr < hi; i++ {
@@ -70,7 +70,7 @@ func (p *hostPages) within(lo, hi uint64, yield func(lo, hi uint64) bool) bool {
 	return true
 }
 
-// take gives the runs of pages from phys on that the host has and that have not
+// take returns the runs of pages from phys on that the host has and that have not
 // been taken. It is false if yield is.
 func (p *hostPages) take(phys, size uint64, yield func(addr, size uint64) bool) bool {
 	for end := phys + size; phys < end; {
@@ -103,7 +103,7 @@ func (p *hostPages) chunk(n uint64) *pageChunk {
 	return &pageChunk{left: left}
 }
 
-// take gives the runs of pages from lo to hi, all of the chunk, not taken yet.
+// take returns the runs of pages from lo to hi, all of the chunk, not taken yet.
 func (c *pageChunk) take(lo, hi uint64, yield func(addr, size uint64) bool) bool {
 	var addr, size uint64
 	for at := lo; at < hi; {

@@ -40,7 +40,7 @@ func (p *Process) Translate(hva uint64) (Mapping, error) {
 	return p.tables.Translate(hva)
 }
 
-// Mappings gives all user mappings in order of address, and what is swapped
+// Mappings returns all user mappings in order of address, and what is swapped
 // out or cannot be followed with an [*EntryError] for the stretch concerned. It
 // is bounded as [EPT.Mappings] is.
 func (p *Process) Mappings() iter.Seq2[Mapping, error] {

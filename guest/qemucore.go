@@ -71,7 +71,7 @@ type Thread struct {
 	FSBase uint64
 }
 
-// Threads gives the threads of a process's core, of x86-64; at most 65,536.
+// Threads returns the threads of a process's core, of x86-64; at most 65,536.
 func Threads(s *elfnote.Segment) []Thread {
 	var ts []Thread
 	for i, e := range s.Notes {

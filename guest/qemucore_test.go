@@ -252,7 +252,7 @@ func TestExtractProcess(t *testing.T) {
 	}
 }
 
-// spliced gives the notes with the splice applied.
+// spliced returns the notes with the splice applied.
 func spliced(t testing.TB, s *elfnote.Segment, sp elfnote.Splice) *elfnote.Segment {
 	t.Helper()
 	var b []byte

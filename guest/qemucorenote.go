@@ -69,7 +69,7 @@ func (r *Registers) noted() []*Register {
 	return append(rs, &r.RIP, &r.CR2, &r.CR3, &r.CR8, &r.EFER, &r.KernelGSBase)
 }
 
-// Note gives the VMCS note of the vCPU.
+// Note returns the VMCS note of the vCPU.
 func (c *CPU) Note() elfnote.Note {
 	le := binary.LittleEndian
 	slots := c.Slots[:min(len(c.Slots), maxNoteSlots)]

@@ -15,7 +15,7 @@ import (
 // which this program did not write.
 var ErrOtherNotes = errors.New("other notes stand after the core's VMCS notes")
 
-// ProcessNotes gives the notes to add to a core of the process that ran the
+// ProcessNotes returns the notes to add to a core of the process that ran the
 // vCPUs: VMCSINFO, which says how to read them, then the vCPUs' own.
 func ProcessNotes(info elfnote.Note, cpus []*CPU) []elfnote.Note {
 	notes := []elfnote.Note{info}
@@ -25,7 +25,7 @@ func ProcessNotes(info elfnote.Note, cpus []*CPU) []elfnote.Note {
 	return notes
 }
 
-// LayoutNote gives a VMCSINFO note that says what the layout says, for a host's
+// LayoutNote returns a VMCSINFO note that says what the layout says, for a host's
 // dump without one: text, with offsets. A layout's high halves, and what it was
 // published by, are not in it.
 func LayoutNote(l *vmcs.Layout) elfnote.Note {
@@ -42,7 +42,7 @@ func LayoutNote(l *vmcs.Layout) elfnote.Note {
 	return elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte(b.String())}
 }
 
-// AddNotes gives the splice that puts notes after all others of a process's
+// AddNotes returns the splice that puts notes after all others of a process's
 // core, in the place of those that were put there before. It is empty where the
 // very same are there. The error wraps [ErrOtherNotes], or is the reader's.
 func AddNotes(s *elfnote.Segment, notes []elfnote.Note) (elfnote.Splice, error) {

@@ -9,7 +9,7 @@ import (
 	"vmcsnote/physmem"
 )
 
-// A Tally counts a guest's memory by what can be had of it, in bytes.
+// A Tally counts a guest's memory by where it is, in bytes.
 type Tally struct {
 	EPT     uint64 // mapped by EPT
 	Process uint64 // not by EPT, but by the process
@@ -80,7 +80,7 @@ func (m *Memory) Ranges() iter.Seq[physmem.Range] {
 	})
 }
 
-// pieces gives all of the guest's memory by rising address, in pieces that one
+// pieces returns all of the guest's memory by rising address, in pieces that one
 // entry maps, or that there is trouble with. It reports whether yield never
 // asked it to stop.
 func (m *Memory) pieces(yield func(gpa, size uint64, byEPT bool, err error) bool) bool {
@@ -107,7 +107,7 @@ func (m *Memory) pieces(yield func(gpa, size uint64, byEPT bool, err error) bool
 	return m.untouched(w, done, maxGPA, yield)
 }
 
-// untouched gives what slots have between the guest-physical addresses lo and
+// untouched returns what slots have between the guest-physical addresses lo and
 // hi, where EPT maps nothing.
 func (m *Memory) untouched(w *x86.Walker, lo, hi uint64, yield func(gpa, size uint64, byEPT bool, err error) bool) bool {
 	for lo < hi {

@@ -95,7 +95,7 @@ type SegmentRegister struct {
 	Rights                Register // as VMREAD gives them; bit 16: unusable
 }
 
-// Registers is the state of one vCPU, as far as it can be had.
+// Registers is the state of one vCPU, as far as it is known.
 type Registers struct {
 	GPR                [16]Register
 	RIP, RFLAGS        Register

@@ -65,7 +65,7 @@ type RegSearch struct {
 // bytes: 0x1960 in Linux 6.1, in a structure of some 10 KB.
 const walkDown = 0x8000
 
-// Find gives the registers of each VMCS's vCPU: those in the VMCS, and those
+// Find returns the registers of each VMCS's vCPU: those in the VMCS, and those
 // that KVM keeps, which one pass over all memory looks for, for all vCPUs at
 // once. What is not certain stays unknown. It fails for ctx alone: memory that
 // cannot be read is memory in which nothing is found.

@@ -159,7 +159,7 @@ func (m *Memory) page(guest Paging, gva uint64) (gpa uint64, ok bool) {
 	return e.Phys + gva - e.Addr, err == nil
 }
 
-// runs gives the runs of those pages whose GPA the guest's tables tell, so far
+// runs returns the runs of those pages whose GPA the guest's tables tell, so far
 // as these are in slots that are known. A delta that few pages have is out of
 // a table that was read in a wrong place.
 func (m *Memory) runs(guest Paging, ps []pair) (runs []run) {

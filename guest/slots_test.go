@@ -31,7 +31,7 @@ func (v *testVM) open(t testing.TB) *Memory {
 	return m
 }
 
-// slot gives the guest a memory slot.
+// slot returns the guest a memory slot.
 func (v *testVM) slot(gpa, hva, size uint64) {
 	v.slots = append(v.slots, Slot{GPA: gpa, HVA: hva, Size: size})
 }

@@ -19,7 +19,7 @@ const (
 	unknown = 1<<64 - 1 // the p_paddr of what is no RAM
 )
 
-// kcoreHeaders gives the headers of a core with the program headers given,
+// kcoreHeaders returns the headers of a core with the program headers given,
 // after a PT_NOTE as the kernel has one.
 func kcoreHeaders(order binary.ByteOrder, loads ...elf.Prog64) []byte {
 	eh := elf.Header64{Type: uint16(elf.ET_CORE), Machine: uint16(elf.EM_X86_64), Version: 1, Phoff: 64, Ehsize: 64, Phentsize: 56}

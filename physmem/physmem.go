@@ -1,5 +1,5 @@
-// Package physmem is how the project speaks of physical memory: a [Reader] reads
-// it, a [Memory] also knows each [Range] that there is. Package vmcore reads the
+// Package physmem defines how the project reads physical memory: a [Reader] reads
+// it, a [Memory] also lists each [Range] that there is. Package vmcore reads the
 // memory in a dump, and package guest that of a guest.
 //
 // This package itself reads the memory of the running machine, through the two

@@ -1,8 +1,8 @@
-// Package record is the file in which a running kernel's VMCSINFO is kept for
-// the kernel that will save its dump: where the note lies in memory, which boot
-// that holds for, and the note itself.
+// Package record reads and writes records. A record is a file that keeps a
+// running kernel's VMCSINFO for the kernel that will save its dump: where the
+// note lies in memory, in which boot, and the note itself.
 //
-// A record is text, one "key: value" a line, so that a shell finds its way
+// A record is text, one "key: value" a line, so that a shell can read it
 // without this program:
 //
 //	vmcsnote-record 1

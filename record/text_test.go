@@ -27,7 +27,7 @@ func sample(noteSize int) Record {
 	return r
 }
 
-// sealed gives a record of this text the checksum that belongs to it.
+// sealed returns a record of this text the checksum that belongs to it.
 func sealed(text string) []byte {
 	return []byte(text + sumLine([]byte(text)))
 }

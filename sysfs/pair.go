@@ -60,7 +60,7 @@ func (p Pair) Validate() error {
 	return nil
 }
 
-// String gives the pair as the patches of 2012 printed it: "1cba8c0 2000".
+// String returns the pair as the patches of 2012 printed it: "1cba8c0 2000".
 // ParsePair reads it back.
 func (p Pair) String() string {
 	return fmt.Sprintf("%x %x", p.Addr, p.Size)

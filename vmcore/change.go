@@ -52,8 +52,8 @@ type Plan struct {
 	file *File
 }
 
-// String tells the plan in full, a line for each thing that it does, and the
-// size of the file if that changes.
+// String returns the plan in full, a line for each step, and the new size of the
+// file if that changes.
 func (p *Plan) String() string {
 	var s string
 	if p.InPlace != nil {
@@ -166,8 +166,8 @@ type refusals struct {
 func (r refusals) Error() string   { return ErrNoPlace.Error() + ": " + strings.Join(r.why, "; ") }
 func (r refusals) Unwrap() []error { return append([]error{ErrNoPlace}, r.readOnly...) }
 
-// Do carries the plan out. progress may be nil. Until the core has changed it
-// can be stopped by ctx; it is then as it was.
+// Do carries the plan out. progress may be nil. Until the core has changed, ctx
+// can stop it, and the file is then as it was.
 func (p *Plan) Do(ctx context.Context, progress Progress) (err error) {
 	defer p.file.about(&err)
 	if err := p.file.unchanged(); err != nil {
@@ -227,7 +227,7 @@ func (o *File) replace(ctx context.Context, l *Layout, clone bool, progress Prog
 }
 
 // CopyTo writes the core with the splice applied to its notes to the file out.
-// A failure leaves no file after. An existing file that is not empty is
+// A failure leaves no file. An existing file that is not empty is
 // replaced only if the options say so, and then only when the new one is
 // complete and on disk; a new one is as durable as what cp writes. Where out is
 // a device or a pipe it is written to as it is.

@@ -42,7 +42,7 @@ type Core interface {
 	// Memory is the physical memory that the dump holds. An error of ReadPhys
 	// wraps [ErrExcluded] where the dump left the memory out, [ErrTruncated]
 	// where the file ends before it, [ErrOtherPiece] where another piece of a
-	// split dump may hold it, or [ErrNoMemory] where the dump does not know it.
+	// split dump may hold it, or [ErrNoMemory] where the dump has no such memory.
 	physmem.Memory
 	physmem.Sparse
 
@@ -75,8 +75,8 @@ type Core interface {
 }
 
 // Open opens the dump in the first size bytes of r: it reads the headers, and
-// walks the notes. It fails with a [*FormatError] on what is not a dump, with
-// [ErrNotCore] in the chain where it is of no kind known.
+// walks the notes. It returns a [*FormatError] for a file that is not a dump; the
+// error wraps [ErrNotCore] if the kind of file is unknown.
 //
 // A truncated dump opens if its headers and notes are whole.
 func Open(r io.ReaderAt, size int64) (Core, error) {

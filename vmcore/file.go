@@ -30,8 +30,8 @@ func OpenFile(path string) (*File, error) {
 	return openFile(path, os.O_RDONLY, syscall.LOCK_SH, Open)
 }
 
-// OpenFileAs opens a file for reading, in a form that open tells: [Open],
-// [OpenMemory] or [OpenRaw].
+// OpenFileAs opens a file for reading, with open, which is [Open], [OpenMemory]
+// or [OpenRaw].
 func OpenFileAs(path string, open func(io.ReaderAt, int64) (Core, error)) (*File, error) {
 	return openFile(path, os.O_RDONLY, syscall.LOCK_SH, open)
 }
@@ -57,9 +57,9 @@ func OpenUnpacked(f *os.File, path string, open func(io.ReaderAt, int64) (Core, 
 }
 
 // OpenFileRW opens a core for changing it in place: only a regular file that
-// nobody else is at work on ([ErrBusy]). If its owner has no permission to write
-// it, as mode 0400 says of what cp makes of /proc/vmcore, a new file can take its
-// place nevertheless: see [File.Plan].
+// nobody else is changing ([ErrBusy]). If its mode does not let its owner write it,
+// as 0400 after cp /proc/vmcore, a new file can still take its place: see
+// [File.Plan].
 func OpenFileRW(path string) (*File, error) {
 	return openFile(path, os.O_RDWR, syscall.LOCK_EX, Open)
 }
@@ -120,7 +120,8 @@ func (o *File) open(lock int, open func(io.ReaderAt, int64) (Core, error)) error
 	if o.info, err = o.f.Stat(); err != nil {
 		return err
 	}
-	// Who renamed a new core over the old one held the lock on the old one.
+	// The file may have been replaced while we waited: whoever did so held the
+	// old file's lock.
 	if now, err := os.Stat(o.path); err != nil || !os.SameFile(now, o.info) {
 		return errors.Wrap(ErrChanged, "replaced by another file while opening it")
 	}

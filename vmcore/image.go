@@ -43,7 +43,7 @@ func newImage(format string, m memory, size, end int64, order binary.ByteOrder) 
 	return &image{m, size, format, end, notes}, err
 }
 
-// OpenMemory is [Open] for who needs memory alone: it opens images as well.
+// OpenMemory is [Open] for callers that need only memory: it opens images, too.
 func OpenMemory(r io.ReaderAt, size int64) (Core, error) {
 	switch Identify(r) {
 	case KindLiME, KindAVML:
@@ -68,7 +68,8 @@ func openLiME(r io.ReaderAt, size int64) (Core, error) {
 	return asCore(newImage(m.Format, m, size, m.End, binary.LittleEndian))
 }
 
-// OpenRaw opens raw physical memory from address 0 on. No magic tells it.
+// OpenRaw opens raw physical memory from address 0 on. Nothing in such a file
+// shows what it is, so the caller must know.
 func OpenRaw(r io.ReaderAt, size int64) (Core, error) {
 	m := physmap.New(r, size, []elf.ProgHeader{{Type: elf.PT_LOAD, Filesz: uint64(size), Memsz: uint64(size)}})
 	return asCore(newImage("raw", m, size, size, binary.LittleEndian))
@@ -92,7 +93,7 @@ func (i *image) Notes() *elfnote.Segment { return i.notes }
 // NotesOff implements [Core].
 func (i *image) NotesOff() int64 { return 0 }
 
-// Incomplete implements [Core]: no image says so of itself.
+// Incomplete implements [Core]: images have no mark for it.
 func (i *image) Incomplete() bool { return false }
 
 // Verify implements [Core]: nobody reads notes out of an image.

@@ -61,7 +61,7 @@ func (m fileMedium) Reserve(off, n int64) error {
 // in the file, or of this file alone, and do not fit another one.
 var ofContents = []string{"security.ima", "security.evm"}
 
-// copyMeta gives dst the owner, mode, extended attributes (ACLs and SELinux
+// copyMeta returns dst the owner, mode, extended attributes (ACLs and SELinux
 // label among them) and times of src.
 func copyMeta(dst *atomicfile.File, src *os.File, info fs.FileInfo) error {
 	st, err := statT(info)

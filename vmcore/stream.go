@@ -25,8 +25,8 @@ type Edit func(Core) (elfnote.Splice, error)
 //
 // Nothing is written before the notes are known and the edit has been agreed
 // to: an error until then is an [*Unwritten], which has all that was read.
-// A stream that ends before the memory that its headers promise gives
-// [ErrTruncated], and the layout; what was written by then is the truncated core
+// If the stream ends before the memory that its headers promise, the error wraps
+// [ErrTruncated], and the layout is returned; what was written by then is the truncated core
 // with its notes changed. With all other errors the layout is nil. Of a
 // flattened dump that cannot be changed to its end the error is [*Broken].
 func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, error) {

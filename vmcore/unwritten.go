@@ -16,7 +16,7 @@ type Unwritten struct {
 	h *head
 }
 
-// Unwrap gives the cause to errors.Is and errors.As.
+// Unwrap returns the cause, for errors.Is and errors.As.
 func (u *Unwritten) Unwrap() error { return u.error }
 
 // PassOn writes the stream to w as it came, byte for byte, to its end. It can be

@@ -40,7 +40,7 @@ func (m fakeMemory) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	return n, nil
 }
 
-// every gives n ranges of a page each, step bytes apart.
+// every returns n ranges of a page each, step bytes apart.
 func every(step uint64, n int) (rs []physmem.Range) {
 	for i := range uint64(n) {
 		rs = append(rs, physmem.Range{Addr: i * step, Size: plan.PageSize})

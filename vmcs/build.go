@@ -48,7 +48,7 @@ func (b *builder) place(place string, f Field, known bool, offset, width int) {
 	}
 }
 
-// finish gives the layout, or an error where no field is left of it. tried is
+// finish returns the layout, or an error where no field is left of it. tried is
 // the number of fields the source had.
 func (b *builder) finish(tried int) (*Layout, error) {
 	b.settleRights()

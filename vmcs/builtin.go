@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Builtin gives the published layouts, one for each table in layouts/, in the
+// Builtin returns the published layouts, one for each table in layouts/, in the
 // order of their file names, the caller's own. Their Entries are in order of
 // encoding and without the high halves, which lie 4 bytes into their field.
 func Builtin() []*Layout {
@@ -20,7 +20,7 @@ func Builtin() []*Layout {
 	return layouts
 }
 
-// BuiltinFor gives the built-in layouts that a VMCS with this revision
+// BuiltinFor returns the built-in layouts that a VMCS with this revision
 // identifier may have, with it as their RevisionID. Real processors' come
 // first, but a revision identifier never settles which layout it is.
 func BuiltinFor(revision uint32) []*Layout {

@@ -40,7 +40,7 @@ func (e Encoding) High() bool { return e&1 == 1 }
 // Kind is the group of fields e belongs to.
 func (e Encoding) Kind() Kind { return Kind(e >> 10 & 3) }
 
-// String gives e as the 2012 kernel patches name files after it, with 0x.
+// String returns e as the 2012 kernel patches name files after it, with 0x.
 func (e Encoding) String() string { return fmt.Sprintf("0x%04x", uint16(e)) }
 
 // rights reports whether e is one of GUEST_ES_AR_BYTES to GUEST_TR_AR_BYTES,
@@ -95,7 +95,7 @@ type fieldIndex struct {
 	byName map[string]Field
 }
 
-// Fields gives every field that has a name, in order of encoding.
+// Fields returns every field that has a name, in order of encoding.
 func Fields() []Field { return slices.Clone(fieldTable().fields) }
 
 // FieldByName finds the field called name; false where there is none.

@@ -89,7 +89,7 @@ var verdictNames = [...]string{"rejected", "shadow", "stale", "live"}
 func (v Verdict) String() string { return verdictNames[v] }
 
 // A Candidate is a page that begins with a revision identifier that a layout
-// has, and what is to be thought of it.
+// has, and its classification.
 type Candidate struct {
 	VMCS
 	Verdict Verdict
@@ -175,7 +175,7 @@ func Find(ctx context.Context, m physmem.Memory, s Search) (*Result, error) {
 	return res, f.choose(ctx, res)
 }
 
-// giveTables gives each plan the host's page tables to check pages by. It parses
+// giveTables returns each plan the host's page tables to check pages by. It parses
 // VMCOREINFO once: the text may have a MiB, and there are many layouts.
 func (f *finder) giveTables() {
 	memMap, owners := newMemMap(f.VMCOREINFO), NewOwners(f.r, f.VMCOREINFO)

@@ -11,7 +11,7 @@ import (
 
 // Writers of every form a layout is published in, for the tests.
 
-// cellsAt gives what VMREAD returns of a field that lies plain in a page of
+// cellsAt returns what VMREAD returns of a field that lies plain in a page of
 // cells.
 func cellsAt(offset, width int) (v uint64) {
 	for i := range width / 2 {
@@ -21,7 +21,7 @@ func cellsAt(offset, width int) (v uint64) {
 	return v
 }
 
-// vmread gives what VMREAD returns of e in a page of cells.
+// vmread returns what VMREAD returns of e in a page of cells.
 func vmread(e Entry, rights AccessRights) uint64 {
 	v := cellsAt(e.Offset, e.Width)
 	if e.Known && e.Encoding.rights() {

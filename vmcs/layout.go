@@ -108,7 +108,7 @@ func (e Entry) highHalf(h Entry) bool {
 	return e.Known && h.Known && h.Encoding.High() && h.Encoding == e.Encoding|1 && h.Offset == e.Offset+4
 }
 
-// overlaps gives pairs of entries that share bytes, high halves aside: for
+// overlaps returns pairs of entries that share bytes, high halves aside: for
 // each entry the one before it in the page that reaches furthest. It is empty
 // exactly where nothing overlaps, and no longer than the entries.
 func (l *Layout) overlaps() (pairs [][2]Entry) {

@@ -12,7 +12,7 @@ func (e Encoding) slot() (int, bool) {
 	return int(e>>13&3<<8 | e>>10&3<<6 | e>>1&63), e.Valid() && !e.High() && e>>1&511 < 64
 }
 
-// clone gives a copy with an index, whose access rights can be settled without
+// clone returns a copy with an index, whose access rights can be settled without
 // changing l.
 func (l *Layout) clone() *Layout {
 	c := *l
@@ -26,7 +26,7 @@ func (l *Layout) clone() *Layout {
 	return &c
 }
 
-// find gives the entry with encoding e, nil where there is none.
+// find returns the entry with encoding e, nil where there is none.
 func (l *Layout) find(e Encoding) *Entry {
 	if slot, ok := e.slot(); ok && l.index != nil {
 		if i := int(l.index[slot]); i == 0 {

@@ -60,7 +60,7 @@ func TestGuestsEnded(t *testing.T) {
 	}
 }
 
-// check gives the first check of that name.
+// check returns the first check of that name.
 func (c *Candidate) check(name string) Check {
 	if i := slices.IndexFunc(c.Checks, func(k Check) bool { return k.Name == name }); i >= 0 {
 		return c.Checks[i]

@@ -50,7 +50,7 @@ func (m memory) Ranges() iter.Seq[physmem.Range] {
 	})
 }
 
-// clone gives a memory whose pages can be changed.
+// clone returns a memory whose pages can be changed.
 func (m memory) clone() memory {
 	c := make(memory, len(m))
 	for addr, page := range m {

@@ -16,7 +16,7 @@ const (
 	ModeCompatibility = x86.ModeCompatibility
 )
 
-// Mode gives the mode that the guest runs in. Long mode is told by
+// Mode returns the mode that the guest runs in. Long mode is told by
 // VM_ENTRY_CONTROLS: GUEST_IA32_EFER in the page may be old.
 func (v *VMCS) Mode() Mode {
 	cr0, ok0 := v.GuestCR0()
@@ -47,12 +47,12 @@ func (v *VMCS) ModeEmulated() bool {
 	return ok && ok2 && (real^seen)&real&(x86.CR0PE|x86.CR0PG) != 0
 }
 
-// GuestCR0 gives CR0 as the guest reads it: the bits of CR0_GUEST_HOST_MASK
+// GuestCR0 returns CR0 as the guest reads it: the bits of CR0_GUEST_HOST_MASK
 // come from CR0_READ_SHADOW, the others from GUEST_CR0. It is false where the
 // layout lacks one of the three.
 func (v *VMCS) GuestCR0() (uint64, bool) { return v.seen(GuestCR0, CR0GuestHostMask, CR0ReadShadow) }
 
-// GuestCR4 gives CR4 as the guest reads it, as GuestCR0 does CR0.
+// GuestCR4 returns CR4 as the guest reads it, as GuestCR0 does CR0.
 func (v *VMCS) GuestCR4() (uint64, bool) { return v.seen(GuestCR4, CR4GuestHostMask, CR4ReadShadow) }
 
 func (v *VMCS) seen(register, mask, shadow Encoding) (uint64, bool) {
@@ -62,7 +62,7 @@ func (v *VMCS) seen(register, mask, shadow Encoding) (uint64, bool) {
 	return r&^m | s&m, ok1 && ok2 && ok3
 }
 
-// GuestEFER gives GUEST_IA32_EFER, if VM entry loads it (VM_ENTRY_CONTROLS bit
+// GuestEFER returns GUEST_IA32_EFER, if VM entry loads it (VM_ENTRY_CONTROLS bit
 // 15): else what is in the page is old. Its LMA and LME are what the processor
 // runs with.
 func (v *VMCS) GuestEFER() (uint64, bool) {
@@ -71,7 +71,7 @@ func (v *VMCS) GuestEFER() (uint64, bool) {
 	return efer, ok1 && ok2 && entry&x86.EntryLoadEFER != 0
 }
 
-// EPTPointer gives EPT_POINTER; false where the guest runs without EPT: its
+// EPTPointer returns EPT_POINTER; false where the guest runs without EPT: its
 // GUEST_CR3 is the hypervisor's own table then. A layout that lacks the
 // control is taken to mean EPT where the pointer is valid.
 func (v *VMCS) EPTPointer() (x86.EPTP, bool) {
@@ -91,13 +91,13 @@ func (v *VMCS) NeverExited() bool {
 	return ok && ok2 && reason == 0 && info>>31 == 0
 }
 
-// VPID gives VIRTUAL_PROCESSOR_ID; false where VPIDs are not enabled.
+// VPID returns VIRTUAL_PROCESSOR_ID; false where VPIDs are not enabled.
 func (v *VMCS) VPID() (uint16, bool) {
 	id, ok := v.Read(VirtualProcessorID)
 	return uint16(id), ok && v.Secondary()&x86.SecondaryVPID != 0
 }
 
-// Secondary gives SECONDARY_VM_EXEC_CONTROL; 0 where the primary controls do
+// Secondary returns SECONDARY_VM_EXEC_CONTROL; 0 where the primary controls do
 // not activate it, whatever the page holds.
 func (v *VMCS) Secondary() uint32 {
 	if primary, has := v.Read(CPUBasedVMExecControl); has && primary&x86.CPUSecondary == 0 {

@@ -28,7 +28,7 @@ func (v *VMCS) Shadow() bool {
 // went so wrong that the processor shut down.
 func (v *VMCS) Abort() uint32 { return binary.LittleEndian.Uint32(v.Page[4:]) }
 
-// Field gives the field called name (Linux's name, or another that the layout
+// Field returns the field called name (Linux's name, or another that the layout
 // has) as VMREAD does: access rights are decoded, as far as the layout tells how
 // they are stored. The result is false where the layout does not have the field.
 func (v *VMCS) Field(name string) (uint64, bool) {

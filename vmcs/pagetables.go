@@ -128,7 +128,7 @@ func (t *hostTables) translate(f *x86.Format, root, linear uint64) uint64 {
 	return m.Phys + linear - m.Addr
 }
 
-// search gives the linear address in the kernel's half that maps addr, and whose
+// search returns the linear address in the kernel's half that maps addr, and whose
 // bits 29:0 are those of addr.
 func (t *hostTables) search(table, addr uint64, level, levels int, linear uint64) (uint64, bool) {
 	if level == 2 {

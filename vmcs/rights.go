@@ -137,7 +137,7 @@ func (b *builder) rightsSqueezed() bool {
 	return false
 }
 
-// unpackCell gives the offset of access rights that lie in 16 bits, from what
+// unpackCell returns the offset of access rights that lie in 16 bits, from what
 // VMREAD made of their cell: bits 10:8 are gone, and bit 11 is at 16. What is
 // missing are bits 8:7 of the offset. Of the four places left it is the one
 // after the segment's selector, as on Haswell and later, or the only one that

@@ -14,7 +14,7 @@ import (
 	"vmcsnote/physmem"
 )
 
-// countReader gives pages that hold their own address, but for those missing.
+// countReader returns pages that hold their own address, but for those missing.
 type countReader struct{ missing func(addr uint64) bool }
 
 func (r countReader) ReadPhys(p []byte, addr uint64) (n int, err error) {

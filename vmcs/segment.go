@@ -41,7 +41,7 @@ func validRights(i int, r uint32) bool {
 // A Segment is one of the guest's segment registers, with its hidden part.
 type Segment = x86.Segment
 
-// Segments gives the guest's segments, those of which the layout has all four
+// Segments returns the guest's segments, those of which the layout has all four
 // fields.
 func (v *VMCS) Segments() []Segment {
 	var segments []Segment

@@ -51,7 +51,7 @@ func (s *shortlist) cut() {
 	}
 }
 
-// addrs gives the pages kept, the best first.
+// addrs returns the pages kept, the best first.
 func (s *shortlist) addrs() []uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

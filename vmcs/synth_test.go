@@ -17,7 +17,7 @@ type transplant struct {
 	id       uint32
 }
 
-// page gives the page with all fields that both layouts have.
+// page returns the page with all fields that both layouts have.
 func (x transplant) page(old []byte) []byte {
 	page := make([]byte, PageSize)
 	binary.LittleEndian.PutUint32(page, x.id)
@@ -53,7 +53,7 @@ func encodeRights(r AccessRights, v uint32) uint32 {
 	return v
 }
 
-// shuffled gives l's fields other places, at random, and its text as a note
+// shuffled returns l's fields other places, at random, and its text as a note
 // that tells offsets alone.
 func shuffled(l *Layout, rng *rand.Rand, id uint32, rights AccessRights) (*Layout, string) {
 	to := l.clone()

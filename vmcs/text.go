@@ -113,7 +113,7 @@ func (b *builder) placeText(f textField) {
 
 var rightsByName = map[string]AccessRights{"plain": RightsPlain, "rotated": RightsRotated, "packed": RightsPacked}
 
-// fieldName gives NAME of FIELD(NAME).
+// fieldName returns NAME of FIELD(NAME).
 func fieldName(key string) (string, bool) {
 	name, ok := strings.CutPrefix(key, "FIELD(")
 	if !ok {

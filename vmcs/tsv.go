@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Table gives the layout as a table of layouts/ (layouts/README.md), so that
+// Table returns the layout as a table of layouts/ (layouts/README.md), so that
 // its text put there makes a built-in layout of it. Fields of unknown encodings
 // and high halves without their field have no rows there; notes name them.
 func (l *Layout) Table() string {
@@ -43,7 +43,7 @@ func (l *Layout) Table() string {
 	return b.String()
 }
 
-// flags gives a table's flags for e.
+// flags returns a table's flags for e.
 func (e Entry) flags(r AccessRights) string {
 	flags := e.Flags
 	if form := [...]string{RightsRotated: "ar8", RightsPacked: "ar16", RightsPlain: ""}[r]; e.Encoding.rights() && form != "" && !strings.HasPrefix(flags, form) {

@@ -22,7 +22,7 @@ func loadHost(t testing.TB, name string) host {
 	return h
 }
 
-// vmcs gives the VMCS of a guest's virtual CPU, its page being h's.
+// vmcs returns the VMCS of a guest's virtual CPU, its page being h's.
 func (h host) vmcs(guest string) *VMCS {
 	i := slices.IndexFunc(h.VMCSs, func(v struct {
 		PA     uint64
@@ -43,7 +43,7 @@ func (v *VMCS) set(name string, value uint64) {
 	put(v.Page[e.Offset:], e.Width, value)
 }
 
-// get gives a field that the layout has.
+// get returns a field that the layout has.
 func (v *VMCS) get(name string) uint64 {
 	value, ok := v.Field(name)
 	if !ok {

@@ -1,29 +1,29 @@
 // Package vmcs knows the VMCS (Virtual Machine Control Structure), the page in
 // which an Intel processor keeps the state of one virtual CPU.
 //
-// What a VMCS holds is architecture: every field has an encoding, and the
-// encoding says how wide the field is and what it is for (Encoding, Field).
-// Where in the page a field lies is the processor's own affair, undocumented
-// and different between generations. A Layout is that knowledge for one
-// VMCS revision identifier. It comes
+// The architecture defines what a VMCS holds: every field has an encoding, which
+// says how wide the field is and what it is for (Encoding, Field). It does not
+// define where in the page a field lies. That is undocumented and differs between
+// generations of processors. A Layout has these places for one VMCS revision
+// identifier. It comes
 //
 //   - from a VMCSINFO note in one of its published forms (ParseNote),
 //   - from the files that later versions of the 2012 kernel patches put into
 //     sysfs (ParseDir),
 //   - from the tables of published layouts built into the program (Builtin).
 //
-// Find looks through memory for the pages that are VMCSs: by the revision
-// identifier they begin with, and by what the processor demands of a VMCS
-// before it enters a guest and what the page leads to, since most pages that
-// begin so are none. A VMCS it finds gives its fields as VMREAD would
-// (VMCS.Read by encoding, such as HostCR3, and VMCS.Field by name), and what
-// they say in words: the guest's mode, its segments, why it was left
-// (ExitReason), the bits of controls (FieldBits).
+// Find searches memory for pages that are VMCSs. Such a page begins with a
+// revision identifier, but most pages that begin with one are no VMCSs. So Find
+// also checks what the processor demands of a VMCS before it enters a guest, and
+// what the page leads to. A VMCS returns its fields as VMREAD would (VMCS.Read by
+// encoding, such as HostCR3, and VMCS.Field by name), and puts them into words:
+// the guest's mode, its segments, why it was left (ExitReason), the bits of
+// controls (FieldBits).
 //
-// Notes are read out of crash dumps, so a parser here takes what can be
-// believed and says what cannot: trouble with one field drops the field and
-// leaves a line in Layout.Warnings; an error is returned, and no layout, where
-// nothing can be believed or where two readings are possible.
+// Notes come from crash dumps, so the parsers keep what is consistent and report
+// the rest: a field that is not consistent is left out, with a line in
+// Layout.Warnings. They return an error, and no layout, if nothing is consistent
+// or if two readings are possible.
 package vmcs
 
 const (

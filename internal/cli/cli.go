@@ -1,6 +1,7 @@
 // Package cli is the command line of vmcsnote: one file for each command, which
 // parses its flags and asks the libraries. Long messages for people, and all
-// hints, are in the files messages*.go, hints.go, filehints.go and formats.go.
+// hints, are in the files messages*.go, hints.go, filehints.go, devicehints.go and
+// formats.go.
 package cli
 
 import (

@@ -52,7 +52,7 @@ func (l *line) override(header any, prefix string) error {
 	return nil
 }
 
-// set gives the field of header that the specification calls key a value: a
+// set returns the field of header that the specification calls key a value: a
 // number or a constant's name.
 func set(header any, key, value string) error {
 	_, name, _ := strings.Cut(key, "_")

@@ -118,7 +118,7 @@ func (a *archive) next() (File, error) {
 	return File{Name: n, Mode: uint32(mode), Size: size}, nil
 }
 
-// number gives field i of a header, 8 hexadecimal digits.
+// number returns field i of a header, 8 hexadecimal digits.
 func number(header []byte, i int) (int64, error) {
 	digits := header[magicSize+8*i:][:8]
 	n, err := strconv.ParseUint(string(digits), 16, 32)

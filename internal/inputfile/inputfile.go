@@ -1,5 +1,5 @@
-// Package inputfile opens files to read. A FIFO is an error: to open one waits
-// for a writer, for ever if none comes.
+// Package inputfile opens files to read. A FIFO is an error: opening it
+// waits for a writer, for ever if none comes.
 package inputfile
 
 import (

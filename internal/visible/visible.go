@@ -1,5 +1,5 @@
-// Package visible writes text that comes out of dumps and file names so that a
-// terminal shows it and does not obey it.
+// Package visible escapes text from dumps and file names, so that a terminal
+// shows it and does not obey it.
 package visible
 
 import (

@@ -26,7 +26,7 @@ func Table(l *vmcs.Layout) string {
 	return b.String()
 }
 
-// inPage gives the indices of the layout's entries as they lie in the page,
+// inPage returns the indices of the layout's entries as they lie in the page,
 // the wider of two at one offset first.
 func inPage(l *vmcs.Layout) []int {
 	keys := make([]uint64, len(l.Entries))
@@ -88,7 +88,7 @@ const (
 	mapRow = 64 // bytes in a row of the map
 )
 
-// letters gives each byte of the page a letter, that of the group whose field
+// letters returns each byte of the page a letter, that of the group whose field
 // it is in; a capital one begins a field.
 func letters(l *vmcs.Layout) *[vmcs.PageSize]byte {
 	var page [vmcs.PageSize]byte

@@ -2,10 +2,10 @@
 // machines, their virtual CPUs, memory slots and registers. Package linux finds
 // the structures; package kvm knows what they mean.
 //
-// It serves kernels whose BTF has KVM's types: since Linux 5.11, and kernels in
-// which KVM is built in. Before 5.11 modules have no BTF, but vmlinux's often
-// has struct kvm and struct kvm_vcpu; then all is read but what kvm_intel and
-// kvm_amd keep for themselves.
+// It works for kernels whose BTF has KVM's types: Linux 5.11 and later, and
+// kernels in which KVM is built in. Before 5.11 modules have no BTF, but
+// vmlinux's often has struct kvm and struct kvm_vcpu; then it reads everything
+// but the structures of kvm_intel and kvm_amd.
 package kvm
 
 import (

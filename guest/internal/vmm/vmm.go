@@ -1,4 +1,4 @@
-// Package vmm tells what a virtual machine is called by what the host knows of
+// Package vmm finds a virtual machine's name in what the host knows of
 // the process that runs it: its command line and its cgroup. It reads no memory.
 package vmm
 

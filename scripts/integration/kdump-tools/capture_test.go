@@ -108,7 +108,7 @@ func TestCaptureWithout(t *testing.T) {
 	}
 }
 
-// bin gives the machine what its scripts look for in its own /bin, and these
+// bin returns the machine what its scripts look for in its own /bin, and these
 // programs of this machine.
 func (m *machine) bin(programs ...string) {
 	m.t.Helper()

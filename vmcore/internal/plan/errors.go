@@ -43,7 +43,7 @@ func (e *FormatError) Error() string {
 	return fmt.Sprintf("%s at offset %#x: found %s, expected %s", e.What, e.Off, e.Found, e.Want)
 }
 
-// Unwrap gives the sentinel to errors.Is.
+// Unwrap returns the sentinel, for errors.Is.
 func (e *FormatError) Unwrap() error { return e.Err }
 
 // EmptyFile is what a [FormatError] finds in an empty file.

@@ -46,7 +46,7 @@ type Piece struct {
 	Later func() []Piece
 }
 
-// All gives the pieces one by one, each when the one before has been dealt with.
+// All returns the pieces one by one, each when the one before has been dealt with.
 func (l *Layout) All() iter.Seq[Piece] {
 	return func(yield func(Piece) bool) {
 		for _, p := range l.Pieces {

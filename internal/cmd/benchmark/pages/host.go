@@ -77,7 +77,7 @@ func last(c vmcore.Core, found []*vmcs.Candidate) *guest.Machine {
 	return ms[len(ms)-1]
 }
 
-// tables gives the EPT tables to be written, by address: one of the machine's
+// tables returns the EPT tables to be written, by address: one of the machine's
 // own, changed, and those that come last in the new memory.
 func (s hostSpec) tables(c vmcore.Core, m *guest.Machine) (map[uint64][]byte, error) {
 	const present, run = 0x7, 16
