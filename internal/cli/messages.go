@@ -132,7 +132,7 @@ func hint(err error) string {
 	case errors.Is(err, vmcore.ErrChanged):
 		return "wait until whoever writes the dump has ended (makedumpfile, cp), then try again"
 	case errors.Is(err, context.Canceled):
-		return "stopped by a signal; the core is as it was, what has been written of a copy to a pipe is not whole"
+		return "stopped by a signal: the core is as it was; a copy written to a pipe is not whole"
 	}
 	return fileHint(err)
 }

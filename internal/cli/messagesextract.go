@@ -95,7 +95,7 @@ func (e *env) vmcoreinfo(s *guest.Summary) {
 	case guest.InfoFound:
 		e.say("the core has the guest's VMCOREINFO: Linux %s", name(s.Release))
 	case guest.InfoForeign:
-		e.say("no VMCOREINFO: the one in guest memory is of another kernel than the one that runs")
+		e.say("no VMCOREINFO: the one in guest memory is not of the running kernel")
 	case guest.InfoAmbiguous:
 		e.say("no VMCOREINFO: guest memory has several, and nothing tells which one is right")
 	default:
