@@ -32,7 +32,7 @@ type Host struct {
 	// were left out.
 	Notes     []FoundNote
 	MoreNotes int
-	// Found is what the search for VMCSs came to.
+	// Found is the result of the search for VMCSs.
 	Found *vmcs.Result
 	// Machines are the host's own; see [Host.All] for theirs. A caller may
 	// leave out some of them.
@@ -231,10 +231,10 @@ func (h *Host) findNested(ctx context.Context, m *Machine, mem physmem.Memory, s
 }
 
 // FindRegisters completes the registers of all vCPUs that KVM's structures did
-// not tell, in one pass over the host's memory. A machine's machine has those in
-// its VMCS alone: nothing tells which hypervisor's structures the others are in,
-// and whether they are of the same moment. Progress, if not nil, is told how many
-// bytes of how many have been looked at.
+// not tell, in one pass over the host's memory. A guest of a guest has only the
+// registers in its VMCS: nothing tells which hypervisor's structures have the
+// others, and whether those are of the same moment. Progress, if not nil, is
+// told how many bytes of how many have been looked at.
 func (h *Host) FindRegisters(ctx context.Context, progress func(done, total uint64)) error {
 	var own, inner []*VCPU
 	for m := range h.All() {

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Lookup returns the machines that what means: the one with that ID, otherwise
+// Lookup returns the machines that what names: the one with that ID, otherwise
 // those of the process with that pid, otherwise those with that UUID or name.
-// Names are their owners' choice, so that several machines can have one.
+// Owners choose the names, so several machines can have the same one.
 func (h *Host) Lookup(what string) (found []*Machine) {
 	if m := h.Machine(what); m != nil {
 		return []*Machine{m}

@@ -9,7 +9,8 @@ import (
 	"vmcsnote/physmem"
 )
 
-// Config is where a guest's memory hangs, out of one of its VMCSs.
+// Config locates a guest's memory; its fields come from one of the guest's
+// VMCSs.
 type Config struct {
 	EPTP      uint64 // EPT_POINTER; 0 without EPT
 	ModeBased bool   // see [NewEPT]

@@ -171,8 +171,8 @@ func parseSlots(b []byte) (slots []Slot, err error) {
 	return slots, nil
 }
 
-// CPUs reads the VMCS notes of a process's core: none is no error. One that
-// cannot be read is.
+// CPUs reads the VMCS notes of a process's core. It is no error if there are
+// none, but one that cannot be read is.
 func CPUs(s *elfnote.Segment, layout *vmcs.Layout) ([]*CPU, error) {
 	var cpus []*CPU
 	for i, e := range s.Notes {

@@ -43,8 +43,8 @@ func LayoutNote(l *vmcs.Layout) elfnote.Note {
 }
 
 // AddNotes returns the splice that puts notes after all others of a process's
-// core, in the place of those that were put there before. It is empty where the
-// very same are there. The error wraps [ErrOtherNotes], or is the reader's.
+// core, in place of those that an earlier run put there. It is empty if these
+// are the same. The error wraps [ErrOtherNotes], or is the reader's.
 func AddNotes(s *elfnote.Segment, notes []elfnote.Note) (elfnote.Splice, error) {
 	sp := s.Append(notes[0])
 	for _, n := range notes[1:] {

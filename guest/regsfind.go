@@ -32,7 +32,7 @@ func (m Method) String() string {
 	return [...]string{"none", "pointer", "words", "pointer+words"}[m&3]
 }
 
-// Evidence is how sure the registers are that are in no VMCS.
+// Evidence tells how certain the registers are that are in no VMCS.
 type Evidence struct {
 	// Held says which of the searches led to Array: both, as a rule; none
 	// where the registers are unknown.

@@ -102,7 +102,7 @@ func sizeAfter(size int64, steps []plan.Step) int64 {
 // where the notes may go, unless it is "". Nothing is written. The error wraps
 // [ErrNoPlace] if no placement will do.
 //
-// If a note is taken out that made a copy shift, the core shifts back: only a
+// If the note to take out had made memory shift, the core shifts back. Only a
 // clone or a copy can do that, so these are tried first.
 func (o *File) Plan(sp, alt elfnote.Splice, only Placement) (_ *Plan, err error) {
 	defer o.about(&err)
@@ -227,10 +227,10 @@ func (o *File) replace(ctx context.Context, l *Layout, clone bool, progress Prog
 }
 
 // CopyTo writes the core with the splice applied to its notes to the file out.
-// A failure leaves no file. An existing file that is not empty is
-// replaced only if the options say so, and then only when the new one is
-// complete and on disk; a new one is as durable as what cp writes. Where out is
-// a device or a pipe it is written to as it is.
+// A failure leaves no file. An existing file that is not empty is replaced only
+// if the options allow it, and only when the new one is complete and on disk; a
+// new file is as durable as one that cp writes. If out is a device or a pipe,
+// the core is written to it directly.
 func (o *File) CopyTo(ctx context.Context, out string, sp elfnote.Splice, opt CopyOptions) (_ *Layout, err error) {
 	defer o.about(&err)
 	l, err := o.PlanCopy(sp)
@@ -284,8 +284,8 @@ func copyLayout(c *atomicfile.Copier, l *Layout) error {
 	return nil
 }
 
-// WriteLayout writes a copy of the core to w, which may be a pipe: of a
-// flattened dump a flattened one, unless the options want the plain form.
+// WriteLayout writes a copy of the core to w, which may be a pipe. The copy of
+// a flattened dump is flattened, unless the options ask for the plain form.
 func (o *File) WriteLayout(ctx context.Context, w io.Writer, l *Layout, opt CopyOptions) (err error) {
 	defer o.about(&err)
 	if o.flat() && !opt.Plain {

@@ -122,8 +122,8 @@ func VerifyHead(c Core) []Finding {
 	return c.Plain().Verify()
 }
 
-// VerifyDeep is Verify, and inflates every page of a compressed dump. It stops
-// early for ctx.
+// VerifyDeep is Verify, and also decompresses every page of a compressed dump.
+// ctx can stop it.
 func VerifyDeep(ctx context.Context, c Core) []Finding {
 	found := c.Verify()
 	if p, ok := c.Plain().(interface {

@@ -36,8 +36,8 @@ func OpenFileAs(path string, open func(io.ReaderAt, int64) (Core, error)) (*File
 	return openFile(path, os.O_RDONLY, syscall.LOCK_SH, open)
 }
 
-// OpenUnpacked opens what the compressed dump at path was unpacked to, a file
-// that needs no name, and takes possession of it.
+// OpenUnpacked opens f, to which the compressed dump at path was unpacked; f
+// needs no name. Close closes it.
 func OpenUnpacked(f *os.File, path string, open func(io.ReaderAt, int64) (Core, error)) (_ *File, err error) {
 	o := &File{f: f, name: path, path: path}
 	defer o.about(&err)

@@ -12,8 +12,8 @@ import (
 	"github.com/pkg/errors"
 )
 
-// A Kind is a kind of file that is taken for a dump but is none that can be
-// opened. Its value names it for people.
+// A Kind is a kind of file that people take for a dump, but that [Open] does
+// not open. Its value names it for people.
 type Kind string
 
 // Kinds that callers tell apart.
@@ -124,8 +124,7 @@ var magics = []struct {
 	{0, "LPKSHHRH", KindJournal},
 }
 
-// Identify tells what kind of file r is, if that is not a dump that [Open]
-// opens.
+// Identify returns the kind of file that r is, if [Open] does not open it.
 func Identify(r io.ReaderAt) Kind {
 	for _, m := range magics {
 		b := make([]byte, len(m.magic))
@@ -203,7 +202,7 @@ func identified(r io.ReaderAt, err error) error {
 	return &is
 }
 
-// A NotCoreError is [ErrNotCore], and knows what the file is.
+// A NotCoreError is [ErrNotCore] with the kind of the file.
 type NotCoreError struct{ Kind Kind }
 
 // Error says what the file is instead.

@@ -55,8 +55,8 @@ func (a Hit) before(b Hit) int {
 // count once, at the address preferred: the most trusted, then the start of a
 // page, then the lowest.
 //
-// Its time is bounded by the size of memory: a note with the header of another
-// inside is none, so no byte is in two notes.
+// Its time is bounded by the size of memory: what has the header of another
+// note inside does not count as a note, so no byte is in two notes.
 type NoteFinder struct {
 	NoteSearch
 	m    physmem.Reader

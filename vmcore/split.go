@@ -22,10 +22,10 @@ type SplitDump struct {
 	pieces []*kdump.Dump // sorted by StartPFN
 }
 
-// JoinPieces takes pieces of a split dump as one dump. names name them in
-// errors. It fails where one is not a piece of a split dump, where the pieces
-// are not of one dump, and where two of them hold the same PFNs. Pieces may be
-// lacking: see [ShortfallOf].
+// JoinPieces makes one dump of the pieces of a split dump. Errors name the
+// pieces by names. It fails if one is not a piece of a split dump, if the
+// pieces are not of one dump, or if two of them hold the same PFNs. Pieces may
+// be missing: see [ShortfallOf].
 func JoinPieces(pieces []Core, names []string) (*SplitDump, error) {
 	s := &SplitDump{whole: pieces}
 	name := make(map[*kdump.Dump]string)

@@ -15,8 +15,8 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// An Edit looks at a core's notes and says how to change them. An empty splice
-// leaves the core as it is.
+// An Edit looks at a core's notes and returns how to change them. An empty
+// splice leaves the core as it is.
 type Edit func(Core) (elfnote.Splice, error)
 
 // Stream copies the dump that comes in on r to w, with its notes changed,
@@ -27,8 +27,8 @@ type Edit func(Core) (elfnote.Splice, error)
 // to: an error until then is an [*Unwritten], which has all that was read.
 // If the stream ends before the memory that its headers promise, the error wraps
 // [ErrTruncated], and the layout is returned; what was written by then is the truncated core
-// with its notes changed. With all other errors the layout is nil. Of a
-// flattened dump that cannot be changed to its end the error is [*Broken].
+// with its notes changed. With all other errors the layout is nil. If a
+// flattened dump cannot be changed to its end, the error is a [*Broken].
 func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, error) {
 	return StreamWithin(ctx, w, r, edit, plan.MaxHead)
 }
@@ -170,11 +170,11 @@ func (h *head) replay() io.Reader {
 }
 
 // StreamTo is [Stream] to the file out, under the rules of [File.CopyTo]. The
-// stream may be all that there is of the dump: the file keeps what came of one
-// that ended early, or that could not be changed to its end, and the error says
-// so. A stream that ended within its headers or notes is kept as it came, and
-// so is a dump that the edit refuses, or whose headers and notes are too large to
-// keep in memory.
+// stream may be all that there is of the dump. If it ends early, or cannot be
+// changed to its end, the file keeps what has arrived, and the error says so. A
+// stream that ended within its headers or notes is kept as it came, and so is a
+// dump that the edit refuses, or whose headers and notes are too large to keep
+// in memory.
 func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt CopyOptions) (*Layout, error) {
 	o, err := atomicfile.Create(out, opt.output(0o600, nil))
 	if err != nil {

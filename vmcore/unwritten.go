@@ -29,9 +29,9 @@ func (u *Unwritten) PassOn(ctx context.Context, w io.Writer) error {
 	return err
 }
 
-// Broken is the error of a flattened stream that could not be changed to its
-// end: a record is damaged, or they do not come as was taken on trust. What came
-// before has been written, changed.
+// Broken is the error for a flattened stream that could not be changed to its
+// end: a record is damaged, or the records do not come in the expected order.
+// What came before has been written, with the change.
 type Broken struct {
 	error
 	// At is the offset in the stream of the first byte that PassOn writes.

@@ -17,9 +17,9 @@ func Progs(c Core) []elf.ProgHeader {
 
 // ProcessMemory returns the memory of a process's core by virtual address: its
 // addresses are p_vaddr. What PT_LOADs claim but the core does not hold (file
-// mappings, by the kernel's coredump_filter) is [ErrExcluded]. It is false for
-// what is no ELF core, and for one whose PT_LOADs tell where in physical memory
-// they were: that of a machine.
+// mappings, by the kernel's coredump_filter) is [ErrExcluded]. It is false if c
+// is not an ELF core, or if it is the core of a machine, whose PT_LOADs have
+// physical addresses.
 func ProcessMemory(c Core) (physmem.Memory, bool) {
 	if e, ok := c.Plain().(elfCore); ok {
 		return e.Virtual()
