@@ -121,7 +121,8 @@ func (h *Host) SetLayout(l *vmcs.Layout, desc []byte) {
 	h.note = elfnote.Note{Name: elfnote.VMCSInfo, Desc: desc}
 }
 
-// A MachineSearch says how to look for machines. The zero value is for most.
+// A MachineSearch says how to look for machines. The zero value is right for
+// most hosts.
 type MachineSearch struct {
 	// Nested looks for VMCSs in the memory of every machine. Otherwise KVM's
 	// structures tell the guests that a machine had loaded or, if the machines

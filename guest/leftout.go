@@ -9,8 +9,9 @@ import (
 )
 
 // A LeftOutError means that pages of KVM's structures were left out of the dump.
-// With -d 8, and so with -d 31, makedumpfile leaves out user memory; one that
-// does not know the kernel takes pages of the kernel's slabs for that.
+// With -d 8, and so with -d 31, makedumpfile leaves out user memory; a
+// makedumpfile that does not know the kernel mistakes pages of the kernel's
+// slabs for user memory.
 type LeftOutError struct {
 	Err error
 	// Mark is how the kernel tells its slabs from user memory, which

@@ -30,8 +30,8 @@ type Machine struct {
 	Process uint64
 	VCPUs   []*VCPU // by Number
 	// Within is the machine that runs it; nil for one of the host. Nested are
-	// those that it runs, Found what the search for them came to: nil without
-	// a search, or if its memory cannot be read.
+	// those that it runs. Found is the result of the search for them: nil
+	// without a search, or if its memory cannot be read.
 	Within *Machine
 	Nested []*Machine
 	Found  *vmcs.Result
@@ -40,7 +40,7 @@ type Machine struct {
 	// Name is what the machine's owner calls it: by the command line of the
 	// process that runs it (QEMU's -name), by its cgroup's name (libvirt's),
 	// else that process's comm and pid. Name, UUID, Comm, Command and Cgroup
-	// are others' choice, and can hold any byte. "" unless found by KVM.
+	// are chosen by others, and can hold any byte. "" unless found by KVM.
 	Name string
 	UUID string // by QEMU's -uuid; "" if unknown
 	// PID, Comm, Command and Cgroup are of the process that runs the machine.

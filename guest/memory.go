@@ -65,7 +65,7 @@ func (m *Memory) slot(gpa uint64) (Slot, bool) {
 
 // Translate finds the host's memory that gpa is in. The error wraps
 // [ErrNotMapped], [ErrNotPresent], [ErrSwapped], [ErrMMIO] or [ErrReserved], or
-// is what the reader said of a table; the mapping is then the stretch it holds
+// is the reader's error for a table; the mapping is then the stretch it holds
 // for.
 func (m *Memory) Translate(gpa uint64) (Mapping, error) {
 	e, err := Mapping{Size: maxGPA}, ErrNotMapped
@@ -105,9 +105,9 @@ func clip(m Mapping, lo, hi uint64) Mapping {
 	return m
 }
 
-// ReadPhys implements [physmem.Reader]. It reads as far as it can; the error is an
-// [*AddressError] with what [Memory.Translate] gives or, where the page itself is
-// not in the dump, what the host's reader does.
+// ReadPhys implements [physmem.Reader]. It reads as far as it can; the error is
+// an [*AddressError] with the error of [Memory.Translate] or, if the page
+// itself is not in the dump, of the host's reader.
 func (m *Memory) ReadPhys(p []byte, gpa uint64) (n int, err error) {
 	for n < len(p) {
 		at := gpa + uint64(n)

@@ -31,8 +31,8 @@ type Match struct {
 
 // Belongs reports whether the core is the machine's process's beyond doubt: all
 // vCPUs ran on threads of it, and memory does not contradict; or, without the
-// threads, memory is equal. How much of the process's memory the core has is for
-// coredump_filter, and no evidence.
+// threads, memory is equal. How much of the process's memory the core has
+// depends on coredump_filter, and is no evidence.
 func (m Match) Belongs() bool {
 	if m.CPUs > 0 && m.Threads == m.CPUs {
 		return (m.Covered > 0 || m.Pages == 0) && (m.Compared < minCompared || m.Same > m.Compared/10)

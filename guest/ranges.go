@@ -70,8 +70,8 @@ func (m *Memory) Empty() bool {
 }
 
 // Ranges implements [physmem.Memory]: the guest-physical memory that EPT or the
-// process map, in whole pages. Some of it may not be in the dump: ReadPhys
-// tells.
+// process map, in whole pages. Some of it may not be in the dump: ReadPhys then
+// returns an error.
 func (m *Memory) Ranges() iter.Seq[physmem.Range] {
 	return physmem.Joined(func(yield func(physmem.Range) bool) {
 		m.pieces(func(gpa, size uint64, _ bool, err error) bool {

@@ -55,8 +55,7 @@ func ShadowOf(v *vmcs.VMCS, r *Registers) (Shadow, bool) {
 }
 
 // OpenShadow opens the memory of a guest without EPT. It fails with [ErrNoEPT]
-// where the way that there is does not lead to memory that is proven to be the
-// guest's.
+// if no memory is found that is proven to be the guest's.
 func OpenShadow(host physmem.Reader, c Shadow) (*Memory, error) {
 	// While the guest's paging is off these tables map guest-physical
 	// addresses, which have no sign extension.

@@ -2,7 +2,7 @@ package vmcs
 
 import "vmcsnote/internal/x86"
 
-// An Answer is what came out of a check.
+// An Answer is the outcome of a check.
 type Answer uint8
 
 const (
@@ -22,7 +22,8 @@ func (a Answer) String() string { return answerNames[a] }
 type Check struct {
 	// Name is the field checked, or what the field leads to.
 	Name string
-	// Value is what was found: the field's, or what Want speaks of.
+	// Value is what was found: the field's value, or that of what Want
+	// describes.
 	Value uint64
 	// Want says what is expected, in a few words.
 	Want   string
@@ -30,8 +31,8 @@ type Check struct {
 	// Weight is what the check adds to the page's score where the answer is
 	// yes, and takes from it where it is no.
 	Weight int
-	// Fails is what a page is that gives a no: Rejected, Stale, or Live
-	// where it merely loses Weight.
+	// Fails is what a page is if the answer is no: Rejected, Stale, or Live if
+	// it only loses Weight.
 	Fails Verdict
 }
 

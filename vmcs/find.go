@@ -93,7 +93,7 @@ func (v Verdict) String() string { return verdictNames[v] }
 type Candidate struct {
 	VMCS
 	Verdict Verdict
-	// Score is the weight of all checks answered yes, less that of those
+	// Score is the weight of all checks answered yes, minus that of those
 	// answered no.
 	Score int
 	// Checks are all of them, with Search.Explain, for the best 1024 pages.

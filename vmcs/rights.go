@@ -7,13 +7,14 @@ import (
 )
 
 // AccessRights is how a processor keeps the access rights of the guest's
-// segments (GUEST_*_AR_BYTES) in the page. VMREAD gives them plain on all.
+// segments (GUEST_*_AR_BYTES) in the page. VMREAD returns them plain on every
+// processor.
 type AccessRights uint8
 
 const (
-	// RightsUnknown: nothing told it yet; the pages themselves can.
+	// RightsUnknown: not known yet; the pages themselves can tell.
 	RightsUnknown AccessRights = iota
-	// RightsPlain: 32 bits as VMREAD gives them (KVM's, Xen's, VirtualBox's
+	// RightsPlain: 32 bits as VMREAD returns them (KVM's, Xen's, VirtualBox's
 	// nested VMCSs).
 	RightsPlain
 	// RightsRotated: 32 bits rotated left by 8, as in bits 23:8 of a segment
@@ -38,7 +39,7 @@ func (r AccessRights) Width() int {
 }
 
 // Decode turns access rights as they lie in the page, read with Width, into
-// what VMREAD gives. RightsUnknown leaves them as they are.
+// what VMREAD returns. RightsUnknown leaves them as they are.
 func (r AccessRights) Decode(stored uint32) uint32 {
 	switch r {
 	case RightsRotated:
