@@ -135,6 +135,8 @@ func FuzzPaging(f *testing.F) {
 	f.Add(uint64(3), uint8(8), uint8(0), uint64(x86.CR0PG), uint64(0x1020), uint64(x86.CR4PAE), uint64(0), uint64(0xc0101234))
 	f.Add(uint64(4), uint8(8), uint8(0), uint64(x86.CR0PG), uint64(0x1000), uint64(x86.CR4PSE), uint64(0), uint64(0xc0101234))
 	f.Add(uint64(5), uint8(8), uint8(0), uint64(0), uint64(0x1000), uint64(0), uint64(0), uint64(0xffff7))
+	// No table at all, for an address in the upper half.
+	f.Add(uint64(0), uint8(0), uint8(0), uint64(x86.CR0PG), uint64(0x1015), uint64(x86.CR4PAE|x86.CR4LA57), uint64(x86.EFERLMA), uint64(0xff11_0000_0000_0001))
 	f.Fuzz(func(t *testing.T, seed uint64, pages, rare uint8, cr0, cr3, cr4, efer, gva uint64) {
 		mem := newNoise(seed, pages, rare)
 		p := Paging{CR0: cr0, CR3: cr3, CR4: cr4, EFER: efer, HavePDPTE: seed&1 != 0, PDPTE: [4]uint64{seed, seed >> 1, seed >> 2, seed >> 3}}

@@ -74,6 +74,10 @@ func (f *Format) descend(at, addr uint64, entry func(level int, at uint64, i int
 		var err error
 		if m.Entry, err = entry(level, at, i); err != nil {
 			m = f.mappingOfTable(level, linear)
+			if f.Signed && level == f.Levels { // the half that addr is in: they are far apart
+				m.Size /= 2
+				m.Addr = addr &^ (m.Size - 1)
+			}
 			return m, &EntryError{f.Name, level, at + uint64(i*f.Width), 0, err}
 		}
 		next, leaf, err := f.decode(&m, at, i)
