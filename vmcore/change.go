@@ -267,6 +267,8 @@ func copyLayout(c *atomicfile.Copier, l *Layout) error {
 	for p := range l.All() {
 		var err error
 		switch {
+		case p.Err != nil:
+			err = p.Err
 		case len(p.Lit) > 0:
 			_, err = c.Dst.WriteAt(p.Lit, at)
 		case p.Mend != nil:

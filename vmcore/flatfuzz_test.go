@@ -40,7 +40,7 @@ func FuzzFlat(f *testing.F) {
 			}
 			return
 		}
-		if !bytes.Equal(plainOf(t, v), rearranged(t, b)) {
+		if plain, whole := rearrange(b); whole && !bytes.Equal(plainOf(t, v), plain) {
 			t.Fatal("it does not read as makedumpfile -R puts it together")
 		}
 		c, err := openFlat(bytes.NewReader(b), int64(len(b)), Open)

@@ -22,16 +22,28 @@ import (
 // rearranged is what makedumpfile -R makes of a flattened dump.
 func rearranged(t testing.TB, dump []byte) []byte {
 	t.Helper()
-	var plain []byte
-	for b := dump[flat.HeaderSize:]; ; {
+	plain, whole := rearrange(dump)
+	if !whole {
+		t.Fatal("the dump is cut off")
+	}
+	return plain
+}
+
+// rearrange reports whether the dump has its last record, too.
+func rearrange(dump []byte) (plain []byte, whole bool) {
+	for b := dump[flat.HeaderSize:]; len(b) >= flat.RecordHeader; {
 		off, size := int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:]))
 		if off == -1 && size == -1 {
-			return plain
+			return plain, true
+		}
+		if b = b[flat.RecordHeader:]; size > int64(len(b)) {
+			break
 		}
 		plain = append(plain, make([]byte, max(off+size-int64(len(plain)), 0))...)
-		copy(plain[off:], b[flat.RecordHeader:][:size])
-		b = b[flat.RecordHeader+size:]
+		copy(plain[off:], b[:size])
+		b = b[size:]
 	}
+	return nil, false
 }
 
 // A flatChange is a plan made for a flattened dump.

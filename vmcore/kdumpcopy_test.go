@@ -8,8 +8,10 @@ import (
 	"testing"
 
 	"github.com/pkg/errors"
+	"golang.org/x/sys/unix"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/atomicfile"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
@@ -195,4 +197,69 @@ func kdumpGolden(t *testing.T, name string, b []byte) {
 		t.Fatal(err)
 	}
 	testcores.Golden(t, path, name)
+}
+
+// holedReader cannot read what lies at an offset.
+type holedReader struct {
+	io.ReaderAt
+	at  int64
+	err error // io.EOF: the file looks as if it ended there
+}
+
+func (r holedReader) ReadAt(p []byte, off int64) (int, error) {
+	if off <= r.at && r.at < off+int64(len(p)) {
+		return 0, r.err
+	}
+	return r.ReaderAt.ReadAt(p, off)
+}
+
+// TestKDumpCopyBadDisk: if the bitmap cannot be read, nothing says how many
+// descriptors there are, whose offsets must change: there is no copy.
+func TestKDumpCopyBadDisk(t *testing.T) {
+	b := kdumpSpec{}.build()
+	whole := openKDump(t, b)
+	dumped, _ := whole.Bitmaps()
+	for _, tt := range []struct {
+		name string
+		at   int64
+		err  error
+	}{
+		{"bitmap", dumped, unix.EIO},
+		{"later in the bitmap", dumped + kdumpMax/8, unix.EIO},
+		{"bitmap, as if the file ended there", dumped, io.EOF},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "core")
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			c, err := kdump.Open(holedReader{bytes.NewReader(b), tt.at, tt.err}, int64(len(b)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			sp := c.Notes().Insert(elfnote.Note{Name: "X", Desc: make([]byte, 8192)})
+			l, err := c.PlanCopy(sp)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			s := &plan.Streamer{Ctx: t.Context(), W: &out, R: bytes.NewReader(b), Buf: make([]byte, 4096)}
+			if err := s.Run(l); !errors.Is(err, unix.EIO) && !errors.Is(err, plan.ErrTruncated) {
+				t.Errorf("streamed: %v", err)
+			}
+			src, err := os.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer src.Close()
+			dst, err := os.Create(path + ".new")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer dst.Close()
+			if err := copyLayout(&atomicfile.Copier{Ctx: t.Context(), Src: src, Dst: dst, Progress: func(int64) {}}, l); !errors.Is(err, unix.EIO) && !errors.Is(err, plan.ErrTruncated) {
+				t.Errorf("copied: %v", err)
+			}
+		})
+	}
 }

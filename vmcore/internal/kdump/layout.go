@@ -133,6 +133,9 @@ func (c *Dump) finish(l *plan.Layout, m *move, newEnd, tail int64) {
 	l.Pieces = slices.DeleteFunc(l.Pieces, func(p plan.Piece) bool { return p.Size() == 0 })
 	if m.shift != 0 && tail > c.DescOff() || c.Size == plan.Endless {
 		l.Pieces = append(l.Pieces, plan.Piece{Later: func() []plan.Piece {
+			if err := c.bitmapError(); err != nil {
+				return []plan.Piece{{Err: err}}
+			}
 			rest := &plan.Layout{}
 			rest.Add(c.fixDescs(l, m), c.DescOff(), tail)
 			return rest.Pieces
@@ -157,6 +160,15 @@ func (c *Dump) fixTable(m *move, info, note plan.Extent, blocks uint32) []plan.F
 		return []plan.Fix{sub}
 	}
 	return []plan.Fix{{Extent: plan.Extent{Off: uint64(c.ABI.Status + 8), Size: 4}, Entry: 4, Mend: func(b []byte) { c.Order.PutUint32(b, blocks) }}, sub}
+}
+
+// bitmapError returns why nothing tells how many descriptors a file has, whose
+// offsets would stay as they are. A file that ends in its bitmap has none.
+func (c *Dump) bitmapError() error {
+	if c.Size == plan.Endless || c.Size <= c.DescOff() {
+		return nil
+	}
+	return c.Index().err
 }
 
 // fixDescs returns the table of page descriptors. In a stream it tells the

@@ -44,6 +44,8 @@ type Piece struct {
 	From   io.ReaderAt // of N bytes that do not come in the order of the original
 
 	Later func() []Piece
+
+	Err error // why the copy cannot go on here
 }
 
 // All returns the pieces one by one, each when the one before has been dealt with.
@@ -98,6 +100,8 @@ func (l *Layout) String() string {
 	for p := range l.All() {
 		what := ""
 		switch {
+		case p.Err != nil:
+			what = "nothing: " + p.Err.Error()
 		case len(p.Lit) > 0:
 			what = "the new note"
 		case p.Zero > 0:

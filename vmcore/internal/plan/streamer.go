@@ -47,6 +47,8 @@ func (s *Streamer) Run(l *Layout) error {
 // Piece writes one piece.
 func (s *Streamer) Piece(p Piece) error {
 	switch {
+	case p.Err != nil:
+		return p.Err
 	case len(p.Lit) > 0:
 		_, err := s.W.Write(p.Lit)
 		return err
