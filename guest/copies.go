@@ -38,7 +38,7 @@ func (a *asked) takeCopies(r *Registers, v *VCPU, c *kvm.VCPU) {
 	avail := func(bit int) bool { return k.Avail>>bit&1 != 0 }
 	switch {
 	case v.HasVMCS():
-		r.overlay(k, ownCR3(&v.VMCS))
+		r.overlay(k, v.OwnCR3())
 	case v.Vendor == AMD:
 		r.overlayAMD(k)
 	default:

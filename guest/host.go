@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/guest/internal/infer"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
@@ -249,16 +250,16 @@ func (h *Host) FindRegisters(ctx context.Context, progress func(done, total uint
 			}
 		}
 	}
-	err := complete(ctx, RegSearch{
+	err := complete(ctx, infer.Search{
 		Mem: h.Core, DirectMaps: vmcore.DirectMaps(h.Core), Progress: portion(progress, h.Core),
 	}, own)
 	if err != nil {
 		return err
 	}
-	return complete(ctx, RegSearch{Mem: nowhere{}}, inner)
+	return complete(ctx, infer.Search{Mem: nowhere{}}, inner)
 }
 
-func complete(ctx context.Context, s RegSearch, vcpus []*VCPU) error {
+func complete(ctx context.Context, s infer.Search, vcpus []*VCPU) error {
 	if len(vcpus) == 0 {
 		return nil
 	}
@@ -266,7 +267,7 @@ func complete(ctx context.Context, s RegSearch, vcpus []*VCPU) error {
 	for i, v := range vcpus {
 		vs[i] = &v.VMCS
 	}
-	regs, err := s.Find(ctx, vs)
+	regs, err := findRegisters(ctx, s, vs)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/guest/internal/infer"
 	"vmcsnote/internal/x86"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
@@ -191,7 +192,7 @@ func TestExtractProcess(t *testing.T) {
 		for _, c := range m.VCPUs {
 			vs = append(vs, &c.VMCS)
 		}
-		regs, err := RegSearch{Mem: core}.Find(context.Background(), vs)
+		regs, err := findRegisters(context.Background(), infer.Search{Mem: core}, vs)
 		if err != nil {
 			t.Fatal(err)
 		}

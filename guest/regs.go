@@ -148,24 +148,13 @@ func readVMCS(v *vmcs.VMCS) *Registers {
 	if efer, ok := v.GuestEFER(); ok {
 		r.EFER = Register{efer, FromVMCS}
 	}
-	if ownCR3(v) {
+	if v.OwnCR3() {
 		r.CR3 = get(vmcs.GuestCR3)
 	}
 	if cr0, _ := v.Read(vmcs.GuestCR0); r.CR0.Known() && cr0&^r.CR0.Value&x86.CR0PE != 0 {
 		r.leaveVM86()
 	}
 	return r
-}
-
-// ownCR3 reports whether GUEST_CR3 is the guest's. It is the hypervisor's where
-// there is no EPT, and where the guest's paging is off but the processor cannot
-// run it so (EPT without "unrestricted guest", as on Nehalem): a table that maps
-// everything to itself.
-func ownCR3(v *vmcs.VMCS) bool {
-	_, ept := v.EPTPointer()
-	real, ok := v.Read(vmcs.GuestCR0)
-	seen, ok2 := v.GuestCR0()
-	return ept && !(ok && ok2 && real&^seen&x86.CR0PG != 0)
 }
 
 // leaveVM86 takes back what is KVM's of a guest in real mode that runs in

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/guest/internal/infer"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -117,7 +118,7 @@ func (h *host) machine(t testing.TB) (*Machine, []*Registers) {
 		t.Fatal(found, err)
 	}
 	m := Machines(h.core, found.VMCSs)[0]
-	regs, err := RegSearch{Mem: h.core}.Find(context.Background(), []*vmcs.VMCS{&m.VCPUs[0].VMCS})
+	regs, err := findRegisters(context.Background(), infer.Search{Mem: h.core}, []*vmcs.VMCS{&m.VCPUs[0].VMCS})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,6 +62,17 @@ func (v *VMCS) seen(register, mask, shadow Encoding) (uint64, bool) {
 	return r&^m | s&m, ok1 && ok2 && ok3
 }
 
+// OwnCR3 reports whether GUEST_CR3 is the guest's. It is the hypervisor's where
+// there is no EPT, and where the guest's paging is off but the processor cannot
+// run it so (EPT without "unrestricted guest", as on Nehalem): a table that maps
+// everything to itself.
+func (v *VMCS) OwnCR3() bool {
+	_, ept := v.EPTPointer()
+	real, ok := v.Read(GuestCR0)
+	seen, ok2 := v.GuestCR0()
+	return ept && !(ok && ok2 && real&^seen&x86.CR0PG != 0)
+}
+
 // GuestEFER returns GUEST_IA32_EFER, if VM entry loads it (VM_ENTRY_CONTROLS bit
 // 15): else what is in the page is old. Its LMA and LME are what the processor
 // runs with.

@@ -1,12 +1,15 @@
-package guest
+package infer
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // A pick is the array decided on for a vCPU.
 type pick struct {
-	held  Method
-	array uint64
-	from  hit // ByPointer
+	byPointer, byWords bool
+	array              uint64
+	from               hit // byPointer
 }
 
 // pickArrays decides which array is which vCPU's. vCPUs of one guest often have
@@ -18,7 +21,7 @@ func pickArrays(wants []*wanted, directMaps []uint64) []pick {
 	picks := make([]pick, len(wants))
 	for _, w := range wants {
 		slices.Sort(w.arrays)
-		slices.SortFunc(w.pointers, func(a, b hit) int { return compare(a.addr, b.addr) })
+		slices.SortFunc(w.pointers, func(a, b hit) int { return cmp.Compare(a.addr, b.addr) })
 	}
 	// What the dump says of the direct map is preferred, but not relied on: there
 	// are kexec-tools that did not know where KASLR had put it.
@@ -31,7 +34,7 @@ func pickArrays(wants []*wanted, directMaps []uint64) []pick {
 		w.pointers = slices.DeleteFunc(w.pointers, func(h hit) bool { return h.base != base && len(h.regs) > 0 })
 		all = append(all, w.pointers...)
 	}
-	slices.SortFunc(all, func(a, b hit) int { return compare(a.addr, b.addr) })
+	slices.SortFunc(all, func(a, b hit) int { return cmp.Compare(a.addr, b.addr) })
 	for _, w := range wants {
 		for i := range w.pointers {
 			w.pointers[i].nearest(all)
@@ -45,7 +48,7 @@ func pickArrays(wants []*wanted, directMaps []uint64) []pick {
 	}
 	words := make(map[uint64]int)
 	for i, w := range wants {
-		if picks[i].held == 0 {
+		if !picks[i].byPointer {
 			picks[i] = w.byWords(taken)
 			words[picks[i].array]++
 		}
@@ -56,16 +59,6 @@ func pickArrays(wants []*wanted, directMaps []uint64) []pick {
 		}
 	}
 	return picks
-}
-
-func compare(a, b uint64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // most is the value that most vCPUs have in one of their arrays found by
@@ -98,7 +91,7 @@ func (h *hit) nearest(all []hit) {
 		return
 	}
 	h.regs = []uint64{slices.Max(h.regs)}
-	i, _ := slices.BinarySearchFunc(all, h.addr, func(a hit, addr uint64) int { return compare(a.addr, addr) })
+	i, _ := slices.BinarySearchFunc(all, h.addr, func(a hit, addr uint64) int { return cmp.Compare(a.addr, addr) })
 	if i > 0 && all[i-1].addr > h.regs[0] {
 		h.regs = nil
 	}
@@ -115,7 +108,7 @@ func (w *wanted) byPointer(distance uint64, agreed bool) pick {
 		n := 0
 		for _, h := range w.pointers {
 			if h.self == self && len(h.regs) > 0 && h.addr-h.regs[0] == distance && (agreed || slices.Contains(h.agree, h.regs[0])) {
-				p = pick{ByPointer, h.regs[0], h}
+				p = pick{byPointer: true, array: h.regs[0], from: h}
 				n++
 			}
 		}
@@ -124,7 +117,7 @@ func (w *wanted) byPointer(distance uint64, agreed bool) pick {
 		}
 		if n == 1 {
 			if slices.Contains(w.arrays, p.array) || slices.Contains(w.exact, p.array) {
-				p.held |= ByWords
+				p.byWords = true
 			}
 			return p
 		}
@@ -139,5 +132,5 @@ func (w *wanted) byWords(taken map[uint64]int) pick {
 	if len(exact) != 1 || w.cr3 == 0 || w.rsp == 0 || w.fullExact.Load() {
 		return pick{}
 	}
-	return pick{held: ByWords, array: exact[0]}
+	return pick{byWords: true, array: exact[0]}
 }

@@ -1,4 +1,4 @@
-package guest
+package infer
 
 import (
 	"context"
@@ -9,20 +9,20 @@ import (
 	"vmcsnote/physmem"
 )
 
-// maxRegHits bounds what is kept for each vCPU and search, of memory full of
+// maxHeld bounds what is kept for each vCPU and search, of memory full of
 // what looks like it.
-const maxRegHits = 64
+const maxHeld = 64
 
-// A regScan looks at every aligned 8-byte word of memory for all vCPUs at once.
+// A scan looks at every aligned 8-byte word of memory for all vCPUs at once.
 //
 // A word may be the pointer to a VMCS: its bits 29:12 are those of the VMCS's
 // physical address, since the direct map begins at a multiple of 1 GiB (KASLR
 // moves it by that, with 4 and 5 levels), so its base need not be known. Or it
 // may be the CR0 of a guest, and others at fixed distances its CR3, CR4, RSP.
 // One table over bits 29:12 sorts out nearly all others.
-type regScan struct {
-	RegSearch
-	filter regFilter
+type scan struct {
+	Search
+	filter filter
 	vmcs   map[uint64][]*wanted
 	cr0    []uint64 // each with the guest's own bits both ways
 	byCR3  map[uint64][]*wanted
@@ -39,11 +39,11 @@ const (
 	lowMask     = 1<<30 - 1
 )
 
-func (s RegSearch) scan(ctx context.Context, wants []*wanted) error {
+func (s Search) scan(ctx context.Context, wants []*wanted) error {
 	if len(wants) == 0 {
 		return nil
 	}
-	c := &regScan{RegSearch: s, vmcs: make(map[uint64][]*wanted), byCR3: make(map[uint64][]*wanted), byRSP: make(map[uint64][]*wanted)}
+	c := &scan{Search: s, vmcs: make(map[uint64][]*wanted), byCR3: make(map[uint64][]*wanted), byRSP: make(map[uint64][]*wanted)}
 	for _, w := range wants {
 		c.add(w)
 	}
@@ -51,7 +51,7 @@ func (s RegSearch) scan(ctx context.Context, wants []*wanted) error {
 }
 
 // add makes the scan look for w.
-func (c *regScan) add(w *wanted) {
+func (c *scan) add(w *wanted) {
 	low := w.v.Addr & lowMask
 	c.vmcs[low] = append(c.vmcs[low], w)
 	c.pass(low)
@@ -70,16 +70,16 @@ func (c *regScan) add(w *wanted) {
 	}
 }
 
-func (c *regScan) pass(w uint64) { c.filter[w>>18&0xfff] |= 1 << (w >> 12 & 63) }
+func (c *scan) pass(w uint64) { c.filter[w>>18&0xfff] |= 1 << (w >> 12 & 63) }
 
-// A regFilter has a bit for each value of a word's bits 29:12.
-type regFilter [1 << 12]uint64
+// A filter has a bit for each value of a word's bits 29:12.
+type filter [1 << 12]uint64
 
 // has gives, in bit 0, whether w's is set.
-func (f *regFilter) has(w uint64) uint64 { return f[w>>18&0xfff] >> (w >> 12 & 63) }
+func (f *filter) has(w uint64) uint64 { return f[w>>18&0xfff] >> (w >> 12 & 63) }
 
 // words looks at the words of b, which lies at addr. It never fails.
-func (c *regScan) words(addr uint64, b []byte) error {
+func (c *scan) words(addr uint64, b []byte) error {
 	filter := &c.filter
 	skip := int(-addr & 7)
 	for i := skip; i+64 <= len(b); i += 64 {
@@ -102,7 +102,7 @@ func (c *regScan) words(addr uint64, b []byte) error {
 }
 
 // word looks at the word w at b[i:].
-func (c *regScan) word(w uint64, b []byte, i int, addr uint64) {
+func (c *scan) word(w uint64, b []byte, i int, addr uint64) {
 	at := addr + uint64(i)
 	if w&pointerMask == aPointer {
 		for _, want := range c.vmcs[w&lowMask] {
@@ -126,13 +126,13 @@ func (c *regScan) word(w uint64, b []byte, i int, addr uint64) {
 	for _, want := range c.byCR3[binary.LittleEndian.Uint64(words[8*kvmCR3:])] {
 		c.array(want, words, at-8*kvmCR0)
 	}
-	for _, want := range c.byRSP[binary.LittleEndian.Uint64(words[8*RSP:])] {
+	for _, want := range c.byRSP[binary.LittleEndian.Uint64(words[8*rsp:])] {
 		c.array(want, words, at-8*kvmCR0)
 	}
 }
 
 // pointer keeps a pointer to w's VMCS, and what it leads to.
-func (c *regScan) pointer(w *wanted, h hit) {
+func (c *scan) pointer(w *wanted, h hit) {
 	if h.base&pointerMask != aPointer {
 		return
 	}
@@ -142,15 +142,15 @@ func (c *regScan) pointer(w *wanted, h hit) {
 	c.look(w, &h)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(w.pointers) < maxRegHits {
+	if len(w.pointers) < maxHeld {
 		w.pointers = append(w.pointers, h)
 	}
-	w.fullPointers.Store(len(w.pointers) == maxRegHits)
+	w.fullPointers.Store(len(w.pointers) == maxHeld)
 }
 
 // array keeps the registers at addr, if they are w's. Those that fit w exactly are
 // kept apart: of a guest's other vCPUs there may be more with the same CR3.
-func (c *regScan) array(w *wanted, words []byte, addr uint64) {
+func (c *scan) array(w *wanted, words []byte, addr uint64) {
 	exact := w.exactly(words)
 	if w.fullArrays.Load() && !(exact && !w.fullExact.Load()) || !w.match(words) {
 		return
@@ -158,10 +158,10 @@ func (c *regScan) array(w *wanted, words []byte, addr uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	keep := func(list *[]uint64) (full bool) {
-		if len(*list) < maxRegHits && !slices.Contains(*list, addr) {
+		if len(*list) < maxHeld && !slices.Contains(*list, addr) {
 			*list = append(*list, addr)
 		}
-		return len(*list) == maxRegHits
+		return len(*list) == maxHeld
 	}
 	w.fullArrays.Store(keep(&w.arrays))
 	if exact {

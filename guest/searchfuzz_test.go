@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/guest/internal/infer"
 	"vmcsnote/vmcs"
 )
 
@@ -25,7 +26,7 @@ func FuzzRegSearch(f *testing.F) {
 		}
 		v := testVMCS(testAddr, map[string]uint64{"GUEST_CR0": cr0, "CR0_READ_SHADOW": cr0, "GUEST_CR3": cr3, "CR4_READ_SHADOW": cr4, "GUEST_RSP": rsp})
 		k := &testKVM{ram: r}
-		all, err := RegSearch{Mem: k}.Find(context.Background(), []*vmcs.VMCS{v, v})
+		all, err := findRegisters(context.Background(), infer.Search{Mem: k}, []*vmcs.VMCS{v, v})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,10 +6,28 @@ import (
 	"slices"
 	"testing"
 
+	"vmcsnote/guest/internal/infer"
 	"vmcsnote/internal/x86"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcs"
 )
+
+// Where KVM's structure has the registers, in words from RAX on, and how many
+// words there are before the pointer to the VMCS; see package infer.
+const (
+	kvmRIP     = 16
+	kvmDirty   = 17
+	kvmCR0     = 18
+	kvmCR2     = 20
+	kvmCR3     = 21
+	kvmCR4     = 22
+	kvmWords   = 23
+	uretMSRs   = 7
+	beforeVMCS = 3*uretMSRs + 5
+)
+
+// mostFound is how many pointers and arrays are kept for each vCPU.
+const mostFound = 64
 
 // A testKVM is memory with KVM's structure of a vCPU in it.
 type testKVM struct {
@@ -318,8 +336,7 @@ func TestRegSearch(t *testing.T) {
 			if !tt.alone {
 				vs = append(vs, k.witness())
 			}
-			s := RegSearch{Mem: k, DirectMaps: tt.bases}
-			all, err := s.Find(context.Background(), vs)
+			all, err := findRegisters(context.Background(), infer.Search{Mem: k, DirectMaps: tt.bases}, vs)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -400,7 +417,7 @@ func TestRegSearchNeighbours(t *testing.T) {
 				}
 				vs = append(vs, testVMCS(testAddr+uint64(i)<<12, nil))
 			}
-			all, err := RegSearch{Mem: k}.Find(context.Background(), vs)
+			all, err := findRegisters(context.Background(), infer.Search{Mem: k}, vs)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -419,7 +436,7 @@ func TestRegSearchManyVCPUs(t *testing.T) {
 	for _, pointers := range []bool{true, false} {
 		k := &testKVM{ram: newRAM(), base: 0xffff888000000000}
 		var vs []*vmcs.VMCS
-		for i := range uint64(3 * maxRegHits) {
+		for i := range uint64(3 * mostFound) {
 			at, rsp := testArray+i*size, 0xffffffff82a03e98+i<<14
 			k.array(at, 0x100*(i+1), 0)
 			k.put(at+8*RSP, rsp)
@@ -429,7 +446,7 @@ func TestRegSearchManyVCPUs(t *testing.T) {
 			}
 			vs = append(vs, testVMCS(testAddr+i<<12, map[string]uint64{"GUEST_RSP": rsp}))
 		}
-		all, err := RegSearch{Mem: k}.Find(context.Background(), vs)
+		all, err := findRegisters(context.Background(), infer.Search{Mem: k}, vs)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -458,11 +475,11 @@ func TestRegSearchFull(t *testing.T) {
 	for range 100 {
 		vs = append(vs, testVMCS(testAddr, nil))
 	}
-	all, err := RegSearch{Mem: k}.Find(context.Background(), vs)
+	all, err := findRegisters(context.Background(), infer.Search{Mem: k}, vs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := all[0].Evidence; e.Pointers != maxRegHits || e.Words != maxRegHits || e.Held != 0 || all[0].GPR[RAX].Known() {
+	if e := all[0].Evidence; e.Pointers != mostFound || e.Words != mostFound || e.Held != 0 || all[0].GPR[RAX].Known() {
 		t.Errorf("%+v", e)
 	}
 }
@@ -472,7 +489,7 @@ func TestRegSearchStops(t *testing.T) {
 	cancel()
 	k := &testKVM{ram: newRAM()}
 	k.put(0, 1)
-	if _, err := (RegSearch{Mem: k}).Find(ctx, []*vmcs.VMCS{testVMCS(testAddr, nil)}); err != context.Canceled {
+	if _, err := findRegisters(ctx, infer.Search{Mem: k}, []*vmcs.VMCS{testVMCS(testAddr, nil)}); err != context.Canceled {
 		t.Errorf("error %v", err)
 	}
 }

@@ -1,10 +1,9 @@
-package guest
+package infer
 
 import (
 	"encoding/binary"
 	"sync/atomic"
 
-	"vmcsnote/guest/internal/kvm"
 	"vmcsnote/internal/x86"
 	"vmcsnote/vmcs"
 )
@@ -19,6 +18,7 @@ import (
 //
 // and, a few words on, efer and apic_base.
 const (
+	rsp      = 4
 	kvmRIP   = 16
 	kvmDirty = 17
 	kvmCR0   = 18
@@ -33,7 +33,7 @@ const (
 
 // regs_avail has a bit for each register that the array holds. After a VM exit
 // all general registers are there but RSP, which the processor keeps.
-const availAlways = 0xffff &^ (1 << RSP)
+const availAlways = 0xffff &^ (1 << rsp)
 
 // A wanted is what KVM's structure of one vCPU must have in it.
 type wanted struct {
@@ -44,7 +44,7 @@ type wanted struct {
 	rsp, rip     uint64
 	haveCR3      bool // cr3 is the guest's, and not KVM's own table
 
-	pointers []hit    // at most maxRegHits
+	pointers []hit    // at most maxHeld
 	arrays   []uint64 // physical addresses, likewise
 	exact    []uint64 // where both CR3 and RSP fit, likewise
 	// Whether there are as many, so that a guest which fills its memory with
@@ -55,7 +55,7 @@ type wanted struct {
 // newWanted says what to look for; false where the layout lacks a field for it.
 func newWanted(v *vmcs.VMCS) (w *wanted, ok bool) {
 	w = &wanted{v: v}
-	w.haveCR3 = ownCR3(v)
+	w.haveCR3 = v.OwnCR3()
 	var ok0, ok4 bool
 	w.cr0, ok0 = v.GuestCR0()
 	w.cr4, ok4 = v.GuestCR4()
@@ -75,19 +75,19 @@ func newWanted(v *vmcs.VMCS) (w *wanted, ok bool) {
 func (w *wanted) match(b []byte) bool {
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
 	clean := word(kvmDirty) &^ (word(kvmDirty) >> 32)
-	if clean>>RSP&1 != 0 && word(RSP) != w.rsp || clean>>kvmRIP&1 != 0 && word(kvmRIP) != w.rip {
+	if clean>>rsp&1 != 0 && word(rsp) != w.rsp || clean>>kvmRIP&1 != 0 && word(kvmRIP) != w.rip {
 		return false
 	}
 	return (word(kvmCR0)^w.cr0)&(w.cr0Mask|^uint64(1<<32-1)) == 0 &&
 		(word(kvmCR4)^w.cr4)&(w.cr4Mask|^uint64(1<<32-1)) == 0 &&
-		(word(RSP) == w.rsp || w.haveCR3 && word(kvmCR3) == w.cr3) &&
+		(word(rsp) == w.rsp || w.haveCR3 && word(kvmCR3) == w.cr3) &&
 		word(kvmDirty)&availAlways == availAlways
 }
 
 // exactly reports whether both CR3 and RSP of words that match are the vCPU's.
 func (w *wanted) exactly(b []byte) bool {
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
-	return word(RSP) == w.rsp && w.haveCR3 && word(kvmCR3) == w.cr3
+	return word(rsp) == w.rsp && w.haveCR3 && word(kvmCR3) == w.cr3
 }
 
 // agrees reports whether the RSP or the RIP of words that match is the vCPU's, as
@@ -101,24 +101,23 @@ func (w *wanted) agrees(b []byte) bool {
 		size, _ := w.v.Read(vmcs.VMExitInstructionLen)
 		next += size
 	}
-	return w.rsp != 0 && word(RSP) == w.rsp || next != 0 && avail && word(kvmRIP) == next
+	return w.rsp != 0 && word(rsp) == w.rsp || next != 0 && avail && word(kvmRIP) == next
 }
 
-// take puts the words of KVM's structure into r.
-func (r *Registers) take(w *wanted, b []byte) {
+// copies are the registers in the words of KVM's structure.
+func (w *wanted) copies(b []byte) Copies {
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
-	k := kvm.Registers{RIP: word(kvmRIP), CR2: word(kvmCR2), CR3: word(kvmCR3)}
-	for i := range k.GPR {
-		k.GPR[i] = word(i)
+	c := Copies{RIP: word(kvmRIP), CR2: word(kvmCR2), CR3: word(kvmCR3)}
+	for i := range c.GPR {
+		c.GPR[i] = word(i)
 	}
 	// VCPU_EXREG_CR3 is 19 since Linux 5.8, and was 18 before. The other of the
 	// two is never dirty.
-	bits := func(v uint64) uint64 { return v&(1<<kvm.RegCR3-1) | (v>>18|v>>19)&1<<kvm.RegCR3 }
-	k.Avail, k.Dirty = bits(word(kvmDirty)&(1<<32-1)), bits(word(kvmDirty)>>32)
-	r.overlay(&k, w.haveCR3)
-	if efer, ok := findEFER(b, r.LongMode); ok {
-		r.EFER = Register{efer, FromKVM}
-	}
+	bits := func(v uint64) uint64 { return v&(1<<19-1) | (v>>18|v>>19)&1<<19 }
+	c.Avail, c.Dirty = bits(word(kvmDirty)&(1<<32-1)), bits(word(kvmDirty)>>32)
+	entry, _ := w.v.Read(vmcs.VMEntryControls)
+	c.EFER, c.HasEFER = findEFER(b, entry&x86.EntryIA32e != 0)
+	return c
 }
 
 // eferKnown is all bits of EFER that any processor has: SCE, LME, LMA, NXE, SVME,
