@@ -236,7 +236,7 @@ func (m *Machine) openKVM() *Memory {
 func usableSlots(all []Slot) (slots []Slot) {
 	end := uint64(0)
 	for _, s := range all {
-		if s.Space != 0 || s.GPA < end || s.GPA >= maxGPA || s.Size > maxGPA-s.GPA || s.HVA > s.HVA+s.Size || (s.GPA|s.HVA|s.Size)%pageSize != 0 {
+		if s.Space != 0 || s.GPA < end || s.GPA >= x86.EPTEnd || s.Size > x86.EPTEnd-s.GPA || s.HVA > s.HVA+s.Size || (s.GPA|s.HVA|s.Size)%pageSize != 0 {
 			continue
 		}
 		slots, end = append(slots, s), s.GPA+s.Size

@@ -156,51 +156,6 @@ func FuzzPaging(f *testing.F) {
 	})
 }
 
-// Slots hold their runs, and share no address of the guest, and none of the
-// process unless the runs do.
-func FuzzExtend(f *testing.F) {
-	f.Add(uint64(1), uint8(3), uint8(9))
-	f.Add(uint64(2), uint8(12), uint8(0))
-	f.Add(uint64(3), uint8(7), uint8(21))
-	f.Fuzz(func(t *testing.T, seed uint64, count, align uint8) {
-		proc := NewProcess(newNoise(seed, 5, 2), 0x1000, 0)
-		var runs []run
-		gpa := uint64(0)
-		for i := range uint64(count % 16) {
-			h := x86.Mix(seed ^ x86.Mix(i))
-			unit := uint64(pageSize) << (align % 24)
-			r := run{lo: gpa + h%8*pageSize, pages: 1}
-			r.hi = r.lo + (h>>8%64+1)*pageSize
-			r.delta = (h>>16%(1<<35))&^(unit-1) - r.lo&^(unit-1)
-			if end := r.hi + r.delta; end > proc.userEnd() || end < r.hi-r.lo {
-				continue
-			}
-			runs = append(runs, r)
-			gpa = r.hi
-		}
-		slots := extend(runs, proc)
-		if len(slots) != len(runs) {
-			t.Fatalf("%d slots of %d runs", len(slots), len(runs))
-		}
-		for i, s := range slots {
-			r := runs[i]
-			if s.GPA > r.lo || s.GPA+s.Size < r.hi || s.HVA-s.GPA != r.delta || s.GPA+s.Size > maxGPA || (s.GPA|s.Size)%pageSize != 0 {
-				t.Fatalf("slot %#x of run %#x", s, r)
-			}
-			if i > 0 && slots[i-1].GPA+slots[i-1].Size > s.GPA {
-				t.Fatalf("slots %#x and %#x overlap", slots[i-1], s)
-			}
-			for j, o := range slots {
-				overlap := s.HVA < o.HVA+o.Size && o.HVA < s.HVA+s.Size
-				alias := r.lo+r.delta < runs[j].hi+runs[j].delta && runs[j].lo+runs[j].delta < r.hi+r.delta
-				if i != j && overlap && !alias {
-					t.Fatalf("slots %#x and %#x share addresses of the process", s, o)
-				}
-			}
-		}
-	})
-}
-
 // Wherever a guest's slots are, what it has touched is in a slot with the right
 // place in the process, zero pages aside.
 func FuzzFindSlots(f *testing.F) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/guest/internal/infer"
 	"vmcsnote/guest/internal/kvm"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
@@ -39,7 +40,7 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	if a.Layout == nil && a.NoteError == nil {
 		a.moduleNote()
 	}
-	found, err := vmcs.Find(ctx, physmem.With(a.Core, pagesAt(spread(addrs, judged))), vmcs.Search{
+	found, err := vmcs.Find(ctx, physmem.With(a.Core, pagesAt(infer.Spread(addrs, judged))), vmcs.Search{
 		Note: a.Layout, Found: layouts(a.Notes), Explain: s.Explain, Partial: a.Shortfall.Partial(), VMCOREINFO: VMCoreInfo(a.Core),
 	})
 	if err != nil {

@@ -5,9 +5,34 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/guest/internal/infer"
 	"vmcsnote/internal/x86"
 	"vmcsnote/physmem"
 )
+
+// A Slot is guest-physical memory that lies in one piece in the address space
+// of the process that runs the guest, as KVM_SET_USER_MEMORY_REGION made it.
+type Slot struct {
+	GPA, HVA uint64 // of the first byte
+	Size     uint64 // bytes
+	// Pages are the 4 KiB pages that EPT maps to where the process has them:
+	// what the slot was inferred from, and verified by. 0 for RAM from 0 on that
+	// goes by the memory above it. 0 for KVM's own slots.
+	Pages uint64
+	// Space, ID and Flags are of KVM's own slots: the address space (1 is that
+	// of system management mode), its number, and KVM_MEM_LOG_DIRTY_PAGES (1),
+	// KVM_MEM_READONLY (2)...
+	Space, ID int
+	Flags     uint32
+}
+
+// slotsOf are slots that were inferred.
+func slotsOf(inferred []infer.Slot) (slots []Slot) {
+	for _, s := range inferred {
+		slots = append(slots, Slot{GPA: s.GPA, HVA: s.HVA, Size: s.Size, Pages: s.Pages})
+	}
+	return slots
+}
 
 // Config locates a guest's memory; its fields come from one of the guest's
 // VMCSs.
@@ -46,7 +71,7 @@ func OpenMemory(host physmem.Reader, c Config) (*Memory, error) {
 	m := &Memory{host: host, ept: ept}
 	if c.HostCR3 != 0 {
 		m.proc = NewProcess(host, c.HostCR3, c.HostCR4)
-		m.slots = findSlots(ept, m.proc)
+		m.slots = slotsOf(infer.Slots(ept, m.proc))
 	}
 	return m, nil
 }
@@ -68,17 +93,17 @@ func (m *Memory) slot(gpa uint64) (Slot, bool) {
 // is the reader's error for a table; the mapping is then the stretch it holds
 // for.
 func (m *Memory) Translate(gpa uint64) (Mapping, error) {
-	e, err := Mapping{Size: maxGPA}, ErrNotMapped
+	e, err := Mapping{Size: x86.EPTEnd}, ErrNotMapped
 	switch {
-	case gpa >= maxGPA:
-		return Mapping{Addr: maxGPA, Size: 1<<64 - maxGPA}, err
+	case gpa >= x86.EPTEnd:
+		return Mapping{Addr: x86.EPTEnd, Size: 1<<64 - x86.EPTEnd}, err
 	case m.ept != nil:
 		e, err = m.ept.Translate(gpa)
 	}
 	if err == nil || errors.Is(err, ErrMMIO) {
 		return e, err
 	}
-	e.Size = min(e.Size, maxGPA-e.Addr)
+	e.Size = min(e.Size, x86.EPTEnd-e.Addr)
 	s, ok := m.slot(gpa)
 	switch {
 	case !ok:

@@ -65,15 +65,3 @@ func TestOnce(t *testing.T) {
 		})
 	}
 }
-
-// A sample of large pages that all are the same costs no more than a look at
-// each.
-func TestSampleNoise(t *testing.T) {
-	var s sample
-	for i := range uint64(1 << 18) {
-		s.add(Mapping{Addr: i << 30, Size: 1 << 30})
-	}
-	if s.offers > 1<<27 {
-		t.Errorf("%d pages looked at", s.offers)
-	}
-}

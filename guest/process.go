@@ -27,14 +27,14 @@ func NewProcess(r physmem.Reader, cr3, cr4 uint64) *Process {
 	return &Process{x86.NewTables(r, linux.UserPages(levels), cr3&x86.AddrMask)}
 }
 
-// userEnd is the first address that is not in the user half.
-func (p *Process) userEnd() uint64 { return p.tables.Format().Size() / 2 }
+// End is the first address that is not in the user half.
+func (p *Process) End() uint64 { return p.tables.Format().Size() / 2 }
 
 // Translate finds what maps hva. The error is [ErrNotMapped], or an
 // [*EntryError] with [ErrSwapped], [ErrReserved] or what the reader said of a
 // table; the mapping is then the stretch it holds for.
 func (p *Process) Translate(hva uint64) (Mapping, error) {
-	if end := p.userEnd(); hva >= end {
+	if end := p.End(); hva >= end {
 		return Mapping{Addr: end, Size: -end}, ErrNotMapped
 	}
 	return p.tables.Translate(hva)
@@ -44,5 +44,5 @@ func (p *Process) Translate(hva uint64) (Mapping, error) {
 // out or cannot be followed with an [*EntryError] for the stretch concerned. It
 // is bounded as [EPT.Mappings] is.
 func (p *Process) Mappings() iter.Seq2[Mapping, error] {
-	return p.tables.MappingsIn(0, p.userEnd()-1)
+	return p.tables.MappingsIn(0, p.End()-1)
 }

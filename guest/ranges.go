@@ -90,7 +90,7 @@ func (m *Memory) pieces(yield func(gpa, size uint64, byEPT bool, err error) bool
 	}
 	done := uint64(0) // everything below is given
 	if m.ept == nil {
-		return m.untouched(w, done, maxGPA, yield)
+		return m.untouched(w, done, x86.EPTEnd, yield)
 	}
 	for e, err := range m.ept.Mappings() {
 		if !m.untouched(w, done, e.Addr, yield) {
@@ -104,7 +104,7 @@ func (m *Memory) pieces(yield func(gpa, size uint64, byEPT bool, err error) bool
 			return false
 		}
 	}
-	return m.untouched(w, done, maxGPA, yield)
+	return m.untouched(w, done, x86.EPTEnd, yield)
 }
 
 // untouched returns what slots have between the guest-physical addresses lo and

@@ -85,7 +85,7 @@ func TestOpenShadow(t *testing.T) {
 			t.Errorf("%#x: %#x, %v, want %#x", gpa, e, err, v.hpa(gpa))
 		}
 	}
-	if _, err := m.Translate(maxGPA); !errors.Is(err, ErrNotMapped) {
+	if _, err := m.Translate(x86.EPTEnd); !errors.Is(err, ErrNotMapped) {
 		t.Errorf("beyond all memory: %v", err)
 	}
 	// Virtual addresses, by KVM's tables and by the guest's own.

@@ -9,7 +9,7 @@ import (
 
 // ErrSwapped means that a page of user memory is not in memory: it was swapped
 // out, or is on its way.
-var ErrSwapped = errors.New("swapped out")
+var ErrSwapped = x86.ErrSwapped
 
 // UserMemory is the memory of a process by virtual address. It is not safe for
 // concurrent use.

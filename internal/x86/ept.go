@@ -38,6 +38,9 @@ const (
 	eptTableReserved = 0xf << 3 // of an entry that refers to a table
 )
 
+// EPTEnd is the first address that no EPT maps.
+const EPTEnd = 1 << 57
+
 // EPT returns the format of extended page tables of 4 or 5 levels. With
 // modeBased (SECONDARY_VM_EXEC_CONTROL bit 22) an entry that has only bit 10
 // set is present.

@@ -25,6 +25,8 @@ var (
 	// ErrMMIO means that an EPT entry is misconfigured on purpose: KVM does so
 	// for addresses whose accesses it emulates.
 	ErrMMIO = errors.New("MMIO")
+	// ErrSwapped means that Linux has the page in its swap, or is moving it.
+	ErrSwapped = errors.New("swapped out")
 	// ErrReserved means that an entry has a reserved bit set.
 	ErrReserved = errors.New("reserved bits are set")
 	// ErrTableAgain means that a table was met before at another address,

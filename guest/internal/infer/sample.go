@@ -1,4 +1,4 @@
-package guest
+package infer
 
 import (
 	"maps"
@@ -33,7 +33,7 @@ type sample struct {
 func (s *sample) wants(frame uint64) bool { return x86.Mix(frame)&s.mask == 0 }
 
 // add samples the host pages that a mapping of the guest's memory has.
-func (s *sample) add(m Mapping) {
+func (s *sample) add(m x86.Mapping) {
 	if s.addr == nil {
 		s.addr = make(map[uint64]uint64)
 	}
@@ -67,7 +67,7 @@ type pair struct{ addr, hva uint64 }
 
 // pairs finds the sample's pages in the process, and gives those that it maps
 // once. It is false where that takes too long.
-func (s *sample) pairs(proc *Process) (ps []pair, ok bool) {
+func (s *sample) pairs(proc Process) (ps []pair, ok bool) {
 	if len(s.addr) == 0 {
 		return nil, true
 	}

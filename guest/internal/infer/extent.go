@@ -1,10 +1,12 @@
-package guest
+package infer
 
 import (
 	"math/bits"
 	"slices"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/internal/x86"
 )
 
 // How far a slot reaches is nowhere in the page tables. What is in a run is
@@ -24,12 +26,10 @@ const (
 	lowSlots = 0xa0000
 	// maxFull bounds the entries looked at for whole units.
 	maxFull = 1 << 24
-	// maxGPA is the first address that no EPT maps.
-	maxGPA = 1 << 57
 )
 
 // extend makes slots of the runs, which are in order of GPA.
-func extend(runs []run, proc *Process) []Slot {
+func extend(runs []run, proc Process) []Slot {
 	reach := make([]run, len(runs))
 	budget := maxFull
 	for i := range runs {
@@ -59,14 +59,14 @@ const (
 // The RAM is the lowest slot aligned to 2 MiB in both address spaces. It begins
 // at 0 if the process has pages where it would have the first MiB, and none
 // right before.
-func fillLow(slots []Slot, proc *Process) []Slot {
+func fillLow(slots []Slot, proc Process) []Slot {
 	i := slices.IndexFunc(slots, func(s Slot) bool { return (s.HVA-s.GPA)%maxUnit == 0 && s.HVA > s.GPA })
 	if i < 0 || slots[i].GPA == 0 || slots[i].GPA >= ramEnd {
 		return slots
 	}
 	ram := slots[i]
 	delta := ram.HVA - ram.GPA
-	if _, err := proc.Translate(delta - 1); !errors.Is(err, ErrNotMapped) || !proc.any(delta, 1<<20) {
+	if _, err := proc.Translate(delta - 1); !errors.Is(err, x86.ErrNotMapped) || !anyPage(proc, delta, 1<<20) {
 		return slots
 	}
 	filled := slices.Clone(slots[i:])
@@ -77,7 +77,7 @@ func fillLow(slots []Slot, proc *Process) []Slot {
 				return
 			}
 		}
-		if lo < hi && proc.any(lo+delta, hi-lo) {
+		if lo < hi && anyPage(proc, lo+delta, hi-lo) {
 			low = append(low, Slot{GPA: lo, HVA: lo + delta, Size: hi - lo})
 		}
 	}
@@ -97,11 +97,11 @@ func fillLow(slots []Slot, proc *Process) []Slot {
 	return append(low, filled...)
 }
 
-// any reports whether the process has a page, swapped out or not, from hva on.
-func (p *Process) any(hva, size uint64) bool {
+// anyPage reports whether the process has a page, swapped out or not, from hva on.
+func anyPage(p Process, hva, size uint64) bool {
 	for done := uint64(0); done < size; {
 		m, err := p.Translate(hva + done)
-		if err == nil || errors.Is(err, ErrSwapped) {
+		if err == nil || errors.Is(err, x86.ErrSwapped) {
 			return true
 		}
 		done += m.Size - (hva + done - m.Addr)
@@ -110,7 +110,7 @@ func (p *Process) any(hva, size uint64) bool {
 }
 
 // reachOf returns the i-th run with as much around it as its slot may have.
-func reachOf(runs []run, i int, proc *Process, budget *int) run {
+func reachOf(runs []run, i int, proc Process, budget *int) run {
 	r := runs[i]
 	lo, hi := limits(runs, i)
 	unit := uint64(maxUnit)
@@ -122,10 +122,10 @@ func reachOf(runs []run, i int, proc *Process, budget *int) run {
 		from = lo
 	}
 	if unit == maxUnit {
-		for from-lo >= unit && from%unit == 0 && proc.full(from-unit+r.delta, unit, budget) {
+		for from-lo >= unit && from%unit == 0 && allPages(proc, from-unit+r.delta, unit, budget) {
 			from -= unit
 		}
-		for hi-to >= unit && to%unit == 0 && proc.full(to+r.delta, unit, budget) {
+		for hi-to >= unit && to%unit == 0 && allPages(proc, to+r.delta, unit, budget) {
 			to += unit
 		}
 	}
@@ -136,7 +136,7 @@ func reachOf(runs []run, i int, proc *Process, budget *int) run {
 // limits returns the GPAs between which the slot of the i-th run must be.
 func limits(runs []run, i int) (lo, hi uint64) {
 	r := runs[i]
-	lo, hi = 0, maxGPA
+	lo, hi = 0, x86.EPTEnd
 	if first := -r.delta; first <= r.lo { // the GPA of HVA 0
 		lo = first
 	}
@@ -191,13 +191,13 @@ func roundest(lo, hi uint64) uint64 {
 	return mid
 }
 
-// full reports whether the process has a page, swapped out or not, at every
+// allPages reports whether the process has a page, swapped out or not, at every
 // address from hva on. It takes from the budget what it looks at.
-func (p *Process) full(hva, size uint64, budget *int) bool {
+func allPages(p Process, hva, size uint64, budget *int) bool {
 	for done := uint64(0); done < size; {
 		m, err := p.Translate(hva + done)
 		*budget--
-		if *budget < 0 || err != nil && !errors.Is(err, ErrSwapped) {
+		if *budget < 0 || err != nil && !errors.Is(err, x86.ErrSwapped) {
 			return false
 		}
 		done += m.Size - (hva + done - m.Addr)

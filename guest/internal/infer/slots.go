@@ -1,25 +1,38 @@
-package guest
+package infer
 
 import (
+	"iter"
 	"slices"
 
 	"vmcsnote/internal/x86"
 )
 
-// A Slot is guest-physical memory that lies in one piece in the address space
-// of the process that runs the guest, as KVM_SET_USER_MEMORY_REGION made it.
+const pageSize = x86.PageSize
+
+// A Mapper is tables that map addresses, and whatever they map.
+type Mapper interface {
+	Mappings() iter.Seq2[x86.Mapping, error]
+}
+
+// A Process is the user half of the address space of the process that runs a
+// guest.
+type Process interface {
+	Mapper
+	// Translate finds what maps an address. With an error the mapping is the
+	// stretch for which the error holds.
+	Translate(hva uint64) (x86.Mapping, error)
+	// End is the first address that is not in the user half.
+	End() uint64
+}
+
+// A Slot is guest-physical memory that lies in one piece in the process.
 type Slot struct {
 	GPA, HVA uint64 // of the first byte
 	Size     uint64 // bytes
 	// Pages are the 4 KiB pages that EPT maps to where the process has them:
 	// what the slot was inferred from, and verified by. 0 for RAM from 0 on that
-	// goes by the memory above it. 0 for KVM's own slots.
+	// goes by the memory above it.
 	Pages uint64
-	// Space, ID and Flags are of KVM's own slots: the address space (1 is that
-	// of system management mode), its number, and KVM_MEM_LOG_DIRTY_PAGES (1),
-	// KVM_MEM_READONLY (2)...
-	Space, ID int
-	Flags     uint32
 }
 
 // Memory slots are inferred without debug info from this: KVM fills EPT from
@@ -59,8 +72,8 @@ type run struct {
 	pages  uint64 // of 4 KiB that are explained
 }
 
-// findSlots infers the slots of the guest whose memory ept maps, run by proc.
-func findSlots(ept *EPT, proc *Process) []Slot {
+// Slots infers the slots of the guest whose memory ept maps, run by proc.
+func Slots(ept Mapper, proc Process) []Slot {
 	var deltas []uint64
 	pieces := maxPieces
 	for range maxRounds {
@@ -90,7 +103,7 @@ func findSlots(ept *EPT, proc *Process) []Slot {
 
 // A classifier sorts EPT's mappings by the deltas that explain them.
 type classifier struct {
-	proc   *Process
+	proc   Process
 	deltas []uint64
 	last   int // the delta that explained the piece before
 	probes int
@@ -100,7 +113,7 @@ type classifier struct {
 
 // all sorts them, and takes from the budget the pieces they come in. It is false
 // where they are too many, or too many runs.
-func (c *classifier) all(ept *EPT, budget *int) bool {
+func (c *classifier) all(ept Mapper, budget *int) bool {
 	for m, err := range ept.Mappings() {
 		if err != nil {
 			continue
@@ -119,7 +132,7 @@ func (c *classifier) all(ept *EPT, budget *int) bool {
 
 // piece sorts the first bytes of m, and returns how many: as far as the
 // process has one mapping.
-func (c *classifier) piece(m Mapping) uint64 {
+func (c *classifier) piece(m x86.Mapping) uint64 {
 	if len(c.deltas) == 0 {
 		c.rest.add(m)
 		return m.Size
@@ -159,7 +172,7 @@ func (c *classifier) piece(m Mapping) uint64 {
 
 // explains reports whether the process maps the start of m with the i-th delta,
 // and for how many bytes that, or the contrary, holds.
-func (c *classifier) explains(i int, m Mapping) (size uint64, user Mapping, ok bool) {
+func (c *classifier) explains(i int, m x86.Mapping) (size uint64, user x86.Mapping, ok bool) {
 	hva := m.Addr + c.deltas[i]
 	user, err := c.proc.Translate(hva)
 	skip := hva - user.Addr
