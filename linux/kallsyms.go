@@ -220,7 +220,7 @@ func (s *kallsyms) name(i int) string {
 
 // calibrate finds out what offsets mean, by a symbol that VMCOREINFO states.
 func (s *kallsyms) calibrate(k *Kernel) error {
-	for _, name := range []string{"_stext", "swapper_pg_dir", "init_uts_ns"} {
+	for _, name := range []string{"_text", "_stext", "swapper_pg_dir", "init_uts_ns"} {
 		want, ok := k.info.symbol(name)
 		if !ok {
 			continue

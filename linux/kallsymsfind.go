@@ -12,10 +12,11 @@ import (
 // order, each aligned to 8 bytes, or 4:
 //
 //	until 6.0   offsets, relative_base, num_syms, names, markers, token_table, token_index
+//	6.1 to 6.3  the same, with seqs_of_names before token_table
 //	since 6.4   num_syms, names, markers, token_table, token_index, offsets, relative_base
 //
-// In between another table lies before token_table. These kernels, and those
-// after 6.4, need no search but in tests. 7.x has no relative_base.
+// 7.x has no relative_base. A guest's kernel is found without VMCOREINFO, so its
+// tables are searched for whatever its version.
 //
 // The token table has each character that names use, so "0" to "9" in a row;
 // the token index agrees with it entry by entry; markers is the offset of each
@@ -26,10 +27,11 @@ const (
 	markerEvery = 256
 	// maxRun bounds how far apart two tables are that follow each other.
 	maxRun = 64
-	// maxDigits and maxWalked bound the search of a hostile image: a kernel
+	// maxDigits, maxWalked and maxAround bound the search of a hostile image: a kernel
 	// has digits in a row at a few places, and its names are walked twice.
 	maxDigits = 256
 	maxWalked = 8 << 20
+	maxAround = 192 << 20
 )
 
 // digits is the tokens of the digits in the token table. The one before, "/",
@@ -41,6 +43,7 @@ type tableFinder struct {
 	k      *Kernel
 	digits int // places that have the tokens of the digits
 	walked int // names
+	read   int // bytes around such places
 }
 
 // findKallsyms looks for the tables in the image.
@@ -49,17 +52,47 @@ func (k *Kernel) findKallsyms() (kallsymsPlace, error) {
 }
 
 func (f *tableFinder) find() (kallsymsPlace, error) {
+	spans := f.k.image
+	if spans == nil {
+		spans = []span{{imageStart + f.k.offset, imageSize}}
+	}
+	for _, s := range spans {
+		if p, err := f.within(s); !errors.Is(err, ErrNoKallsyms) || f.spent() {
+			return p, err
+		}
+	}
+	return kallsymsPlace{}, ErrNoKallsyms
+}
+
+// spent reports whether the search has tried all that it may.
+func (f *tableFinder) spent() bool {
+	return f.digits > maxDigits || f.walked > maxWalked || f.read > maxAround
+}
+
+// take reads n bytes around a place, 0 for what cannot be read. It is false if
+// that is too much in all.
+func (f *tableFinder) take(n int, addr uint64) ([]byte, bool) {
+	if f.read += n; f.spent() {
+		return nil, false
+	}
+	b := make([]byte, n)
+	f.k.readPages(b, addr)
+	return b, true
+}
+
+// within looks for the tables in a part of the image, whose size is in pages.
+func (f *tableFinder) within(s span) (kallsymsPlace, error) {
 	k := f.k
 	image := make([]byte, 0, findPiece+len(digits))
 	// The image may have holes: memory that was freed after init.
-	base := uint64(imageStart) + k.offset
-	for off := uint64(0); off < imageSize; off += findPiece {
+	for off := uint64(0); off < s.size; off += findPiece {
 		keep := min(len(image), len(digits)-1)
 		copy(image, image[len(image)-keep:])
-		start := base + off - uint64(keep)
-		piece := image[keep : keep+findPiece]
-		n := k.readPages(piece, base+off)
-		image = image[:keep+findPiece]
+		start := s.addr + off - uint64(keep)
+		size := min(findPiece, s.size-off)
+		piece := image[keep : keep+int(size)]
+		n := k.readPages(piece, s.addr+off)
+		image = image[:keep+int(size)]
 		if n == 0 {
 			image = image[:0]
 			continue
@@ -69,7 +102,7 @@ func (f *tableFinder) find() (kallsymsPlace, error) {
 			if i < 0 {
 				break
 			}
-			if f.digits++; f.digits > maxDigits || f.walked > maxWalked {
+			if f.digits++; f.spent() {
 				return kallsymsPlace{}, errors.WithMessage(ErrNoKallsyms, "the image has too much that looks like it")
 			}
 			at := start + uint64(len(image)-len(rest)+i)
@@ -106,8 +139,10 @@ func (k *Kernel) readPages(p []byte, addr uint64) (good int) {
 func (f *tableFinder) around(digit uint64) (p kallsymsPlace, ok bool) {
 	// The token table is before and after the digits, the index after it.
 	const around = 16 << 10
-	b := make([]byte, around+maxTokens/2)
-	f.k.readPages(b, digit&^(pageSize-1)-around)
+	b, ok := f.take(around+maxTokens/2, digit&^(pageSize-1)-around)
+	if !ok {
+		return p, false
+	}
 	at := around + int(digit%pageSize)
 	table, index, ok := findTokens(b, at)
 	if !ok {
@@ -163,27 +198,65 @@ func agree(table, index []byte) bool {
 	return len(table)-at < maxRun
 }
 
-// names finds the names, which end before the markers that end before the token
-// table.
+// names finds the names, which end before the markers. These end before the
+// token table, or in 6.1 to 6.3 before kallsyms_seqs_of_names.
 func (f *tableFinder) names(tokenTable uint64) (names, numSyms, num uint64, ok bool) {
 	// Markers rise from 0 and are 4 bytes each since Linux 4.20.
-	b := make([]byte, 4*maxSymbols/markerEvery+pageSize)
-	f.k.readPages(b, tokenTable-uint64(len(b)))
-	marker := func(off int) uint32 { return binary.LittleEndian.Uint32(b[off:]) }
-	end := len(b)
-	for end > len(b)-maxRun && marker(end-4) == 0 { // alignment
+	size := (4*maxSymbols/markerEvery+seqSize*maxSymbols)&^(pageSize-1) + pageSize
+	b, ok := f.take(size, tokenTable-uint64(size))
+	if !ok {
+		return 0, 0, 0, false
+	}
+	if names, numSyms, num, ok = f.markersBefore(b, len(b), tokenTable); ok {
+		return
+	}
+	// There is an entry of seqs_of_names for each symbol, and a marker for
+	// each 256.
+	for first := len(b) - 4; first >= 0; first -= 4 {
+		if marker(b, first) != 0 || first+8 > len(b) || marker(b, first+4) == 0 {
+			continue
+		}
+		end := first + 4
+		for end < len(b) && marker(b, end) > marker(b, end-4) {
+			end += 4
+		}
+		// The sequences may go on as if they were markers: as many
+		// symbols as there is room for decide.
+		room := (len(b) - first) * markerEvery / (4 + seqSize*markerEvery)
+		n := (room + markerEvery - 1) / markerEvery
+		for _, n := range []int{n, n + 1, n - 1} {
+			if n < 2 || first+4*n > end {
+				continue
+			}
+			if names, numSyms, num, ok = f.markersBefore(b, first+4*n, tokenTable); ok {
+				return
+			}
+		}
+	}
+	return 0, 0, 0, false
+}
+
+// seqSize is the size of an entry of kallsyms_seqs_of_names.
+const seqSize = 3
+
+func marker(b []byte, off int) uint32 { return binary.LittleEndian.Uint32(b[off:]) }
+
+// markersBefore takes what ends at end in b for the markers. b ends at the token
+// table.
+func (f *tableFinder) markersBefore(b []byte, end int, tokenTable uint64) (names, numSyms, num uint64, ok bool) {
+	for bound := end - maxRun; end > bound && end > 4 && marker(b, end-4) == 0; { // alignment
 		end -= 4
 	}
 	first := end - 4
-	for first > 0 && marker(first) > marker(first-4) {
+	for first >= 4 && marker(b, first) > marker(b, first-4) {
 		first -= 4
 	}
-	if first <= 0 || marker(first) != 0 || first == end-4 {
+	if first <= 0 || marker(b, first) != 0 || first == end-4 {
 		return 0, 0, 0, false
 	}
 	markers := make([]uint32, (end-first)/4)
 	for i := range markers {
-		markers[i] = marker(first + 4*i)
+		markers[i] = marker(b, first+4*i)
 	}
 	return f.namesBefore(tokenTable-uint64(len(b)-first), markers)
 }
@@ -196,9 +269,12 @@ func (f *tableFinder) namesBefore(end uint64, markers []uint32) (names, numSyms,
 		return 0, 0, 0, false
 	}
 	// After the last marker there are 1 to 256 names more.
-	b := make([]byte, (int(last)+markerEvery*(2+maxName)+maxRun)&^(pageSize-1)+pageSize)
-	start := end - uint64(len(b))
-	f.k.readPages(b, start)
+	size := (int(last)+markerEvery*(2+maxName)+maxRun)&^(pageSize-1) + pageSize
+	start := end - uint64(size)
+	b, ok := f.take(size, start)
+	if !ok {
+		return 0, 0, 0, false
+	}
 	s := &kallsyms{names: b}
 	for at := (len(b) - int(last)) &^ 3; at >= 4; at -= 4 {
 		num := uint64(binary.LittleEndian.Uint32(b[at-4:]))

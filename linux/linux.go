@@ -35,6 +35,7 @@ type Kernel struct {
 	offset   uint64 // KASLR: how far the image was moved
 	levels   int    // of page tables
 	tables   *x86.Tables
+	image    []span // where to look for kallsyms first; nil for the whole image
 	cache    pageCache
 
 	symbols lazy[*kallsyms]

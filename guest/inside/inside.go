@@ -1,0 +1,107 @@
+// Package inside tells what a virtual machine of a crashed host was doing: which
+// operating system ran in it, whether that panicked, and which task each vCPU
+// was at.
+//
+// [Look] reads it from the guest's memory in the host's dump, where the guest's
+// kernel describes itself (package linux). A dump without the guest's memory, as
+// makedumpfile -d 8 leaves it, tells nothing.
+//
+// A guest is hostile: what a look reads is bounded (see maxRead), so that a
+// machine costs half a second at most, whatever is in its memory. All text is the
+// guest's choice.
+package inside
+
+import (
+	"time"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/guest"
+	"vmcsnote/linux"
+)
+
+// A System is what runs in a machine.
+type System struct {
+	// OS is "Linux", "Windows" or, if it is neither or cannot be told, "".
+	OS string
+	// Release is Linux' version as uname -r prints it, or Windows' version and
+	// build: "10.0.20348". Hostname is Linux' alone.
+	Release  string
+	Hostname string
+	// Uptime is how long the system has been up, by its own clock; 0 if unknown.
+	Uptime time.Duration
+	// Panic is what Linux said when it panicked; "" if it did not.
+	Panic string
+	// VCPUs is what each of the machine's vCPUs was doing, in their order.
+	VCPUs []Activity
+	// Kernel is the Linux kernel; nil if there is none.
+	Kernel *linux.Kernel
+	// Err is why the system could not be told, or not all of it.
+	Err error
+}
+
+// An Activity is what a vCPU was doing.
+type Activity struct {
+	// Task is the name of the thread that the vCPU ran, PID its ID; 0 and
+	// "swapper/N" for the idle task. HasTask is false if it is unknown.
+	Task    string
+	PID     int
+	HasTask bool
+	// Symbol is where RIP is: a symbol of the kernel with an offset, or for a
+	// program in user mode the file that is mapped there. "" if it is unknown.
+	Symbol string
+	// Backtrace is the kernel's functions on the stack, the innermost first;
+	// nil unless asked for, and in user mode.
+	Backtrace []linux.Frame
+}
+
+// Options say what to look for.
+type Options struct {
+	// Backtrace asks for the backtraces of all vCPUs.
+	Backtrace bool
+}
+
+// Look tells what runs in a machine, whose registers must have been found
+// ([guest.Host.FindRegisters]). What it could not tell is empty, and Err why.
+func Look(m *guest.Machine, o Options) *System {
+	s := &System{VCPUs: make([]Activity, len(m.VCPUs))}
+	k, err := OpenLinux(m)
+	if err != nil {
+		s.Err = err
+		return s
+	}
+	s.OS, s.Kernel, s.Release = "Linux", k, k.Release()
+	return s
+}
+
+// OpenLinux opens the Linux kernel that runs in a machine. It goes by the page
+// tables of the machine's vCPUs.
+func OpenLinux(m *guest.Machine) (*linux.Kernel, error) {
+	mem, err := m.Memory()
+	if err != nil {
+		return nil, err
+	}
+	r := roots(m)
+	if len(r) == 0 {
+		return nil, errors.New("no vCPU is known to be in 64-bit mode")
+	}
+	return linux.Find(&limited{mem: mem, left: maxRead}, r)
+}
+
+// roots returns the page tables of vCPUs in 64-bit mode.
+func roots(m *guest.Machine) (all []linux.Root) {
+	for _, v := range m.VCPUs {
+		if v.Regs == nil || !v.Regs.CR3.Known() || !v.Regs.LongMode {
+			continue
+		}
+		r := linux.Root{CR3: v.Regs.CR3.Value, Levels: 4}
+		if v.Regs.CR4.Value&cr4LA57 != 0 {
+			r.Levels = 5
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// cr4LA57 is the bit of CR4 for page tables of 5 levels.
+const cr4LA57 = 1 << 12
