@@ -21,6 +21,9 @@
 // [Kernel.List], [Kernel.HList], [Kernel.RBTree] and [Kernel.XArray] go through
 // the kernel's containers. [Kernel.Tasks] and [Task] are built on these.
 //
+// [Kernel.Log], [Kernel.LastLog] and [Kernel.Panic] read the kernel's log. They
+// need nothing but VMCOREINFO.
+//
 // # Hostile memory
 //
 // Nothing that is read is trusted. Every loop has a bound, tables have a

@@ -38,3 +38,10 @@ func (m info) hex(key string) (uint64, bool) {
 	n, err := strconv.ParseUint(strings.TrimPrefix(m[key], "0x"), 16, 64)
 	return n, err == nil
 }
+
+// decimal returns the value of a key, such as OFFSET(prb_desc.state_var), as a
+// decimal number.
+func (m info) decimal(key string) (uint64, bool) {
+	n, err := strconv.ParseUint(m[key], 10, 64)
+	return n, err == nil
+}
