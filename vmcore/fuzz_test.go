@@ -3,9 +3,6 @@ package vmcore
 import (
 	"bytes"
 	"io"
-	"math"
-	"runtime"
-	"slices"
 	"testing"
 
 	"github.com/pkg/errors"
@@ -13,111 +10,149 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore/internal/elfcore"
-	"vmcsnote/vmcore/internal/plan"
+	"vmcsnote/vmcore/internal/faults"
+	"vmcsnote/vmcore/internal/testdumps"
 )
 
-// seeds are all cores that are small enough to be mutated usefully.
-func seeds(f *testing.F) {
-	for _, name := range testcores.Names(f, "*") {
-		if im := testcores.Image(f, name); im.Size() < 40<<10 {
-			f.Add(testcores.Bytes(f, name))
-		}
-	}
-}
-
-// FuzzOpen: whatever the bytes, no panic, and no memory for what a header claims.
-func FuzzOpen(f *testing.F) {
-	seeds(f)
+// FuzzStream adds a note to whatever comes: an error before anything is known is
+// one before anything is written.
+func FuzzStream(f *testing.F) {
+	testdumps.ELFSeeds(f)
+	n := elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=d\nFIELD(GUEST_RIP)=0706\n")}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		before := allocated()
-		c, err := elfcore.Open(bytes.NewReader(b), int64(len(b)))
-		if err == nil {
-			c.Verify()
-			for range c.Ranges() {
-			}
-			p := make([]byte, 4096)
-			for _, prog := range c.Progs[:min(len(c.Progs), 10)] {
-				if n, err := c.ReadPhys(p, prog.Paddr); n < len(p) && err == nil {
-					t.Error("a short read without an error")
-				}
-			}
-		} else if c != nil {
-			t.Error("an error, and a core")
+		if c, err := elfcore.Open(bytes.NewReader(b), int64(len(b))); err != nil || len(c.Progs) > 100 {
+			return
 		}
-		if got := allocated() - before; got > 16<<20+64*uint64(len(b)) {
-			t.Errorf("%d bytes allocated for a file of %d", got, len(b))
+		var out bytes.Buffer
+		_, err := Stream(t.Context(), &out, bytes.NewReader(b), func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(n), nil })
+		if err != nil && !errors.Is(err, ErrTruncated) && out.Len() > 0 && err != io.ErrShortWrite {
+			t.Errorf("stream: %v, but %d bytes written", err, out.Len())
 		}
 	})
 }
 
-// allocated returns how many bytes have been allocated so far, exactly: the
-// cheaper runtime/metrics leaves out what each processor has not reported yet,
-// and reports it at another test's cost.
-func allocated() uint64 {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.TotalAlloc
-}
-
-// FuzzInject adds a note to whatever opens, in each way that can be planned.
-// What comes out must open, and hold the note, all other notes and all memory.
-func FuzzInject(f *testing.F) {
-	seeds(f)
+// FuzzFlat: whatever the bytes, no panic, and no memory for what a record
+// claims; what opens reads as makedumpfile -R puts it together, and takes a
+// note in place as the plain form does.
+func FuzzFlat(f *testing.F) {
+	for _, name := range []string{"kernel-slack", "tight-small-loads", "elf32-msb", "truncated-memory"} {
+		plain := testcores.Bytes(f, name)
+		for _, flatten := range flatCuts {
+			f.Add(flatten(plain))
+		}
+	}
+	f.Add(testdumps.Flat(testdumps.At(0, []byte("abc")), testdumps.At(1, []byte("xy")), testdumps.At(7, []byte("z"))))
 	n := elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=d\nFIELD(GUEST_RIP)=0706\n")}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := elfcore.Open(bytes.NewReader(b), int64(len(b)))
-		if err != nil || len(c.Progs) > 100 {
+		before := testdumps.Allocated()
+		v, err := openFlat(bytes.NewReader(b), int64(len(b)), func(r io.ReaderAt, size int64) (Core, error) {
+			if size > 1<<20 {
+				return nil, errors.New("too large to look at all of it")
+			}
+			return (opener())(r, size)
+		})
+		if got := testdumps.Allocated() - before; got > 16<<20+64*uint64(len(b)) {
+			t.Fatalf("%d bytes allocated for a file of %d", got, len(b))
+		}
+		if err != nil {
+			if v != nil {
+				t.Error("an error, and a dump")
+			}
 			return
 		}
-		sp := c.Notes().Insert(n)
-		if l, err := c.PlanCopy(sp); err == nil {
-			out := &bytes.Buffer{}
-			s := &plan.Streamer{Ctx: t.Context(), W: out, R: bytes.NewReader(b), Buf: make([]byte, 1<<10)}
-			if err := s.Run(l); err != nil {
-				t.Fatal(err)
-			}
-			checkInjected(t, "copy", c, bytes.NewReader(out.Bytes()), int64(out.Len()))
-			if int64(out.Len()) != l.Size {
-				t.Errorf("%d bytes written, %d planned", out.Len(), l.Size)
-			}
+		if plain, whole := testdumps.Rearrange(b); whole && !bytes.Equal(plainOf(t, v), plain) {
+			t.Fatal("it does not read as makedumpfile -R puts it together")
 		}
-		for _, plan := range []func(elfnote.Splice) (*InPlace, error){c.PlanSlack, c.PlanEvict} {
-			p, err := plan(sp)
+		c, err := openFlat(bytes.NewReader(b), int64(len(b)), Open)
+		if err != nil {
+			return
+		}
+		c.Verify()
+		core, ok := c.Core.(elfCore)
+		if !ok || len(core.Progs) > 100 {
+			return
+		}
+		for _, pl := range []Placement{Slack, Evict} {
+			sp := c.Notes().Insert(n)
+			p, err := c.PlanInPlace(pl, sp)
 			if err != nil {
 				continue
 			}
-			j := &journal{base: bytes.NewReader(b), size: int64(len(b))}
-			if err := p.Run(t.Context(), j, func(int64) {}); err != nil {
+			direct, err := core.PlanInPlace(pl, sp)
+			if err != nil {
 				t.Fatal(err)
 			}
-			checkInjected(t, string(p.Placement), c, j.now(), j.now().length())
-		}
-		var streamed bytes.Buffer
-		_, err = Stream(t.Context(), &streamed, bytes.NewReader(b), func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(n), nil })
-		if err != nil && !errors.Is(err, ErrTruncated) && streamed.Len() > 0 && !slices.Contains([]error{io.ErrShortWrite}, err) {
-			t.Errorf("stream: %v, but %d bytes written", err, streamed.Len())
+			shared := len(c.View.Shared)
+			after := &faults.Journal{Base: bytes.NewReader(b), Size: int64(len(b))}
+			plain := &faults.Journal{Base: c, Size: c.PlainSize()}
+			if err := errors.WithMessage(p.Run(t.Context(), after, func(int64) {}), "flattened"); err != nil {
+				t.Fatal(err)
+			}
+			if err := direct.Run(t.Context(), plain, func(int64) {}); err != nil {
+				t.Fatal(err)
+			}
+			got := mustFlat(t, readAll(t, after.Now()))
+			if !bytes.Equal(plainOf(t, got), readAll(t, plain.Now())) {
+				t.Fatalf("%s: put together it is not what the direct change gives", pl)
+			}
+			if len(got.View.Shared) != shared {
+				t.Fatalf("%s: more bytes are in two records than before", pl)
+			}
 		}
 	})
 }
 
-func checkInjected(t *testing.T, how string, old *elfcore.ELF, r io.ReaderAt, size int64) {
-	t.Helper()
-	c, err := elfcore.Open(r, size)
-	if err != nil {
-		t.Fatalf("%s: %v", how, err)
-	}
-	if got, want := len(c.Notes().Notes), len(old.Notes().Notes)+1; got != want {
-		t.Fatalf("%s: %d notes, want %d", how, got, want)
-	}
-	loads := func(s sum) (held []loadSum) {
-		for _, l := range s.loads {
-			if l.held > 0 && l.filesz < math.MaxInt64 {
-				held = append(held, l)
-			}
+func FuzzOpenMemory(f *testing.F) {
+	f.Add(testdumps.LiME(testdumps.Range{Addr: 0x1000, Bytes: testdumps.Memory(0x1000, 1)}))
+	var t testing.T
+	f.Add(testdumps.AVML(&t, testdumps.Range{Addr: 0x1000, Bytes: testdumps.Memory(0x2000, 1)}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := OpenMemory(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			return
 		}
-		return held
+		for r := range c.Ranges() {
+			c.ReadPhys(make([]byte, 64), r.Addr)
+			c.ReadPhys(make([]byte, 64), r.Addr+r.Size-1)
+		}
+	})
+}
+
+// FuzzStreamFlat: whatever the bytes, no panic, and no memory for what a record
+// claims; what passes is what -o gives for the plain form, and what does not has
+// no end marker.
+func FuzzStreamFlat(f *testing.F) {
+	for _, name := range []string{"kernel-slack", "tight-small-loads", "elf32-msb", "sections-after"} {
+		plain := testcores.Bytes(f, name)
+		f.Add(testdumps.Flat(testdumps.InRecords(plain, 700)...), true)
+		f.Add(testdumps.Flat(headLast(f, plain, 700)...), false)
 	}
-	if err := (sum{loads: loads(summarize(t, c, ""))}).diff(sum{loads: loads(summarize(t, old, ""))}); err != nil {
-		t.Fatalf("%s: %v", how, err)
-	}
+	f.Add(testdumps.Flat(testdumps.InRecords(testdumps.KDump{MaxMapnr: 100, Pages: []uint64{1, 2, 50}}.Build(), 5000)...), true)
+	f.Fuzz(func(t *testing.T, flat []byte, inject bool) {
+		edit := "remove"
+		if inject {
+			edit = "inject"
+		}
+		v, bad := openFlat(bytes.NewReader(flat), int64(len(flat)), Open)
+		if bad == nil && v.PlainSize() > 1<<24 {
+			return // too large to look at all of it
+		}
+		before := testdumps.Allocated()
+		got, err := streamed(t, flat, testdumps.VMCSInfo, edit)
+		if n := testdumps.Allocated() - before; n > 64<<20+64*uint64(len(flat)) {
+			t.Fatalf("%d bytes allocated for a stream of %d", n, len(flat))
+		}
+		if err != nil {
+			if complete(got) {
+				t.Fatalf("an error (%v), and an end marker", err)
+			}
+			return
+		}
+		if bad != nil {
+			t.Fatalf("it passes, though %v", bad)
+		}
+		if !bytes.Equal(testdumps.Rearranged(t, got), copyOf(t, plainOf(t, v), testdumps.VMCSInfo, edit)) {
+			t.Fatal("not what -o gives")
+		}
+	})
 }

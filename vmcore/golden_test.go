@@ -1,13 +1,8 @@
 package vmcore
 
 import (
-	"bytes"
-	"encoding/binary"
-	"hash/crc32"
-	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/pkg/errors"
@@ -15,93 +10,8 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore/internal/elfcore"
-	"vmcsnote/vmcore/internal/plan"
+	"vmcsnote/vmcore/internal/testdumps"
 )
-
-// goldenCores are all cores that a note can be added to: those made of text,
-// and the real ones but for those with more memory in them than is looked at.
-func goldenCores(t testing.TB) []string {
-	var names []string
-	for _, n := range testcores.Names(t, "*") {
-		if !strings.HasPrefix(n, "bad-") && !strings.HasSuffix(n, ".blob") &&
-			!strings.HasSuffix(n, ".mdf") && !strings.HasSuffix(n, ".dmesg") && n != "vmcsinfo" {
-			names = append(names, n)
-		}
-	}
-	return names
-}
-
-// testNote returns the note to add: the kernel's own for a real core.
-func testNote(t testing.TB, core string) elfnote.Note {
-	if strings.Contains(core, ".") && !strings.HasPrefix(core, "deb-t8") {
-		n, err := elfnote.FromBlob(testcores.Blob(t, core), elfnote.VMCSInfo, 0, binary.LittleEndian)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	return elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=d\nFIELD(GUEST_ES_SELECTOR)=0500\nFIELD(GUEST_CS_SELECTOR)=0502\n" +
-		strings.Repeat("FIELD(GUEST_RIP)=0718071607140712\n", 20))}
-}
-
-// sum is what must survive a change: all notes but VMCSINFO, and each PT_LOAD
-// with its memory.
-type sum struct {
-	notes []byte
-	loads []loadSum
-}
-
-type loadSum struct {
-	vaddr, paddr, filesz, memsz uint64
-	held                        int64 // bytes that the file holds
-	crc                         uint32
-}
-
-func summarize(t testing.TB, c *elfcore.ELF, skip string) sum {
-	t.Helper()
-	var s sum
-	buf := make([]byte, 64<<10) // many dumps are small, and many are summarized
-	for i, e := range c.Notes().Notes {
-		if e.Name == skip {
-			continue
-		}
-		n, err := c.Notes().Note(i, 1<<30)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.notes = append(s.notes, n.Encode(c.Order)...)
-	}
-	for i, p := range c.Progs {
-		if i == c.Note {
-			continue
-		}
-		l := loadSum{p.Vaddr, p.Paddr, p.Filesz, p.Memsz, int64(plan.Extent{Off: p.Off, Size: p.Filesz}.Clip(c.Size)), 0}
-		h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
-		if len(c.Progs) < 1000 { // tens of thousands of mappings of the same pages are looked at in golden files
-			if _, err := io.CopyBuffer(plan.OnlyWriter{Writer: h}, io.NewSectionReader(c.R, int64(p.Off), l.held), buf); err != nil {
-				t.Fatal(err)
-			}
-		}
-		l.crc = h.Sum32()
-		s.loads = append(s.loads, l)
-	}
-	return s
-}
-
-func (s sum) diff(o sum) error {
-	if !bytes.Equal(s.notes, o.notes) {
-		return errors.New("notes differ")
-	}
-	if len(s.loads) != len(o.loads) {
-		return errors.Errorf("%d PT_LOADs, want %d", len(s.loads), len(o.loads))
-	}
-	for i := range s.loads {
-		if s.loads[i] != o.loads[i] {
-			return errors.Errorf("segment %d is %+v, want %+v", i, s.loads[i], o.loads[i])
-		}
-	}
-	return nil
-}
 
 func elfOf(f *File) *elfcore.ELF { return f.Core.(elfCore).ELF }
 
@@ -118,11 +28,11 @@ func mustOpen(t testing.TB, path string, open func(string) (*File, error)) *File
 // TestGoldenCopy: -o and a stream give the same bytes, those of the golden
 // file, and removing the note gives the original back.
 func TestGoldenCopy(t *testing.T) {
-	for _, name := range goldenCores(t) {
+	for _, name := range testdumps.ELFCores(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			path, out := testcores.Open(t, name), filepath.Join(t.TempDir(), "out")
-			n := testNote(t, name)
+			n := testdumps.Note(t, name)
 			f := mustOpen(t, path, OpenFile)
 			if _, err := f.CopyTo(t.Context(), out, f.Notes().Insert(n), CopyOptions{}); err != nil {
 				t.Fatal(err)
@@ -130,7 +40,7 @@ func TestGoldenCopy(t *testing.T) {
 			testcores.Golden(t, out, name+".copy")
 			changed := mustOpen(t, out, OpenFile)
 			checkNote(t, elfOf(changed), n)
-			if err := summarize(t, elfOf(changed), n.Name).diff(summarize(t, elfOf(f), "")); err != nil {
+			if err := testdumps.Summarize(t, elfOf(changed), n.Name).Diff(testdumps.Summarize(t, elfOf(f), "")); err != nil {
 				t.Error(err)
 			}
 			checkFindings(t, elfOf(changed), elfOf(f))
@@ -160,14 +70,14 @@ func TestGoldenCopy(t *testing.T) {
 // TestGoldenInPlace carries every placement out that can be had, compares with
 // the golden file, and takes the note out again.
 func TestGoldenInPlace(t *testing.T) {
-	for _, name := range goldenCores(t) {
+	for _, name := range testdumps.ELFCores(t) {
 		for _, pl := range []Placement{Slack, End, Evict, Copy} {
 			t.Run(name+"/"+string(pl), func(t *testing.T) {
 				t.Parallel()
 				path := testcores.Open(t, name)
-				n := testNote(t, name)
+				n := testdumps.Note(t, name)
 				f := mustOpen(t, path, OpenFileRW)
-				before, original := summarize(t, elfOf(f), ""), elfOf(f)
+				before, original := testdumps.Summarize(t, elfOf(f), ""), elfOf(f)
 				only := pl
 				p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), only)
 				if errors.Is(err, ErrNoPlace) {
@@ -192,7 +102,7 @@ func TestGoldenInPlace(t *testing.T) {
 				}
 				f = mustOpen(t, path, OpenFileRW)
 				checkNote(t, elfOf(f), n)
-				if err := summarize(t, elfOf(f), n.Name).diff(before); err != nil {
+				if err := testdumps.Summarize(t, elfOf(f), n.Name).Diff(before); err != nil {
 					t.Error(err)
 				}
 				checkFindings(t, elfOf(f), original)
@@ -207,7 +117,7 @@ func TestGoldenInPlace(t *testing.T) {
 				}
 				f.Close()
 				f = mustOpen(t, path, OpenFile)
-				if err := summarize(t, elfOf(f), "").diff(before); err != nil {
+				if err := testdumps.Summarize(t, elfOf(f), "").Diff(before); err != nil {
 					t.Error(err)
 				}
 				if pl != Evict {
@@ -242,7 +152,7 @@ func checkNote(t *testing.T, c *elfcore.ELF, n elfnote.Note) {
 // checkFindings makes sure that a change leaves no reader worse off.
 func checkFindings(t *testing.T, after, before *elfcore.ELF) {
 	t.Helper()
-	if a, b := withoutTables(after.Verify()), withoutTables(before.Verify()); len(a) > len(b) {
+	if a, b := testdumps.WithoutTables(after.Verify()), testdumps.WithoutTables(before.Verify()); len(a) > len(b) {
 		t.Errorf("verify finds %v, and before %v", a, b)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/physmem"
+	"vmcsnote/vmcore/internal/testdumps"
 )
 
 // contents is what a reader gets of a dump: its notes, and its memory.
@@ -24,7 +25,7 @@ type contents struct {
 
 func contentsOf(t *testing.T, c Core) contents {
 	t.Helper()
-	got := contents{notes: string(notesText(t, c.Notes())), ranges: slices.Collect(c.Ranges())}
+	got := contents{notes: string(testdumps.NotesText(t, c.Notes())), ranges: slices.Collect(c.Ranges())}
 	h := crc32.NewIEEE()
 	buf := make([]byte, 64<<10)
 	for _, r := range got.ranges {
@@ -46,22 +47,22 @@ func (c contents) equal(d contents) bool {
 // doc/notes.md says that it does not; and no note and no memory is ever lost.
 func TestRemoveUndoesInject(t *testing.T) {
 	cores := map[string][]byte{}
-	for _, name := range goldenCores(t) {
+	for _, name := range testdumps.ELFCores(t) {
 		if im := testcores.Image(t, name); im.Size() < 1<<20 {
 			cores[name] = testcores.Bytes(t, name)
 		}
 	}
-	for name, b := range kdumpCores(t) {
+	for name, b := range testdumps.AllKDumps(t) {
 		cores[name] = b
 	}
 	for _, name := range []string{"kernel-slack", "kernel-full", "elf64-msb", "kernel-64k"} {
-		cores["flattened "+name] = flatOf(inRecords(cores[name], 4096)...)
+		cores["flattened "+name] = testdumps.Flat(testdumps.InRecords(cores[name], 4096)...)
 	}
 	ways := []Placement{"-o", "-", Slack, End, Evict, Copy}
 	for name, b := range cores {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := testNote(t, "made")
+			n := testdumps.Note(t, "made")
 			before, err := Open(bytes.NewReader(b), int64(len(b)))
 			if err != nil {
 				t.Fatal(err)

@@ -11,7 +11,36 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/testdumps"
 )
+
+// TestCancel: a signal before the core has changed leaves it as it was.
+func TestCancel(t *testing.T) {
+	for _, name := range []string{"kernel-slack", "kernel-full"} {
+		t.Run(name, func(t *testing.T) {
+			path := testcores.Open(t, name)
+			f := mustOpen(t, path, OpenFileRW)
+			p, err := f.Plan(f.Notes().Insert(testdumps.Note(t, name)), f.Notes().Append(testdumps.Note(t, name)), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := p.Do(ctx, nil); err == nil {
+				t.Error("no error")
+			}
+			testcores.Same(t, path, name)
+		})
+	}
+}
+
+// TestMain lets the test binary be the process that is killed.
+func TestMain(m *testing.M) {
+	if path := os.Getenv("VMCORE_TEST_INJECT"); path != "" {
+		os.Exit(injectForever(path))
+	}
+	os.Exit(m.Run())
+}
 
 // killedNote is what the process that gets killed adds and takes out.
 var killedNote = elfnote.Note{Name: elfnote.VMCSInfo, Desc: make([]byte, 3000)}
@@ -62,13 +91,13 @@ func TestKill(t *testing.T) {
 	name := "cloud-c1.elf31"
 	path := testcores.Open(t, name)
 	f := mustOpen(t, path, OpenFile)
-	old := summarize(t, elfOf(f), "")
+	old := testdumps.Summarize(t, elfOf(f), "")
 	f.Close()
 	found := map[bool]int{}
 	for i := range kills {
 		kill(t, path, time.Duration(rand.IntN(20_000))*time.Microsecond)
 		f := mustOpen(t, path, OpenFile)
-		if err := summarize(t, elfOf(f), killedNote.Name).diff(old); err != nil {
+		if err := testdumps.Summarize(t, elfOf(f), killedNote.Name).Diff(old); err != nil {
 			t.Fatalf("kill %d: %v", i, err)
 		}
 		j, there := f.Notes().Find(killedNote.Name, 0)

@@ -14,6 +14,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/testdumps"
 )
 
 // needLeases skips where the file system of path has none.
@@ -47,7 +48,7 @@ func TestReaderGetsOneDump(t *testing.T) {
 				t.Fatal(err)
 			}
 			f := mustOpen(t, path, OpenFileRW)
-			n := testNote(t, name)
+			n := testdumps.Note(t, name)
 			for _, pl := range []Placement{Slack, End, Evict} {
 				if _, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), pl); !errors.Is(err, ErrNoPlace) {
 					t.Errorf("%s: error is %v", pl, err)
@@ -77,7 +78,7 @@ func TestReaderAfterPlan(t *testing.T) {
 	path := testcores.Open(t, "kernel-slack")
 	needLeases(t, path)
 	f := mustOpen(t, path, OpenFileRW)
-	n := testNote(t, "kernel-slack")
+	n := testdumps.Note(t, "kernel-slack")
 	p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), Slack)
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +100,7 @@ func TestReaderMeanwhile(t *testing.T) {
 	path := testcores.Open(t, "kernel-full")
 	needLeases(t, path)
 	f := mustOpen(t, path, OpenFileRW)
-	n := testNote(t, "kernel-full")
+	n := testdumps.Note(t, "kernel-full")
 	p, err := f.Plan(f.Notes().Insert(n), elfnote.Splice{}, Evict)
 	if err != nil {
 		t.Fatal(err)

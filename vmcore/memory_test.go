@@ -13,13 +13,14 @@ import (
 	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
+	"vmcsnote/vmcore/internal/testdumps"
 )
 
 // allocates returns how many bytes do allocates, what it frees meanwhile too.
 func allocates(do func()) int64 {
-	before := allocated()
+	before := testdumps.Allocated()
 	do()
-	return int64(allocated() - before)
+	return int64(testdumps.Allocated() - before)
 }
 
 const deviceDump = 16 << 20
@@ -65,7 +66,7 @@ func flattenedWhole(t *testing.T, dump []byte) []byte {
 // TestLargeNotes: in a file, notes are changed without being kept in memory. A
 // stream is kept once, up to the end of its notes, and within a bound.
 func TestLargeNotes(t *testing.T) {
-	inject := func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(testVMCSInfo), nil }
+	inject := func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(testdumps.VMCSInfo), nil }
 	elf := withDeviceDump(t, testcores.Bytes(t, "kernel-full"))
 	kdump := withDeviceDump(t, testcores.Bytes(t, "kdump/cloud-c1.kdump-zlib"))
 	for name, dump := range map[string][]byte{
@@ -94,7 +95,7 @@ func TestLargeNotes(t *testing.T) {
 				},
 				"in place, and back": func(f *File) error {
 					sp, _ := inject(f)
-					p, err := f.Plan(sp, f.Notes().Append(testVMCSInfo), "")
+					p, err := f.Plan(sp, f.Notes().Append(testdumps.VMCSInfo), "")
 					if err != nil {
 						return err
 					}

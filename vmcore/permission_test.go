@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/testdumps"
 )
 
 const somebody = 12345 // a user without privileges
@@ -81,7 +82,7 @@ func TestForeignMeta(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := readOnlyCore(t, "kernel-full", 0o600, somebody, somebody)
-			n := testNote(t, "kernel-full")
+			n := testdumps.Note(t, "kernel-full")
 			if err := tt.set(path); errors.Is(err, unix.ENOTSUP) {
 				t.Skip(err)
 			} else if err != nil {
@@ -124,7 +125,7 @@ func TestMode0400(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := readOnlyCore(t, "kernel-slack", tt.mode, tt.owner, tt.dir)
-			sp := testNote(t, "kernel-slack")
+			sp := testdumps.Note(t, "kernel-slack")
 			as(t, tt.uid, func() {
 				f, err := OpenFileRW(path)
 				if err == nil {

@@ -9,13 +9,14 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/testdumps"
 )
 
 // planCopy plans to put a copy in the place of the core at path.
 func planCopy(t *testing.T, path, name string) (*Plan, error) {
 	t.Helper()
 	f := mustOpen(t, path, OpenFileRW)
-	n := testNote(t, name)
+	n := testdumps.Note(t, name)
 	return f.Plan(f.Notes().Insert(n), f.Notes().Append(n), Copy)
 }
 
@@ -111,7 +112,7 @@ func TestGrownAtCommit(t *testing.T) {
 	name := "kernel-full"
 	path := testcores.Open(t, name)
 	f := mustOpen(t, path, OpenFileRW)
-	p, err := f.Plan(f.Notes().Insert(testNote(t, name)), elfnote.Splice{}, Evict)
+	p, err := f.Plan(f.Notes().Insert(testdumps.Note(t, name)), elfnote.Splice{}, Evict)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/flat"
+	"vmcsnote/vmcore/internal/testdumps"
 )
 
 // sparseNote is what the sparse dumps hold, besides zeros.
@@ -71,10 +72,10 @@ var sparseForms = []struct {
 		// A record each for the headers, and for the hole around the note.
 		head := sparseELF(size)
 		hole := size / 2
-		start := append(flat.Header(), append(recordHeader(0, int64(len(head))), head...)...)
-		start = append(start, recordHeader(sparseELFData+size/2, int64(len(note)))...)
+		start := append(flat.Header(), append(testdumps.RecordHeader(0, int64(len(head))), head...)...)
+		start = append(start, testdumps.RecordHeader(sparseELFData+size/2, int64(len(note)))...)
 		start = append(start, note...)
-		start = append(start, recordHeader(sparseELFData+size/2+4096, hole-4096)...)
+		start = append(start, testdumps.RecordHeader(sparseELFData+size/2+4096, hole-4096)...)
 		end := int64(len(start)) + hole - 4096
 		return holeFile(t, end+int64(len(flat.EndMarker)), map[int64][]byte{0: start, end: flat.EndMarker})
 	}, Open},
@@ -178,21 +179,21 @@ func TestSparse(t *testing.T) {
 // TestFlattenedMemory: a dump and its flattened form have the same memory, and the
 // same is found in it.
 func TestFlattenedMemory(t *testing.T) {
-	for name, b := range kdumpCores(t) {
+	for name, b := range testdumps.AllKDumps(t) {
 		if strings.HasPrefix(name, "sparse-no-page") {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			var records []record
+			var records []testdumps.Record
 			for off := 0; off < len(b); off += 60_000 {
-				records = append(records, record{int64(off), b[off:min(off+60_000, len(b))]})
+				records = append(records, testdumps.At(int64(off), b[off:min(off+60_000, len(b))]))
 			}
 			slices.Reverse(records) // as the writers may
 			plain, err := Open(bytes.NewReader(b), int64(len(b)))
 			if err != nil {
 				t.Fatal(err)
 			}
-			flattened := mustFlat(t, flatOf(records...))
+			flattened := mustFlat(t, testdumps.Flat(records...))
 			if got, want := slices.Collect(flattened.Ranges()), slices.Collect(plain.Ranges()); !slices.Equal(got, want) || len(want) == 0 {
 				t.Fatalf("%d ranges %#x, want %d %#x", len(got), got, len(want), want)
 			}

@@ -16,13 +16,14 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore/internal/plan"
+	"vmcsnote/vmcore/internal/testdumps"
 )
 
 // TestPassOn: whatever a stream cannot be changed for, all of it can be passed on.
 func TestPassOn(t *testing.T) {
 	boom := errors.New("boom")
 	refuse := func(Core) (elfnote.Splice, error) { return elfnote.Splice{}, boom }
-	add := func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(testVMCSInfo), nil }
+	add := func(c Core) (elfnote.Splice, error) { return c.Notes().Insert(testdumps.VMCSInfo), nil }
 	core := testcores.Bytes(t, "kernel-full")
 	flat := testcores.Bytes(t, "flat/cloud-c1.flat-zlib")
 	for _, tt := range []struct {
@@ -37,7 +38,7 @@ func TestPassOn(t *testing.T) {
 		{"a header and no more", core[:64], add},
 		{"a dump that ends in its notes", testcores.Bytes(t, "bad-truncated-notes"), add},
 		{"a flattened dump that ends in its headers", flat[:5000], add},
-		{"a flattened dump of no dump", flatOf(inRecords(bytes.Repeat([]byte{1}, 1<<20), 1000)...), add},
+		{"a flattened dump of no dump", testdumps.Flat(testdumps.InRecords(bytes.Repeat([]byte{1}, 1<<20), 1000)...), add},
 		{"two PT_NOTEs", testcores.Bytes(t, "bad-two-notes"), add},
 	} {
 		for _, r := range []io.Reader{bytes.NewReader(tt.dump), iotest.HalfReader(bytes.NewReader(tt.dump))} {
@@ -70,7 +71,7 @@ func TestPassOnErrors(t *testing.T) {
 	if err := refused(io.MultiReader(bytes.NewReader(core[:1<<20]), iotest.ErrReader(bad))).PassOn(t.Context(), io.Discard); !errors.Is(err, bad) {
 		t.Errorf("a reader that fails: %v", err)
 	}
-	if err := refused(bytes.NewReader(core)).PassOn(t.Context(), &failingWriter{1 << 20}); !errors.Is(err, io.ErrShortWrite) {
+	if err := refused(bytes.NewReader(core)).PassOn(t.Context(), &testdumps.FailingWriter{N: 1 << 20}); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("a writer that fails: %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())

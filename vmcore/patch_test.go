@@ -2,11 +2,8 @@ package vmcore
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 
@@ -15,88 +12,65 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore/internal/elfcore"
+	"vmcsnote/vmcore/internal/faults"
 	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
+	"vmcsnote/vmcore/internal/testdumps"
 )
-
-// rearranged is what makedumpfile -R makes of a flattened dump.
-func rearranged(t testing.TB, dump []byte) []byte {
-	t.Helper()
-	plain, whole := rearrange(dump)
-	if !whole {
-		t.Fatal("the dump is cut off")
-	}
-	return plain
-}
-
-// rearrange reports whether the dump has its last record, too.
-func rearrange(dump []byte) (plain []byte, whole bool) {
-	for b := dump[flat.HeaderSize:]; len(b) >= flat.RecordHeader; {
-		off, size := int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:]))
-		if off == -1 && size == -1 {
-			return plain, true
-		}
-		if b = b[flat.RecordHeader:]; size > int64(len(b)) {
-			break
-		}
-		plain = append(plain, make([]byte, max(off+size-int64(len(plain)), 0))...)
-		copy(plain[off:], b[:size])
-		b = b[size:]
-	}
-	return nil, false
-}
 
 // A flatChange is a plan made for a flattened dump.
 type flatChange struct {
 	plan     *InPlace
 	base     []byte
-	old, new sum
+	old, new testdumps.Sum
 }
 
 // sum opens a version and sums up the core in it.
-func (c *flatChange) sum(v *version) (s sum, err error) {
-	f, err := openFlat(v, v.length(), Open)
+func (c *flatChange) sum(v *faults.Version) (s testdumps.Sum, err error) {
+	f, err := openFlat(v, v.Len(), Open)
 	if err != nil {
 		return s, err
 	}
 	if len(f.View.Shared) > 0 {
 		return s, fmt.Errorf("bytes are in two records: %v", f.View.Shared)
 	}
-	return (&change{}).sum(f.Core.(elfCore).ELF)
+	return testdumps.TrySummarize(f.Core.(elfCore).ELF)
 }
 
-func (c *flatChange) check(v *version) error {
+func (c *flatChange) check(v *faults.Version) error {
 	s, err := c.sum(v)
 	if err != nil {
 		return err
 	}
-	if errOld := s.diff(c.old); errOld != nil {
-		if errNew := s.diff(c.new); errNew != nil {
+	if errOld := s.Diff(c.old); errOld != nil {
+		if errNew := s.Diff(c.new); errNew != nil {
 			return fmt.Errorf("not the old core (%v), nor the new (%v)", errOld, errNew)
 		}
 	}
 	return nil
 }
 
-func (c *flatChange) version(edits []edit) *version {
-	return &version{bytes.NewReader(c.base), int64(len(c.base)), edits}
+func (c *flatChange) version(edits []faults.Edit) *faults.Version {
+	return &faults.Version{Base: bytes.NewReader(c.base), Size: int64(len(c.base)), Edits: edits}
 }
 
 // run carries the plan out, failing at an edit if fail is not 0.
-func (c *flatChange) run(t *testing.T, plan *InPlace, fail int) ([]edit, error) {
-	j := &journal{base: bytes.NewReader(c.base), size: int64(len(c.base)), fail: fail}
+func (c *flatChange) run(t *testing.T, plan *InPlace, fail int) ([]faults.Edit, error) {
+	j := &faults.Journal{Base: bytes.NewReader(c.base), Size: int64(len(c.base)), Fail: fail}
 	err := plan.Run(t.Context(), j, func(int64) {})
-	return j.edits, err
+	return j.Edits, err
 }
 
 // flatCuts are ways to cut a core into records, such that a plan must patch
 // one record, patch several, or add some.
 var flatCuts = map[string]func([]byte) []byte{
-	"large records":          func(b []byte) []byte { return flatOf(inRecords(b, flat.BodySize)...) },
-	"small, backwards":       func(b []byte) []byte { return flatOf(backwards(inRecords(b, 1024))...) },
-	"with holes":             func(b []byte) []byte { return flatOf(notZero(inRecords(b, 128))...) },
-	"with holes, a device's": func(b []byte) []byte { return append(flatOf(notZero(inRecords(b, 160))...), b[:min(len(b), 2000)]...) },
-	"one hole":               func(b []byte) []byte { return flatOf(notZero(inRecords(b, 2048))...) },
+	"large records":    func(b []byte) []byte { return testdumps.Flat(testdumps.InRecords(b, flat.BodySize)...) },
+	"small, backwards": func(b []byte) []byte { return testdumps.Flat(testdumps.Backwards(testdumps.InRecords(b, 1024))...) },
+	"with holes":       func(b []byte) []byte { return testdumps.Flat(testdumps.NotZero(testdumps.InRecords(b, 128))...) },
+	"with holes, a device's": func(b []byte) []byte {
+		return append(testdumps.Flat(testdumps.NotZero(testdumps.InRecords(b, 160))...), b[:min(len(b), 2000)]...)
+	},
+	"one hole": func(b []byte) []byte { return testdumps.Flat(testdumps.NotZero(testdumps.InRecords(b, 2048))...) },
 }
 
 func flatChanges(t *testing.T) map[string]*flatChange {
@@ -107,7 +81,7 @@ func flatChanges(t *testing.T) map[string]*flatChange {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n, s := testNote(t, name), core.Notes()
+		n, s := testdumps.Note(t, name), core.Notes()
 		splices := map[string]elfnote.Splice{"append": s.Append(n), "remove last": s.Remove(len(s.Notes) - 1)}
 		if i, ok := s.Find(n.Name, 0); ok {
 			splices["replace"], splices["remove"] = s.Replace(i, n), s.Remove(i)
@@ -161,19 +135,19 @@ func planFlat(t *testing.T, dump []byte, pl Placement, sp elfnote.Splice, plain 
 	if c.new, err = c.sum(c.version(edits)); err != nil {
 		t.Fatal(err)
 	}
-	j := &journal{base: bytes.NewReader(plain), size: int64(len(plain))}
+	j := &faults.Journal{Base: bytes.NewReader(plain), Size: int64(len(plain))}
 	if err := direct.Run(t.Context(), j, func(int64) {}); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := rearranged(t, readAll(t, c.version(edits))), readAll(t, j.now()); !bytes.Equal(got, want) {
+	if got, want := testdumps.Rearranged(t, readAll(t, c.version(edits))), readAll(t, j.Now()); !bytes.Equal(got, want) {
 		t.Fatalf("put together it is not what the direct change gives:\n%v%v", p, direct)
 	}
 	return c
 }
 
-func readAll(t *testing.T, v *version) []byte {
+func readAll(t *testing.T, v *faults.Version) []byte {
 	t.Helper()
-	b, err := io.ReadAll(io.NewSectionReader(v, 0, v.length()))
+	b, err := io.ReadAll(io.NewSectionReader(v, 0, v.Len()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,38 +166,10 @@ func TestFlatFaults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i := range edits {
-				if err := c.check(c.version(edits[:i+1])); err != nil {
-					t.Fatalf("stopped after %d of %d: %v", i+1, len(edits), err)
-				}
-			}
-			c.losePower(t, edits)
+			faults.Stops(t, c.version(nil), edits, c.check)
+			faults.PowerLoss(t, c.version(nil), edits, 10, c.check)
 			c.failWrites(t, len(edits))
 		})
-	}
-}
-
-func (c *flatChange) losePower(t *testing.T, edits []edit) {
-	rng := rand.New(rand.NewPCG(1, 2))
-	var durable, pending []edit
-	for i, e := range edits {
-		if e.sync {
-			durable = append(durable, pending...)
-			pending = nil
-			continue
-		}
-		pending = append(pending, e.split()...)
-		for range 10 {
-			lost := slices.Clone(pending)
-			rng.Shuffle(len(lost), func(i, j int) { lost[i], lost[j] = lost[j], lost[i] })
-			lost = lost[:rng.IntN(len(lost)+1)]
-			if err := c.check(c.version(append(slices.Clip(durable), lost...))); err != nil {
-				t.Fatalf("power lost at %d, with %d of %d sectors written: %v\n%v", i, len(lost), len(pending), err, c.plan)
-			}
-		}
-	}
-	if len(pending) > 0 {
-		t.Error("the plan does not end with a sync")
 	}
 }
 
@@ -253,33 +199,33 @@ func (c *flatChange) failWrites(t *testing.T, edits int) {
 // TestFlatRefuses: what cannot be done at one stroke is not begun.
 func TestFlatRefuses(t *testing.T) {
 	plain := testcores.Bytes(t, "kernel-slack")
-	n := testNote(t, "kernel-slack")
-	whole := inRecords(plain, flat.BodySize)
-	f := mustFlat(t, flatOf(whole...))
+	n := testdumps.Note(t, "kernel-slack")
+	whole := testdumps.InRecords(plain, flat.BodySize)
+	f := mustFlat(t, testdumps.Flat(whole...))
 	end := f.NotesOff() + f.Notes().Size
 	// The header of PT_NOTE is at 64 to 120; of it p_filesz at 96 changes, and
 	// p_memsz at 104.
-	cut := func(at int64) []record {
-		return []record{{0, plain[:at]}, {at, plain[at:]}}
+	cut := func(at int64) []testdumps.Record {
+		return []testdumps.Record{testdumps.At(0, plain[:at]), testdumps.At(at, plain[at:])}
 	}
 	// Slack that no record holds, and the end marker at a place in its sector.
 	marker := func(at int) []byte {
-		r := []record{{0, plain[:end]}, {8192, plain[8192:]}, {int64(len(plain)), make([]byte, 1)}}
-		n := len(flatOf(r...)) - flat.RecordHeader
-		r[2].body = make([]byte, 1+(at-n%plan.SectorSize+plan.SectorSize)%plan.SectorSize)
-		return flatOf(r...)
+		r := []testdumps.Record{testdumps.At(0, plain[:end]), testdumps.At(8192, plain[8192:]), testdumps.At(int64(len(plain)), make([]byte, 1))}
+		n := len(testdumps.Flat(r...)) - flat.RecordHeader
+		r[2].Body = make([]byte, 1+(at-n%plan.SectorSize+plan.SectorSize)%plan.SectorSize)
+		return testdumps.Flat(r...)
 	}
 	for _, tc := range []struct {
 		name  string
 		bytes []byte
 		want  string
 	}{
-		{"fits", flatOf(whole...), ""},
-		{"cut before p_filesz", flatOf(cut(96)...), ""},
-		{"cut after p_memsz", flatOf(cut(112)...), ""},
-		{"p_filesz in another record than p_memsz", flatOf(cut(104)...), "the header at offset 0x40 of the plain form is not in one record"},
-		{"in two records", flatOf(append(whole, record{64, plain[64:120]})...), "more than one record holds the 0x38 bytes at 0x40 of the plain form, and crash may read either"},
-		{"across a sector", flatOf(record{int64(len(plain)), make([]byte, plan.SectorSize-2*flat.RecordHeader-100)}, whole[0]),
+		{"fits", testdumps.Flat(whole...), ""},
+		{"cut before p_filesz", testdumps.Flat(cut(96)...), ""},
+		{"cut after p_memsz", testdumps.Flat(cut(112)...), ""},
+		{"p_filesz in another record than p_memsz", testdumps.Flat(cut(104)...), "the header at offset 0x40 of the plain form is not in one record"},
+		{"in two records", testdumps.Flat(append(whole, testdumps.At(64, plain[64:120]))...), "more than one record holds the 0x38 bytes at 0x40 of the plain form, and crash may read either"},
+		{"across a sector", testdumps.Flat(testdumps.At(int64(len(plain)), make([]byte, plan.SectorSize-2*flat.RecordHeader-100)), whole[0]),
 			"the header at offset 0x40 of the plain form crosses a sector at offset 0x11fc of the file"},
 		{"the end marker last in its sector", marker(plan.SectorSize - flat.RecordHeader), ""},
 		{"the end marker across a sector", marker(plan.SectorSize - flat.RecordHeader + 1), "of the file crosses a sector"},
@@ -309,17 +255,17 @@ func TestFlatPlanParts(t *testing.T) {
 		size int
 		want string
 	}{{512, ""}, {1, "what has to move lies in "}} {
-		records := []record{{0, plain[:at]}}
-		for _, r := range inRecords(plain[at:], tc.size) {
-			records = append(records, record{int64(at) + r.off, r.body})
+		records := []testdumps.Record{testdumps.At(0, plain[:at])}
+		for _, r := range testdumps.InRecords(plain[at:], tc.size) {
+			records = append(records, testdumps.At(int64(at)+r.Off, r.Body))
 		}
-		f := mustFlat(t, flatOf(records...))
-		before := allocated()
-		_, err := f.PlanInPlace(Evict, f.Notes().Insert(testNote(t, "kernel-full")))
+		f := mustFlat(t, testdumps.Flat(records...))
+		before := testdumps.Allocated()
+		_, err := f.PlanInPlace(Evict, f.Notes().Insert(testdumps.Note(t, "kernel-full")))
 		if tc.want == "" && err != nil || tc.want != "" && (!errors.Is(err, ErrNoPlace) || !strings.Contains(err.Error(), tc.want)) {
 			t.Errorf("records of %d bytes: error is %v, want %q", tc.size, err, tc.want)
 		}
-		if n := allocated() - before; n > 2<<20 {
+		if n := testdumps.Allocated() - before; n > 2<<20 {
 			t.Errorf("records of %d bytes: %d bytes allocated", tc.size, n)
 		}
 	}

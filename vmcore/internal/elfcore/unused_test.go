@@ -1,4 +1,4 @@
-package vmcore
+package elfcore_test
 
 import (
 	"bytes"
@@ -10,7 +10,9 @@ import (
 	"vmcsnote/internal/coretext"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore/internal/elfcore"
+	"vmcsnote/vmcore/internal/faults"
 	"vmcsnote/vmcore/internal/plan"
+	"vmcsnote/vmcore/internal/testdumps"
 )
 
 // TestUnusedHeaders: a copy keeps unused program headers byte for byte. One
@@ -23,7 +25,7 @@ func TestUnusedHeaders(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l, err := c.PlanCopy(c.Notes().Insert(testNote(t, name)))
+			l, err := c.PlanCopy(c.Notes().Insert(testdumps.Note(t, name)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +65,7 @@ func TestUnusedHole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = elfcore.Open(&version{base: bytes.NewReader(b), size: int64(len(b)), edits: []edit{{size: 1 << 30}}}, 1<<30)
+	_, err = elfcore.Open(&faults.Version{Base: bytes.NewReader(b), Size: int64(len(b)), Edits: []faults.Edit{{Size: 1 << 30}}}, 1<<30)
 	if want := fmt.Sprintf("more than %d unused", elfcore.MaxUnused); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error is %v, want %q", err, want)
 	}
@@ -88,7 +90,7 @@ func TestIncomplete(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := Open(bytes.NewReader(b), int64(len(b)))
+			c, err := elfcore.Open(bytes.NewReader(b), int64(len(b)))
 			if err != nil {
 				t.Fatal(err)
 			}

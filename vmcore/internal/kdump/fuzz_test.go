@@ -1,4 +1,4 @@
-package vmcore
+package kdump_test
 
 import (
 	"bytes"
@@ -7,27 +7,30 @@ import (
 	"testing"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcore/internal/faults"
 	"vmcsnote/vmcore/internal/kdump"
+	"vmcsnote/vmcore/internal/plan"
+	"vmcsnote/vmcore/internal/testdumps"
 )
 
-// kdumpSeeds are the dumps made for the tests, with less memory: the smaller,
+// seeds are the dumps made for the tests, with less memory: the smaller,
 // the more usefully they are mutated.
-func kdumpSeeds(f *testing.F) {
-	for _, s := range kdumpSpecs {
-		if s.blockSize > 0 || s.split[0] > 0 {
+func seeds(f *testing.F) {
+	for _, s := range testdumps.KDumps {
+		if s.BlockSize > 0 || s.Split[0] > 0 {
 			continue
 		}
-		s.maxMapnr, s.subBlocks = 201, 1
-		s.pages, s.there = slices.DeleteFunc(slices.Clone(kdumpPages), func(pfn uint64) bool { return pfn > 200 }), nil
-		f.Add(s.build())
+		s.MaxMapnr, s.SubBlocks = 201, 1
+		s.Pages, s.There = slices.DeleteFunc(slices.Clone(testdumps.Pages), func(pfn uint64) bool { return pfn > 200 }), nil
+		f.Add(s.Build())
 	}
 }
 
-// FuzzKDumpOpen opens whatever the bytes are, and reads all pages.
-func FuzzKDumpOpen(f *testing.F) {
-	kdumpSeeds(f)
+// FuzzOpen opens whatever the bytes are, and reads all pages.
+func FuzzOpen(f *testing.F) {
+	seeds(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		before := allocated()
+		before := testdumps.Allocated()
 		c, err := kdump.Open(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
 			if c != nil {
@@ -35,7 +38,7 @@ func FuzzKDumpOpen(f *testing.F) {
 			}
 			return
 		}
-		VerifyDeep(t.Context(), kdumpCore{c})
+		verifyDeep(t, c)
 		p := make([]byte, 4096)
 		for r := range c.Ranges() {
 			for off := uint64(0); off < min(r.Size, 100*4096); off += 4096 {
@@ -44,17 +47,17 @@ func FuzzKDumpOpen(f *testing.F) {
 				}
 			}
 		}
-		if got := allocated() - before; got > 64<<20+64*uint64(len(b)) {
+		if got := testdumps.Allocated() - before; got > 64<<20+64*uint64(len(b)) {
 			t.Errorf("%d bytes allocated for a file of %d", got, len(b))
 		}
 	})
 }
 
-// FuzzKDumpInject adds a note to whatever opens, in each way that can be
+// FuzzInject adds a note to whatever opens, in each way that can be
 // planned. What comes out must open, hold the note and all others, and every
 // page that could be read before.
-func FuzzKDumpInject(f *testing.F) {
-	kdumpSeeds(f)
+func FuzzInject(f *testing.F) {
+	seeds(f)
 	n := elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=12\nFIELD(GUEST_RIP)=0706\n")}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := kdump.Open(bytes.NewReader(b), int64(len(b)))
@@ -63,31 +66,31 @@ func FuzzKDumpInject(f *testing.F) {
 		}
 		sp := c.Notes().Insert(n)
 		if l, err := c.PlanCopy(sp); err == nil && l.Size < 1<<24 {
-			out := copyKDump(t, b, l)
-			checkKDumpInjected(t, "copy", c, out)
+			out := testdumps.Copied(t, l, bytes.NewReader(b))
+			checkInjected(t, "copy", c, out)
 			if int64(len(out)) != l.Size {
 				t.Errorf("%d bytes written, %d planned", len(out), l.Size)
 			}
 		}
-		for _, pl := range []Placement{Slack, End} {
+		for _, pl := range []plan.Placement{plan.Slack, plan.End} {
 			p, err := c.PlanInPlace(pl, sp)
 			if err != nil {
 				continue
 			}
-			j := &journal{base: bytes.NewReader(b), size: int64(len(b))}
+			j := &faults.Journal{Base: bytes.NewReader(b), Size: int64(len(b))}
 			if err := p.Run(t.Context(), j, func(int64) {}); err != nil {
 				t.Fatal(err)
 			}
-			out, err := io.ReadAll(io.NewSectionReader(j.now(), 0, j.now().length()))
+			out, err := io.ReadAll(io.NewSectionReader(j.Now(), 0, j.Now().Len()))
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkKDumpInjected(t, string(pl), c, out)
+			checkInjected(t, string(pl), c, out)
 		}
 	})
 }
 
-func checkKDumpInjected(t *testing.T, how string, before *kdump.Dump, b []byte) {
+func checkInjected(t *testing.T, how string, before *kdump.Dump, b []byte) {
 	t.Helper()
 	c, err := kdump.Open(bytes.NewReader(b), int64(len(b)))
 	if err != nil {

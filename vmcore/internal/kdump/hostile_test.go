@@ -1,23 +1,20 @@
-package vmcore
+package kdump_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"math"
 	"strings"
 	"testing"
 
 	"github.com/pkg/errors"
 
-	"vmcsnote/elfnote"
 	"vmcsnote/vmcore/internal/kdump"
 	"vmcsnote/vmcore/internal/plan"
+	"vmcsnote/vmcore/internal/testdumps"
 )
 
-var le = binary.LittleEndian
-
-// TestKDumpHostile: what the headers say may be anything.
-func TestKDumpHostile(t *testing.T) {
+// TestHostile: what the headers say may be anything.
+func TestHostile(t *testing.T) {
 	put32 := func(at int64, v uint32) func([]byte, *kdump.Header) {
 		return func(b []byte, _ *kdump.Header) { le.PutUint32(b[at:], v) }
 	}
@@ -56,11 +53,11 @@ func TestKDumpHostile(t *testing.T) {
 		{name: "offset_note at the header", edit: sub(48, 0), err: "n_namesz"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b := kdumpSpec{edit: tc.edit}.build()
+			b := testdumps.KDump{Edit: tc.edit}.Build()
 			if tc.cut != 0 {
 				b = b[:max(tc.cut, 0)]
 			}
-			before := allocated()
+			before := testdumps.Allocated()
 			c, err := kdump.Open(bytes.NewReader(b), int64(len(b)))
 			if tc.err != "" {
 				if c != nil || err == nil || !strings.Contains(err.Error(), tc.err) {
@@ -72,8 +69,8 @@ func TestKDumpHostile(t *testing.T) {
 				t.Fatal(err)
 			}
 			// It opens, but memory is not to be had.
-			if _, err := c.ReadPhys(make([]byte, 1), 0); !errors.Is(err, ErrTruncated) {
-				t.Errorf("error is %v, want ErrTruncated", err)
+			if _, err := c.ReadPhys(make([]byte, 1), 0); !errors.Is(err, plan.ErrTruncated) {
+				t.Errorf("error is %v, want plan.ErrTruncated", err)
 			}
 			for r := range c.Ranges() {
 				t.Errorf("range %v", r)
@@ -81,18 +78,18 @@ func TestKDumpHostile(t *testing.T) {
 			if f := c.Verify(); len(f) == 0 {
 				t.Error("verify finds nothing")
 			}
-			if _, err := c.PlanInPlace(End, c.Notes().Append(testVMCSInfo)); !errors.Is(err, ErrNoPlace) {
-				t.Errorf("error is %v, want ErrNoPlace", err)
+			if _, err := c.PlanInPlace(plan.End, c.Notes().Append(testdumps.VMCSInfo)); !errors.Is(err, plan.ErrNoPlace) {
+				t.Errorf("error is %v, want plan.ErrNoPlace", err)
 			}
-			if n := allocated() - before; n > 4<<20 {
+			if n := testdumps.Allocated() - before; n > 4<<20 {
 				t.Errorf("%d bytes allocated", n)
 			}
 		})
 	}
 }
 
-// TestKDumpHostilePages: neither may what descriptors say. Page 1 is zlib's.
-func TestKDumpHostilePages(t *testing.T) {
+// TestHostilePages: neither may what descriptors say. Page 1 is zlib's.
+func TestHostilePages(t *testing.T) {
 	desc := func(n int, off uint64, size, flags uint32) func([]byte, *kdump.Header) {
 		return func(b []byte, h *kdump.Header) {
 			d := b[h.DescOff()+int64(n)*plan.DescSize:]
@@ -101,8 +98,8 @@ func TestKDumpHostilePages(t *testing.T) {
 			le.PutUint32(d[12:], flags)
 		}
 	}
-	end := uint64(len(kdumpSpec{}.build()))
-	descOff := uint64(openKDump(t, kdumpSpec{}.build()).DescOff())
+	end := uint64(len(testdumps.KDump{}.Build()))
+	descOff := uint64(testdumps.OpenKDump(t, testdumps.KDump{}.Build()).DescOff())
 	for _, tc := range []struct {
 		name string
 		edit func([]byte, *kdump.Header)
@@ -110,9 +107,9 @@ func TestKDumpHostilePages(t *testing.T) {
 		is   error
 		err  string
 	}{
-		{name: "offset 0: makedumpfile had no room", edit: desc(1, 0, 100, 1), is: ErrTruncated, err: "never written"},
-		{name: "beyond the file", edit: desc(1, 1<<40, 100, 1), is: ErrTruncated, err: "0x64 bytes at 0x10000000000"},
-		{name: "a byte beyond the file", edit: desc(1, end-99, 100, 1), is: ErrTruncated},
+		{name: "offset 0: makedumpfile had no room", edit: desc(1, 0, 100, 1), is: plan.ErrTruncated, err: "never written"},
+		{name: "beyond the file", edit: desc(1, 1<<40, 100, 1), is: plan.ErrTruncated, err: "0x64 bytes at 0x10000000000"},
+		{name: "a byte beyond the file", edit: desc(1, end-99, 100, 1), is: plan.ErrTruncated},
 		{name: "offset 2^63", edit: desc(1, 1<<63, 100, 1), err: "expected an end below 2^63"},
 		{name: "offset -1", edit: desc(1, math.MaxUint64, 100, 1), err: "expected an end below 2^63"},
 		{name: "at the descriptors", edit: desc(1, descOff, 100, 1), err: ", after the descriptors"},
@@ -123,99 +120,18 @@ func TestKDumpHostilePages(t *testing.T) {
 		{name: "uncompressed, and less than a page", edit: desc(1, end-100, 100, 0), err: "size of page data"},
 		{name: "not what it says to be", edit: desc(1, end-100, 100, 1), err: "zlib: "},
 		{name: "two methods", edit: desc(1, end-100, 100, 0x21), err: "more than one compression"},
-		{name: "cut in the descriptors", cut: int(end-descOff) - plan.DescSize - 10, is: ErrTruncated, err: "page descriptor"},
-		{name: "cut in the bitmap", cut: int(end-descOff) + 8192, is: ErrTruncated, err: "bitmap"},
+		{name: "cut in the descriptors", cut: int(end-descOff) - plan.DescSize - 10, is: plan.ErrTruncated, err: "page descriptor"},
+		{name: "cut in the bitmap", cut: int(end-descOff) + 8192, is: plan.ErrTruncated, err: "bitmap"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c := openKDump(t, kdumpSpec{edit: tc.edit, cut: tc.cut}.build())
+			c := testdumps.OpenKDump(t, testdumps.KDump{Edit: tc.edit, Cut: tc.cut}.Build())
 			n, err := c.ReadPhys(make([]byte, 4096), 4096)
 			if n != 0 || err == nil || !strings.Contains(err.Error(), tc.err) || tc.is != nil && !errors.Is(err, tc.is) {
 				t.Errorf("%d bytes, %v, want %q", n, err, tc.err)
 			}
-			if f := VerifyDeep(t.Context(), kdumpCore{c}); len(f) == 0 || !strings.Contains(f[0].Text+f[len(f)-1].Text, tc.err) {
+			if f := verifyDeep(t, c); len(f) == 0 || !strings.Contains(f[0].Text+f[len(f)-1].Text, tc.err) {
 				t.Errorf("verify finds %v", f)
 			}
 		})
 	}
-}
-
-// TestKDumpNotesAsMemory: page data that lies where the notes do is none. A dump
-// that is truncated, and has got its notes at the end, would have such pages.
-func TestKDumpNotesAsMemory(t *testing.T) {
-	b := kdumpSpec{}.build()
-	c := openKDump(t, b)
-	p, err := c.PlanInPlace(End, c.Notes().Append(testVMCSInfo))
-	if err != nil {
-		t.Fatal(err)
-	}
-	j, err := (&kdumpChange{plan: p, base: b}).run(t, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	desc := make([]byte, 16)
-	le.PutUint64(desc, uint64(len(b)))
-	le.PutUint32(desc[8:], 100)
-	le.PutUint32(desc[12:], kdump.Zlib)
-	if _, err := j.WriteAt(desc, c.DescOff()+plan.DescSize); err != nil {
-		t.Fatal(err)
-	}
-	after, err := kdump.Open(j.now(), j.now().length())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := after.ReadPhys(make([]byte, 1), 4096); err == nil || !strings.Contains(err.Error(), "expected data apart from the notes") {
-		t.Errorf("error is %v", err)
-	}
-}
-
-// TestKDumpVerify: what the other tests of hostile dumps do not make it find.
-func TestKDumpVerify(t *testing.T) {
-	sub := func(at int64, v uint64) func([]byte, *kdump.Header) {
-		return func(b []byte, _ *kdump.Header) { le.PutUint64(b[4096+at:], v) }
-	}
-	typed := testVMCSInfo
-	typed.Type = 1
-	for _, tc := range []struct {
-		name string
-		spec kdumpSpec
-		text string
-	}{
-		{"incomplete", kdumpSpec{status: kdump.StatusIncomplete}, "could not finish"},
-		{"vmemmap", kdumpSpec{status: kdump.StatusExcludedVmemmap}, "makedumpfile -e"},
-		{"pages of QEMU for arm64, and a kernel of smaller ones", kdumpSpec{blockSize: 64 << 10, kernelPage: 4096}, "block_size at offset 0x1ac is 0x10000, expected 0x1000"},
-		{"split", kdumpSpec{split: [2]uint64{64, 32769}}, "PFNs 0x40 to 0x8000"},
-		{"version 3", kdumpSpec{version: 3}, "header_version is 3"},
-		{"zero fill", kdumpSpec{fill: 20}, "20 bytes of zero fill"},
-		{"two of them", kdumpSpec{notes: []elfnote.Note{testVMCSInfo, testVMCSInfo}}, "a second VMCSINFO note"},
-		{"a CPU without registers", kdumpSpec{notes: []elfnote.Note{{Name: "CORE", Type: 1}}}, "holds 0 bytes, expected "},
-		{"a type of its own", kdumpSpec{notes: []elfnote.Note{typed}}, "is of type 0x1, expected 0"},
-		{"VMCOREINFO elsewhere", kdumpSpec{edit: sub(32, 4096+1024)}, "expected a place within the notes"},
-		{"VMCOREINFO at another note", kdumpSpec{edit: sub(32, 4096+104+20)}, "as the note has it"},
-		{"eraseinfo beyond the file", kdumpSpec{erase: "x", edit: sub(64, 1<<40)}, "eraseinfo (0x1 bytes at 0x10000000000) reaches beyond"},
-		{"eraseinfo in the notes", kdumpSpec{erase: "x", edit: sub(64, 4096+200)}, "expected bytes apart from eraseinfo"},
-		{"bad pages without end", kdumpSpec{pages: seq(1000), edit: func(b []byte, h *kdump.Header) {
-			clear(b[h.DescOff() : h.DescOff()+1000*plan.DescSize])
-		}}, "990 pages more"},
-		{"bad data without end", kdumpSpec{pages: seq(1000), edit: func(b []byte, h *kdump.Header) {
-			clear(b[h.DescOff()+1000*plan.DescSize:])
-		}}, "790 pages more"}, // uncompressed ones cannot be told
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			var all strings.Builder
-			found := VerifyDeep(t.Context(), kdumpCore{openKDump(t, tc.spec.build())})
-			for _, f := range found {
-				all.WriteString(f.Text + "\n")
-			}
-			if !strings.Contains(all.String(), tc.text) || len(found) > 2*kdump.MaxPageFindings {
-				t.Errorf("it finds %s", all.String())
-			}
-		})
-	}
-}
-
-func seq(n uint64) (s []uint64) {
-	for i := range n {
-		s = append(s, i)
-	}
-	return s
 }

@@ -1,4 +1,4 @@
-package vmcore
+package elfcore_test
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 
 	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore/internal/elfcore"
+	"vmcsnote/vmcore/internal/plan"
+	"vmcsnote/vmcore/internal/testdumps"
 )
 
 // TestEvictCutOff: nothing is appended to a core that ends before what its
@@ -36,11 +38,11 @@ func TestEvictCutOff(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = c.PlanEvict(c.Notes().Append(testNote(t, "kernel-full")))
+			_, err = c.PlanEvict(c.Notes().Append(testdumps.Note(t, "kernel-full")))
 			switch {
 			case tt.want == "" && err != nil:
 				t.Error(err)
-			case tt.want != "" && (!errors.Is(err, ErrNoPlace) || !strings.Contains(err.Error(), tt.want)):
+			case tt.want != "" && (!errors.Is(err, plan.ErrNoPlace) || !strings.Contains(err.Error(), tt.want)):
 				t.Errorf("got %v, want %q in it", err, tt.want)
 			}
 		})

@@ -1,4 +1,4 @@
-package vmcore
+package flat_test
 
 import (
 	"bytes"
@@ -11,34 +11,35 @@ import (
 
 	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/plan"
+	"vmcsnote/vmcore/internal/testdumps"
 )
 
-// TestFlatOverlaps: whatever the records, it reads as they overwrite one another.
-func TestFlatOverlaps(t *testing.T) {
+// TestOverlaps: whatever the records, it reads as they overwrite one another.
+func TestOverlaps(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 5000 {
-		var records []record
+		var records []testdumps.Record
 		off := 0
 		for range 1 + rng.IntN(12) {
 			if rng.IntN(3) == 0 {
 				off = rng.IntN(60)
 			}
 			body := bytes.Repeat([]byte{byte('a' + len(records))}, 1+rng.IntN(2)*rng.IntN(20))
-			records = append(records, record{int64(off), body})
+			records = append(records, testdumps.At(int64(off), body))
 			off += len(body)
 		}
-		b := flatOf(records...)
-		f, err := openFlat(bytes.NewReader(b), int64(len(b)), opener())
+		b := testdumps.Flat(records...)
+		f, err := flat.Open(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := plainOf(t, f), rearranged(t, b); !bytes.Equal(got, want) {
+		if got, want := plainOf(t, f), testdumps.Rearranged(t, b); !bytes.Equal(got, want) {
 			t.Fatalf("it reads\n%q, want\n%q, of %v", got, want, records)
 		}
-		holders := make([]int, f.PlainSize())
+		holders := make([]int, f.View.Size)
 		for _, r := range records {
-			for i := range r.body {
-				holders[r.off+int64(i)]++
+			for i := range r.Body {
+				holders[r.Off+int64(i)]++
 			}
 		}
 		for off, n := range holders {
@@ -52,8 +53,8 @@ func TestFlatOverlaps(t *testing.T) {
 	}
 }
 
-// TestFlatMemory: an index stays small, and is bounded where it cannot be.
-func TestFlatMemory(t *testing.T) {
+// TestMemory: an index stays small, and is bounded where it cannot be.
+func TestMemory(t *testing.T) {
 	const n = 1 << 20
 	plain := make([]byte, 4*n)
 	for _, tc := range []struct {
@@ -81,15 +82,15 @@ func TestFlatMemory(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			b := flat.Header()
 			tc.make(func(off, size int64) {
-				b = append(append(b, recordHeader(off, size)...), plain[:size]...)
+				b = append(append(b, testdumps.RecordHeader(off, size)...), plain[:size]...)
 			})
 			b = append(b, flat.EndMarker...)
-			before := allocated()
-			f, err := openFlat(bytes.NewReader(b), int64(len(b)), opener())
+			before := testdumps.Allocated()
+			f, err := flat.Open(bytes.NewReader(b), int64(len(b)))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := allocated() - before; got > tc.most {
+			if got := testdumps.Allocated() - before; got > tc.most {
 				t.Errorf("%d bytes allocated", got)
 			}
 			if got := len(f.View.Runs); got < tc.runs || got > tc.runs*3/2+2 {
@@ -100,17 +101,17 @@ func TestFlatMemory(t *testing.T) {
 	t.Run("too many", func(t *testing.T) {
 		b := flat.Header()
 		for i := range int64(flat.MaxRuns + 1) {
-			b = append(append(b, recordHeader(2*i, 1)...), 'x')
+			b = append(append(b, testdumps.RecordHeader(2*i, 1)...), 'x')
 		}
 		b = append(b, flat.EndMarker...)
-		if _, err := openFlat(bytes.NewReader(b), int64(len(b)), opener()); !errors.Is(err, flat.ErrTooManyRuns) {
+		if _, err := flat.Open(bytes.NewReader(b), int64(len(b))); !errors.Is(err, flat.ErrTooManyRuns) {
 			t.Errorf("got %v", err)
 		}
 	})
 }
 
-// TestFlatHuge looks at records and holes of sizes that no test can hold.
-func TestFlatHuge(t *testing.T) {
+// TestHuge looks at records and holes of sizes that no test can hold.
+func TestHuge(t *testing.T) {
 	var runs []flat.Run
 	pos := int64(flat.HeaderSize + flat.RecordHeader)
 	for _, r := range []struct{ off, size int64 }{{0, 5 << 30}, {5 << 30, 64 << 10}, {5<<30 + 64<<10, 64 << 10}, {1 << 40, 3}} {

@@ -1,4 +1,4 @@
-package vmcore
+package elfcore_test
 
 import (
 	"bytes"
@@ -42,14 +42,14 @@ func TestWhyNotIndexed(t *testing.T) {
 		progs := c.Progs
 		c.Progs = nil // not needed any more
 		for _, at := range []uint64{0, 1, 5, 13, 21, 39, 45, 59, 1 << 63, ^uint64(30), ^uint64(9), ^uint64(1)} {
-			want := ErrNoMemory
+			want := plan.ErrNoMemory
 			for _, p := range progs {
 				switch {
 				case p.Type != elf.PT_LOAD || at < p.Paddr:
 				case at-p.Paddr < p.Filesz:
-					want = ErrTruncated
-				case at-p.Paddr < p.Memsz && want == ErrNoMemory:
-					want = ErrExcluded
+					want = plan.ErrTruncated
+				case at-p.Paddr < p.Memsz && want == plan.ErrNoMemory:
+					want = plan.ErrExcluded
 				}
 			}
 			if got := m.WhyNot(at); !errors.Is(got, want) {

@@ -1,0 +1,140 @@
+package kdump_test
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/kdump"
+	"vmcsnote/vmcore/internal/plan"
+	"vmcsnote/vmcore/internal/testdumps"
+)
+
+// TestCopy: a copy holds all that was there, and removing the note undoes it.
+func TestCopy(t *testing.T) {
+	for name, b := range testdumps.AllKDumps(t) {
+		for how, splice := range testdumps.Splices {
+			t.Run(name+"/"+how, func(t *testing.T) {
+				t.Parallel()
+				c, n := testdumps.OpenKDump(t, b), testdumps.KDumpNote(t, name)
+				sp, ok := splice(c.Notes(), n)
+				if !ok {
+					return
+				}
+				l, err := c.PlanCopy(sp)
+				if err != nil {
+					t.Fatal(err)
+				}
+				out := testdumps.Copied(t, l, bytes.NewReader(b))
+				if int64(len(out)) != l.Size {
+					t.Errorf("%#x bytes, planned are %#x", len(out), l.Size)
+				}
+				done := testdumps.OpenKDump(t, out)
+				checkCopy(t, done, c)
+				if how == "inject" && name != "fill" {
+					i, _ := done.Notes().Find(n.Name, 0)
+					if l, err = done.PlanCopy(done.Notes().Remove(i)); err != nil {
+						t.Fatal(err)
+					}
+					if back := testdumps.Copied(t, l, bytes.NewReader(out)); !bytes.Equal(back, b) {
+						t.Error("removing the note does not undo injecting it")
+					}
+				}
+			})
+		}
+	}
+}
+
+func checkCopy(t *testing.T, done, before *kdump.Dump) {
+	t.Helper()
+	got, err := summarize(done, 0)
+	want, err2 := summarize(before, 0)
+	if err != nil || err2 != nil || got.memory != want.memory || got.erase != want.erase {
+		t.Errorf("the copy loses memory (%v, %v)", err, err2)
+	}
+	if got, want := done.Info, wantInfo(done); got != want {
+		t.Errorf("VMCOREINFO is at %v, want %v", got, want)
+	}
+	noWorse(t, done, before)
+	if done.Claimed() != done.Size {
+		t.Errorf("it claims to end at %#x, the file does at %#x", done.Claimed(), done.Size)
+	}
+}
+
+// TestHome: a copy brings notes back from the end of the file, and without
+// the note is what was before.
+func TestHome(t *testing.T) {
+	for name, b := range testdumps.AllKDumps(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, n := testdumps.OpenKDump(t, b), testdumps.KDumpNote(t, name)
+			p, err := c.PlanInPlace(plan.End, c.Notes().Append(n))
+			if err != nil {
+				return
+			}
+			change := &change{plan: p, base: b}
+			j, err := change.run(t, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended, _ := io.ReadAll(io.NewSectionReader(j.Now(), 0, j.Now().Len()))
+			d := testdumps.OpenKDump(t, ended)
+			for i, e := range d.Notes().Notes {
+				l, err := d.PlanCopy(d.Notes().Remove(i))
+				if err != nil {
+					t.Fatal(err)
+				}
+				out := testdumps.Copied(t, l, bytes.NewReader(ended))
+				checkCopy(t, testdumps.OpenKDump(t, out), c)
+				if e.Name == n.Name && i == len(d.Notes().Notes)-1 && name != "fill" && !bytes.Equal(out, b) {
+					t.Error("a copy without the note is not what was before")
+				}
+			}
+			s, err := kdump.Open(bytes.NewReader(ended), plan.Endless)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.PlanCopy(s.Notes().Remove(0)); !errors.Is(err, plan.ErrOnePass) {
+				t.Errorf("a stream: error is %v", err)
+			}
+		})
+	}
+}
+
+// TestGolden compares what comes of real dumps with the golden files.
+func TestGolden(t *testing.T) {
+	for _, name := range []string{"cloud-c1.kdump-lzo"} {
+		b := testdumps.KDumpFile(t, name)
+		c := testdumps.OpenKDump(t, b)
+		sp := c.Notes().Insert(testdumps.Note(t, name))
+		l, err := c.PlanCopy(sp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name+".copy", testdumps.Copied(t, l, bytes.NewReader(b)))
+		p, err := c.PlanInPlace(plan.End, sp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j, err := (&change{plan: p, base: b}).run(t, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended, _ := io.ReadAll(io.NewSectionReader(j.Now(), 0, j.Now().Len()))
+		golden(t, name+".end", ended)
+	}
+}
+
+func golden(t *testing.T, name string, b []byte) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	testcores.Golden(t, path, name)
+}

@@ -1,0 +1,158 @@
+package testdumps
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/elfnote"
+	"vmcsnote/internal/coretext"
+	"vmcsnote/internal/testcores"
+	"vmcsnote/vmcore/internal/elfcore"
+	"vmcsnote/vmcore/internal/plan"
+)
+
+// ELFCores are all cores that a note can be added to: those made of text,
+// and the real ones but for those with more memory in them than is looked at.
+func ELFCores(t testing.TB) []string {
+	var names []string
+	for _, n := range testcores.Names(t, "*") {
+		if !strings.HasPrefix(n, "bad-") && !strings.HasSuffix(n, ".blob") &&
+			!strings.HasSuffix(n, ".mdf") && !strings.HasSuffix(n, ".dmesg") && n != "vmcsinfo" {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// ELFSeeds adds all cores that are small enough to be mutated usefully.
+func ELFSeeds(f *testing.F) {
+	for _, name := range testcores.Names(f, "*") {
+		if im := testcores.Image(f, name); im.Size() < 40<<10 {
+			f.Add(testcores.Bytes(f, name))
+		}
+	}
+}
+
+// Note returns the note to add: the kernel's own for a real core.
+func Note(t testing.TB, core string) elfnote.Note {
+	if strings.Contains(core, ".") && !strings.HasPrefix(core, "deb-t8") {
+		n, err := elfnote.FromBlob(testcores.Blob(t, core), elfnote.VMCSInfo, 0, binary.LittleEndian)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	return elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=d\nFIELD(GUEST_ES_SELECTOR)=0500\nFIELD(GUEST_CS_SELECTOR)=0502\n" +
+		strings.Repeat("FIELD(GUEST_RIP)=0718071607140712\n", 20))}
+}
+
+// A Sum is what must survive a change: all notes but VMCSINFO, and each PT_LOAD
+// with its memory.
+type Sum struct {
+	Notes []byte
+	Loads []Load
+}
+
+// A Load sums a PT_LOAD up.
+type Load struct {
+	Vaddr, Paddr, Filesz, Memsz uint64
+	Held                        int64 // bytes that the file holds
+	CRC                         uint32
+}
+
+// Summarize sums a core up, without the notes called skip.
+func Summarize(t testing.TB, c *elfcore.ELF, skip string) Sum {
+	t.Helper()
+	var s Sum
+	buf := make([]byte, 64<<10) // many dumps are small, and many are summarized
+	for i, e := range c.Notes().Notes {
+		if e.Name == skip {
+			continue
+		}
+		n, err := c.Notes().Note(i, 1<<30)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Notes = append(s.Notes, n.Encode(c.Order)...)
+	}
+	for i, p := range c.Progs {
+		if i == c.Note {
+			continue
+		}
+		l := Load{p.Vaddr, p.Paddr, p.Filesz, p.Memsz, int64(plan.Extent{Off: p.Off, Size: p.Filesz}.Clip(c.Size)), 0}
+		h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+		if len(c.Progs) < 1000 { // tens of thousands of mappings of the same pages are looked at in golden files
+			if _, err := io.CopyBuffer(plan.OnlyWriter{Writer: h}, io.NewSectionReader(c.R, int64(p.Off), l.Held), buf); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.CRC = h.Sum32()
+		s.Loads = append(s.Loads, l)
+	}
+	return s
+}
+
+// Diff returns an error that says how two differ.
+func (s Sum) Diff(o Sum) error {
+	if !bytes.Equal(s.Notes, o.Notes) {
+		return errors.New("notes differ")
+	}
+	if len(s.Loads) != len(o.Loads) {
+		return errors.Errorf("%d PT_LOADs, want %d", len(s.Loads), len(o.Loads))
+	}
+	for i := range s.Loads {
+		if s.Loads[i] != o.Loads[i] {
+			return errors.Errorf("segment %d is %+v, want %+v", i, s.Loads[i], o.Loads[i])
+		}
+	}
+	return nil
+}
+
+// OpenELF opens a golden core.
+func OpenELF(t testing.TB, name string) *elfcore.ELF {
+	t.Helper()
+	im := testcores.Image(t, name)
+	c, err := elfcore.Open(im, im.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// OpenText opens the core that text describes.
+func OpenText(t testing.TB, text string) *elfcore.ELF {
+	t.Helper()
+	b, err := coretext.Build([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := elfcore.Open(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TrySummarize is [Summarize] of a core that may be damaged.
+func TrySummarize(c *elfcore.ELF) (s Sum, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	return Summarize(panicker{}, c, ""), nil
+}
+
+// panicker lets Summarize be used where a failure is no failure of the test.
+type panicker struct{ testing.TB }
+
+func (panicker) Helper() {}
+
+func (panicker) Fatal(args ...any) { panic(fmt.Sprint(args...)) }
