@@ -53,7 +53,6 @@ func FuzzAskKVM(f *testing.F) {
 				v.Mode()
 				v.LastExit()
 			}
-			m.MatchProcess(nothing{core}, nil, m.Slots)
 		}
 	})
 }

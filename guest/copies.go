@@ -14,7 +14,7 @@ import (
 func (a *asked) complete(v *VCPU, c *kvm.VCPU) {
 	v.Regs = new(Registers)
 	if v.HasVMCS() {
-		v.Regs = readVMCS(&v.VMCS)
+		v.Regs = RegistersIn(&v.VMCS)
 		readAPIC(a.Core, &v.VMCS, v.Regs)
 	}
 	if v.VMCB != 0 {

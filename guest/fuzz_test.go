@@ -1,13 +1,16 @@
 package guest
 
 import (
+	"context"
 	"encoding/binary"
 	"testing"
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/guest/internal/infer"
 	"vmcsnote/internal/x86"
 	"vmcsnote/linux"
+	"vmcsnote/vmcs"
 )
 
 // noise is a memory of a few pages, filled with entries that point to its pages
@@ -199,6 +202,36 @@ func FuzzFindSlots(f *testing.F) {
 			if s, ok := m.slot(at); !ok || at < s.GPA || at-s.GPA+s.HVA != v.hva(at) {
 				t.Fatalf("%#x is at %#x in the process, but in slot %#x", at, v.hva(at), s)
 			}
+		}
+	})
+}
+
+// Whatever memory and VMCS hold, the search ends without a panic, and what it
+// takes for known is in the memory.
+func FuzzRegSearch(f *testing.F) {
+	k := &testKVM{ram: newRAM(), base: 0xffff888000000000}
+	k.gsBase(0)
+	seed := append(append([]byte(nil), k.pages[testArray/pageSize]...), k.pages[testPointer/pageSize]...)
+	f.Add(seed, uint64(0x80050033), uint64(0x57f6002), uint64(0x170ef0), uint64(0x82a03e98))
+	f.Add(seed[:100], uint64(0), uint64(0), uint64(0), uint64(0))
+	f.Fuzz(func(t *testing.T, b []byte, cr0, cr3, cr4, rsp uint64) {
+		r := newRAM()
+		for i, c := range b[:min(len(b), 1<<16)] {
+			at := testArray&^(pageSize-1) + uint64(i)
+			r.page(at)[at%pageSize] = c
+		}
+		v := testVMCS(testAddr, map[string]uint64{"GUEST_CR0": cr0, "CR0_READ_SHADOW": cr0, "GUEST_CR3": cr3, "CR4_READ_SHADOW": cr4, "GUEST_RSP": rsp})
+		k := &testKVM{ram: r}
+		all, err := findRegisters(context.Background(), infer.Search{Mem: k}, []*vmcs.VMCS{v, v})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, regs := range all {
+			if regs.GPR[RAX].Known() && regs.GPR[RAX].Value != r.word(regs.Evidence.Array) {
+				t.Errorf("%+v", regs)
+			}
+			PRStatus(1, regs)
+			QEMUState(regs)
 		}
 	})
 }

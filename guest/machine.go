@@ -221,6 +221,10 @@ func (m *Machine) open() (*Memory, error) {
 	return OpenMemory(m.outer, c)
 }
 
+// AddressSpace returns the address space of the process that runs the machine,
+// and the memory that its pages are in; nil if that is not known.
+func (m *Machine) AddressSpace() (*Process, physmem.Reader) { return m.proc, m.outer }
+
 // Virtual returns the machine's memory by the virtual addresses of one of its
 // vCPUs. Without EPT the tables of GUEST_CR3 are the hypervisor's, which lead
 // straight to the host's memory but have only what the guest has touched of late;

@@ -75,7 +75,7 @@ func (a *asked) innerVCPU(v *VCPU, c *kvm.VCPU) {
 	if in := a.known[c.VMX.VMCS02]; in != nil {
 		v.VMCS.TakeGuestState(&in.VMCS)
 	}
-	v.Regs = readVMCS(&v.VMCS)
+	v.Regs = RegistersIn(&v.VMCS)
 	a.takeCopies(v.Regs, v, c)
 	v.Regs.KernelGSBase = Register{} // the machine's own
 }

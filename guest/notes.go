@@ -1,9 +1,13 @@
 package guest
 
 import (
+	"debug/elf"
 	"encoding/binary"
+	"fmt"
+	"strings"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/vmcs"
 )
 
 // The notes of a vCPU are those of QEMU's dump-guest-memory (its arch_dump.c for
@@ -16,7 +20,6 @@ import (
 const (
 	nameCore     = "CORE"
 	nameQEMU     = "QEMU"
-	ntPRStatus   = 1 // NT_PRSTATUS
 	prStatusSize = 336
 	prRegsOff    = 112 // pr_reg in struct elf_prstatus of x86-64
 	qemuSize     = 440 // with kernel_gs_base, since 3.0; the version is still 1
@@ -46,7 +49,7 @@ func PRStatus(pid uint32, r *Registers) elfnote.Note {
 	w.regs(r.RIP, r.Seg[CS].Selector, r.RFLAGS, g[RSP], r.Seg[SS].Selector, r.Seg[FS].Base, r.Seg[GS].Base,
 		r.Seg[DS].Selector, r.Seg[ES].Selector, r.Seg[FS].Selector, r.Seg[GS].Selector)
 	w.u64(0) // pr_fpvalid, and padding
-	return elfnote.Note{Name: nameCore, Type: ntPRStatus, Desc: w}
+	return elfnote.Note{Name: nameCore, Type: uint32(elf.NT_PRSTATUS), Desc: w}
 }
 
 // QEMUState makes QEMU's note of a CPU's state, its QEMUCPUState of version 1.
@@ -90,4 +93,21 @@ func CPUNotes(vcpus []*Registers) []elfnote.Note {
 		notes = append(notes, QEMUState(r))
 	}
 	return notes
+}
+
+// LayoutNote returns a VMCSINFO note that says what the layout says, for a host's
+// dump without one: text, with offsets. A layout's high halves, and what it was
+// published by, are not in it.
+func LayoutNote(l *vmcs.Layout) elfnote.Note {
+	var b strings.Builder
+	fmt.Fprintf(&b, "REVISION_ID=%x\nFORM=%s\n", l.RevisionID, vmcs.FormOffsets)
+	if l.AccessRights != vmcs.RightsUnknown {
+		fmt.Fprintf(&b, "ACCESS_RIGHTS=%s\n", l.AccessRights)
+	}
+	for _, e := range l.Entries {
+		if e.Width > 0 && !(e.Known && e.Encoding.High()) {
+			fmt.Fprintf(&b, "FIELD(%s)=%x\n", e.Name, e.Offset)
+		}
+	}
+	return elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte(b.String())}
 }

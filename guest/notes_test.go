@@ -3,10 +3,12 @@ package guest
 import (
 	"bytes"
 	"encoding/binary"
+	"path/filepath"
 	"testing"
 
 	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore"
+	"vmcsnote/vmcs"
 )
 
 // The notes that dump-guest-memory wrote come out again, byte for byte, of the
@@ -77,5 +79,25 @@ func TestCPUNotes(t *testing.T) {
 	}
 	if bytes.Equal(PRStatus(1, a).Desc, PRStatus(1, b).Desc) {
 		t.Error("RIP makes no difference")
+	}
+}
+
+// A layout comes out of its note as it went in.
+func TestLayoutNote(t *testing.T) {
+	layouts := append(vmcs.Builtin(), noteLayout(t, "../testdata/cores/vmx/hsw-default"), noteLayout(t, filepath.Join(linuxGuests, hostNames(t)[0])))
+	for i, l := range layouts {
+		got, err := vmcs.ParseNote(LayoutNote(l).Desc)
+		if err != nil {
+			t.Errorf("layout %d: %v", i, err)
+			continue
+		}
+		if got.RevisionID != l.RevisionID || got.AccessRights != l.AccessRights || len(got.Warnings) > len(l.Warnings) {
+			t.Errorf("layout %d: revision %#x, rights %v, warnings %q; want %#x, %v, %q", i, got.RevisionID, got.AccessRights, got.Warnings, l.RevisionID, l.AccessRights, l.Warnings)
+		}
+		for _, e := range l.Entries {
+			if g, ok := got.Lookup(e.Name); !e.Encoding.High() && (!ok || g.Offset != e.Offset || g.Width != e.Width || g.Encoding != e.Encoding) {
+				t.Errorf("layout %d: %+v, want %+v", i, g, e)
+			}
+		}
 	}
 }

@@ -114,8 +114,8 @@ type Registers struct {
 	Evidence Evidence
 }
 
-// readVMCS takes what the VMCS itself holds.
-func readVMCS(v *vmcs.VMCS) *Registers {
+// RegistersIn returns the registers that the VMCS itself holds.
+func RegistersIn(v *vmcs.VMCS) *Registers {
 	get := func(e vmcs.Encoding) Register {
 		if x, ok := v.Read(e); ok {
 			return Register{x, FromVMCS}

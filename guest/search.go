@@ -58,7 +58,7 @@ func findRegisters(ctx context.Context, s infer.Search, vs []*vmcs.VMCS) ([]*Reg
 	}
 	regs := make([]*Registers, len(vs))
 	for i, v := range vs {
-		regs[i] = readVMCS(v)
+		regs[i] = RegistersIn(v)
 		readAPIC(s.Mem, v, regs[i])
 		regs[i].takeFound(&found[i], v.OwnCR3())
 	}

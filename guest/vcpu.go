@@ -63,7 +63,7 @@ func (v *VCPU) RIP() Register {
 	case v.Regs != nil:
 		return v.Regs.RIP
 	case v.HasVMCS():
-		return readVMCS(&v.VMCS).RIP
+		return RegistersIn(&v.VMCS).RIP
 	}
 	return Register{}
 }

@@ -14,6 +14,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/guest/qemucore"
 	"vmcsnote/internal/visible"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
@@ -234,7 +235,7 @@ func noteNames(paths []string) []candidate {
 		return all
 	})
 	if all == nil {
-		return wordList(elfnote.VMCoreInfo, elfnote.VMCSInfo, guest.NoteName, "CORE", "QEMU", "ERASEINFO")
+		return wordList(elfnote.VMCoreInfo, elfnote.VMCSInfo, qemucore.NoteName, "CORE", "QEMU", "ERASEINFO")
 	}
 	return all
 }

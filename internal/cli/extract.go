@@ -10,6 +10,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/guest/qemucore"
 	"vmcsnote/internal/inputfile"
 	"vmcsnote/physmem"
 	"vmcsnote/svm"
@@ -147,7 +148,7 @@ func (f *guestsFlags) write(ctx context.Context, e *env, h *host, m *guest.Machi
 			return withHint{errors.Errorf("%s has none of the guest's memory", p.path), dumpItAll}
 		}
 		e.partOfGuest(p.path, match)
-		x.Mem = guest.NewProcessMemory(p.memory, mem.Slots())
+		x.Mem = qemucore.NewGuestMemory(p.memory, mem.Slots())
 	}
 	for _, v := range m.VCPUs {
 		x.VCPUs = append(x.VCPUs, v.Regs)
@@ -196,7 +197,7 @@ func (f *guestsFlags) fromNotes(ctx context.Context, e *env, qemu, out string, f
 	if err != nil {
 		return err
 	}
-	cpus, err := guest.CPUs(p.Notes(), l)
+	cpus, err := qemucore.CPUs(p.Notes(), l)
 	if err != nil {
 		return err
 	}
@@ -212,7 +213,7 @@ func (f *guestsFlags) fromNotes(ctx context.Context, e *env, qemu, out string, f
 	case len(slots) == 0:
 		return errNoSlots
 	}
-	x.Mem = guest.NewProcessMemory(p.memory, slots)
+	x.Mem = qemucore.NewGuestMemory(p.memory, slots)
 	return writeGuest(ctx, e, x, out, force, dumpItAll)
 }
 
@@ -230,7 +231,7 @@ func writeGuest(ctx context.Context, e *env, x guest.Extraction, out string, for
 		e.progressDone()
 	}
 	if s != nil {
-		_, inProcess := x.Mem.(*guest.ProcessMemory)
+		_, inProcess := x.Mem.(*qemucore.GuestMemory)
 		e.extracted(out, s, inProcess, err == nil)
 	}
 	if errors.Is(err, vmcore.ErrNoMemory) {
@@ -259,7 +260,7 @@ type process struct {
 	*vmcore.File
 	path    string
 	memory  physmem.Memory // by virtual address
-	threads []guest.Thread
+	threads []qemucore.Thread
 }
 
 func (e *env) openProcess(ctx context.Context, path string) (*process, error) {
@@ -281,17 +282,17 @@ func (p *process) attach(c vmcore.Core) error {
 	if p.memory, ok = vmcore.ProcessMemory(c); !ok {
 		return withHint{inputfile.About(p.path, errors.New("not the core of a process")), "gcore and systemd-coredump write one of a running or crashed QEMU"}
 	}
-	p.threads = guest.Threads(c.Notes())
+	p.threads = qemucore.Threads(c.Notes())
 	return nil
 }
 
 // match compares the process with the one that runs the machine.
-func (p *process) match(m *guest.Machine) guest.Match {
+func (p *process) match(m *guest.Machine) qemucore.Match {
 	var slots []guest.Slot
 	if mem, err := m.Memory(); err == nil {
 		slots = mem.Slots()
 	}
-	return m.MatchProcess(p.memory, p.threads, slots)
+	return qemucore.Compare(m, p.memory, p.threads, slots)
 }
 
 // machine finds the machine that the process ran.
@@ -357,13 +358,13 @@ func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *
 	if len(slots) == 0 {
 		e.say("warning: the notes will lack the place of the guest's memory in the process: %v", cmp.Or(err, errNoSlots))
 	}
-	var cpus []*guest.CPU
+	var cpus []*qemucore.CPU
 	for _, v := range m.VCPUs {
 		if !v.HasVMCS() {
 			continue
 		}
-		t, _ := v.ThreadOf(p.threads)
-		cpus = append(cpus, &guest.CPU{VMCS: &v.VMCS, Regs: v.Regs, Thread: t.PID, Slots: slots})
+		t, _ := qemucore.ThreadOf(v, p.threads)
+		cpus = append(cpus, &qemucore.CPU{VMCS: &v.VMCS, Regs: v.Regs, Thread: t.PID, Slots: slots})
 	}
-	return guest.ProcessNotes(info, cpus), nil
+	return qemucore.ProcessNotes(info, cpus), nil
 }

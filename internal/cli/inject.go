@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vmcsnote/elfnote"
-	"vmcsnote/guest"
+	"vmcsnote/guest/qemucore"
 	"vmcsnote/internal/source"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
@@ -91,7 +91,7 @@ func decideVMCS(ctx context.Context, e *env, c vmcore.Core, whole bool, host str
 	if err != nil {
 		return decision{}, source.Error{Err: errors.Wrap(err, host)}
 	}
-	sp, err := guest.AddNotes(c.Notes(), notes)
+	sp, err := qemucore.AddNotes(c.Notes(), notes)
 	if err != nil {
 		return decision{}, err
 	}

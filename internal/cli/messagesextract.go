@@ -7,6 +7,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/guest"
+	"vmcsnote/guest/qemucore"
 	"vmcsnote/vmcore"
 )
 
@@ -38,7 +39,7 @@ func (e *env) hostOf(h *host) {
 
 // partOfGuest warns of a process's core that has only part of the guest's memory,
 // as where one of several memory backends is shared.
-func (e *env) partOfGuest(path string, m guest.Match) {
+func (e *env) partOfGuest(path string, m qemucore.Match) {
 	if lacks := m.GuestPages - m.GuestCovered; lacks > 0 {
 		e.say("warning: %s lacks %d of the %d pages of the guest's memory that were looked up in it", path, lacks, m.GuestPages)
 		e.hint(dumpItAll)

@@ -23,7 +23,7 @@ func noteKind(name string, typ uint32) string {
 		return "the hypervisor's symbols, sizes and offsets"
 	case "QEMU":
 		return "a CPU's registers, by QEMU"
-	case "VMCS": // guest.NoteName
+	case "VMCS": // qemucore.NoteName
 		return "a guest's CPU, by vmcsnote inject --vmcs-from"
 	case "Xen":
 		return "written for Xen"

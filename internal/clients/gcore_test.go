@@ -17,6 +17,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/guest/qemucore"
 	"vmcsnote/internal/testcores"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
@@ -103,8 +104,8 @@ func TestGcore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	threads := guest.Threads(f.Notes())
-	if !slices.ContainsFunc(threads, func(th guest.Thread) bool { return th.PID == uint32(cmd.Process.Pid) && th.FSBase != 0 }) || len(threads) < 2 {
+	threads := qemucore.Threads(f.Notes())
+	if !slices.ContainsFunc(threads, func(th qemucore.Thread) bool { return th.PID == uint32(cmd.Process.Pid) && th.FSBase != 0 }) || len(threads) < 2 {
 		t.Errorf("threads %x, expected several, %d among them", threads, cmd.Process.Pid)
 	}
 	virt, ok := vmcore.ProcessMemory(f)
@@ -113,13 +114,13 @@ func TestGcore(t *testing.T) {
 	}
 
 	layout := vmcs.BuiltinFor(0x12)[0]
-	cpu := &guest.CPU{
+	cpu := &qemucore.CPU{
 		VMCS:  &vmcs.VMCS{Addr: 0x1000, Page: append([]byte{0x12}, make([]byte, vmcs.PageSize-1)...), Layout: layout},
 		Regs:  &guest.Registers{RIP: guest.Register{Value: 0x1234, Origin: guest.FromKVMDirty}},
 		Slots: []guest.Slot{{GPA: guestAt, HVA: hva, Size: guestPages * 4096}},
 	}
 	info := elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=12\n")}
-	sp, err := guest.AddNotes(f.Notes(), guest.ProcessNotes(info, []*guest.CPU{cpu}))
+	sp, err := qemucore.AddNotes(f.Notes(), qemucore.ProcessNotes(info, []*qemucore.CPU{cpu}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,12 +151,12 @@ func TestGcore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.Close()
-	cpus, err := guest.CPUs(g.Notes(), layout)
+	cpus, err := qemucore.CPUs(g.Notes(), layout)
 	if err != nil || len(cpus) != 1 {
 		t.Fatal(len(cpus), err)
 	}
 	extracted := filepath.Join(dir, "guest")
-	mem := guest.NewProcessMemory(virt, cpus[0].Slots)
+	mem := qemucore.NewGuestMemory(virt, cpus[0].Slots)
 	if _, err := (guest.Extraction{Mem: mem, VCPUs: []*guest.Registers{cpus[0].Regs}}).Write(t.Context(), extracted); err != nil {
 		t.Fatal(err)
 	}

@@ -1,10 +1,11 @@
-package guest
+package qemucore
 
 import (
 	"slices"
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/guest"
 	"vmcsnote/internal/x86"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
@@ -53,34 +54,35 @@ const (
 	largeProbes = 8
 )
 
-// MatchProcess compares a process's core, its memory by virtual address and its
+// Compare compares a process's core, its memory by virtual address and its
 // threads, with the process that runs the machine in the host's dump. The
 // machine's memory, in the slots, is looked up but not compared: QEMU can be told
 // to have it left out of its cores (-machine dump-guest-core=off).
-func (m *Machine) MatchProcess(core physmem.Memory, threads []Thread, slots []Slot) Match {
+func Compare(m *guest.Machine, core physmem.Memory, threads []Thread, slots []guest.Slot) Match {
 	var match Match
 	for _, v := range m.VCPUs {
 		match.CPUs++
-		if _, ok := v.ThreadOf(threads); ok {
+		if _, ok := ThreadOf(v, threads); ok {
 			match.Threads++
 		}
 	}
-	if m.proc == nil {
+	proc, host := m.AddressSpace()
+	if proc == nil {
 		return match
 	}
 	looked := uint64(0)
-	for page, err := range m.proc.Mappings() {
+	for page, err := range proc.Mappings() {
 		if err != nil {
 			continue
 		}
-		for off := uint64(0); off < page.Size; off += max(pageSize, page.Size/largeProbes) {
-			guest := inSlot(slots, page.Addr+off)
+		for off := uint64(0); off < page.Size; off += max(x86.PageSize, page.Size/largeProbes) {
+			ofGuest := inSlot(slots, page.Addr+off)
 			switch {
-			case guest && match.GuestPages < matchPages:
+			case ofGuest && match.GuestPages < matchPages:
 				match.guestPage(core, page.Addr+off)
-			case !guest && looked < matchPages:
+			case !ofGuest && looked < matchPages:
 				looked++
-				match.page(m.outer, core, page, off)
+				match.page(host, core, page, off)
 			}
 		}
 	}
@@ -97,8 +99,8 @@ func (m *Match) guestPage(core physmem.Memory, hva uint64) {
 }
 
 // page compares a page of the process's own.
-func (m *Match) page(host physmem.Reader, core physmem.Memory, page Mapping, off uint64) {
-	var a, b [pageSize]byte
+func (m *Match) page(host physmem.Reader, core physmem.Memory, page guest.Mapping, off uint64) {
+	var a, b [x86.PageSize]byte
 	written := page.Entry&x86.Write != 0
 	if written {
 		m.Pages++
@@ -110,10 +112,10 @@ func (m *Match) page(host physmem.Reader, core physmem.Memory, page Mapping, off
 	if written {
 		m.Covered++
 	}
-	if n < pageSize || a == [pageSize]byte{} {
+	if n < x86.PageSize || a == [x86.PageSize]byte{} {
 		return
 	}
-	if n, _ := host.ReadPhys(b[:], page.Phys+off); n < pageSize {
+	if n, _ := host.ReadPhys(b[:], page.Phys+off); n < x86.PageSize {
 		return
 	}
 	m.Compared++
@@ -123,13 +125,13 @@ func (m *Match) page(host physmem.Reader, core physmem.Memory, page Mapping, off
 }
 
 // inSlot reports whether an address of the process is the guest's memory.
-func inSlot(slots []Slot, hva uint64) bool {
-	return slices.ContainsFunc(slots, func(s Slot) bool { return hva-s.HVA < s.Size })
+func inSlot(slots []guest.Slot, hva uint64) bool {
+	return slices.ContainsFunc(slots, func(s guest.Slot) bool { return hva-s.HVA < s.Size })
 }
 
 // ThreadOf finds the thread that ran a vCPU last, by its HOST_FS_BASE, if it is
 // the only one with that. Without a VMCS it is the thread that KVM names.
-func (v *VCPU) ThreadOf(threads []Thread) (t Thread, ok bool) {
+func ThreadOf(v *guest.VCPU, threads []Thread) (t Thread, ok bool) {
 	fs, has := v.Read(vmcs.HostFSBase)
 	has = has && fs != 0
 	for _, u := range threads {

@@ -1,53 +1,30 @@
-package guest
+package qemucore
 
 import (
-	"context"
 	"encoding/binary"
 	"testing"
 
 	"vmcsnote/elfnote"
-	"vmcsnote/guest/internal/infer"
+	"vmcsnote/guest"
 	"vmcsnote/vmcs"
 )
 
-// Whatever memory and VMCS hold, the search ends without a panic, and what it
-// takes for known is in the memory.
-func FuzzRegSearch(f *testing.F) {
-	k := &testKVM{ram: newRAM(), base: 0xffff888000000000}
-	k.gsBase(0)
-	seed := append(append([]byte(nil), k.pages[testArray/pageSize]...), k.pages[testPointer/pageSize]...)
-	f.Add(seed, uint64(0x80050033), uint64(0x57f6002), uint64(0x170ef0), uint64(0x82a03e98))
-	f.Add(seed[:100], uint64(0), uint64(0), uint64(0), uint64(0))
-	f.Fuzz(func(t *testing.T, b []byte, cr0, cr3, cr4, rsp uint64) {
-		r := newRAM()
-		for i, c := range b[:min(len(b), 1<<16)] {
-			at := testArray&^(pageSize-1) + uint64(i)
-			r.page(at)[at%pageSize] = c
-		}
-		v := testVMCS(testAddr, map[string]uint64{"GUEST_CR0": cr0, "CR0_READ_SHADOW": cr0, "GUEST_CR3": cr3, "CR4_READ_SHADOW": cr4, "GUEST_RSP": rsp})
-		k := &testKVM{ram: r}
-		all, err := findRegisters(context.Background(), infer.Search{Mem: k}, []*vmcs.VMCS{v, v})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, regs := range all {
-			if regs.GPR[RAX].Known() && regs.GPR[RAX].Value != r.word(regs.Evidence.Array) {
-				t.Errorf("%+v", regs)
-			}
-			PRStatus(1, regs)
-			QEMUState(regs)
-		}
-	})
+// testVMCS is a VMCS whose fields are zero.
+func testVMCS() *vmcs.VMCS {
+	layout := *vmcs.Builtin()[0]
+	v := &vmcs.VMCS{Addr: 0x5_1ec6_f000, Page: make([]byte, vmcs.PageSize), Layout: &layout}
+	binary.LittleEndian.PutUint32(v.Page, layout.RevisionID)
+	return v
 }
 
 // A VMCS note that can be read comes out of what was read again.
 func FuzzParseNote(f *testing.F) {
-	v := testVMCS(testAddr, nil)
-	regs := readVMCS(v)
-	regs.GPR[RAX] = Register{5, FromKVM}
-	regs.RIP = Register{6, FromKVMDirty}
-	regs.CR8 = Register{1, FromAPIC}
-	good := (&CPU{VMCS: v, Regs: regs, Thread: 7, Slots: []Slot{{GPA: 0x1000, HVA: 0x7f0000000000, Size: 0x2000}}}).Note()
+	v := testVMCS()
+	regs := guest.RegistersIn(v)
+	regs.GPR[guest.RAX] = guest.Register{Value: 5, Origin: guest.FromKVM}
+	regs.RIP = guest.Register{Value: 6, Origin: guest.FromKVMDirty}
+	regs.CR8 = guest.Register{Value: 1, Origin: guest.FromAPIC}
+	good := (&CPU{VMCS: v, Regs: regs, Thread: 7, Slots: []guest.Slot{{GPA: 0x1000, HVA: 0x7f0000000000, Size: 0x2000}}}).Note()
 	f.Add(good.Desc)
 	f.Add(good.Desc[:len(good.Desc)-1])
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -63,11 +40,11 @@ func FuzzParseNote(f *testing.F) {
 }
 
 func TestParseNote(t *testing.T) {
-	v := testVMCS(testAddr, nil)
-	regs := readVMCS(v)
-	regs.RIP = Register{6, FromKVMDirty}
-	regs.GPR[R15] = Register{15, FromKVM}
-	c := &CPU{VMCS: v, Regs: regs, Slots: []Slot{{GPA: 0, HVA: 0x7f0000000000, Size: 0xa0000}, {GPA: 0x100000, HVA: 0x7f1000000000, Size: 0x1000}}}
+	v := testVMCS()
+	regs := guest.RegistersIn(v)
+	regs.RIP = guest.Register{Value: 6, Origin: guest.FromKVMDirty}
+	regs.GPR[guest.R15] = guest.Register{Value: 15, Origin: guest.FromKVM}
+	c := &CPU{VMCS: v, Regs: regs, Slots: []guest.Slot{{GPA: 0, HVA: 0x7f0000000000, Size: 0xa0000}, {GPA: 0x100000, HVA: 0x7f1000000000, Size: 0x1000}}}
 	slots := binary.LittleEndian
 	for _, tt := range []struct {
 		name   string

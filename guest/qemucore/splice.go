@@ -1,14 +1,11 @@
-package guest
+package qemucore
 
 import (
 	"bytes"
-	"fmt"
-	"strings"
 
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
-	"vmcsnote/vmcs"
 )
 
 // ErrOtherNotes: the core has VMCS or VMCSINFO notes with others after them,
@@ -23,23 +20,6 @@ func ProcessNotes(info elfnote.Note, cpus []*CPU) []elfnote.Note {
 		notes = append(notes, c.Note())
 	}
 	return notes
-}
-
-// LayoutNote returns a VMCSINFO note that says what the layout says, for a host's
-// dump without one: text, with offsets. A layout's high halves, and what it was
-// published by, are not in it.
-func LayoutNote(l *vmcs.Layout) elfnote.Note {
-	var b strings.Builder
-	fmt.Fprintf(&b, "REVISION_ID=%x\nFORM=%s\n", l.RevisionID, vmcs.FormOffsets)
-	if l.AccessRights != vmcs.RightsUnknown {
-		fmt.Fprintf(&b, "ACCESS_RIGHTS=%s\n", l.AccessRights)
-	}
-	for _, e := range l.Entries {
-		if e.Width > 0 && !(e.Known && e.Encoding.High()) {
-			fmt.Fprintf(&b, "FIELD(%s)=%x\n", e.Name, e.Offset)
-		}
-	}
-	return elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte(b.String())}
 }
 
 // AddNotes returns the splice that puts notes after all others of a process's

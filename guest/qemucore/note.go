@@ -1,4 +1,4 @@
-package guest
+package qemucore
 
 import (
 	"bytes"
@@ -8,6 +8,8 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/guest"
+	"vmcsnote/internal/x86"
 	"vmcsnote/vmcs"
 )
 
@@ -55,14 +57,14 @@ var ErrNote = errors.New("not a VMCS note")
 // A CPU is a vCPU as a core of the process that ran it has it.
 type CPU struct {
 	VMCS   *vmcs.VMCS
-	Regs   *Registers
-	Thread uint32 // pr_pid of the thread that ran it; 0: not known
-	Slots  []Slot // the memory of its guest
+	Regs   *guest.Registers
+	Thread uint32       // pr_pid of the thread that ran it; 0: not known
+	Slots  []guest.Slot // the memory of its guest
 }
 
 // noted are the registers that a VMCS note has apart from the VMCS, in order.
-func (r *Registers) noted() []*Register {
-	rs := make([]*Register, 0, noteRegs)
+func noted(r *guest.Registers) []*guest.Register {
+	rs := make([]*guest.Register, 0, noteRegs)
 	for i := range r.GPR {
 		rs = append(rs, &r.GPR[i])
 	}
@@ -85,12 +87,12 @@ func (c *CPU) Note() elfnote.Note {
 	le.PutUint32(d[24:], uint32(c.VMCS.Layout.AccessRights))
 	le.PutUint32(d[28:], uint32(len(slots)))
 	var known, newer uint64
-	for i, r := range c.Regs.noted() {
-		if r.Origin == Unknown || r.Origin == FromVMCS {
+	for i, r := range noted(c.Regs) {
+		if r.Origin == guest.Unknown || r.Origin == guest.FromVMCS {
 			continue
 		}
 		known |= 1 << i
-		if r.Origin == FromKVMDirty {
+		if r.Origin == guest.FromKVMDirty {
 			newer |= 1 << i
 		}
 		le.PutUint64(d[noteRegsOff+8*i:], r.Value)
@@ -134,22 +136,22 @@ func ParseVMCSNote(n elfnote.Note, layout *vmcs.Layout) (*CPU, error) {
 	if id := c.VMCS.RevisionID(); layout.RevisionID != 0 && id != layout.RevisionID {
 		return nil, errors.Wrapf(ErrNote, "VMCS with revision identifier %#x, expected the layout's %#x", id, layout.RevisionID)
 	}
-	c.Regs = readVMCS(c.VMCS)
+	c.Regs = guest.RegistersIn(c.VMCS)
 	if id := le.Uint32(d[16:]); id != noAPICID {
-		c.Regs.APICID = Register{uint64(id), FromAPIC}
+		c.Regs.APICID = guest.Register{Value: uint64(id), Origin: guest.FromAPIC}
 	}
 	known, newer := le.Uint64(d[32:]), le.Uint64(d[40:])
-	for i, r := range c.Regs.noted() {
-		origin := FromKVM
+	for i, r := range noted(c.Regs) {
+		origin := guest.FromKVM
 		switch {
 		case known>>i&1 == 0:
 			continue
 		case newer>>i&1 != 0:
-			origin = FromKVMDirty
+			origin = guest.FromKVMDirty
 		case r == &c.Regs.CR8:
-			origin = FromAPIC
+			origin = guest.FromAPIC
 		}
-		*r = Register{le.Uint64(d[noteRegsOff+8*i:]), origin}
+		*r = guest.Register{Value: le.Uint64(d[noteRegsOff+8*i:]), Origin: origin}
 	}
 	var err error
 	c.Slots, err = parseSlots(d[noteSlotsOff:])
@@ -157,13 +159,13 @@ func ParseVMCSNote(n elfnote.Note, layout *vmcs.Layout) (*CPU, error) {
 }
 
 // parseSlots reads memory slots, which must be sorted and disjoint.
-func parseSlots(b []byte) (slots []Slot, err error) {
+func parseSlots(b []byte) (slots []guest.Slot, err error) {
 	le := binary.LittleEndian
 	next := uint64(0)
 	for ; len(b) > 0; b = b[noteSlotSize:] {
-		s := Slot{GPA: le.Uint64(b), HVA: le.Uint64(b[8:]), Size: le.Uint64(b[16:])}
+		s := guest.Slot{GPA: le.Uint64(b), HVA: le.Uint64(b[8:]), Size: le.Uint64(b[16:])}
 		end := s.GPA + s.Size
-		if s.GPA < next || end <= s.GPA || s.HVA+s.Size < s.HVA || (s.GPA|s.HVA|s.Size)%pageSize != 0 {
+		if s.GPA < next || end <= s.GPA || s.HVA+s.Size < s.HVA || (s.GPA|s.HVA|s.Size)%x86.PageSize != 0 {
 			return nil, errors.Wrapf(ErrNote, "memory slot of %#x bytes at %#x (%#x in the process): expected whole pages at or above %#x", s.Size, s.GPA, s.HVA, next)
 		}
 		slots, next = append(slots, s), end
