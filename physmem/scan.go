@@ -60,12 +60,20 @@ func Scan(ctx context.Context, m Memory, opt ScanOptions, look func(addr uint64,
 	if s.Workers > 0 {
 		workers = min(workers, s.Workers)
 	}
-	chunks := make(chan Range)
+	var turn sync.Mutex
+	next, stop := iter.Pull(s.chunks(ctx))
+	defer stop()
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
 			buf := make([]byte, s.Chunk)
-			for r := range chunks {
+			for ctx.Err() == nil {
+				turn.Lock()
+				r, ok := next()
+				turn.Unlock()
+				if !ok {
+					return
+				}
 				if err := s.chunk(ctx, buf[:r.Size], r.Addr); err != nil {
 					cancel(err)
 				}
@@ -73,8 +81,6 @@ func Scan(ctx context.Context, m Memory, opt ScanOptions, look func(addr uint64,
 			}
 		})
 	}
-	s.feed(ctx, chunks)
-	close(chunks)
 	wg.Wait()
 	return context.Cause(ctx)
 }
@@ -96,36 +102,37 @@ type scan struct {
 	done uint64
 }
 
-// feed hands out the memory in chunks.
-func (s *scan) feed(ctx context.Context, chunks chan<- Range) {
-	size := uint64(s.Chunk)
-	sparse, _ := s.m.(Sparse)
-	for r := range s.m.Ranges() {
-		data := func(yield func(Range) bool) { yield(r) }
-		if sparse != nil {
-			data = sparse.Data(r)
-		}
-		at := r.Addr // all below is handed out, or skipped
-		for d := range data {
-			// Whole pages: a page may begin in a hole.
-			end := d.End() + min(-d.End()%page, math.MaxUint64-d.End())
-			if d = Between(d.Addr&^(page-1), end).Intersect(Between(at, r.End())); d.Size == 0 {
-				continue
+// chunks yields the memory in chunks, until ctx ends. Workers take them by
+// turns: a goroutine that handed them out would be woken for each.
+func (s *scan) chunks(ctx context.Context) iter.Seq[Range] {
+	return func(yield func(Range) bool) {
+		size := uint64(s.Chunk)
+		sparse, _ := s.m.(Sparse)
+		for r := range s.m.Ranges() {
+			data := func(yield func(Range) bool) { yield(r) }
+			if sparse != nil {
+				data = sparse.Data(r)
 			}
-			s.pass(d.Addr - at)
-			for at = d.Addr; at < d.End(); {
-				n := min(d.End()-at, size-at%size)
-				select {
-				case chunks <- Range{at, n}:
-				case <-ctx.Done():
-					return
+			at := r.Addr // all below is handed out, or skipped
+			for d := range data {
+				// Whole pages: a page may begin in a hole.
+				end := d.End() + min(-d.End()%page, math.MaxUint64-d.End())
+				if d = Between(d.Addr&^(page-1), end).Intersect(Between(at, r.End())); d.Size == 0 {
+					continue
 				}
-				at += n
+				s.pass(d.Addr - at)
+				for at = d.Addr; at < d.End(); {
+					n := min(d.End()-at, size-at%size)
+					if !yield(Range{at, n}) {
+						return
+					}
+					at += n
+				}
 			}
-		}
-		s.pass(r.End() - at)
-		if ctx.Err() != nil {
-			return
+			s.pass(r.End() - at)
+			if ctx.Err() != nil {
+				return
+			}
 		}
 	}
 }

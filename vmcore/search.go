@@ -84,16 +84,11 @@ func (s *NoteFinder) Hits() (hits []Hit, more int) {
 // may call it at a time. It never fails.
 func (s *NoteFinder) Look(addr uint64, b []byte) error {
 	head, name := s.head, s.head[elfnote.HeaderSize:]
-	for off := 0; ; off++ {
-		i := bytes.Index(b[off:], name)
-		if i < 0 {
-			break
-		}
-		off += i
+	eachName(addr, b, name, func(off int) {
 		if off >= elfnote.HeaderSize {
 			s.look(addr + uint64(off) - elfnote.HeaderSize)
 		}
-	}
+	})
 	// A header that reaches into the next chunk: whatever begins like one.
 	for off := max(0, len(b)-len(head)+1); off < len(b); off++ {
 		if tail := b[off:]; bytes.Equal(tail[:min(4, len(tail))], head[:min(4, len(tail))]) {
