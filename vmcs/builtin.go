@@ -5,28 +5,21 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Builtin returns the published layouts, one for each table in layouts/, in the
 // order of their file names, the caller's own. Their Entries are in order of
 // encoding and without the high halves, which lie 4 bytes into their field.
 func Builtin() []*Layout {
-	var layouts []*Layout
-	for _, f := range tableFiles() {
-		if !strings.HasPrefix(f.name, "fields") {
-			layouts = append(layouts, builtin(f.table()))
-		}
-	}
-	return layouts
+	return builtins(func(builtinTable) bool { return true })
 }
 
 // BuiltinFor returns the built-in layouts that a VMCS with this revision
 // identifier may have, with it as their RevisionID. Real processors' come
 // first, but a revision identifier never settles which layout it is.
 func BuiltinFor(revision uint32) []*Layout {
-	layouts := slices.DeleteFunc(Builtin(), func(l *Layout) bool {
-		return l.RevisionID != revision && !slices.Contains(l.OtherIDs, revision)
-	})
+	layouts := builtins(func(t builtinTable) bool { return slices.Contains(t.ids, revision) })
 	for _, l := range layouts {
 		if i := slices.Index(l.OtherIDs, revision); i >= 0 {
 			l.RevisionID, l.OtherIDs[i] = revision, l.RevisionID
@@ -34,6 +27,47 @@ func BuiltinFor(revision uint32) []*Layout {
 	}
 	return layouts
 }
+
+// A builtinTable is a table in layouts/. There are so many that a command only
+// parses those it needs, once.
+type builtinTable struct {
+	ids    []uint32 // revision identifiers, the usual one first
+	layout func() *Layout
+}
+
+var builtinTables = sync.OnceValue(func() (tables []builtinTable) {
+	for _, f := range tableFiles() {
+		if !strings.HasPrefix(f.name, "fields") {
+			parse := func() *Layout { return builtin(f.table()) }
+			tables = append(tables, builtinTable{f.ids(), sync.OnceValue(parse)})
+		}
+	}
+	return tables
+})
+
+// builtins returns copies of the layouts of the tables chosen.
+func builtins(choose func(builtinTable) bool) (layouts []*Layout) {
+	for _, t := range builtinTables() {
+		if choose(t) {
+			l := *t.layout()
+			l.OtherIDs, l.Entries = slices.Clone(l.OtherIDs), slices.Clone(l.Entries)
+			l.Sources, l.Caveats = slices.Clone(l.Sources), slices.Clone(l.Caveats)
+			layouts = append(layouts, &l)
+		}
+	}
+	return layouts
+}
+
+// builtinIDs returns the revision identifiers of the built-in layouts.
+var builtinIDs = sync.OnceValue(func() map[uint32]bool {
+	ids := make(map[uint32]bool)
+	for _, t := range builtinTables() {
+		for _, id := range t.ids {
+			ids[id] = true
+		}
+	}
+	return ids
+})
 
 // builtin makes a layout of a table with rows of encoding, name, offset, width
 // and flags.
@@ -70,6 +104,13 @@ func builtin(t table) *Layout {
 		l.Entries = append(l.Entries, e)
 	}
 	return l
+}
+
+// ids returns the revision identifiers in the table's notes.
+func (f tableFile) ids() []uint32 {
+	_, rest, _ := strings.Cut(f.text, "# revision_id ")
+	line, _, _ := strings.Cut(rest, "\n")
+	return parseIDs(line)
 }
 
 // parseIDs reads the revision identifiers of a table, the usual one first.

@@ -78,17 +78,6 @@ func (s *Sieve) within(m physmem.Reader) physmem.Memory {
 	}))
 }
 
-// builtinIDs has the revision identifiers of the built-in layouts.
-var builtinIDs = sync.OnceValue(func() map[uint32]bool {
-	ids := make(map[uint32]bool)
-	for _, l := range Builtin() {
-		for _, id := range append([]uint32{l.RevisionID}, l.OtherIDs...) {
-			ids[id] = true
-		}
-	}
-	return ids
-})
-
 // seen counts the pages of memory that a scan has seen.
 type seen struct {
 	mu     sync.Mutex
