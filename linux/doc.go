@@ -22,7 +22,7 @@
 // the kernel's containers. [Kernel.Tasks] and [Task] are built on these.
 //
 // [Kernel.Log], [Kernel.LastLog] and [Kernel.Panic] read the kernel's log. They
-// need nothing but VMCOREINFO.
+// need no types and no symbols if VMCOREINFO is that of the running kernel.
 //
 // # Hostile memory
 //

@@ -13,7 +13,8 @@ import (
 	"vmcsnote/internal/visible"
 )
 
-// ErrNoLog means that VMCOREINFO names no log of a form that is known.
+// ErrNoLog means that the kernel has no log of a form that is known, or that
+// nothing leads to it.
 var ErrNoLog = errors.New("no kernel log found")
 
 // A LogRecord is a message in the kernel's log. A message can have several
@@ -53,13 +54,14 @@ type kernelLog struct {
 }
 
 func (k *Kernel) log() (kernelLog, error) {
-	if _, ok := k.info.symbol("prb"); ok {
-		return k.ringLog()
-	}
 	if _, ok := k.info.symbol("log_first_idx"); ok {
 		return k.bufferLog()
 	}
-	return kernelLog{}, ErrNoLog
+	l := layout{k: k}
+	if prb := l.symbol("prb"); l.err == nil {
+		return k.ringLog(prb)
+	}
+	return kernelLog{}, errors.WithMessage(ErrNoLog, l.err.Error())
 }
 
 // Log returns the records of the kernel's log, the oldest first. A record that

@@ -66,7 +66,15 @@ var logRows = []logRow{
 		"0 0.0 - [    0.000000] message 0\n1 0.0 - [    1.000000] message 1\n2 0.0 - [    2.000000] message 2\n"},
 	{"an empty buffer", func(f *fakelinux.Kernel) { f.LogBuffer(128, 0) }, ""},
 
-	{"no log", func(*fakelinux.Kernel) {}, "error: no kernel log found\n"},
+	{"by kallsyms and BTF, as of a kernel that has no VMCOREINFO yet", func(f *fakelinux.Kernel) {
+		f.LogRing(ring, words(1)...)
+		f.Lines = slices.DeleteFunc(f.Lines, func(line string) bool {
+			return strings.Contains(line, "prb") || strings.Contains(line, "printk_")
+		})
+		f.Types.Log()
+	}, "1000 0.0 C0 [    0.000000] message 0\n"},
+
+	{"no log", func(*fakelinux.Kernel) {}, "error: prb: no such symbol: no kernel log found\n"},
 	{"a ring's ends are too far apart", func(f *fakelinux.Kernel) { f.LogRing(ring, words(9)...) },
 		"error: kernel log: descriptors 0x0 to 0x8 in a ring of 8: corrupt\n"},
 	{"a ring of too many records", func(f *fakelinux.Kernel) {
@@ -126,7 +134,7 @@ func TestLog(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			f := fakelinux.New()
 			row.make(f)
-			k := openFake(t, f, f.Info())
+			k := openFake(t, f, f.Finish())
 			if got := printLog(k); got != row.want {
 				t.Errorf("got\n%swant\n%s", got, row.want)
 			}
@@ -214,7 +222,7 @@ func TestPanic(t *testing.T) {
 		})
 	}
 	f := fakelinux.New()
-	if _, err := openFake(t, f, f.Info()).Panic(); !errors.Is(err, ErrNoLog) {
+	if _, err := openFake(t, f, f.Finish()).Panic(); !errors.Is(err, ErrNoLog) {
 		t.Errorf("without a log: %v", err)
 	}
 }

@@ -15,17 +15,11 @@ type logBuffer struct {
 
 const maxLogBuffer = 128 << 20
 
-// bufferLog finds the buffer by VMCOREINFO, and its records by their lengths.
+// bufferLog finds the buffer, and its records by their lengths.
 func (k *Kernel) bufferLog() (kernelLog, error) {
 	b := logBuffer{k: k}
 	l := layout{k: k}
-	variable := func(name string, size int) uint64 {
-		addr, ok := k.info.symbol(name)
-		if !ok && l.err == nil {
-			l.err = errors.Errorf("VMCOREINFO has no SYMBOL(%s)", name)
-		}
-		return l.read(addr, size)
-	}
+	variable := func(name string, size int) uint64 { return l.read(l.symbol(name), size) }
 	b.addr = variable("log_buf", 8)
 	size := variable("log_buf_len", 4)
 	at, end := variable("log_first_idx", 4), variable("log_next_idx", 4)

@@ -19,7 +19,7 @@ type printkRing struct {
 	data, size uint64 // the texts
 	left       uint64 // bytes of texts that may yet be read
 
-	// Sizes and offsets, by VMCOREINFO.
+	// Sizes and offsets.
 	desc, state, begin, next uint64
 	info                     infoLayout
 }
@@ -36,12 +36,14 @@ const (
 	maxTextRing = 2 << 30 // LOG_BUF_LEN_MAX
 )
 
-// ringLog finds the ring by VMCOREINFO.
-func (k *Kernel) ringLog() (kernelLog, error) {
+// ringLog takes the ring that the pointer at prb leads to.
+func (k *Kernel) ringLog(prb uint64) (kernelLog, error) {
 	r := printkRing{k: k}
 	l := layout{k: k}
-	prb, _ := k.info.symbol("prb")
 	ring := l.read(prb, 8)
+	if ring == 0 && l.err == nil {
+		l.err = errors.WithMessage(errNull, "prb")
+	}
 	descRing := ring + l.offset("printk_ringbuffer.desc_ring")
 	bits := l.read(descRing+l.offset("prb_desc_ring.count_bits"), 4)
 	r.descs = l.read(descRing+l.offset("prb_desc_ring.descs"), 8)
@@ -137,32 +139,3 @@ func caller(id uint32) string {
 	}
 	return fmt.Sprintf("T%d", id)
 }
-
-// A layout reads numbers that VMCOREINFO leads to. It keeps the first error.
-type layout struct {
-	k   *Kernel
-	err error
-}
-
-func (l *layout) read(addr uint64, size int) uint64 {
-	if l.err != nil {
-		return 0
-	}
-	v, err := l.k.Uint(addr, size)
-	l.err = err
-	return v
-}
-
-// maxOffset bounds offsets and sizes in the log's structures.
-const maxOffset = 4096
-
-func (l *layout) stated(key string) uint64 {
-	v, ok := l.k.info.decimal(key)
-	if l.err == nil && (!ok || v > maxOffset) {
-		l.err = errors.Errorf("VMCOREINFO has no usable %s", key)
-	}
-	return v
-}
-
-func (l *layout) offset(member string) uint64 { return l.stated("OFFSET(" + member + ")") }
-func (l *layout) size(name string) uint64     { return l.stated("SIZE(" + name + ")") }

@@ -31,6 +31,8 @@ type guestsFlags struct {
 	// encrypted takes memory that is encrypted as it is.
 	encrypted bool
 	asJSON    bool
+	// wantLog asks for a kernel's log: that of guest, or the host's own.
+	wantLog bool
 
 	span span // what read says
 }
@@ -52,7 +54,8 @@ Intel's processors keep virtual CPUs. The layout of a VMCS comes from the dump's
 VMCSINFO note, or from such a note in the dump's memory; otherwise the built-in
 layouts are tried. The first lines tell which way was used, and why. A register
 that is not certain is a question mark. --read prints memory of a guest, by
-guest-physical (gpa) or guest-virtual address (gva).
+guest-physical (gpa) or guest-virtual address (gva). --log prints the log of the
+host's kernel or, with --guest, of that guest's, from its memory in the dump.
 
 A dump that makedumpfile --split wrote is given by all its pieces.
 
@@ -67,6 +70,7 @@ The exit status is 3 if no VMCS is found and there is no note.`,
 			fs.StringSliceVar(&f.fields, "field", nil, "print only the field or register `NAME`, a line for each vCPU; several with commas")
 			fs.StringVar(&f.read, "read", "", "print memory at `gpa:0xADDR:LENGTH` or gva:0xADDR:LENGTH")
 			fs.BoolVar(&f.explain, "explain", false, "search for VMCSs in any case; print why each page was taken for one or was not, and where KVM's structures disagree")
+			fs.BoolVar(&f.wantLog, "log", false, "print the kernel's log as dmesg does: the host's own, or with --guest that guest's")
 			f.addLayout(fs)
 			fs.StringVar(&f.vcpu, "vcpu", "", "only its vCPU `N`, counted from 0")
 			return func(ctx context.Context, e *env, args []string) error {
@@ -102,16 +106,18 @@ func (f *guestsFlags) form() form {
 
 func (f *guestsFlags) check() error {
 	n := 0
-	for _, set := range []bool{f.asJSON, len(f.fields) > 0, f.read != "", f.verbose} {
+	for _, set := range []bool{f.asJSON && !f.wantLog, len(f.fields) > 0, f.read != "", f.verbose, f.wantLog} {
 		if set {
 			n++
 		}
 	}
 	switch {
 	case n > 1:
-		return usagef("--json, --field, --read and --verbose: one at a time")
-	case f.explain && (len(f.fields) > 0 || f.read != ""):
+		return usagef("--json, --field, --log, --read and --verbose: one at a time, but for --log --json")
+	case f.explain && (len(f.fields) > 0 || f.read != "" || f.wantLog):
 		return usagef("--explain goes with the list, --verbose or --json")
+	case f.vcpu != "" && f.wantLog:
+		return usagef("--vcpu: a log is the whole guest's")
 	case f.vcpu != "" && f.guest == "":
 		return usagef("--vcpu needs --guest")
 	}
@@ -133,6 +139,9 @@ func (f *guestsFlags) run(ctx context.Context, e *env, paths []string) error {
 		return err
 	}
 	defer c.Close()
+	if f.wantLog {
+		return f.log(ctx, e, paths, c.Core)
+	}
 	h, err := f.find(ctx, e, c.Core)
 	if err != nil {
 		return err

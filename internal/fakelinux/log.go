@@ -67,6 +67,18 @@ func (f *Kernel) LogRing(ring Ring, messages ...Message) (descs, infos, data uin
 	return descs, infos, data
 }
 
+// Log adds the structs of the log of Linux 5.10 and newer, as LogRing fills them.
+func (b *BTF) Log() {
+	u64, u32, u16 := b.Int("unsigned long", 8, false), b.Int("unsigned int", 4, false), b.Int("short unsigned int", 2, false)
+	lpos := b.Struct("prb_data_blk_lpos", 16, M("begin", u64, 0), M("next", u64, 8))
+	b.Struct("prb_desc", 24, M("state_var", u64, 0), M("text_blk_lpos", lpos, 8))
+	b.Struct("printk_info", 88, M("seq", u64, 0), M("ts_nsec", u64, 8), M("text_len", u16, 16), M("caller_id", u32, 20))
+	descs := b.Struct("prb_desc_ring", 48, M("count_bits", u32, 0), M("descs", u64, 8), M("infos", u64, 16),
+		M("head_id", u64, 24), M("tail_id", u64, 32))
+	data := b.Struct("prb_data_ring", 32, M("size_bits", u32, 0), M("data", u64, 8))
+	b.Struct("printk_ringbuffer", 88, M("desc_ring", descs, 0), M("text_data_ring", data, 48))
+}
+
 // LogBuffer adds a log as Linux 3.5 to 5.9 have it, in a buffer of so many bytes.
 // The first record begins at first. It returns the buffer's address.
 func (f *Kernel) LogBuffer(size, first int, messages ...Message) uint64 {
