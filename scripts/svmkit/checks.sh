@@ -19,9 +19,12 @@ fields() { vmcsnote guests --field "$2" "$d/$1"; }
 # spinning DUMP NAME: the guest's registers are those that it was given.
 spinning() {
 	local want
-	want=$(sed -n "s/^$2\.0 EXPECT rip=\([^ ]*\) rsp=\([^ ]*\) r15=\([^ ]*\) cr3=\(.*\)/\1 \2 \3 \4/p" "$o/spin.log")
-	[ -n "$want" ] && fields "$1" guest,rip,rsp,r15,cr3 | grep -x "$(numberOf "$2") $want"
+	want=$(sed -n "s/^$2\.0 EXPECT rip=\([^ ]*\) rsp=\([^ ]*\) r15=\([^ ]*\) cr3=\(.*\)/\1 \2 \3 \4/p" "$o/$2.log")
+	[ -n "$want" ] && fields "$1" guest,rip,rsp,r15,cr3 | grep -x "[0-9]* $want"
 }
+
+# running: of both guests that never leave their loop, R15 is what they were given.
+running() { [ "$(sed -n 's/.* r15=\([^ ]*\) .* errno=.*/"value": "\1"/p' "$o"/[AB].log | grep -cf - "$o/running.out")" = 2 ]; }
 
 # burning DUMP: web01's busy program is in its loop, with its registers.
 burning() {
@@ -63,6 +66,12 @@ crashSees() {
 check() {
 	d=$r/dump o=$r/out/first
 	local n
+	for n in web01 db02; do
+		ok "the running host: $n's process and threads" "$WORK/svmcheck" process "$o/running.out" "$n" "$o/$n.process"
+	done
+	ok 'the running host: it is told as that' grep -x '  "live": true,' "$o/running.out"
+	ok 'the running host: all registers of a paused guest' "$WORK/svmcheck" registers "$o/running.out" 1 "$o/db02.registers"
+	ok 'the running host: guests on both processors' running
 	for n in d31 full; do
 		ok "$n: guests --json" report "$n"
 		ok "$n: all vCPUs, and no others" listed "$n"

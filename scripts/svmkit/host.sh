@@ -2,8 +2,8 @@
 # shellcheck shell=bash disable=SC2034,SC2154,SC2317
 MEM=1536 SMP=2 CRASHKERNEL=192M MODULE=none CPU=EPYC,+svm,+npt,-xsaves ROOTDISK=1500M DUMPDISK=6G LIMIT=600
 GUESTS=all PASS=GUESTS
-APPEND='no_timer_check mitigations=off audit=0 random.trust_cpu=on nowatchdog'
-CAPAPPEND='no_timer_check mitigations=off audit=0'
+APPEND='no_timer_check mitigations=off audit=0 random.trust_cpu=on nowatchdog tsc=reliable'
+CAPAPPEND='no_timer_check mitigations=off audit=0 nowatchdog tsc=reliable'
 
 # What follows is run by the host's busybox, and minds GUESTS: all, or those that
 # --short can wait for.
@@ -20,7 +20,7 @@ start() {
 		enter=$c/cgroup.procs sh -c 'echo $$ >"$enter" && exec "$@"' qemu qemu-system-x86_64 -name "guest=$name,debug-threads=on" -uuid "00000000-0000-4000-8000-00000000000$n" \
 			-accel kvm -cpu host -M q35 -nodefaults -display none -m "$mib" -smp "$vcpus" -device vmcoreinfo \
 			-kernel /kernel/guests.vmlinuz -initrd /kernel/guest.gz \
-			-append "console=ttyS0 quiet no_timer_check mitigations=off vmname=$name $words" \
+			-append "console=ttyS0 quiet no_timer_check mitigations=off nowatchdog tsc=reliable vmname=$name $words" \
 			-serial "file:/tmp/$name.log" -qmp "pipe:/tmp/$name" "$@" 2>"/tmp/$name.err"
 		say "FAIL $name has ended: $(tail -n 2 "/tmp/$name.err")"
 	) &
@@ -97,12 +97,6 @@ first() {
 		start nest04 144 1 nested=1
 	fi
 	for g in $guests; do waits "/tmp/$g.log" 'tick 2'; done
-	# Not QEMU: one guest on each of the two processors, never out of its loop.
-	taskset 1 kvmguest A spin 0x10000 0x1f0000 0x1000 >"$out/spin.log" 2>&1 &
-	waits "$out/spin.log" 'A READY'
-	taskset 2 kvmguest B spin 0x11000 0x1e0000 0x40000 >>"$out/spin.log" 2>&1 &
-	waits "$out/spin.log" 'B READY'
-	[ "$GUESTS" != all ] || waits /tmp/nest04.log 'N READY'
 	hmp db02 stop
 	for g in $guests; do
 		truth "$g"
@@ -111,6 +105,17 @@ first() {
 	qmp db02 '{"execute":"pmemsave","arguments":{"val":0,"size":117440512,"filename":"/dump/db02.mem"}}' >"$out/pmemsave"
 	# Symbols are of no use, and take a minute to read.
 	try 0 gcore gdb -nx -batch -iex 'set auto-solib-add off' -p "$(processOf db02)" -ex 'generate-core-file /dump/db02.core.gcore'
+	[ "$GUESTS" != all ] || waits /tmp/nest04.log 'N READY'
+	# Those that never leave their loop get the time that nobody else wants.
+	for t in /proc/"$(processOf web01)"/task/*; do renice -n 19 -p "${t##*/}"; done >/dev/null
+	# Not QEMU: one guest on each of the two processors.
+	nice -n 19 taskset 1 kvmguest A spin 0x10000 0x1f0000 0x1000 >/tmp/A.log 2>&1 &
+	nice -n 19 taskset 2 kvmguest B spin 0x11000 0x1e0000 0x40000 >/tmp/B.log 2>&1 &
+	for g in A B; do
+		waits /tmp/$g.log "$g READY"
+		cp /tmp/$g.log "$out/"
+	done
+	try 0 running vmcsnote guests --json /proc/kcore
 	say 'the guests are as they shall be'
 }
 
@@ -126,6 +131,9 @@ crash() {
 capture() {
 	export PATH=/bin:/sbin:/usr/bin:/usr/sbin
 	try 0 d31 makedumpfile -l -d 31 --message-level 4 /proc/vmcore /dump/d31
-	# All but pages of zeros.
-	try 0 full makedumpfile -l -d 1 --message-level 4 /proc/vmcore /dump/full
+	# All but pages of zeros; or without the kernel's caches and free pages, which
+	# takes a fifth of the time.
+	level=1
+	[ "$GUESTS" = all ] || level=23
+	try 0 full makedumpfile -l -d $level --message-level 4 /proc/vmcore /dump/full
 }
