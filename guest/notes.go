@@ -3,8 +3,6 @@ package guest
 import (
 	"debug/elf"
 	"encoding/binary"
-	"fmt"
-	"strings"
 
 	"vmcsnote/elfnote"
 	"vmcsnote/vmcs"
@@ -99,15 +97,5 @@ func CPUNotes(vcpus []*Registers) []elfnote.Note {
 // dump without one: text, with offsets. A layout's high halves, and what it was
 // published by, are not in it.
 func LayoutNote(l *vmcs.Layout) elfnote.Note {
-	var b strings.Builder
-	fmt.Fprintf(&b, "REVISION_ID=%x\nFORM=%s\n", l.RevisionID, vmcs.FormOffsets)
-	if l.AccessRights != vmcs.RightsUnknown {
-		fmt.Fprintf(&b, "ACCESS_RIGHTS=%s\n", l.AccessRights)
-	}
-	for _, e := range l.Entries {
-		if e.Width > 0 && !(e.Known && e.Encoding.High()) {
-			fmt.Fprintf(&b, "FIELD(%s)=%x\n", e.Name, e.Offset)
-		}
-	}
-	return elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte(b.String())}
+	return elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte(l.Text(vmcs.Processor{}))}
 }

@@ -19,6 +19,10 @@
 // read when it was recorded. The checksum is that of all lines above it, as
 // sha256sum prints it.
 //
+// Where the kernel publishes no note, and a file of layouts by processor has
+// served (internal/cpulayouts), the record is of version 2: a line "layout: FILE"
+// stands in the pair's place, and the note is there.
+//
 // One record has one form: the keys are these, in this order, and anything else
 // is refused, unknown keys too. A key that a reader skips could be the one that
 // says not to use the pair; whoever adds one raises the version in the first
@@ -41,11 +45,12 @@ const (
 // the kernel's place in memory is random; the note holds for the machine, as
 // long as it has the same CPU and microcode.
 type Record struct {
-	Pair    sysfs.Pair
-	Release string    // the kernel's, as uname -r prints it
-	BootID  string    // as in /proc/sys/kernel/random/boot_id
-	Time    time.Time // when it was recorded, to the second
-	Note    []byte    // the complete ELF note, nil if there is none
+	Pair    sysfs.Pair // zero if the note is from a file of layouts
+	Layout  string     // that file, below the root; "" with a pair
+	Release string     // the kernel's, as uname -r prints it
+	BootID  string     // as in /proc/sys/kernel/random/boot_id
+	Time    time.Time  // when it was recorded, to the second
+	Note    []byte     // the complete ELF note, nil if there is none
 }
 
 // When returns the time of the record for people, to the minute.

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	magic   = "vmcsnote-record "
-	version = "1"
+	magic         = "vmcsnote-record "
+	version       = "1" // with a pair
+	layoutVersion = "2" // with a file of layouts in its place
 
 	noteLine = 57 // bytes of the note in a line: 76 characters, as in MIME
 )
@@ -33,8 +34,11 @@ func Looks(b []byte) bool {
 // BootID.
 func (r Record) Encode() []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s%s\n", magic, version)
-	fmt.Fprintf(&b, "pair: %v\n", r.Pair)
+	if r.Layout != "" {
+		fmt.Fprintf(&b, "%s%s\nlayout: %s\n", magic, layoutVersion, r.Layout)
+	} else {
+		fmt.Fprintf(&b, "%s%s\npair: %v\n", magic, version, r.Pair)
+	}
 	fmt.Fprintf(&b, "release: %s\n", r.Release)
 	fmt.Fprintf(&b, "boot-id: %s\n", r.BootID)
 	fmt.Fprintf(&b, "time: %s\n", r.Time.UTC().Format(time.RFC3339))
@@ -60,8 +64,8 @@ func Parse(b []byte) (Record, error) {
 		return Record{}, errors.Errorf("found %.32q at offset 0, expected %q", b, magic+version)
 	}
 	first, rest, _ := strings.Cut(string(b), "\n")
-	if found := first[len(magic):]; found != version {
-		return Record{}, errors.Errorf("record of version %.32q, expected %s", found, version)
+	if found := first[len(magic):]; found != version && found != layoutVersion {
+		return Record{}, errors.Errorf("record of version %.32q, expected %s or %s", found, version, layoutVersion)
 	}
 	body := b[:max(0, len(b)-len(sumLine(nil)))]
 	if sum := b[len(body):]; string(sum) != sumLine(body) {
@@ -77,7 +81,7 @@ func Parse(b []byte) (Record, error) {
 		}
 	}
 	// What is missing, out of order, twice there or written in another way shows here.
-	if !bytes.Equal(r.Encode(), b) {
+	if !bytes.Equal(r.Encode(), b) || r.Layout != "" && len(r.Note) == 0 {
 		return Record{}, errors.New("record is not in the form in which it is written")
 	}
 	return r, nil
@@ -88,6 +92,8 @@ func (r *Record) set(key, value string) (err error) {
 	switch key {
 	case "pair":
 		r.Pair, err = sysfs.ParsePair(value)
+	case "layout":
+		r.Layout, err = parseWord(value)
 	case "release":
 		r.Release, err = parseWord(value)
 	case "boot-id":

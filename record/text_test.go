@@ -33,7 +33,7 @@ func sealed(text string) []byte {
 }
 
 func equal(a, b Record) bool {
-	return a.Pair == b.Pair && a.Release == b.Release && a.BootID == b.BootID && a.Time.Equal(b.Time) && bytes.Equal(a.Note, b.Note)
+	return a.Pair == b.Pair && a.Layout == b.Layout && a.Release == b.Release && a.BootID == b.BootID && a.Time.Equal(b.Time) && bytes.Equal(a.Note, b.Note)
 }
 
 func TestEncode(t *testing.T) {
@@ -64,6 +64,24 @@ sha256: SUM
 	}
 }
 
+// TestOfLayouts: a record whose note is from a file has that file's name in the
+// pair's place, and always a note.
+func TestOfLayouts(t *testing.T) {
+	want := sample(100)
+	want.Pair, want.Layout = sysfs.Pair{}, "/etc/vmcsnote/layouts.d/06-9e-0d-f4"
+	b := want.Encode()
+	if !strings.HasPrefix(string(b), "vmcsnote-record 2\nlayout: /etc/vmcsnote/layouts.d/06-9e-0d-f4\nrelease: ") {
+		t.Errorf("got:\n%s", b)
+	}
+	if got, err := Parse(b); err != nil || !equal(got, want) {
+		t.Errorf("%v, or another record came back", err)
+	}
+	want.Note = nil
+	if _, err := Parse(want.Encode()); err == nil {
+		t.Error("no error without a note")
+	}
+}
+
 func TestRoundTrip(t *testing.T) {
 	for _, size := range []int{0, 1, noteLine - 1, noteLine, noteLine + 1, 4756, maxNote} {
 		want := sample(size)
@@ -89,8 +107,9 @@ func TestParseErrors(t *testing.T) {
 	}{
 		{"empty", nil, `found "" at offset 0, expected "vmcsnote-record 1"`, false},
 		{"no record", []byte("\x7fELF"), `found "\x7fELF" at offset 0`, false},
-		{"version 2", sealed("vmcsnote-record 2\n"), `version "2", expected 1`, false},
-		{"version 10", sealed("vmcsnote-record 10\n"), `version "10", expected 1`, false},
+		{"version 2 without a file of layouts", sealed("vmcsnote-record 2\npair: 1 1\n"), "not in the form", false},
+		{"version 3", sealed("vmcsnote-record 3\n"), `version "3", expected 1 or 2`, false},
+		{"version 10", sealed("vmcsnote-record 10\n"), `version "10", expected 1 or 2`, false},
 		{"first line alone", []byte("vmcsnote-record 1"), "found \"vmcsnote-record 1\" at offset 0", true},
 		{"too long", bytes.Repeat([]byte(magic), MaxSize/len(magic)+1), "expected at most 2097152", false},
 		{"a bit changed", []byte(strings.Replace(good, "1cba8c0", "1cba8c1", 1)), "checksum does not match", true},

@@ -31,6 +31,8 @@ type Cure int
 const (
 	BecomeRoot     Cure = iota + 1
 	Record              // vmcsnote record
+	RecordAny           // vmcsnote record --any-microcode
+	InstallLayout       // vmcsnote layouts --install
 	LoadModule          // that publishes the note
 	BootWithKdump       // a kernel that has it
 	LoadKdump           // the capture kernel

@@ -32,9 +32,14 @@ func (c *checker) inapplicable() bool {
 // kernel checks the running kernel and the record of it.
 func (c *checker) kernel() {
 	c.loaded()
-	pair := c.pair()
-	if rec := c.record(pair); rec != nil && pair != nil && len(rec.Note) > 0 {
-		c.note(*pair, rec)
+	pair, err := c.sys.VMCSInfo()
+	if errors.Is(err, sysfs.ErrNoPair) {
+		c.byLayout(err)
+		return
+	}
+	published := c.pair(pair, err)
+	if rec := c.record(published); rec != nil && published != nil && len(rec.Note) > 0 {
+		c.note(pair, rec)
 	}
 }
 
@@ -54,9 +59,8 @@ func (c *checker) loaded() {
 }
 
 // pair checks that the kernel publishes one, and returns it.
-func (c *checker) pair() *sysfs.Pair {
+func (c *checker) pair(p sysfs.Pair, err error) *sysfs.Pair {
 	const what = "pair"
-	p, err := c.sys.VMCSInfo()
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		c.forbidden(what, err)
@@ -91,6 +95,8 @@ func (c *checker) record(pair *sysfs.Pair) *record.Record {
 		c.no(what, text+", is of another boot", Record)
 	case r.Release != release:
 		c.no(what, text+", is of kernel "+r.Release+", and this is "+release, Record)
+	case pair != nil && r.Layout != "":
+		c.no(what, text+", is of "+r.Layout+", and the kernel publishes a note", Record)
 	case pair != nil && r.Pair != *pair:
 		c.no(what, text+", has another pair: "+quoted(r.Pair), Record)
 	case len(r.Note) == 0:

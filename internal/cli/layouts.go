@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"vmcsnote/internal/cpulayouts"
 	"vmcsnote/internal/source"
 	"vmcsnote/internal/visible"
 	"vmcsnote/vmcs"
@@ -35,25 +36,37 @@ func layoutsCommand() command {
 With a layout's name, or a revision id, prints the layout as a table: encoding,
 name, offset and width in bytes, flags, as doc/layouts.md tells.
 
-With --submit prints such a table of this machine's processor, or of the core,
-blob or record FILE: what to send in to have the layout built in. There are no
-addresses in it.`,
+With --submit prints the layout of this machine's processor, or of the core,
+blob or record FILE, as a file for ` + cpulayouts.OwnDir + `.
+"vmcsnote layouts --install FILE" puts it there on other hosts with that
+processor, where record then needs no kernel module. It can also be sent in to
+have the layout built in; there are no addresses in it. With --table it is
+printed as a table instead.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			var s submission
 			var m mapFlags
 			asJSON := fs.Bool("json", false, "print one JSON document: a list of layouts, with their fields if one is named")
 			m.add(fs)
-			submit := fs.Bool("submit", false, "print what to send in to have a processor's layout built in; the argument is a FILE")
+			submit := fs.Bool("submit", false, "print a processor's layout as a file for other hosts; the argument is a FILE")
+			fs.BoolVar(&s.table, "table", false, "with --submit, print a table as those that are built in")
+			install := fs.String("install", "", "check `FILE`, and put it into "+cpulayouts.OwnDir)
+			force := fs.Bool("force", false, "with --install, replace another layout of that processor")
 			fs.StringVar(&s.dir, "dir", "", "with --submit, take the layout from `DIR`, where later kernel patches have a file for each field")
-			addRoot(fs, &s.root, "with --submit, ")
+			addRoot(fs, &s.root, "with --submit or --install, ")
 			return func(ctx context.Context, e *env, args []string) error {
 				switch {
 				case len(args) > 1:
 					return usagef("one layout at a time, not %d", len(args))
-				case !*submit && (s.dir != "" || s.root != "/"):
-					return usagef("--dir and --root go with --submit")
+				case !*submit && (s.dir != "" || s.table), !*submit && *install == "" && s.root != "/":
+					return usagef("--dir, --table and --root go with --submit")
+				case *force && *install == "":
+					return usagef("--force goes with --install")
+				case *install != "" && (*submit || *asJSON || m.given() || len(args) > 0):
+					return usagef("--install FILE takes nothing else but --force and --root")
 				case *submit && (*asJSON || m.given()):
-					return usagef("--submit prints a table, and nothing else")
+					return usagef("--submit prints a layout, and nothing else")
+				case *install != "":
+					return e.install(s.root, *install, *force)
 				case *submit:
 					return s.submit(ctx, e, args)
 				}
@@ -138,14 +151,17 @@ func (e *env) listLayouts(layouts []*vmcs.Layout) error {
 	return w.Flush()
 }
 
-// A submission is a layout to be built in.
-type submission struct{ dir, root string }
+// A submission is a layout for other hosts, or to be built in.
+type submission struct {
+	dir, root string
+	table     bool
+}
 
 // submit prints the table of the layout in the file named, or of this machine.
 func (s submission) submit(ctx context.Context, e *env, args []string) error {
 	var l *vmcs.Layout
 	var err error
-	var cpu processor
+	var cpu vmcs.Processor
 	switch {
 	case len(args) > 0 && s.dir != "":
 		return usagef("--dir or a FILE, not both")
@@ -161,10 +177,14 @@ func (s submission) submit(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return named(append(args, s.dir)[0], err)
 	}
-	cpu.stated(l)
-	cpu.describe(l)
-	_, err = io.WriteString(e.stdout, visible.ASCII(l.Table(), "\n\t"))
-	e.submitted(l, cpu)
+	cpu = stated(cpu, l)
+	text := l.Text(cpu)
+	if s.table {
+		describe(l, cpu)
+		text = l.Table()
+	}
+	_, err = io.WriteString(e.stdout, visible.ASCII(text, "\n\t"))
+	e.submitted(l, cpu, s.table)
 	return err
 }
 

@@ -2,76 +2,69 @@ package cli
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 
-	"vmcsnote/sysfs"
+	"vmcsnote/internal/cpulayouts"
 	"vmcsnote/vmcs"
 )
 
-// A processor is what a layout may depend on, as hexadecimal numbers; empty
-// where it is not known.
-type processor struct {
-	family, model, stepping, microcode string
-	hypervisor                         bool // it is a virtual one
-}
-
-// processor reads that of this machine out of /proc/cpuinfo.
-func (s submission) processor() (p processor) {
-	info, err := sysfs.New(s.root).CPUInfo()
+// processor returns this machine's; one of which nothing is known if /proc/cpuinfo
+// cannot be read.
+func (s submission) processor() vmcs.Processor {
+	p, err := cpulayouts.Machine(s.root)
 	if err != nil {
-		return p
+		return vmcs.Processor{}
 	}
-	return processor{
-		family:     inHex(info["cpu family"]),
-		model:      inHex(info["model"]),
-		stepping:   inHex(info["stepping"]),
-		microcode:  inHex(info["microcode"]),
-		hypervisor: strings.Contains(" "+info["flags"]+" ", " hypervisor "),
-	}
+	return p
 }
 
-// inHex makes a hexadecimal number of a decimal one, or of one with 0x.
-func inHex(s string) string {
-	n, err := strconv.ParseUint(s, 0, 64)
-	if err != nil {
-		return ""
+// stated returns p with what the note itself says of the processor.
+func stated(p vmcs.Processor, l *vmcs.Layout) vmcs.Processor {
+	if note := l.Processor(); note.Family != 0 {
+		return note
 	}
-	return strconv.FormatUint(n, 16)
-}
-
-// stated takes what the note itself says of the processor, in hexadecimal.
-func (p *processor) stated(l *vmcs.Layout) {
-	for _, f := range l.Facts {
-		if n, err := strconv.ParseUint(strings.TrimPrefix(f.Value, "0x"), 16, 64); err == nil {
-			value := strconv.FormatUint(n, 16)
-			switch f.Key {
-			case "CPU_FAMILY":
-				p.family = value
-			case "CPU_MODEL":
-				p.model = value
-			case "CPU_STEPPING":
-				p.stepping = value
-			case "CPU_MICROCODE":
-				p.microcode = value
-			}
-		}
-	}
+	return p
 }
 
 // describe writes the head of the layout's table.
-func (p processor) describe(l *vmcs.Layout) {
+func describe(l *vmcs.Layout, p vmcs.Processor) {
 	l.Name = "NAME"
-	if p.family != "" {
-		l.Name = fmt.Sprintf("family-%s-model-%s", p.family, p.model)
+	family, model, stepping, microcode := "unknown", "unknown", "unknown", "unknown"
+	if p.Family != 0 {
+		family, model, stepping = fmt.Sprintf("%x", p.Family), fmt.Sprintf("%x", p.Model), fmt.Sprintf("%x", p.Stepping)
+		l.Name = fmt.Sprintf("family-%s-model-%s", family, model)
+	}
+	if p.Microcode != 0 {
+		microcode = fmt.Sprintf("%x", p.Microcode)
 	}
 	l.Sources = []string{fmt.Sprintf("VMCSINFO (%s) of an Intel processor: family %s, model %s, stepping %s, microcode %s, all hexadecimal",
-		l.Form, orUnknown(p.family), orUnknown(p.model), orUnknown(p.stepping), orUnknown(p.microcode))}
+		l.Form, family, model, stepping, microcode)}
 	l.Caveats = []string{"access rights: " + l.AccessRights.String()}
-	if p.hypervisor {
+	if p.Hypervisor {
 		l.Caveats = append(l.Caveats, "found inside a virtual machine: the layout may be its hypervisor's")
 	}
 	l.Caveats = append(l.Caveats, l.Warnings...)
+}
+
+// install checks the file path, and puts it into the directory of layouts below
+// root.
+func (e *env) install(root, path string, force bool) error {
+	f, err := cpulayouts.ReadFile(path)
+	if err != nil {
+		return withHint{named(path, err), "vmcsnote layouts --submit makes such a file"}
+	}
+	for i, w := range f.Layout.Warnings {
+		if i == maxWarnings {
+			e.say("warning: %s: and %d more", path, len(f.Layout.Warnings)-i)
+			break
+		}
+		e.say("warning: %s: %s", path, w)
+	}
+	to, err := cpulayouts.Install(root, f, force)
+	if err != nil {
+		return named(to, err)
+	}
+	e.installed(root, to, f)
+	return nil
 }
 
 func orUnknown(s string) string {

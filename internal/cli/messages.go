@@ -79,7 +79,7 @@ func (e withHint) Hint() string  { return e.cure }
 func (e withHint) Unwrap() error { return e.error }
 
 // publishIt is the cure for a running kernel that publishes nothing.
-const publishIt = "no released kernel publishes VMCSINFO; modprobe vmcsinfo, of the package vmcsinfo-dkms"
+const publishIt = "install a file of this processor with vmcsnote layouts --install, or modprobe vmcsinfo, of the package vmcsinfo-dkms"
 
 // hint returns the cure for an error, or "": see hints.go.
 func hint(err error) string {
@@ -184,9 +184,12 @@ func (e *env) changed(r changeReport) {
 
 // recorded tells what was kept.
 func (e *env) recorded(path string, s source.Source, r record.Record) {
-	if len(r.Note) > 0 {
+	switch {
+	case r.Layout != "":
+		e.say("%s: VMCSINFO recorded, %s, of kernel %s, from %s", path, size(int64(len(s.Note.Desc))), name(r.Release), s.File)
+	case len(r.Note) > 0:
 		e.say("%s: VMCSINFO recorded, %s, of kernel %s, at %s", path, size(int64(len(s.Note.Desc))), name(r.Release), readText(s))
-	} else {
+	default:
 		e.say("%s: the pair %s recorded, of kernel %s", path, pairText(r.Pair), name(r.Release))
 	}
 }

@@ -38,6 +38,8 @@ func (e *env) armed(r *armed.Report) error {
 var cures = map[armed.Cure]string{
 	armed.BecomeRoot:    "run it as root",
 	armed.Record:        "run vmcsnote record",
+	armed.RecordAny:     "run vmcsnote record --any-microcode if the layout is known to be the same",
+	armed.InstallLayout: "install the layout of this processor with vmcsnote layouts --install FILE and run vmcsnote record",
 	armed.LoadModule:    "install vmcsinfo-dkms if it is not there, modprobe vmcsinfo, then run vmcsnote record",
 	armed.BootWithKdump: "boot a kernel that has it, with crashkernel= on its command line",
 	armed.LoadKdump:     "start kdump.service or kdump-tools.service; it needs crashkernel= on the command line",
@@ -58,6 +60,9 @@ func cureText(c armed.Check) string {
 		} else {
 			steps = append(steps, cures[cure])
 		}
+	}
+	if len(c.Cures) > 0 && c.Cures[0] == armed.InstallLayout { // either will do
+		return strings.Join(steps, "; or ")
 	}
 	return strings.Join(steps, ", then ")
 }

@@ -6,10 +6,16 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// submitted tells what to do with a table that --submit has printed.
-func (e *env) submitted(l *vmcs.Layout, cpu processor) {
-	if cpu.family == "" || cpu.microcode == "" {
+// submitted tells what to do with a layout that --submit has printed.
+func (e *env) submitted(l *vmcs.Layout, cpu vmcs.Processor, table bool) {
+	switch known := cpu.Family != 0 && cpu.Microcode != 0; {
+	case !known && table:
 		e.say("warning: the processor or its microcode is unknown: say so in the source line")
+	case !known:
+		e.say("warning: the processor or its microcode is unknown: layouts --install will refuse it without CPU_ lines")
+	}
+	if cpu.Hypervisor {
+		e.say("warning: found inside a virtual machine: the layout may be its hypervisor's")
 	}
 	if l.RevisionID == 0 {
 		e.say("warning: the revision id is unknown: it is bits 30:0 of the first 4 bytes of a VMCS, and of MSR 0x480")
@@ -27,6 +33,9 @@ func (e *env) submitted(l *vmcs.Layout, cpu processor) {
 	}
 	if slices.ContainsFunc(l.Entries, func(x vmcs.Entry) bool { _, named := vmcs.FieldByName(x.Name); return !named }) {
 		e.say("warning: some fields have no known name: they need a row in fields_extra.tsv, too")
+	}
+	if !table {
+		e.say("vmcsnote layouts --install puts it where record finds it on hosts with this processor")
 	}
 	e.say("doc/layouts.md tells where to send it, and how it is built in")
 }

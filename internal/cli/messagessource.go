@@ -28,6 +28,8 @@ func sourceText(s source.Source) string {
 		return "--pair " + readText(s)
 	case source.Sysfs:
 		return s.File + ", " + readText(s)
+	case source.Layouts:
+		return s.File
 	case source.Search:
 		return fmt.Sprintf("the core's memory at %#x", s.Pair.Addr)
 	}
@@ -37,6 +39,9 @@ func sourceText(s source.Source) string {
 	text := fmt.Sprintf("the record %s of %s", s.File, s.Record.When())
 	if s.OfKernel != "" {
 		text += fmt.Sprintf(", of another kernel (%s, the core's is %s)", name(s.Record.Release), name(s.OfKernel))
+	}
+	if s.Record.Layout != "" {
+		text += ", of the file " + s.Record.Layout
 	}
 	if s.Read != "" {
 		text += ", read from " + s.Read.Path()
@@ -71,6 +76,8 @@ func (e *env) notice(n source.Notice) {
 		e.progressOver()
 	case source.Candidates:
 		e.candidates(n)
+	case source.Chosen:
+		e.chosen(n)
 	case source.Disputed:
 		e.say("warning: %s", disputeText(n.Dispute, "the note", n.Notes))
 	}
@@ -124,6 +131,7 @@ func sourceHint(err error) string {
 	var refuted source.RefutedError
 	var several source.SeveralError
 	var missing source.NotInMemoryError
+	var layout *source.NoLayoutError
 	switch {
 	case errors.As(err, &pair):
 		return pairHint(pair)
@@ -131,6 +139,8 @@ func sourceHint(err error) string {
 		return "to take one all the same, give --pair"
 	case errors.As(err, &several):
 		return "take one of them with --pair"
+	case errors.As(err, &layout) && layout.Microcode():
+		return "find out the layout anew with this microcode, or take that file with --any-microcode\nfind out the layout anew with this microcode\n"
 	case errors.As(err, &missing) && missing.Name != elfnote.VMCSInfo:
 		return "give --blob or --pair"
 	}

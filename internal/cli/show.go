@@ -63,7 +63,8 @@ type fieldReport struct {
 }
 
 type recordReport struct {
-	Pair    string `json:"pair"`
+	Pair    string `json:"pair"`             // "" if the note is from a file of layouts
+	Layout  string `json:"layout,omitempty"` // that file
 	Release string `json:"release"`
 	BootID  string `json:"boot_id"`
 	Time    string `json:"time"`
@@ -205,8 +206,11 @@ func showRecord(path string) (*showReport, error) {
 		return nil, err
 	}
 	r := &showReport{File: path, Format: "record", Notes: []noteReport{}, Record: &recordReport{
-		Pair: rec.Pair.String(), Release: rec.Release, BootID: rec.BootID, Time: rec.Time.UTC().Format("2006-01-02T15:04:05Z"),
+		Layout: rec.Layout, Release: rec.Release, BootID: rec.BootID, Time: rec.Time.UTC().Format("2006-01-02T15:04:05Z"),
 	}}
+	if rec.Layout == "" {
+		r.Record.Pair = rec.Pair.String()
+	}
 	if len(rec.Note) == 0 {
 		return r, nil
 	}
@@ -287,7 +291,11 @@ func (e *env) show(r *showReport) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s%s\n", r.File, r.Format, r.remark)
 	if rec := r.Record; rec != nil {
-		fmt.Fprintf(&b, "pair: %s\nrelease: %s\nboot id: %s\ntime: %s\n", rec.Pair, name(rec.Release), name(rec.BootID), rec.Time)
+		from := "pair: " + rec.Pair
+		if rec.Layout != "" {
+			from = "layout: " + name(rec.Layout)
+		}
+		fmt.Fprintf(&b, "%s\nrelease: %s\nboot id: %s\ntime: %s\n", from, name(rec.Release), name(rec.BootID), rec.Time)
 	}
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "#\tname\ttype\tsize\toffset\twhat it is")

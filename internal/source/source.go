@@ -54,11 +54,12 @@ type Kind string
 
 // The kinds of sources.
 const (
-	Blob   Kind = "blob"
-	Pair   Kind = "pair"
-	Record Kind = "record"
-	Sysfs  Kind = "sysfs"
-	Search Kind = "search"
+	Blob    Kind = "blob"
+	Pair    Kind = "pair"
+	Record  Kind = "record"
+	Sysfs   Kind = "sysfs"
+	Search  Kind = "search"
+	Layouts Kind = "layouts"
 )
 
 // A Source is a note, and where it was found.
@@ -67,6 +68,8 @@ type Source struct {
 	Note elfnote.Note
 	// File is the blob, the record or the file with the pair.
 	File string
+	// Layout is the file of layouts that the note is from, below the root.
+	Layout string
 	// Pair led to the note; for a search it leads there.
 	Pair sysfs.Pair
 	// Read is the memory that it was read from; "" for that of a file.
@@ -183,7 +186,7 @@ func (f *Finder) byRecord(path string, r record.Record) (Source, error) {
 	if len(r.Note) == 0 { // its memory could not be read at the time
 		return f.fromPair(r.Pair, s)
 	}
-	s.Stale = f.Whole
+	s.Stale = f.Whole && r.Layout == ""
 	var err error
 	s.Note, err = elfnote.FromBlob(r.Note, elfnote.VMCSInfo, 0, f.order())
 	return s, errors.Wrap(err, path)
@@ -217,7 +220,7 @@ func (f *Finder) notUsed(n NotUsed) (Source, error) {
 // dumpHolds takes the note at the pair out of the dump's own memory, which has it
 // if the record is of the very boot that crashed.
 func (f *Finder) dumpHolds(p sysfs.Pair) (elfnote.Note, bool) {
-	if !f.Whole {
+	if !f.Whole || p == (sysfs.Pair{}) {
 		return elfnote.Note{}, false
 	}
 	b := make([]byte, p.Size)

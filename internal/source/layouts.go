@@ -1,0 +1,65 @@
+package source
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/pkg/errors"
+
+	"vmcsnote/internal/cpulayouts"
+	"vmcsnote/vmcs"
+)
+
+// A Chosen is what the directories of layouts have for a processor.
+type Chosen struct{ cpulayouts.Choice }
+
+// FromLayouts returns the note of the file in the directories of layouts that
+// fits a processor; of another microcode only if that is allowed. The error
+// wraps [ErrNone] if no file fits.
+func (f *Finder) FromLayouts(p vmcs.Processor, anyMicrocode bool) (Source, error) {
+	files, bad := cpulayouts.Read(f.Root)
+	for _, err := range bad {
+		f.tell(NotUsed{Err: err})
+	}
+	c := cpulayouts.Choose(files, p, anyMicrocode)
+	if c.File == nil {
+		if len(c.Refused) == 0 {
+			return Source{}, errors.Wrapf(ErrNone, "no layouts in %s and %s", filepath.Join(f.Root, cpulayouts.OwnDir), filepath.Join(f.Root, cpulayouts.SharedDir))
+		}
+		return Source{}, &NoLayoutError{c.Refused}
+	}
+	f.tell(Chosen{c})
+	return Source{Kind: Layouts, File: filepath.Join(f.Root, c.File.Name), Layout: c.File.Name, Note: c.File.Note}, nil
+}
+
+// A NoLayoutError means that there are layouts by processor, and that none is of
+// the processor.
+type NoLayoutError struct{ Refused []cpulayouts.Refusal }
+
+// Error says of the file that fits best why it does not.
+func (e *NoLayoutError) Error() string {
+	best := e.Refused[0]
+	for _, r := range e.Refused {
+		if r.Microcode && !best.Microcode {
+			best = r
+		}
+	}
+	text := best.File.Name + ": " + best.Why
+	if n := len(e.Refused) - 1; n > 0 {
+		text += fmt.Sprintf(", and %d more files do not fit", n)
+	}
+	return text + ": " + ErrNone.Error()
+}
+
+// Unwrap returns ErrNone.
+func (e *NoLayoutError) Unwrap() error { return ErrNone }
+
+// Microcode reports whether a file would fit but for its microcode.
+func (e *NoLayoutError) Microcode() bool {
+	for _, r := range e.Refused {
+		if r.Microcode {
+			return true
+		}
+	}
+	return false
+}
