@@ -8,6 +8,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/x86"
 	"vmcsnote/svm"
 )
@@ -95,5 +96,5 @@ func errEncrypted(err error) error {
 	if !errors.Is(err, guest.ErrEncrypted) {
 		return err
 	}
-	return withHint{err, "only its processor has the key; --encrypted takes the ciphertext as it is, in which pages that the guest shares with its host can be read"}
+	return hint.With(err, "only its processor has the key; --encrypted takes the ciphertext as it is, in which pages that the guest shares with its host can be read")
 }

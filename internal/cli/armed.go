@@ -4,6 +4,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/armed"
+	"vmcsnote/internal/cli/internal/hint"
 )
 
 // armedFlags are those of verify --armed.
@@ -25,7 +26,7 @@ type armedReport struct {
 func (f *armedFlags) run(e *env) error {
 	r, err := armed.Machine(f.root, f.image)
 	if errors.Is(err, armed.ErrCapture) {
-		return withHint{err, "arm the kernel that may crash"}
+		return hint.With(err, "arm the kernel that may crash")
 	}
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/inputfile"
 	"vmcsnote/internal/source"
 	"vmcsnote/internal/visible"
@@ -160,7 +161,7 @@ func (f *changeFlags) one(ctx context.Context, e *env, path string, decide chang
 	}
 	var perr *fs.PathError
 	if errors.Is(err, inputfile.ErrFIFO) && errors.As(err, &perr) && perr.Path == path {
-		return withHint{err, "give - to read a stream, and -o"}
+		return hint.With(err, "give - to read a stream, and -o")
 	}
 	return err
 }

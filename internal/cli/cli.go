@@ -1,7 +1,6 @@
 // Package cli is the command line of vmcsnote: one file for each command, which
-// parses its flags and asks the libraries. Long messages for people, and all
-// hints, are in the files messages*.go, hints.go, filehints.go, devicehints.go and
-// formats.go.
+// parses its flags and asks the libraries. Long messages for people are in the
+// files messages*.go, hints in package hint.
 package cli
 
 import (
@@ -18,6 +17,7 @@ import (
 	"github.com/pkg/errors"
 	"github.com/spf13/pflag"
 
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/source"
 	"vmcsnote/internal/visible"
 )
@@ -204,7 +204,7 @@ func wantsJSON(fs *pflag.FlagSet, args []string, wrong bool) bool {
 func commandNamed(word string) (command, error) {
 	c, ok := find(word)
 	if !ok {
-		return c, withHint{usagef("no command %q", word), didYouMean(word, names())}
+		return c, hint.With(usagef("no command %q", word), hint.DidYouMean(word, names()))
 	}
 	return c, nil
 }
@@ -213,9 +213,9 @@ func commandNamed(word string) (command, error) {
 func flagError(fs *pflag.FlagSet, err error) error {
 	cure := ""
 	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) {
-		cure = didYouMean("--"+unknown.GetSpecifiedName(), flagNames(fs))
+		cure = hint.DidYouMean("--"+unknown.GetSpecifiedName(), flagNames(fs))
 	}
-	return withHint{errUsage{errors.Wrap(err, fs.Name())}, cure}
+	return hint.With(errUsage{errors.Wrap(err, fs.Name())}, cure)
 }
 
 // flags returns the command's flags, and what to run when they are parsed.

@@ -11,6 +11,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
 	"vmcsnote/guest/qemucore"
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/inputfile"
 	"vmcsnote/physmem"
 	"vmcsnote/svm"
@@ -81,7 +82,7 @@ func notOver(out string, dumps []string) error {
 	}
 	for _, d := range dumps {
 		if in, err := os.Stat(d); err == nil && os.SameFile(in, info) {
-			return withHint{errors.Errorf("-o %s: that is the dump itself", out), "give the new file another name"}
+			return hint.With(errors.Errorf("-o %s: that is the dump itself", out), "give the new file another name")
 		}
 	}
 	return nil
@@ -123,7 +124,7 @@ func (f *guestsFlags) write(ctx context.Context, e *env, h *host, m *guest.Machi
 	e.guestOf(h, m)
 	mem, err := m.Memory()
 	if errors.Is(err, guest.ErrNoEPT) {
-		return withHint{err, "vmcsnote guests -v prints its registers, vmcsnote guests --read gva:0xADDR:LENGTH memory by virtual address"}
+		return hint.With(err, "vmcsnote guests -v prints its registers, vmcsnote guests --read gva:0xADDR:LENGTH memory by virtual address")
 	}
 	if err != nil {
 		return errEncrypted(err)
@@ -132,11 +133,11 @@ func (f *guestsFlags) write(ctx context.Context, e *env, h *host, m *guest.Machi
 		e.say("warning: %s: what is written of it is ciphertext, but for pages that the guest shares with its host", encryptedText(m))
 	}
 	if mem.Empty() {
-		return withHint{errors.New("none of the guest's memory: " + emptyEPT), "vmcsnote guests -v prints its registers"}
+		return hint.With(errors.New("none of the guest's memory: "+emptyEPT), "vmcsnote guests -v prints its registers")
 	}
 	if most := h.MaxGuest(); p == nil && mem.Exceeds(most) {
-		return withHint{errors.Errorf("the guest's page tables map more than %s, expected at most 64 times the host's memory", size(int64(most))),
-			"these tables are damaged or forged; vmcsnote guests --read reads memory at one address"}
+		return hint.With(errors.Errorf("the guest's page tables map more than %s, expected at most 64 times the host's memory", size(int64(most))),
+			"these tables are damaged or forged; vmcsnote guests --read reads memory at one address")
 	}
 	x := guest.Extraction{Mem: mem}
 	if p != nil {
@@ -145,7 +146,7 @@ func (f *guestsFlags) write(ctx context.Context, e *env, h *host, m *guest.Machi
 		}
 		match := p.match(m)
 		if match.LacksGuest() {
-			return withHint{errors.Errorf("%s has none of the guest's memory", p.path), dumpItAll}
+			return hint.With(errors.Errorf("%s has none of the guest's memory", p.path), dumpItAll)
 		}
 		e.partOfGuest(p.path, match)
 		x.Mem = qemucore.NewGuestMemory(p.memory, mem.Slots())
@@ -173,11 +174,11 @@ func (f *guestsFlags) choose(h *host, p *process) (*guest.Machine, error) {
 		return p.machine(h)
 	}
 	if len(h.Machines) != 1 {
-		return nil, withHint{errors.Errorf("the dump has %s", plural(len(h.Machines), "virtual machine")), "choose one with --guest, or take --all; vmcsnote guests lists them"}
+		return nil, hint.With(errors.Errorf("the dump has %s", plural(len(h.Machines), "virtual machine")), "choose one with --guest, or take --all; vmcsnote guests lists them")
 	}
 	m := h.Machines[0]
 	if p != nil && !p.match(m).Belongs() {
-		return nil, withHint{errors.Errorf("%s is no core of the process that ran virtual machine %s", p.path, name(f.guest)), "leave out --guest to find the right one"}
+		return nil, hint.With(errors.Errorf("%s is no core of the process that ran virtual machine %s", p.path, name(f.guest)), "leave out --guest to find the right one")
 	}
 	return m, nil
 }
@@ -191,7 +192,7 @@ func (f *guestsFlags) fromNotes(ctx context.Context, e *env, qemu, out string, f
 	defer p.Close()
 	n, ok := readVMCSInfo(p.Core)
 	if !ok {
-		return withHint{errors.New("it has no VMCSINFO and no VMCS notes"), addThem}
+		return hint.With(errors.New("it has no VMCSINFO and no VMCS notes"), addThem)
 	}
 	l, err := vmcs.ParseNote(n.Desc)
 	if err != nil {
@@ -209,7 +210,7 @@ func (f *guestsFlags) fromNotes(ctx context.Context, e *env, qemu, out string, f
 	}
 	switch {
 	case len(cpus) == 0:
-		return withHint{errors.New("it has VMCSINFO, but no VMCS notes"), addThem}
+		return hint.With(errors.New("it has VMCSINFO, but no VMCS notes"), addThem)
 	case len(slots) == 0:
 		return errNoSlots
 	}
@@ -235,7 +236,7 @@ func writeGuest(ctx context.Context, e *env, x guest.Extraction, out string, for
 		e.extracted(out, s, inProcess, err == nil)
 	}
 	if errors.Is(err, vmcore.ErrNoMemory) {
-		return withHint{err, cure}
+		return hint.With(err, cure)
 	}
 	return err
 }
@@ -280,7 +281,7 @@ func (e *env) openProcess(ctx context.Context, path string) (*process, error) {
 func (p *process) attach(c vmcore.Core) error {
 	var ok bool
 	if p.memory, ok = vmcore.ProcessMemory(c); !ok {
-		return withHint{inputfile.About(p.path, errors.New("not the core of a process")), "gcore and systemd-coredump write one of a running or crashed QEMU"}
+		return hint.With(inputfile.About(p.path, errors.New("not the core of a process")), "gcore and systemd-coredump write one of a running or crashed QEMU")
 	}
 	p.threads = qemucore.Threads(c.Notes())
 	return nil
@@ -309,8 +310,8 @@ func (p *process) machine(h *host) (*guest.Machine, error) {
 		}
 	}
 	if best == nil {
-		return nil, withHint{errors.Errorf("%s is no core of a process that runs one of the %s", p.path, plural(len(h.Machines), "virtual machine")),
-			"it must be of the same boot of the host, and of the same process"}
+		return nil, hint.With(errors.Errorf("%s is no core of a process that runs one of the %s", p.path, plural(len(h.Machines), "virtual machine")),
+			"it must be of the same boot of the host, and of the same process")
 	}
 	return best, nil
 }
@@ -332,8 +333,8 @@ func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *
 		return nil, err
 	}
 	if len(m.VCPUs) > 0 && m.VCPUs[0].Vendor == guest.AMD {
-		return nil, withHint{errors.Errorf("virtual machine %s runs on an AMD processor: there is no VMCS to add", m.ID()),
-			"vmcsnote extract -o OUT --qemu-core CORE HOST_VMCORE takes the registers and memory slots out of the host's dump itself"}
+		return nil, hint.With(errors.Errorf("virtual machine %s runs on an AMD processor: there is no VMCS to add", m.ID()),
+			"vmcsnote extract -o OUT --qemu-core CORE HOST_VMCORE takes the registers and memory slots out of the host's dump itself")
 	}
 	info, err := h.vmcsInfo()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/hint"
 )
 
 // extractAll writes a core of every guest, and of those that run in them, into the
@@ -66,7 +67,7 @@ func makeDir(dir string) error {
 	if info, err := os.Stat(dir); err != nil || info.IsDir() {
 		return err
 	}
-	return withHint{&os.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}, "--all needs a directory, or a new name for one"}
+	return hint.With(&os.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}, "--all needs a directory, or a new name for one")
 }
 
 // fileNames are the names given so far, in lower case: some file systems do not

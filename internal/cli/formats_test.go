@@ -6,6 +6,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/vmcore"
 )
 
@@ -54,8 +55,8 @@ func TestNotADump(t *testing.T) {
 			t.Errorf("%s: got %v, of kind %q, want %q", tt.name, err, not.Kind, tt.kind)
 			continue
 		}
-		if !strings.Contains(err.Error(), string(tt.kind)) || !strings.Contains(hint(err), tt.cure) {
-			t.Errorf("%s: error %q, hint %q, want %q in it", tt.name, err, hint(err), tt.cure)
+		if !strings.Contains(err.Error(), string(tt.kind)) || !strings.Contains(hint.Of(err), tt.cure) {
+			t.Errorf("%s: error %q, hint %q, want %q in it", tt.name, err, hint.Of(err), tt.cure)
 		}
 	}
 }
@@ -63,11 +64,11 @@ func TestNotADump(t *testing.T) {
 // TestKindHints: each kind of file has a cure, and each compression an unpacker.
 func TestKindHints(t *testing.T) {
 	for kind := range compressions {
-		if kindHints[kind] == "" {
+		if hint.Dumps[kind] == "" {
 			t.Errorf("no cure for %s", kind)
 		}
 	}
-	for kind, text := range kindHints {
+	for kind, text := range hint.Dumps {
 		c, _ := find("inject")
 		if !c.fits(text) {
 			t.Errorf("%s: %q does not fit inject", kind, text)

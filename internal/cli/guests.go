@@ -11,6 +11,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/source"
 	"vmcsnote/internal/visible"
 	"vmcsnote/vmcore"
@@ -283,7 +284,7 @@ func (f *guestsFlags) machine(h *host) (*guest.Machine, error) {
 	case len(h.Machines) == 0:
 		return nil, errNone(h)
 	case len(ms) == 0:
-		return nil, withHint{errors.Errorf("no virtual machine %s", name(f.guest)), "vmcsnote guests lists them"}
+		return nil, hint.With(errors.Errorf("no virtual machine %s", name(f.guest)), "vmcsnote guests lists them")
 	case len(ms) > 1:
 		var all []string
 		for i, m := range ms {
@@ -293,7 +294,7 @@ func (f *guestsFlags) machine(h *host) (*guest.Machine, error) {
 			}
 			all = append(all, fmt.Sprintf("%s (%s, pid %d)", m.ID(), visible.Text(m.Name, ""), m.PID))
 		}
-		return nil, withHint{errors.Errorf("--guest %s: several virtual machines: %s", name(f.guest), strings.Join(all, ", ")), "choose one by its number or pid; vmcsnote guests lists them"}
+		return nil, hint.With(errors.Errorf("--guest %s: several virtual machines: %s", name(f.guest), strings.Join(all, ", ")), "choose one by its number or pid; vmcsnote guests lists them")
 	default:
 		return ms[0], nil
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/svm"
 	"vmcsnote/vmcs"
 )
@@ -46,8 +47,8 @@ func (f *guestsFlags) printFields(e *env, h *host) error {
 			_, known = svm.FieldByName(n)
 		}
 		if !known && (h.Found.Layout == nil || !hasEntry(h.Found.Layout, n)) {
-			return withHint{errors.Errorf("--field %s: no field or register is called that", name(n)),
-				strings.TrimSpace(didYouMean(n, h.fieldNames()) + " vmcsnote guests -v prints all; besides those there are " + strings.Join(idNames, ", "))}
+			return hint.With(errors.Errorf("--field %s: no field or register is called that", name(n)),
+				strings.TrimSpace(hint.DidYouMean(n, h.fieldNames())+" vmcsnote guests -v prints all; besides those there are "+strings.Join(idNames, ", ")))
 		}
 	}
 	w := bufio.NewWriter(e.stdout)

@@ -10,6 +10,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/source"
 	"vmcsnote/vmcs"
 )
@@ -59,7 +60,7 @@ const addHost = "add VMCSINFO to the host's dump with vmcsnote inject --blob, ou
 func (h *host) vmcsInfo() (elfnote.Note, error) {
 	n, ok := h.VMCSInfo()
 	if !ok {
-		return n, withHint{errors.Wrap(source.ErrNone, "the vCPUs' pages are of use only with it"), addHost}
+		return n, hint.With(errors.Wrap(source.ErrNone, "the vCPUs' pages are of use only with it"), addHost)
 	}
 	return n, nil
 }
@@ -74,7 +75,7 @@ func (e *env) loadLayout(ctx context.Context, what string) (l *vmcs.Layout, raw 
 				return l, nil, nil
 			}
 		}
-		return nil, nil, withHint{errors.Wrap(err, "neither a layout built in nor a file"), strings.TrimSpace(didYouMean(what, layoutNames()) + " vmcsnote layouts lists those built in")}
+		return nil, nil, hint.With(errors.Wrap(err, "neither a layout built in nor a file"), strings.TrimSpace(hint.DidYouMean(what, layoutNames())+" vmcsnote layouts lists those built in"))
 	}
 	if info.IsDir() {
 		l, err := vmcs.ParseDir(os.DirFS(what))

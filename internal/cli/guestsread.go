@@ -11,6 +11,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 )
@@ -51,7 +52,7 @@ func (f *guestsFlags) dump(e *env, h *host) error {
 		return errNone(h)
 	}
 	if len(h.Machines) != 1 {
-		return withHint{errors.Errorf("--read needs --guest: the dump has %s", plural(len(h.Machines), "virtual machine")), "use --guest N, and --vcpu N for gva"}
+		return hint.With(errors.Errorf("--read needs --guest: the dump has %s", plural(len(h.Machines), "virtual machine")), "use --guest N, and --vcpu N for gva")
 	}
 	m := h.Machines[0]
 	var r physmem.Reader
@@ -65,7 +66,7 @@ func (f *guestsFlags) dump(e *env, h *host) error {
 		r, err = m.Memory()
 	}
 	if errors.Is(err, guest.ErrNoEPT) {
-		return withHint{err, "gva: reads it by virtual address, through the hypervisor's shadow page tables"}
+		return hint.With(err, "gva: reads it by virtual address, through the hypervisor's shadow page tables")
 	}
 	if err != nil {
 		return errEncrypted(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/source"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
@@ -97,7 +98,7 @@ func TestFits(t *testing.T) {
 	}
 }
 
-// TestEveryHint reads this package's source: each line of each hint must fit a
+// TestEveryHint reads the source of this package and of package hint: each line of each hint must fit a
 // command, and name no flag that no command has, unless another program is
 // named before it.
 func TestEveryHint(t *testing.T) {
@@ -105,6 +106,11 @@ func TestEveryHint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	more, err := filepath.Glob("internal/hint/*.go")
+	if err != nil || len(more) == 0 {
+		t.Fatal(more, err)
+	}
+	names = append(names, more...)
 	fset := token.NewFileSet()
 	programs := []string{"chmod", "virsh", "makedumpfile", "mkdumprd", "chattr", "lsattr", "mount", "zstd", "gzip", "xz", "ulimit"}
 	found := 0
@@ -132,12 +138,12 @@ func TestEveryHint(t *testing.T) {
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
 			switch n := n.(type) {
-			case *ast.CompositeLit:
-				if id, ok := n.Type.(*ast.Ident); ok && id.Name == "withHint" && len(n.Elts) == 2 {
-					check(n.Elts[1])
+			case *ast.CallExpr:
+				if f, ok := n.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "With" && len(n.Args) == 2 {
+					check(n.Args[1])
 				}
 			case *ast.FuncDecl:
-				if strings.HasSuffix(n.Name.Name, "Hint") || n.Name.Name == "hint" {
+				if strings.HasSuffix(n.Name.Name, "Hint") || n.Name.Name == "Of" {
 					ast.Inspect(n, func(n ast.Node) bool {
 						if r, ok := n.(*ast.ReturnStmt); ok && len(r.Results) == 1 {
 							check(r.Results[0])
@@ -188,7 +194,7 @@ func TestDidYouMean(t *testing.T) {
 		{"nothing", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := didYouMean(tt.word, names()); got != tt.want {
+			if got := hint.DidYouMean(tt.word, names()); got != tt.want {
 				t.Errorf("%q", got)
 			}
 		})

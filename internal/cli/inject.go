@@ -8,6 +8,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest/qemucore"
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/source"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
@@ -110,11 +111,10 @@ func decideInject(c vmcore.Core, n elfnote.Note, replace bool) (decision, error)
 	s := c.Notes()
 	is := byName(s, n.Name)
 	if len(is) > 1 {
-		return decision{}, withHint{
+		return decision{}, hint.With(
 			errors.Errorf("%d notes are named %s, for two at %#x and %#x, expected at most one",
 				len(is), n.Name, c.NotesOff()+s.Notes[is[0]].Off, c.NotesOff()+s.Notes[is[1]].Off),
-			"vmcsnote show tells them apart, vmcsnote remove takes the last one out",
-		}
+			"vmcsnote show tells them apart, vmcsnote remove takes the last one out")
 	}
 	if len(is) == 0 {
 		return decision{s.Insert(n), s.Append(n), n.Name + " added, " + size(int64(len(n.Desc)))}, nil
@@ -124,10 +124,9 @@ func decideInject(c vmcore.Core, n elfnote.Note, replace bool) (decision, error)
 		return decision{why: n.Name + " is already there, unchanged"}, nil
 	}
 	if !replace {
-		return decision{}, withHint{
+		return decision{}, hint.With(
 			errors.Wrapf(errDiffers, "%s, %d bytes where the new one has %d", n.Name, s.Notes[is[0]].DescSize, len(n.Desc)),
-			"--replace puts the new one in its place; vmcsnote show tells what is there",
-		}
+			"--replace puts the new one in its place; vmcsnote show tells what is there")
 	}
 	sp := s.Replace(is[0], n)
 	return decision{sp, sp, n.Name + " replaced, " + size(int64(len(n.Desc)))}, nil

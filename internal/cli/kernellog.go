@@ -9,6 +9,7 @@ import (
 
 	"vmcsnote/guest"
 	"vmcsnote/guest/inside"
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/jsonstream"
 	"vmcsnote/linux"
 	"vmcsnote/vmcore"
@@ -64,7 +65,7 @@ func (f *guestsFlags) kernel(ctx context.Context, e *env, c vmcore.Core) (*linux
 	}
 	k, err := inside.OpenLinux(h.Machines[0])
 	if errors.Is(err, vmcore.ErrExcluded) {
-		return nil, withHint{err, takeQEMUCore}
+		return nil, hint.With(err, takeQEMUCore)
 	}
 	return k, errors.WithMessagef(err, "guest %s", h.Machines[0].ID())
 }
@@ -134,7 +135,7 @@ func (l *lostRecords) tell(e *env) error {
 	case l.good == 0 && errors.Is(l.first, linux.ErrNoLog):
 		return l.first
 	case l.good == 0:
-		return withHint{errors.WithMessage(l.first, "none of the log can be read"), beside}
+		return hint.With(errors.WithMessage(l.first, "none of the log can be read"), beside)
 	}
 	e.say("warning: %s could not be read, the first: %v", plural(l.n, "record"), l.first)
 	return nil

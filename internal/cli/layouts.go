@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/cpulayouts"
 	"vmcsnote/internal/source"
 	"vmcsnote/internal/visible"
@@ -107,7 +108,7 @@ func chosen(args []string) ([]*vmcs.Layout, error) {
 		layouts = slices.DeleteFunc(layouts, func(l *vmcs.Layout) bool { return l.Name != args[0] })
 	}
 	if len(layouts) == 0 {
-		return nil, withHint{fmt.Errorf("no layout %q is built in", args[0]), strings.TrimSpace(didYouMean(args[0], layoutNames()) + " vmcsnote layouts lists them; a revision id has 0x before it")}
+		return nil, hint.With(fmt.Errorf("no layout %q is built in", args[0]), strings.TrimSpace(hint.DidYouMean(args[0], layoutNames())+" vmcsnote layouts lists them; a revision id has 0x before it"))
 	}
 	return layouts, nil
 }

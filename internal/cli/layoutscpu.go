@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/cpulayouts"
 	"vmcsnote/vmcs"
 )
@@ -50,7 +51,7 @@ func describe(l *vmcs.Layout, p vmcs.Processor) {
 func (e *env) install(root, path string, force bool) error {
 	f, err := cpulayouts.ReadFile(path)
 	if err != nil {
-		return withHint{named(path, err), "vmcsnote layouts --submit makes such a file"}
+		return hint.With(named(path, err), "vmcsnote layouts --submit makes such a file")
 	}
 	for i, w := range f.Layout.Warnings {
 		if i == maxWarnings {

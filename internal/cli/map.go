@@ -9,6 +9,7 @@ import (
 	"github.com/pkg/errors"
 	"github.com/spf13/pflag"
 
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/source"
 	"vmcsnote/internal/vmcsmap"
 	"vmcsnote/vmcs"
@@ -51,7 +52,7 @@ func (e *env) layoutOf(ctx context.Context, path string) (*vmcs.Layout, error) {
 	case r.VMCSInfo != nil:
 		return nil, errors.Errorf("no VMCS layout can be read out of the VMCSINFO note: %s", r.VMCSInfo.Warnings[0])
 	}
-	return nil, withHint{errors.Wrap(source.ErrNone, "it has no VMCSINFO note"), "vmcsnote inject adds one; vmcsnote layouts NAME --map draws a layout that is built in"}
+	return nil, hint.With(errors.Wrap(source.ErrNone, "it has no VMCSINFO note"), "vmcsnote inject adds one; vmcsnote layouts NAME --map draws a layout that is built in")
 }
 
 // writeNew writes a picture to a file that is not there yet, or to standard
@@ -63,7 +64,7 @@ func (e *env) writeNew(path, text string) error {
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if errors.Is(err, os.ErrExist) {
-		return withHint{err, "name a file that is not there yet"}
+		return hint.With(err, "name a file that is not there yet")
 	} else if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"math"
@@ -10,13 +9,9 @@ import (
 	"github.com/pkg/errors"
 	"golang.org/x/sys/unix"
 
-	"vmcsnote/elfnote"
-	"vmcsnote/guest"
-	"vmcsnote/internal/inputfile"
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/source"
-	"vmcsnote/internal/unpack"
 	"vmcsnote/internal/visible"
-	"vmcsnote/physmem"
 	"vmcsnote/record"
 	"vmcsnote/sysfs"
 	"vmcsnote/vmcore"
@@ -55,7 +50,7 @@ func (e *env) fail(err error) {
 // failure prints an error and the cure, if one is known.
 func (e *env) failure(err error) {
 	e.say("error: %v", err)
-	e.hint(hint(err))
+	e.hint(hint.Of(err))
 }
 
 // helpHint is where to read on after wrong usage.
@@ -64,84 +59,6 @@ func (e *env) helpHint() string {
 		return "vmcsnote help lists the commands, vmcsnote help COMMAND its flags"
 	}
 	return "vmcsnote help " + e.cmd.name + " tells how to use it"
-}
-
-// A hinted error knows its cure.
-type hinted interface{ Hint() string }
-
-// withHint adds the cure to an error.
-type withHint struct {
-	error
-	cure string
-}
-
-func (e withHint) Hint() string  { return e.cure }
-func (e withHint) Unwrap() error { return e.error }
-
-// publishIt is the cure for a running kernel that publishes nothing.
-const publishIt = "install a file of this processor with vmcsnote layouts --install, or modprobe vmcsinfo, of the package vmcsinfo-dkms"
-
-// hint returns the cure for an error, or "": see hints.go.
-func hint(err error) string {
-	var own hinted
-	var dev *physmem.Error
-	var kind vmcore.NotCoreError
-	var missing unpack.NoProgram
-	var left *guest.LeftOutError
-	switch {
-	case errors.As(err, &own) && own.Hint() != "":
-		return own.Hint()
-	case sourceHint(err) != "":
-		return sourceHint(err)
-	case errors.As(err, &dev) && deviceHint(dev) != "":
-		return deviceHint(dev)
-	case errors.Is(err, vmcore.ErrOnePass):
-		return "save the stream to a file, and give that"
-	case errors.Is(err, source.ErrNone):
-		return "no released kernel publishes VMCSINFO; give --blob, --pair or --record\n" +
-			"give --layout with a file of a host with the same processor and microcode\n" + publishIt
-	case errors.Is(err, elfnote.ErrBlob):
-		return "a blob, and the memory that a pair leads to, is one complete VMCSINFO note, or the text that begins with REVISION_ID="
-	case errors.As(err, &kind) && kindHints[kind.Kind] != "":
-		return kindHints[kind.Kind]
-	case errors.Is(err, vmcore.ErrNoPTNote):
-		return fewNotes
-	case errors.As(err, &missing):
-		return "install the package " + missing.Package()
-	case errors.Is(err, vmcore.ErrNotCore):
-		return "vmcsnote takes what the kernel (/proc/vmcore), makedumpfile and QEMU's dump-guest-memory write, and raw memory with --raw\n" +
-			"vmcsnote takes what the kernel (/proc/vmcore), makedumpfile and QEMU's dump-guest-memory write"
-	case errors.Is(err, vmcore.ErrBusy):
-		return "wait until it has ended"
-	case errors.Is(err, vmcore.ErrExists):
-		return "--force replaces it\nname a file that is not there yet"
-	case errors.Is(err, vmcore.ErrBlockDevice):
-		return "--force writes to it"
-	case errors.Is(err, inputfile.ErrFIFO):
-		return "write what comes out of it to a file first"
-	case errors.Is(err, vmcore.ErrSameFile):
-		return "leave -o out to change the core in place"
-	case errors.Is(err, vmcore.ErrReadOnly):
-		return "run as root, or as its owner after chmod u+w, or write a copy with -o"
-	case errors.Is(err, vmcore.ErrNoPlace):
-		return "write a copy with -o, on a file system that has the room"
-	case errors.As(err, &left):
-		return leftOutHints[left.Mark]
-	case errors.Is(err, vmcore.ErrTruncated):
-		return "the dump is not complete: find out why its writer ended"
-	case errors.Is(err, vmcore.ErrChanged):
-		return "wait until whoever writes the dump has ended (makedumpfile, cp), then try again"
-	case errors.Is(err, context.Canceled):
-		return "stopped by a signal: the core is as it was; a copy written to a pipe is not whole"
-	}
-	return fileHint(err)
-}
-
-// leftOutHints are the cures for a dump that lacks KVM's structures.
-var leftOutHints = map[guest.SlabMark]string{
-	guest.SlabFlag: "dump with a makedumpfile that knows this kernel, or without 8 in the dump level (-d 23)",
-	guest.SlabType: "dump with makedumpfile 1.7.6 or later, or without 8 in the dump level (-d 23): older ones take kernel memory of Linux 6.10 and later for user memory",
-	guest.SlabInfo: "dump with a makedumpfile later than 1.7.8, or without 8 in the dump level (-d 23): older ones take kernel memory of Linux 7.1 and later for user memory",
 }
 
 // size prints a number of bytes for people.

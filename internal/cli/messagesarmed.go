@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"vmcsnote/internal/armed"
+	"vmcsnote/internal/cli/internal/hint"
 )
 
 // armed tells what verify --armed has found, and what follows.
@@ -56,7 +57,7 @@ func cureText(c armed.Check) string {
 	var steps []string
 	for _, cure := range c.Cures {
 		if cure == armed.InstallProgram {
-			steps = append(steps, hint(c.Err))
+			steps = append(steps, hint.Of(c.Err))
 		} else {
 			steps = append(steps, cures[cure])
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/visible"
 	"vmcsnote/vmcs"
 )
@@ -74,7 +75,7 @@ func (h *host) remarks() (texts []string) {
 	for _, err := range []error{h.NoKVM, h.KVMError} {
 		var left *guest.LeftOutError
 		if errors.As(err, &left) {
-			texts = append(texts, "hint: "+hint(left))
+			texts = append(texts, "hint: "+hint.Of(left))
 		}
 	}
 	switch {

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/pkg/errors"
-
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
 	"vmcsnote/internal/source"
@@ -123,43 +121,6 @@ func (e *env) candidates(cs source.Candidates) {
 		}
 		e.say("%s", text)
 	}
-}
-
-// sourceHint returns the cure for an error of package source, or "".
-func sourceHint(err error) string {
-	var pair *source.PairError
-	var refuted source.RefutedError
-	var several source.SeveralError
-	var missing source.NotInMemoryError
-	var layout *source.NoLayoutError
-	switch {
-	case errors.As(err, &pair):
-		return pairHint(pair)
-	case errors.As(err, &refuted):
-		return "to take one all the same, give --pair"
-	case errors.As(err, &several):
-		return "take one of them with --pair"
-	case errors.As(err, &layout) && layout.Microcode():
-		return "find out the layout anew with this microcode, or take that file with --any-microcode\nfind out the layout anew with this microcode\n"
-	case errors.As(err, &missing) && missing.Name != elfnote.VMCSInfo:
-		return "give --blob or --pair"
-	}
-	return ""
-}
-
-// pairHint is the one place's cure if only one was asked for.
-func pairHint(err *source.PairError) string {
-	if len(err.Failed) == 1 {
-		if cure := hint(err.Failed[0]); cure != "" {
-			return cure
-		}
-	}
-	for _, f := range err.Failed {
-		if f.Place == source.InDump && !errors.Is(f, source.ErrStream) {
-			return "--search looks for the note in all of the core's memory, --blob takes it from a file"
-		}
-	}
-	return "--blob takes the note from a file\n"
 }
 
 // explained is how many live VMCSs a layout found.

@@ -278,3 +278,15 @@ func (p *progressReader) Read(b []byte) (int, error) {
 	}
 	return n, err
 }
+
+// compressions are the kinds of files that are unpacked unasked, by the names
+// that internal/unpack has for them.
+var compressions = map[vmcore.Kind]string{
+	vmcore.KindGzip:  "gzip",
+	vmcore.KindBzip2: "bzip2",
+	vmcore.KindXZ:    "xz",
+	vmcore.KindZstd:  "zstd",
+	vmcore.KindLZ4:   "lz4",
+	vmcore.KindLZOP:  "lzo",
+	vmcore.KindLZMA:  "lzma",
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/cpulayouts"
 	"vmcsnote/internal/source"
 	"vmcsnote/record"
@@ -84,8 +85,8 @@ func runningKernel(e *env, f *source.Finder, anyMicrocode bool) (r record.Record
 		return r, s, err
 	}
 	if capture {
-		return r, s, withHint{errors.New("this is a capture kernel: what it publishes is of no use for the crashed one"),
-			"record the kernel that may crash, while it runs"}
+		return r, s, hint.With(errors.New("this is a capture kernel: what it publishes is of no use for the crashed one"),
+			"record the kernel that may crash, while it runs")
 	}
 	r.Pair, err = sys.VMCSInfo()
 	switch {
@@ -121,7 +122,7 @@ func pairNote(e *env, f *source.Finder, p sysfs.Pair) (source.Source, error) {
 // whose kernel publishes no note: noPair tells.
 func layoutOfMachine(f *source.Finder, anyMicrocode bool, noPair error) (source.Source, error) {
 	if why := sysfs.New(f.Root).NoVMX(); why != "" {
-		return source.Source{}, withHint{errors.Wrap(source.ErrNone, why), "VMCSINFO is about processors with VMX, Intel's: there is nothing to record here"}
+		return source.Source{}, hint.With(errors.Wrap(source.ErrNone, why), "VMCSINFO is about processors with VMX, Intel's: there is nothing to record here")
 	}
 	p, err := cpulayouts.Machine(f.Root)
 	if err != nil {

@@ -1,4 +1,4 @@
-package cli
+package hint
 
 import (
 	"fmt"
@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmcsnote/internal/inputfile"
+	"vmcsnote/internal/visible"
 )
 
 // Hints for what the system says of a file: each error has a cure of its own.
@@ -38,7 +39,7 @@ func fileHint(err error) string {
 	case syscall.EROFS:
 		where := "the file system"
 		if m := mountOf(path); m != "" {
-			where = name(m)
+			where = visible.Name(m)
 		}
 		return where + " is mounted read-only: remount it rw, or write a copy elsewhere with -o\n" +
 			where + " is mounted read-only: remount it rw, or write elsewhere"
@@ -93,7 +94,7 @@ func attributeHint(path string) string {
 				continue
 			}
 			what := map[string]string{"i": "immutable", "a": "append-only"}[letter]
-			cure := fmt.Sprintf("%s is %s: chattr -%s it", name(p), what, letter)
+			cure := fmt.Sprintf("%s is %s: chattr -%s it", visible.Name(p), what, letter)
 			return cure + ", or write a copy elsewhere with -o\n" + cure
 		}
 	}

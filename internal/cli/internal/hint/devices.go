@@ -1,4 +1,4 @@
-package cli
+package hint
 
 import (
 	"path/filepath"

@@ -1,24 +1,12 @@
-package cli
+package hint
 
 import "vmcsnote/vmcore"
-
-// compressions are the kinds of files that are unpacked unasked, by the names
-// that internal/unpack has for them.
-var compressions = map[vmcore.Kind]string{
-	vmcore.KindGzip:  "gzip",
-	vmcore.KindBzip2: "bzip2",
-	vmcore.KindXZ:    "xz",
-	vmcore.KindZstd:  "zstd",
-	vmcore.KindLZ4:   "lz4",
-	vmcore.KindLZOP:  "lzo",
-	vmcore.KindLZMA:  "lzma",
-}
 
 // fewNotes is the cure for an image of memory.
 const fewNotes = "it has memory, but no notes: vmcsnote guests and vmcsnote extract read it"
 
-// kindHints are the cures for files that are no dumps.
-var kindHints = map[vmcore.Kind]string{
+// Dumps are the cures for files that are no dumps.
+var Dumps = map[vmcore.Kind]string{
 	vmcore.KindGzip:  "unpack it first (gzip -d), or write a copy with -o",
 	vmcore.KindBzip2: "unpack it first (bzip2 -d), or write a copy with -o",
 	vmcore.KindXZ:    "unpack it first (xz -d), or write a copy with -o",

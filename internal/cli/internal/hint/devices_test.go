@@ -1,4 +1,4 @@
-package cli
+package hint
 
 import (
 	"io"
@@ -35,7 +35,7 @@ func TestDeviceHint(t *testing.T) {
 		{"kcore, cut short", kcore, physmem.OpRead, io.ErrUnexpectedEOF, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := hint(errors.Wrap(&physmem.Error{Device: tt.device, Op: tt.op, Err: tt.err}, "read"))
+			got := Of(errors.Wrap(&physmem.Error{Device: tt.device, Op: tt.op, Err: tt.err}, "read"))
 			if tt.want == "" && deviceHint(&physmem.Error{Device: tt.device, Op: tt.op, Err: tt.err}) != "" || !strings.Contains(got, tt.want) {
 				t.Errorf("hint is %q, expected one with %q", got, tt.want)
 			}
