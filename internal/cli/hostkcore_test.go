@@ -53,21 +53,18 @@ func kcore(ts *testscript.TestScript, neg bool, args []string) {
 		Filesz: 1 << 40, Memsz: 1 << 40, Align: 4096,
 	}}
 	for r := range c.Ranges() {
-		b := make([]byte, r.Size)
-		_, err := c.ReadPhys(b, r.Addr)
-		ts.Check(err)
 		vaddr := directMap + r.Addr
 		progs = append(progs, elf.Prog64{
 			Type: uint32(elf.PT_LOAD), Flags: 7, Off: vaddr&offsets + dataOff, Vaddr: vaddr, Paddr: r.Addr,
 			Filesz: r.Size, Memsz: r.Size, Align: 4096,
 		})
-		for i := 0; i < len(b); i += 4096 {
-			if page := b[i:min(i+4096, len(b))]; !bytes.Equal(page, zero[:len(page)]) {
-				_, err := out.WriteAt(page, int64(vaddr&offsets+dataOff+uint64(i)))
-				ts.Check(err)
-			}
-		}
 	}
+	eachPage(c.Core, func(addr uint64, page []byte) {
+		if !bytes.Equal(page, zero[:len(page)]) {
+			_, err := out.WriteAt(page, int64((directMap+addr)&offsets+dataOff))
+			ts.Check(err)
+		}
+	})
 	head := elf.Header64{Type: uint16(elf.ET_CORE), Machine: uint16(elf.EM_X86_64), Version: 1, Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: uint16(len(progs))}
 	copy(head.Ident[:], elf.ELFMAG+"\x02\x01\x01")
 	progs[0].Off, progs[0].Filesz = 64+56*uint64(len(progs)), uint64(len(notes))

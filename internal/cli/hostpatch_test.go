@@ -14,6 +14,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/physmem"
 	"vmcsnote/svm"
 	"vmcsnote/vmcore"
 )
@@ -36,6 +37,27 @@ func patchMemory(ts *testscript.TestScript, path string, addr uint64, b []byte) 
 	defer out.Close()
 	_, err = out.WriteAt(b, int64(f.Progs[i].Off+addr-f.Progs[i].Paddr))
 	ts.Check(err)
+}
+
+// eachPage calls do for each page of a dump's memory that can be read, but for
+// those that are holes of the file.
+func eachPage(c vmcore.Core, do func(addr uint64, page []byte)) {
+	buf := make([]byte, 4096)
+	for r := range c.Ranges() {
+		data := slices.Values([]physmem.Range{r})
+		if s, ok := c.(physmem.Sparse); ok {
+			data = s.Data(r)
+		}
+		for d := range data {
+			// From the range's pages, wherever the data begins in one.
+			for addr := d.Addr - (d.Addr-r.Addr)%4096; addr < d.End(); addr += 4096 {
+				page := buf[:min(4096, r.End()-addr)]
+				if n, err := c.ReadPhys(page, addr); err == nil {
+					do(addr, page[:n])
+				}
+			}
+		}
+	}
 }
 
 // setvmcs sets fields of the VMCS with a VPID.
@@ -130,16 +152,12 @@ func rewrite(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer c.Close()
 	found := false
-	page := make([]byte, 4096)
-	for r := range c.Ranges() {
-		for addr := r.Addr; addr < r.Addr+r.Size; addr += 4096 {
-			n, err := c.ReadPhys(page, addr)
-			if i := bytes.Index(page[:n], []byte(old)); err == nil && i >= 0 {
-				patchMemory(ts, path, addr+uint64(i), []byte(text))
-				found = true
-			}
+	eachPage(c.Core, func(addr uint64, page []byte) {
+		if i := bytes.Index(page, []byte(old)); i >= 0 {
+			patchMemory(ts, path, addr+uint64(i), []byte(text))
+			found = true
 		}
-	}
+	})
 	if !found {
 		ts.Fatalf("%q is not in the dump", old)
 	}

@@ -37,7 +37,16 @@ func show(b []byte) string {
 // returns nil where they are the same file, whichever way each is split into
 // extents.
 func Diff(got, want *Image) *Difference {
-	off, end := int64(0), min(got.size, want.size)
+	end := min(got.size, want.size)
+	off := differ(got, want, 0, end)
+	if off == end && got.size == want.size {
+		return nil
+	}
+	return &Difference{off, got.peek(off), want.peek(off), got.size, want.size}
+}
+
+// differ returns the first offset from off on at which two images differ, or end.
+func differ(got, want *Image, off, end int64) int64 {
 	for off < end {
 		a, runA := got.run(off)
 		b, runB := want.run(off)
@@ -45,16 +54,12 @@ func Diff(got, want *Image) *Difference {
 		if a != nil || b != nil {
 			n = min(n, BlockSize)
 			if i := mismatch(orZero(a)[:n], orZero(b)[:n]); i >= 0 {
-				off += int64(i)
-				break
+				return off + int64(i)
 			}
 		}
 		off += n
 	}
-	if off == end && got.size == want.size {
-		return nil
-	}
-	return &Difference{off, got.peek(off), want.peek(off), got.size, want.size}
+	return off
 }
 
 // peek returns the first bytes from off on.

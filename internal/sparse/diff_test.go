@@ -60,10 +60,17 @@ func TestDiff(t *testing.T) {
 			want: file{4, []write{{0, "abcd"}}},
 			diff: "offset 0x1: got 78, want 62 63 64; size: got 2, want 4",
 		},
+		{
+			name: "in the middle of much data",
+			got:  file{size: 3*scanBuffer + 5, writes: []write{{0, strings.Repeat("d", 3*scanBuffer+5)}, {scanBuffer, "x"}}},
+			want: file{size: 3*scanBuffer + 5, writes: []write{{0, strings.Repeat("d", 3*scanBuffer+5)}}},
+			diff: "offset 0x100000: got 78 64 64 64 64 64 64 64 64 64 64 64 64 64 64 64, want 64 64 64 64 64 64 64 64 64 64 64 64 64 64 64 64",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := mustScan(t, sparseFile(t, test.got.size, test.got.writes...))
+			f := sparseFile(t, test.got.size, test.got.writes...)
+			got := mustScan(t, f)
 			want := mustScan(t, sparseFile(t, test.want.size, test.want.writes...))
 			diff := ""
 			if d := Diff(got, want); d != nil {
@@ -71,6 +78,15 @@ func TestDiff(t *testing.T) {
 			}
 			if diff != test.diff {
 				t.Errorf("got  %s\nwant %s", diff, test.diff)
+			}
+			diff = ""
+			if d, err := DiffFile(f, want); err != nil {
+				t.Error(err)
+			} else if d != nil {
+				diff = d.String()
+			}
+			if diff != test.diff {
+				t.Errorf("DiffFile: got  %s\nwant %s", diff, test.diff)
 			}
 			if (Diff(want, got) == nil) != (test.diff == "") {
 				t.Error("the other way round it says otherwise")

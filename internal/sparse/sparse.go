@@ -159,18 +159,34 @@ func (im *Image) run(off int64) ([]byte, int64) {
 // multiple of BlockSize not below the last extent's end, and is a number of
 // whole blocks or ends the file.
 func (im *Image) add(off int64, b []byte) error {
-	for block := range slices.Chunk(b, BlockSize) {
-		if !isZero(block) {
-			if im.data += int64(len(block)); im.data > MaxData {
-				return ErrTooMuchData
-			}
-			if last := len(im.extents) - 1; last >= 0 && im.extents[last].end() == off {
-				im.extents[last].data = append(im.extents[last].data, block...)
-			} else {
-				im.extents = append(im.extents, extent{off, slices.Clone(block)})
-			}
+	for len(b) > 0 {
+		n := blocks(b, false) // zeros
+		off, b = off+int64(n), b[n:]
+		n = blocks(b, true)
+		if im.data += int64(n); im.data > MaxData {
+			return ErrTooMuchData
 		}
-		off += int64(len(block))
+		switch last := len(im.extents) - 1; {
+		case n == 0:
+		case last >= 0 && im.extents[last].end() == off:
+			im.extents[last].data = append(im.extents[last].data, b[:n]...)
+		default:
+			im.extents = append(im.extents, extent{off, slices.Clone(b[:n])})
+		}
+		off, b = off+int64(n), b[n:]
 	}
 	return nil
+}
+
+// blocks returns how many bytes of b the first blocks are that hold data, or
+// that are all zero.
+func blocks(b []byte, data bool) int {
+	n := 0
+	for block := range slices.Chunk(b, BlockSize) {
+		if isZero(block) == data {
+			break
+		}
+		n += len(block)
+	}
+	return n
 }
