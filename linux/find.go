@@ -70,6 +70,11 @@ func findBy(mem physmem.Reader, root Root) (*Kernel, error) {
 		return nil, err
 	}
 	k.adopt()
+	if k.Release() == "" {
+		if u, err := k.UTS(); err == nil {
+			k.info["OSRELEASE"] = u.Release
+		}
+	}
 	return k, nil
 }
 

@@ -43,6 +43,8 @@ type Kernel struct {
 	modules lazy[[]*Module]
 	tasks   lazy[*taskFields]
 	split   lazy[map[uint64]btfModule]
+	unwind  lazy[*orc]
+	cpus    lazy[[]uint64]
 
 	moduleBytes uint64 // of modules' symbols that were read
 	entries     int    // of XArrays that were met

@@ -35,6 +35,10 @@ type moduleFields struct {
 	Symtab  Field `btf:"kallsyms->symtab"`
 	Num     Field `btf:"kallsyms->num_symtab"`
 	Strings Field `btf:"kallsyms->strtab"`
+	// The module's code; mem since 6.4, where code is the first of its kinds
+	// of memory (MOD_TEXT).
+	Code     Field `btf:"mem[0].base|core_layout.base,optional"`
+	CodeSize Field `btf:"mem[0].size|core_layout.text_size,optional"`
 }
 
 func (f *moduleFields) binding() Binding { return Binding{"", "module", f} }
@@ -79,6 +83,19 @@ func (k *Kernel) Module(name string) (*Module, error) {
 		}
 	}
 	return nil, err
+}
+
+// codeOf returns the module that has its code at an address.
+func (k *Kernel) codeOf(addr uint64) (*Module, bool) {
+	modules, _ := k.Modules()
+	for _, m := range modules {
+		base, err1 := k.Value(m.Addr, m.fields.Code)
+		size, err2 := k.Value(m.Addr, m.fields.CodeSize)
+		if err1 == nil && err2 == nil && addr-base < size {
+			return m, true
+		}
+	}
+	return nil, false
 }
 
 // Symbol returns the address of one of the module's symbols. The error wraps

@@ -66,6 +66,9 @@ func (k *Kernel) SymbolAt(addr uint64) (Symbol, error) {
 	if err != nil {
 		return Symbol{}, err
 	}
+	if m, ok := k.codeOf(addr); ok {
+		modules = []*Module{m}
+	}
 	for _, m := range modules {
 		if sym, ok := m.symbolAt(addr); ok {
 			return sym, nil

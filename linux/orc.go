@@ -1,0 +1,329 @@
+package linux
+
+import (
+	"encoding/binary"
+
+	"github.com/pkg/errors"
+)
+
+// What registers an ORC entry counts from (arch/x86/include/asm/orc_types.h).
+const (
+	orcUndefined   = 0
+	orcPrevSP      = 1
+	orcDX          = 2
+	orcDI          = 3
+	orcBP          = 4
+	orcSP          = 5
+	orcR10         = 6
+	orcR13         = 7
+	orcBPIndirect  = 8
+	orcSPIndirect  = 9
+	maxORCEntries  = 8 << 20
+	orcAddressSize = 4
+)
+
+// An orcKind is what a frame is.
+type orcKind int
+
+const (
+	orcNone    orcKind = iota // nothing is known of the code
+	orcEnd                    // the outermost frame
+	orcCall                   // called: the return address is on top
+	orcRegs                   // interrupted: a whole struct pt_regs is on top
+	orcPartial                // the same, but only what the processor pushes
+)
+
+// orcFields is struct orc_entry. Types were numbered anew in 6.4, when the flag
+// end became one of them.
+type orcFields struct {
+	SPOffset Field `btf:"sp_offset"`
+	BPOffset Field `btf:"bp_offset"`
+	SPReg    Field `btf:"sp_reg"`
+	BPReg    Field `btf:"bp_reg"`
+	Type     Field `btf:"type"`
+	End      Field `btf:"end,optional"`
+
+	size   uint64
+	module struct {
+		Num     Field `btf:"arch.num_orcs"`
+		Addrs   Field `btf:"arch.orc_unwind_ip"`
+		Entries Field `btf:"arch.orc_unwind"`
+	}
+}
+
+func (f *orcFields) bindings() []Binding {
+	return []Binding{{"", "orc_entry", f}, {"", "module", &f.module}}
+}
+
+// An orcTable is the ORC tables of the image or of a module: the addresses from
+// which on entries hold, each relative to its own place, and the entries.
+type orcTable struct {
+	addrs, entries, num uint64
+}
+
+// An orcEntry says where the caller's frame is.
+type orcEntry struct {
+	kind               orcKind
+	spReg, bpReg       uint64
+	spOffset, bpOffset uint64
+}
+
+// orc is what leads to ORC entries.
+type orc struct {
+	fields orcFields
+	image  orcTable
+}
+
+// orc returns the kernel's ORC tables.
+func (k *Kernel) orc() (*orc, error) {
+	return k.unwind.get(func() (*orc, error) {
+		o := new(orc)
+		if err := k.bind(o.fields.bindings()...); err != nil {
+			return nil, err
+		}
+		s, err := k.Struct("orc_entry")
+		if err != nil {
+			return nil, err
+		}
+		if o.fields.size = s.Size(); o.fields.size == 0 {
+			return nil, corrupt("struct orc_entry has no size")
+		}
+		var stop uint64
+		for _, sym := range []struct {
+			name string
+			to   *uint64
+		}{
+			{"__start_orc_unwind_ip", &o.image.addrs},
+			{"__stop_orc_unwind_ip", &stop},
+			{"__start_orc_unwind", &o.image.entries},
+		} {
+			if *sym.to, err = k.Symbol(sym.name); err != nil {
+				return nil, err
+			}
+		}
+		o.image.num = (stop - o.image.addrs) / orcAddressSize
+		return o, nil
+	})
+}
+
+// orcAt returns the entry for an address.
+func (k *Kernel) orcAt(addr uint64) (e orcEntry, err error) {
+	o, err := k.orc()
+	if err != nil {
+		return e, err
+	}
+	table := o.image
+	if !k.inImage(addr) {
+		m, ok := k.codeOf(addr)
+		if !ok {
+			return e, errNoORC
+		}
+		f := &o.fields.module
+		num, err1 := k.Value(m.Addr, f.Num)
+		addrs, err2 := k.Value(m.Addr, f.Addrs)
+		entries, err3 := k.Value(m.Addr, f.Entries)
+		for _, err := range []error{err1, err2, err3} {
+			if err != nil {
+				return e, err
+			}
+		}
+		table = orcTable{addrs, entries, num}
+	}
+	i, err := k.orcFind(table, addr)
+	if err != nil {
+		return e, err
+	}
+	return k.orcEntry(&o.fields, table.entries+i*o.fields.size)
+}
+
+// orcFind returns the number of the last entry that begins at or before addr.
+func (k *Kernel) orcFind(t orcTable, addr uint64) (uint64, error) {
+	if t.num == 0 || t.num > maxORCEntries {
+		return 0, errNoORC
+	}
+	lo, hi := uint64(0), t.num
+	for lo < hi {
+		mid := (lo + hi) / 2
+		at := t.addrs + mid*orcAddressSize
+		var b [orcAddressSize]byte
+		if _, err := k.Read(b[:], at); err != nil {
+			return 0, errors.WithMessage(err, "ORC")
+		}
+		if at+uint64(int64(int32(binary.LittleEndian.Uint32(b[:])))) <= addr {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	if lo == 0 {
+		return 0, errNoORC
+	}
+	return lo - 1, nil
+}
+
+// orcEntry reads an entry.
+func (k *Kernel) orcEntry(f *orcFields, at uint64) (e orcEntry, err error) {
+	var typ uint64
+	for _, m := range []struct {
+		field Field
+		to    *uint64
+	}{
+		{f.SPOffset, &e.spOffset}, {f.BPOffset, &e.bpOffset}, {f.SPReg, &e.spReg}, {f.BPReg, &e.bpReg}, {f.Type, &typ},
+	} {
+		if *m.to, err = k.Value(at, m.field); err != nil {
+			return e, errors.WithMessage(err, "ORC")
+		}
+	}
+	if !f.End.Valid() { // since 6.4: undefined, end, call, regs, partial
+		if typ > uint64(orcPartial) {
+			return e, corrupt("ORC entry at %#x has type %d", at, typ)
+		}
+		e.kind = orcKind(typ)
+		return e, nil
+	}
+	end, err := k.Value(at, f.End)
+	switch {
+	case err != nil:
+		return e, errors.WithMessage(err, "ORC")
+	case e.spReg == orcUndefined && end != 0:
+		e.kind = orcEnd
+	case e.spReg == orcUndefined:
+		e.kind = orcNone
+	case typ > uint64(orcPartial-orcCall):
+		return e, corrupt("ORC entry at %#x has type %d", at, typ)
+	default:
+		e.kind = orcCall + orcKind(typ)
+	}
+	return e, nil
+}
+
+// Where struct pt_regs has registers, and what the processor itself pushes, from
+// RIP on.
+const (
+	ptR13   = 16
+	ptBP    = 32
+	ptR10   = 56
+	ptDX    = 96
+	ptDI    = 112
+	ptRIP   = 128
+	pushCS  = 8 // from RIP on
+	pushRSP = 24
+	userCPL = 3
+)
+
+// orcStep goes to the caller by the kernel's ORC tables (unwind_next_frame in
+// arch/x86/kernel/unwind_orc.c). It ends at the frame that was entered from user
+// mode, or that has no caller.
+func (u *unwinder) orcStep() (ended bool, err error) {
+	at := u.regs.RIP
+	if !u.exact {
+		at--
+	}
+	e, err := u.k.orcAt(at)
+	if err != nil {
+		return false, err
+	}
+	switch e.kind {
+	case orcNone:
+		return false, errNoORC
+	case orcEnd:
+		return true, nil
+	}
+	sp, err := u.orcSP(e)
+	if err != nil {
+		return false, err
+	}
+	next, whole, exact := Registers{}, false, true
+	switch e.kind {
+	case orcCall:
+		if next.RIP, err = u.k.Pointer(sp - 8); err != nil {
+			return false, err
+		}
+		next.RSP, next.RBP, exact = sp, u.regs.RBP, false
+	case orcRegs, orcPartial:
+		frame := sp
+		if e.kind == orcRegs {
+			if next, err = u.readRegs(sp); err != nil {
+				return false, err
+			}
+			frame, whole = sp+ptRIP, true
+		} else {
+			next.RBP = u.regs.RBP
+		}
+		var cs uint64
+		for _, v := range []struct {
+			off uint64
+			to  *uint64
+		}{{0, &next.RIP}, {pushCS, &cs}, {pushRSP, &next.RSP}} {
+			if *v.to, err = u.k.Pointer(frame + v.off); err != nil {
+				return false, err
+			}
+		}
+		if cs&userCPL != 0 {
+			return true, nil
+		}
+	}
+	switch e.bpReg {
+	case orcUndefined:
+	case orcPrevSP:
+		next.RBP, err = u.k.Pointer(sp + e.bpOffset)
+	case orcBP:
+		next.RBP, err = u.k.Pointer(u.regs.RBP + e.bpOffset)
+	default:
+		err = corrupt("ORC: RBP by register %d", e.bpReg)
+	}
+	if err != nil {
+		return false, err
+	}
+	if !isKernel(next.RIP) {
+		return false, corrupt("a return to %#x", next.RIP)
+	}
+	if next.RIP == u.regs.RIP && next.RSP == u.regs.RSP {
+		return false, ErrLoop
+	}
+	u.regs, u.whole, u.exact = next, whole, exact
+	u.add(next.RIP, ByORC)
+	return false, nil
+}
+
+// orcSP returns the stack pointer of the caller, or where its registers are.
+func (u *unwinder) orcSP(e orcEntry) (uint64, error) {
+	switch e.spReg {
+	case orcSP:
+		return u.regs.RSP + e.spOffset, nil
+	case orcBP:
+		return u.regs.RBP + e.spOffset, nil
+	case orcSPIndirect: // since 5.13; before, the offset was 0
+		sp, err := u.k.Pointer(u.regs.RSP)
+		return sp + e.spOffset, err
+	case orcBPIndirect:
+		return u.k.Pointer(u.regs.RBP + e.spOffset)
+	}
+	if !u.whole {
+		return 0, corrupt("ORC: register %d is unknown", e.spReg)
+	}
+	switch e.spReg {
+	case orcDX:
+		return u.regs.RDX, nil
+	case orcDI:
+		return u.regs.RDI, nil
+	case orcR10:
+		return u.regs.R10, nil
+	case orcR13:
+		return u.regs.R13, nil
+	}
+	return 0, corrupt("ORC: RSP by register %d", e.spReg)
+}
+
+// readRegs reads a struct pt_regs, but for what the processor pushes.
+func (u *unwinder) readRegs(at uint64) (r Registers, err error) {
+	for _, v := range []struct {
+		off uint64
+		to  *uint64
+	}{{ptR13, &r.R13}, {ptBP, &r.RBP}, {ptR10, &r.R10}, {ptDX, &r.RDX}, {ptDI, &r.RDI}} {
+		if *v.to, err = u.k.Pointer(at + v.off); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
