@@ -1,6 +1,8 @@
 package linux
 
 import (
+	"slices"
+
 	"github.com/pkg/errors"
 )
 
@@ -94,25 +96,37 @@ func (u *unwinder) add(addr uint64, by Unwinder) {
 	if !u.exact { // a call may be the last instruction of its function
 		at--
 	}
-	if s, err := u.k.SymbolAt(at); err == nil && u.k.text(at) {
+	if s, err := u.k.SymbolAt(at); err == nil {
 		s.Offset += addr - at
 		f.Symbol = s
 	}
 	u.frames = append(u.frames, f)
 }
 
-// text reports whether an address is that of a function.
+// text reports whether an address is in a function: in the image's code, that of
+// its start included, or in a module's.
 func (k *Kernel) text(addr uint64) bool {
 	if !isKernel(addr) {
 		return false
 	}
-	if k.inImage(addr) {
-		start, err1 := k.Symbol("_stext")
-		end, err2 := k.Symbol("_etext")
-		return err1 == nil && err2 == nil && addr >= start && addr < end
+	if !k.inImage(addr) {
+		_, ok := k.codeOf(addr)
+		return ok
 	}
-	_, ok := k.codeOf(addr)
-	return ok
+	code, _ := k.code.get(k.findCode)
+	return slices.ContainsFunc(code, func(s span) bool { return addr-s.addr < s.size })
+}
+
+// findCode returns where the image has code.
+func (k *Kernel) findCode() (all []span, err error) {
+	for _, names := range [][2]string{{"_stext", "_etext"}, {"_sinittext", "_einittext"}} {
+		start, err1 := k.Symbol(names[0])
+		end, err2 := k.Symbol(names[1])
+		if err1 == nil && err2 == nil && start <= end {
+			all = append(all, span{start, end - start})
+		}
+	}
+	return all, nil
 }
 
 // framePointerStep goes to the caller by RBP, as functions that begin with push
@@ -147,10 +161,32 @@ func (u *unwinder) scan() {
 		if err != nil {
 			return
 		}
-		if u.k.text(ret) {
+		if u.k.returnsTo(ret) {
 			u.add(ret, ByScan)
 		}
 	}
+}
+
+// returnsTo reports whether the instruction before an address is a call.
+func (k *Kernel) returnsTo(addr uint64) bool {
+	const longest = 7
+	if !k.text(addr) {
+		return false
+	}
+	var b [longest]byte
+	if _, err := k.Read(b[:], addr-longest); err != nil {
+		return false
+	}
+	if b[longest-5] == 0xe8 { // call rel32
+		return true
+	}
+	// call *r/m64: 0xff /2, with at most a SIB byte and 4 of displacement.
+	for n := 2; n <= longest; n++ {
+		if b[longest-n] == 0xff && b[longest-n+1]>>3&7 == 2 {
+			return true
+		}
+	}
+	return false
 }
 
 // errNoORC means that no ORC table has an entry for an address.

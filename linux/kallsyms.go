@@ -58,11 +58,13 @@ type kallsymsPlace struct {
 func (k *Kernel) kallsyms() (*kallsyms, error) {
 	return k.symbols.get(func() (*kallsyms, error) {
 		place, ok, err := k.kallsymsInfo()
-		if err == nil && !ok {
-			place, err = k.findKallsyms()
-		}
 		if err != nil {
 			return nil, err
+		}
+		if !ok {
+			f := &tableFinder{k: k}
+			_, err := f.find()
+			return f.found, err
 		}
 		return k.readKallsyms(place)
 	})

@@ -44,6 +44,7 @@ type tableFinder struct {
 	digits int // places that have the tokens of the digits
 	walked int // names
 	read   int // bytes around such places
+	found  *kallsyms
 }
 
 // findKallsyms looks for the tables in the image.
@@ -158,7 +159,8 @@ func (f *tableFinder) around(digit uint64) (p kallsymsPlace, ok bool) {
 	// Offsets are before or after the rest; what they lead to decides.
 	for _, offsets := range []uint64{numSyms - 8 - size, p.tokenIndex + 2*tokens} {
 		p.offsets, p.relativeBase = offsets, offsets+size
-		if _, err := f.k.readKallsyms(p); err == nil {
+		if s, err := f.k.readKallsyms(p); err == nil {
+			f.found = s
 			return p, true
 		}
 	}

@@ -45,6 +45,7 @@ type Kernel struct {
 	split   lazy[map[uint64]btfModule]
 	unwind  lazy[*orc]
 	cpus    lazy[[]uint64]
+	code    lazy[[]span]
 
 	moduleBytes uint64 // of modules' symbols that were read
 	entries     int    // of XArrays that were met

@@ -2,24 +2,38 @@ package linux
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/pkg/errors"
 )
 
-// What registers an ORC entry counts from (arch/x86/include/asm/orc_types.h).
 const (
-	orcUndefined   = 0
-	orcPrevSP      = 1
-	orcDX          = 2
-	orcDI          = 3
-	orcBP          = 4
-	orcSP          = 5
-	orcR10         = 6
-	orcR13         = 7
-	orcBPIndirect  = 8
-	orcSPIndirect  = 9
 	maxORCEntries  = 8 << 20
 	orcAddressSize = 4
+)
+
+// An orcReg is what an entry counts from.
+type orcReg int
+
+const (
+	orcUndefined orcReg = iota // RBP has not changed
+	orcPrevSP
+	orcAX
+	orcDX
+	orcDI
+	orcBP
+	orcSP
+	orcR10
+	orcR13
+	orcBPIndirect // what is in memory where RBP and the offset lead
+	orcSPIndirect // the offset counts from what is in memory where RSP leads
+)
+
+// How the registers are numbered (arch/x86/include/asm/orc_types.h): until 6.19,
+// and since 7.2 at the latest.
+var (
+	orcRegsOld = []orcReg{orcUndefined, orcPrevSP, orcDX, orcDI, orcBP, orcSP, orcR10, orcR13, orcBPIndirect, orcSPIndirect}
+	orcRegsNew = []orcReg{orcUndefined, orcAX, orcDX, orcSP, orcBP, orcDI, orcR10, orcR13, orcPrevSP, orcSPIndirect, orcBPIndirect}
 )
 
 // An orcKind is what a frame is.
@@ -64,7 +78,7 @@ type orcTable struct {
 // An orcEntry says where the caller's frame is.
 type orcEntry struct {
 	kind               orcKind
-	spReg, bpReg       uint64
+	spReg, bpReg       orcReg
 	spOffset, bpOffset uint64
 }
 
@@ -72,6 +86,7 @@ type orcEntry struct {
 type orc struct {
 	fields orcFields
 	image  orcTable
+	regs   []orcReg // by number
 }
 
 // orc returns the kernel's ORC tables.
@@ -102,8 +117,40 @@ func (k *Kernel) orc() (*orc, error) {
 			}
 		}
 		o.image.num = (stop - o.image.addrs) / orcAddressSize
-		return o, nil
+		return o, o.calibrate(k)
 	})
+}
+
+// calibrate finds out how registers are numbered. Most frames are found by RSP,
+// and hardly any by RDI.
+func (o *orc) calibrate(k *Kernel) error {
+	const samples = 64
+	old, sp := slices.Index(orcRegsOld, orcSP), slices.Index(orcRegsNew, orcSP)
+	votes := 0
+	for i := range uint64(samples) {
+		reg, err := k.Value(o.image.entries+i*o.image.num/samples*o.fields.size, o.fields.SPReg)
+		if err != nil {
+			return errors.WithMessage(err, "ORC")
+		}
+		switch int(reg) {
+		case old:
+			votes++
+		case sp:
+			votes--
+		}
+	}
+	if o.regs = orcRegsOld; votes < 0 {
+		o.regs = orcRegsNew
+	}
+	return nil
+}
+
+// reg returns the register that a number means.
+func (o *orc) reg(n uint64) (orcReg, error) {
+	if n >= uint64(len(o.regs)) {
+		return 0, corrupt("ORC: register %d", n)
+	}
+	return o.regs[n], nil
 }
 
 // orcAt returns the entry for an address.
@@ -133,7 +180,7 @@ func (k *Kernel) orcAt(addr uint64) (e orcEntry, err error) {
 	if err != nil {
 		return e, err
 	}
-	return k.orcEntry(&o.fields, table.entries+i*o.fields.size)
+	return k.orcEntry(o, table.entries+i*o.fields.size)
 }
 
 // orcFind returns the number of the last entry that begins at or before addr.
@@ -162,17 +209,24 @@ func (k *Kernel) orcFind(t orcTable, addr uint64) (uint64, error) {
 }
 
 // orcEntry reads an entry.
-func (k *Kernel) orcEntry(f *orcFields, at uint64) (e orcEntry, err error) {
-	var typ uint64
+func (k *Kernel) orcEntry(o *orc, at uint64) (e orcEntry, err error) {
+	f := &o.fields
+	var typ, spReg, bpReg uint64
 	for _, m := range []struct {
 		field Field
 		to    *uint64
 	}{
-		{f.SPOffset, &e.spOffset}, {f.BPOffset, &e.bpOffset}, {f.SPReg, &e.spReg}, {f.BPReg, &e.bpReg}, {f.Type, &typ},
+		{f.SPOffset, &e.spOffset}, {f.BPOffset, &e.bpOffset}, {f.SPReg, &spReg}, {f.BPReg, &bpReg}, {f.Type, &typ},
 	} {
 		if *m.to, err = k.Value(at, m.field); err != nil {
 			return e, errors.WithMessage(err, "ORC")
 		}
+	}
+	if e.spReg, err = o.reg(spReg); err != nil {
+		return e, err
+	}
+	if e.bpReg, err = o.reg(bpReg); err != nil {
+		return e, err
 	}
 	if !f.End.Valid() { // since 6.4: undefined, end, call, regs, partial
 		if typ > uint64(orcPartial) {

@@ -70,7 +70,8 @@ func Look(m *guest.Machine, o Options) *System {
 		s.Err = err
 		return s
 	}
-	s.OS, s.Kernel, s.Release = "Linux", k, k.Release()
+	s.OS, s.Kernel = "Linux", k
+	s.lookLinux(m, o)
 	return s
 }
 

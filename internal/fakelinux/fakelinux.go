@@ -127,6 +127,35 @@ func (f *Kernel) Image(name string, b []byte) uint64 {
 	return addr
 }
 
+// MapImage maps the image in the kernel's page tables, as a guest's is found by,
+// and returns the physical address of the highest one, whose bit 12 is clear, as
+// it is of a pair's with page-table isolation. With five levels the kernel's
+// tables have one more.
+func (f *Kernel) MapImage(levels int) (cr3 uint64) {
+	const entries, large = 3, 2 << 20
+	f.Symbols["_text"], f.Symbols["init_top_pgt"] = ImageAddr, f.Symbols["swapper_pg_dir"]
+	at := func(addr uint64) uint64 { return addr - imageStart + f.base }
+	top := f.Symbols["swapper_pg_dir"]
+	f.Next = (f.Next + 4095) &^ 4095
+	table := func() uint64 { return f.Image("", make([]byte, 4096)) }
+	middle, low := table(), table()
+	f.Put(top+8*511, LE64(at(middle)|1))
+	f.Put(middle+8*510, LE64(at(low)|1))
+	for i := range uint64(entries) {
+		f.Put(low+8*(8+i), LE64(at(ImageAddr)+i*large|0x81))
+	}
+	if levels == 5 {
+		five := table()
+		if at(five)&4096 != 0 {
+			five = table()
+		}
+		f.Put(five+8*511, LE64(at(top)|1))
+		f.Symbols["init_top_pgt"], top = five, five
+		f.Symbols["swapper_pg_dir"] = five
+	}
+	return at(top)
+}
+
 // Alloc adds an object of so many bytes to the direct map. words are offset and
 // value of each of its pointers.
 func (f *Kernel) Alloc(size int, words ...uint64) uint64 {
@@ -159,7 +188,11 @@ func (f *Kernel) Info() string {
 // Kallsyms adds the symbols' tables: in the order until 6.0 or in that since
 // 6.4, of the form that goes with it. Names are put in VMCOREINFO unless the
 // order is the old one.
-func (f *Kernel) Kallsyms(form Form, old bool) {
+func (f *Kernel) Kallsyms(form Form, old bool) { f.KallsymsWith(form, old, false) }
+
+// KallsymsWith is Kallsyms that can add kallsyms_seqs_of_names to the old order,
+// as from 6.1 to 6.3.
+func (f *Kernel) KallsymsWith(form Form, old, seqs bool) {
 	tokens := make([]string, 256)
 	for i := range tokens {
 		tokens[i] = string(rune(i))
@@ -232,6 +265,14 @@ func (f *Kernel) Kallsyms(form Form, old bool) {
 	write("num_syms", num)
 	write("names", names)
 	write("markers", markers)
+	if seqs {
+		order := make([]byte, 0, 3*len(all))
+		for i := range all { // big-endian, a permutation
+			n := len(all) - 1 - i
+			order = append(order, byte(n>>16), byte(n>>8), byte(n))
+		}
+		write("seqs_of_names", order)
+	}
 	write("token_table", table)
 	write("token_index", index)
 	if !old {

@@ -1,0 +1,108 @@
+package inside
+
+import (
+	"fmt"
+
+	"vmcsnote/guest"
+	"vmcsnote/linux"
+)
+
+// lookLinux asks the machine's kernel.
+func (s *System) lookLinux(m *guest.Machine, o Options) {
+	k := s.Kernel
+	s.Release = k.Release()
+	if uts, err := k.UTS(); err != nil {
+		s.fail(err)
+	} else {
+		s.Hostname, s.Release = uts.Hostname, uts.Release
+	}
+	var err error
+	if _, s.Uptime, err = k.Clock(); err != nil {
+		s.fail(err)
+	}
+	s.Panic = panicText(k)
+	for i, v := range m.VCPUs {
+		if v.Regs != nil && v.Regs.RIP.Known() && v.Regs.LongMode {
+			s.VCPUs[i] = s.activity(v.Regs, o)
+		}
+	}
+}
+
+// fail keeps the first error.
+func (s *System) fail(err error) {
+	if s.Err == nil {
+		s.Err = err
+	}
+}
+
+// panicText returns why the kernel panicked, "" if it did not.
+func panicText(k *linux.Kernel) string {
+	_, panicked, err := k.Panicked()
+	if err == nil && !panicked {
+		return ""
+	}
+	p, _ := k.Panic()
+	if p.Message == "" && panicked {
+		return "its message is not in its log"
+	}
+	return p.Message
+}
+
+// activity tells what a vCPU in 64-bit mode was doing.
+func (s *System) activity(r *guest.Registers, o Options) (a Activity) {
+	k := s.Kernel
+	rip := r.RIP.Value
+	task, running := s.running(r)
+	if running {
+		comm, err1 := task.Comm()
+		pid, err2 := task.PID()
+		if a.HasTask = err1 == nil && err2 == nil; a.HasTask {
+			a.Task, a.PID = comm, pid
+		}
+	}
+	if rip>>63 == 0 {
+		if running {
+			a.Symbol = mapped(task, rip)
+		}
+		return a
+	}
+	if sym, err := k.SymbolAt(rip); err == nil {
+		a.Symbol = sym.String()
+	}
+	if o.Backtrace {
+		a.Backtrace = k.Backtrace(linux.Registers{
+			RIP: rip, RSP: r.GPR[guest.RSP].Value, RBP: r.GPR[guest.RBP].Value,
+			RDX: r.GPR[guest.RDX].Value, RDI: r.GPR[guest.RDI].Value, R10: r.GPR[guest.R10].Value, R13: r.GPR[guest.R13].Value,
+		})
+	}
+	return a
+}
+
+// running returns the task that a vCPU ran. The guest's own number of the vCPU
+// follows from its GS base. In user mode the kernel's GS base is in
+// IA32_KERNEL_GS_BASE, but for the first instructions in the kernel and the last.
+func (s *System) running(r *guest.Registers) (linux.Task, bool) {
+	for _, gs := range []guest.Register{r.Seg[guest.GS].Base, r.KernelGSBase} {
+		if !gs.Known() {
+			continue
+		}
+		if cpu, ok := s.Kernel.CPUOf(gs.Value); ok {
+			t, err := s.Kernel.Running(cpu)
+			if err != nil {
+				s.fail(err)
+			}
+			return t, err == nil
+		}
+	}
+	return linux.Task{}, false
+}
+
+// mapped returns the name of the file that a process has mapped at an address,
+// and where in it; "" if that is unknown.
+func mapped(t linux.Task, addr uint64) string {
+	m, err := t.MappedAt(addr)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s+%#x", m.Path, m.Offset)
+}
