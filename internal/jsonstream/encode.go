@@ -1,23 +1,126 @@
 package jsonstream
 
 import (
-	"bytes"
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
-// encode returns v as JSON. Names of files and names in dumps are bytes, and
-// JSON holds Unicode alone: encoding/json puts U+FFFD in place of all bytes that
-// are no UTF-8, which makes different names equal. See text.
-func encode(v any) ([]byte, error) {
-	b, err := json.Marshal(v)
-	if err != nil || !bytes.Contains(b, []byte(`\ufffd`)) && !bytes.Contains(b, []byte("\ufffd")) {
-		return b, err
+// value writes v as encoding/json does, but for strings that are no UTF-8: see
+// text. It takes what documents are made of: structs, maps by strings, slices,
+// strings, integers and truth values.
+//
+// It is not done by encoding/json, which puts U+FFFD in place of all bytes that
+// are no UTF-8, so that different names become equal, and would add 2 % to the
+// program.
+func (s *Stream) value(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface, reflect.Slice, reflect.Map, reflect.Invalid:
+		if !v.IsValid() || v.IsNil() {
+			s.w.WriteString("null")
+			return
+		}
 	}
-	return json.Marshal(texts(reflect.ValueOf(v)).Interface())
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		s.value(v.Elem())
+	case reflect.String:
+		s.quote(text(v.String()))
+	case reflect.Bool:
+		s.w.WriteString(strconv.FormatBool(v.Bool()))
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		s.w.WriteString(strconv.FormatInt(v.Int(), 10))
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		s.w.WriteString(strconv.FormatUint(v.Uint(), 10))
+	case reflect.Slice:
+		s.within("[]", func() {
+			for i := range v.Len() {
+				s.next()
+				s.value(v.Index(i))
+			}
+		})
+	case reflect.Map:
+		keys := v.MapKeys()
+		slices.SortFunc(keys, func(a, b reflect.Value) int { return cmp.Compare(a.String(), b.String()) })
+		s.within("{}", func() {
+			for _, key := range keys {
+				s.name(text(key.String()))
+				s.value(v.MapIndex(key))
+			}
+		})
+	case reflect.Struct:
+		s.within("{}", func() { s.fields(v) })
+	default:
+		if s.err == nil {
+			s.err = fmt.Errorf("a %s in a JSON document", v.Type())
+		}
+	}
+}
+
+// fields writes the fields of a struct. Those of an embedded one are among them.
+func (s *Stream) fields(v reflect.Value) {
+	for i := range v.NumField() {
+		field, f := v.Type().Field(i), v.Field(i)
+		tag, tagged := field.Tag.Lookup("json")
+		if field.Anonymous && !tagged {
+			if f = reflect.Indirect(f); f.IsValid() {
+				s.fields(f)
+			}
+			continue
+		}
+		if !field.IsExported() || tag == "-" {
+			continue
+		}
+		name, option, _ := strings.Cut(tag, ",")
+		if option == "omitempty" && empty(f) {
+			continue
+		}
+		s.name(cmp.Or(name, field.Name))
+		s.value(f)
+	}
+}
+
+// empty reports whether encoding/json leaves v out with omitempty.
+func empty(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Slice, reflect.Map:
+		return v.Len() == 0
+	case reflect.Struct:
+		return false
+	}
+	return v.IsZero()
+}
+
+// name begins a field of an object.
+func (s *Stream) name(name string) {
+	s.next()
+	s.quote(name)
+	s.w.WriteString(": ")
+}
+
+// short are the escapes of two characters.
+var short = map[rune]byte{'"': '"', '\\': '\\', '\b': 'b', '\f': 'f', '\n': 'n', '\r': 'r', '\t': 't'}
+
+// quote writes a string of UTF-8. As encoding/json does, it escapes what HTML and
+// JavaScript take for something else.
+func (s *Stream) quote(text string) {
+	s.w.WriteByte('"')
+	for _, r := range text {
+		switch c, ok := short[r]; {
+		case ok:
+			s.w.WriteByte('\\')
+			s.w.WriteByte(c)
+		case r < ' ' || strings.ContainsRune("<>&\u2028\u2029", r):
+			fmt.Fprintf(s.w, `\u%04x`, r)
+		default:
+			s.w.WriteRune(r)
+		}
+	}
+	s.w.WriteByte('"')
 }
 
 // text returns s as it stands in JSON: as it is if it is UTF-8, or else
@@ -42,46 +145,4 @@ func text(s string) string {
 		s = s[n:]
 	}
 	return b.String()
-}
-
-// texts returns a copy of v with text of every string in it. What stands
-// in an embedded pointer stays: those hold names of our own.
-func texts(v reflect.Value) reflect.Value {
-	switch v.Kind() {
-	case reflect.String, reflect.Struct:
-	case reflect.Slice, reflect.Map, reflect.Pointer, reflect.Interface:
-		if v.IsNil() {
-			return v
-		}
-	default:
-		return v
-	}
-	c := reflect.New(v.Type()).Elem()
-	switch v.Kind() {
-	case reflect.String:
-		c.SetString(text(v.String()))
-	case reflect.Struct:
-		c.Set(v)
-		for i := range v.NumField() {
-			if c.Field(i).CanSet() {
-				c.Field(i).Set(texts(v.Field(i)))
-			}
-		}
-	case reflect.Slice:
-		c.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
-		for i := range v.Len() {
-			c.Index(i).Set(texts(v.Index(i)))
-		}
-	case reflect.Map:
-		c.Set(reflect.MakeMapWithSize(v.Type(), v.Len()))
-		for key, value := range v.Seq2() {
-			c.SetMapIndex(texts(key), texts(value))
-		}
-	case reflect.Pointer:
-		c.Set(reflect.New(v.Type().Elem()))
-		c.Elem().Set(texts(v.Elem()))
-	case reflect.Interface:
-		c.Set(texts(v.Elem()))
-	}
-	return c
 }

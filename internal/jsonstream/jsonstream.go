@@ -5,23 +5,16 @@ package jsonstream
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/json"
 	"io"
+	"reflect"
 	"strings"
 )
 
 // Write writes one document.
 func Write(w io.Writer, v any) error {
-	b, err := encode(v)
-	if err != nil {
-		return err
-	}
-	var text bytes.Buffer
-	json.Indent(&text, b, "", "  ") // b is valid
-	text.WriteByte('\n')
-	_, err = w.Write(text.Bytes())
-	return err
+	s := New(w)
+	s.Item(v)
+	return s.End()
 }
 
 // A Stream writes a document piece by piece; the bytes are those of Write. It
@@ -79,33 +72,18 @@ func (s *Stream) Object(f func()) {
 
 // List writes a field of an object that is a list.
 func (s *Stream) List(name string, f func()) {
-	s.next()
-	s.w.WriteString(`"` + name + `": `)
+	s.name(name)
 	s.within("[]", f)
 }
 
 // Field writes a field of an object.
 func (s *Stream) Field(name string, v any) {
-	s.next()
-	s.w.WriteString(`"` + name + `": `)
-	s.value(v)
+	s.name(name)
+	s.value(reflect.ValueOf(v))
 }
 
 // Item writes an item of a list.
 func (s *Stream) Item(v any) {
 	s.next()
-	s.value(v)
-}
-
-func (s *Stream) value(v any) {
-	b, err := encode(v)
-	if err != nil {
-		if s.err == nil {
-			s.err = err
-		}
-		return
-	}
-	var indented bytes.Buffer
-	json.Indent(&indented, b, strings.Repeat("  ", s.depth), "  ") // b is valid
-	s.w.Write(indented.Bytes())
+	s.value(reflect.ValueOf(v))
 }
