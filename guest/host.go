@@ -233,10 +233,11 @@ func (h *Host) findNested(ctx context.Context, m *Machine, mem physmem.Memory, s
 }
 
 // FindRegisters completes the registers of all vCPUs that KVM's structures did
-// not tell, in one pass over the host's memory. A guest of a guest has only the
-// registers in its VMCS: nothing tells which hypervisor's structures have the
-// others, and whether those are of the same moment. Progress, if not nil, is
-// told how many bytes of how many have been looked at.
+// not tell. It passes over the host's memory once if a VMCS does not tell where
+// KVM has them. A guest of a guest has only the registers in its VMCS: nothing
+// tells which hypervisor's structures have the others, and whether those are of
+// the same moment. Progress, if not nil, is told how many bytes of that pass, of
+// how many, are done.
 func (h *Host) FindRegisters(ctx context.Context, progress func(done, total uint64)) error {
 	var own, inner []*VCPU
 	for m := range h.All() {

@@ -40,9 +40,9 @@ type Evidence struct {
 	Held Method
 	// Array is the physical address of the registers in KVM's structure.
 	Array uint64
-	// Pointers and Words count what each search found; more than 64 are 64. The
-	// same pointer without such registers below it (the per-CPU current_vmcs)
-	// counts as well.
+	// Pointers and Words count what each search found; more than 64 are 64. Where
+	// all memory is searched, the same pointer without such registers below it
+	// (the per-CPU current_vmcs) counts as well.
 	Pointers, Words int
 	// DirectMap is the virtual address at which the host's kernel has physical
 	// address 0, by the pointer; 0 without.

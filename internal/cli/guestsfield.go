@@ -26,7 +26,7 @@ func registerNames() (names []string) {
 }
 
 // wantsRegisters reports whether what is printed has registers that KVM may know
-// better than the VMCS. Finding them reads all memory once more.
+// better than the VMCS. Finding them may read all memory once more.
 func (f *guestsFlags) wantsRegisters(h *host) bool {
 	if f.read != "" {
 		return slices.ContainsFunc(h.Machines, func(m *guest.Machine) bool { return m.Shadow })

@@ -44,6 +44,8 @@ type wanted struct {
 	rsp, rip     uint64
 	haveCR3      bool // cr3 is the guest's, and not KVM's own table
 
+	entryList, exitList uint64 // physical addresses of the lists of MSRs to load
+
 	pointers []hit    // at most maxHeld
 	arrays   []uint64 // physical addresses, likewise
 	exact    []uint64 // where both CR3 and RSP fit, likewise
@@ -62,6 +64,8 @@ func newWanted(v *vmcs.VMCS) (w *wanted, ok bool) {
 	w.cr0Mask, _ = v.Read(vmcs.CR0GuestHostMask)
 	w.cr4Mask, _ = v.Read(vmcs.CR4GuestHostMask)
 	w.cr3, _ = v.Read(vmcs.GuestCR3)
+	w.entryList, _ = v.Read(vmcs.VMEntryMSRLoadAddr)
+	w.exitList, _ = v.Read(vmcs.VMExitMSRLoadAddr)
 	var okRIP bool
 	w.rip, okRIP = v.Read(vmcs.GuestRIP)
 	w.rsp, ok = v.Read(vmcs.GuestRSP)

@@ -48,7 +48,7 @@ func (b *bench) guestsELF() error {
 	if err != nil {
 		return err
 	}
-	b.table.ratioAtLeast("throughput of guests, ELF / cat >/dev/null", r, 0.25)
+	b.table.ratioAtLeast("throughput of guests, ELF / cat >/dev/null", r, 0.7)
 	return b.remove("host")
 }
 

@@ -47,7 +47,7 @@ func (b *bench) searchELF() error {
 	if err != nil {
 		return err
 	}
-	b.table.ratioAtLeast("throughput of --search, ELF / cat >/dev/null", r, 0.5)
+	b.table.ratioAtLeast("throughput of --search, ELF / cat >/dev/null", r, 0.7)
 	return b.remove("dense")
 }
 
