@@ -5,6 +5,7 @@ import (
 
 	"vmcsnote/internal/armed"
 	"vmcsnote/internal/cli/internal/hint"
+	"vmcsnote/internal/cli/internal/message"
 )
 
 // armedFlags are those of verify --armed.
@@ -34,11 +35,11 @@ func (f *armedFlags) run(e *env) error {
 	if f.json {
 		reports := []armedReport{}
 		for _, c := range r.Checks {
-			reports = append(reports, armedReport{c.Name, c.State, c.Text, cureText(c)})
+			reports = append(reports, armedReport{c.Name, c.State, c.Text, message.CureText(c)})
 		}
 		err = e.json(reports)
 	} else {
-		err = e.armed(r)
+		err = e.Armed(r)
 	}
 	switch {
 	case err != nil:

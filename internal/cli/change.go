@@ -16,6 +16,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/cli/internal/hint"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/inputfile"
 	"vmcsnote/internal/source"
 	"vmcsnote/internal/visible"
@@ -70,7 +71,7 @@ func (f *changeFlags) check(e *env, paths []string) error {
 	if f.format == plain && (f.output == "" || path == "-") {
 		return usagef("--format plain needs a file, and -o")
 	}
-	if _, ok := e.stdout.(*visible.Screen); ok && f.output == "-" {
+	if _, ok := e.Stdout.(*visible.Screen); ok && f.output == "-" {
 		return usagef("-o -: standard output is a terminal")
 	}
 	return nil
@@ -157,7 +158,7 @@ func (f *changeFlags) one(ctx context.Context, e *env, path string, decide chang
 	}
 	err := do(ctx, e, path, decide, r)
 	if err == nil {
-		e.progressDone()
+		e.ProgressDone()
 	}
 	var perr *fs.PathError
 	if errors.Is(err, inputfile.ErrFIFO) && errors.As(err, &perr) && perr.Path == path {
@@ -169,7 +170,7 @@ func (f *changeFlags) one(ctx context.Context, e *env, path string, decide chang
 // checkSame refuses to write a core over itself by way of standard input or
 // output; the library sees to the rest.
 func (f *changeFlags) checkSame(e *env, path string) error {
-	in, out := fileInfo(path, e.stdin), fileInfo(f.output, e.stdout)
+	in, out := fileInfo(path, e.stdin), fileInfo(f.output, e.Stdout)
 	if in == nil || out == nil || !in.Mode().IsRegular() || !os.SameFile(in, out) {
 		return nil
 	}
@@ -203,7 +204,7 @@ func named(path string, err error) error {
 }
 
 func (f *changeFlags) options(e *env, what string) vmcore.CopyOptions {
-	return vmcore.CopyOptions{Overwrite: f.force, Plain: f.format == plain, Progress: e.progress(what)}
+	return vmcore.CopyOptions{Overwrite: f.force, Plain: f.format == plain, Progress: e.Progress(what)}
 }
 
 func (f *changeFlags) inPlace(ctx context.Context, e *env, path string, decide changer, r *changeReport) error {
@@ -220,7 +221,7 @@ func (f *changeFlags) inPlace(ctx context.Context, e *env, path string, decide c
 	if err != nil {
 		return err
 	}
-	e.faults(c.Core)
+	e.Faults(c.Core)
 	r.why = d.why
 	if d.splice.Empty() {
 		return f.dry(e, r, "nothing to do: "+d.why)
@@ -235,7 +236,7 @@ func (f *changeFlags) inPlace(ctx context.Context, e *env, path string, decide c
 	}
 	r.Changed = true
 	e.held.Store(true)
-	return p.Do(ctx, e.progress(path))
+	return p.Do(ctx, e.Progress(path))
 }
 
 func (f *changeFlags) copy(ctx context.Context, e *env, path string, decide changer, r *changeReport) error {
@@ -248,7 +249,7 @@ func (f *changeFlags) copy(ctx context.Context, e *env, path string, decide chan
 	if err != nil {
 		return err
 	}
-	e.faults(c.Core)
+	e.Faults(c.Core)
 	opt := f.options(e, path)
 	var l *vmcore.Layout
 	switch {
@@ -259,7 +260,7 @@ func (f *changeFlags) copy(ctx context.Context, e *env, path string, decide chan
 		}
 	case f.output == "-":
 		if l, err = c.PlanCopy(d.splice); err == nil {
-			err = c.WriteLayout(ctx, e.stdout, l, opt)
+			err = c.WriteLayout(ctx, e.Stdout, l, opt)
 		}
 	default:
 		if info, err := os.Stat(f.output); err != nil || info.Mode().IsRegular() {
@@ -287,7 +288,7 @@ func (f *changeFlags) stream(ctx context.Context, e *env, _ string, decide chang
 	defer in.Close()
 	var l *vmcore.Layout
 	if f.output == "-" {
-		l, err = vmcore.StreamWithin(ctx, e.stdout, in.Reader, edit, f.memory())
+		l, err = vmcore.StreamWithin(ctx, e.Stdout, in.Reader, edit, f.memory())
 	} else {
 		l, err = vmcore.StreamTo(ctx, f.output, in.Reader, edit, f.options(e, f.output))
 	}
@@ -296,13 +297,13 @@ func (f *changeFlags) stream(ctx context.Context, e *env, _ string, decide chang
 	}
 	var whole *vmcore.Unwritten
 	if f.passOn && errors.As(err, &whole) {
-		e.say("warning: %v", named("-", err))
+		e.Say("warning: %v", named("-", err))
 		r.why = "passed on as it came, without the note"
-		return whole.PassOn(ctx, e.stdout)
+		return whole.PassOn(ctx, e.Stdout)
 	}
 	var broken *vmcore.Broken
 	if f.passOn && errors.As(err, &broken) {
-		if werr := broken.PassOn(ctx, e.stdout); werr != nil {
+		if werr := broken.PassOn(ctx, e.Stdout); werr != nil {
 			return fmt.Errorf("%v; the rest could not be passed on: %w", err, werr)
 		}
 		return fmt.Errorf("%w; standard output holds all that came, as it came from %#x on", err, broken.At)
@@ -351,7 +352,7 @@ func (f *changeFlags) dry(e *env, r *changeReport, plan string) error {
 	if f.json {
 		return nil
 	}
-	_, err := fmt.Fprintf(e.stdout, "placement: %s\n%s\n", r.Placement, strings.Join(r.DryRun, "\n"))
+	_, err := fmt.Fprintf(e.Stdout, "placement: %s\n%s\n", r.Placement, strings.Join(r.DryRun, "\n"))
 	return err
 }
 
@@ -364,4 +365,24 @@ func byName(s *elfnote.Segment, name string) []int {
 		}
 	}
 	return is
+}
+
+// changed tells how a core was changed.
+func (e *env) changed(r changeReport) {
+	where := r.File
+	if r.Output != "" {
+		where = r.Output
+	}
+	if where == "-" {
+		where = "standard output"
+	}
+	if !r.Changed {
+		e.Say("%s: %s", where, r.why)
+		return
+	}
+	how := placements.about(string(r.Placement))
+	if r.Growth > 0 && r.Placement != vmcore.Clone && r.Placement != vmcore.Copy { // remove undoes those
+		how += ", which stays " + message.Size(r.Growth) + " larger"
+	}
+	e.Say("%s: %s (%s: %s)", where, r.why, r.Placement, how)
 }

@@ -1,6 +1,6 @@
 // Package cli is the command line of vmcsnote: one file for each command, which
-// parses its flags and asks the libraries. Long messages for people are in the
-// files messages*.go, hints in package hint.
+// parses its flags and asks the libraries. Messages for people are in package
+// message, hints in package hint.
 package cli
 
 import (
@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vmcsnote/internal/cli/internal/hint"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/source"
 	"vmcsnote/internal/visible"
 )
@@ -55,8 +56,8 @@ type runner func(ctx context.Context, e *env, args []string) error
 
 // An env is the process as a command sees it.
 type env struct {
-	stdin          io.Reader
-	stdout, stderr io.Writer
+	*message.Printer
+	stdin io.Reader
 
 	cmd      command      // what was asked for
 	asJSON   bool         // with --json: a failure is a document, too
@@ -65,8 +66,7 @@ type env struct {
 
 	packed bool // compressed files are not unpacked
 
-	held  *atomic.Bool // a file is being changed: a signal must wait
-	doing string       // whose progress stands in the last line said
+	held *atomic.Bool // a file is being changed: a signal must wait
 }
 
 // commands lists the commands in the order in which people meet them.
@@ -99,11 +99,11 @@ func find(name string) (command, bool) {
 func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, answered: new(atomic.Bool), held: new(atomic.Bool)}
-	if isTerminal(os.Stdout) {
+	e := &env{Printer: &message.Printer{Stdout: os.Stdout, Stderr: os.Stderr}, stdin: os.Stdin, answered: new(atomic.Bool), held: new(atomic.Bool)}
+	if message.IsTerminal(os.Stdout) {
 		s := visible.NewScreen(os.Stdout)
 		defer s.End()
-		e.stdout = s
+		e.Stdout = s
 	}
 	run, args, err := e.parse(args)
 	if err == nil {
@@ -164,6 +164,7 @@ func (e *env) parse(args []string) (runner, []string, error) {
 	if e.cmd, err = commandNamed(word); err != nil {
 		return nil, nil, err
 	}
+	e.Choose = e.cmd.choose
 	fs, run := e.cmd.flags()
 	err = fs.Parse(args[1:])
 	e.asJSON = wantsJSON(fs, args[1:], err != nil)
@@ -251,4 +252,27 @@ func oneArg(args []string, what string) (string, error) {
 		return args[0], nil
 	}
 	return "", usagef("one %s at a time, not %d", what, len(args))
+}
+
+// fail tells a person what went wrong, and the cure.
+func (e *env) fail(err error) {
+	if errors.Is(err, errFindings) || errors.As(err, new(errSome)) {
+		return // they have been printed
+	}
+	if errors.Is(err, errNoCommand) {
+		io.WriteString(e.Stderr, overview())
+		return
+	}
+	e.Failure(err)
+	if errors.As(err, new(errUsage)) {
+		e.Hint(e.helpHint())
+	}
+}
+
+// helpHint is where to read on after wrong usage.
+func (e *env) helpHint() string {
+	if e.cmd.name == "" {
+		return "vmcsnote help lists the commands, vmcsnote help COMMAND its flags"
+	}
+	return "vmcsnote help " + e.cmd.name + " tells how to use it"
 }

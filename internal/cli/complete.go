@@ -15,6 +15,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
 	"vmcsnote/guest/qemucore"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/visible"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
@@ -59,7 +60,7 @@ func completeLine(_ context.Context, e *env, args []string) error {
 			fmt.Fprintf(&b, "%s\t%s\n", c.word, c.about)
 		}
 	}
-	_, err := fmt.Fprint(e.stdout, b.String())
+	_, err := fmt.Fprint(e.Stdout, b.String())
 	return err
 }
 
@@ -218,7 +219,7 @@ func layoutWords() (all []candidate) {
 // noteNames returns the names of the notes in the dumps given already, or those
 // that dumps usually have.
 func noteNames(paths []string) []candidate {
-	quiet := &env{stderr: io.Discard, packed: true}
+	quiet := &env{Printer: &message.Printer{Stderr: io.Discard}, packed: true}
 	all := inTime(func(ctx context.Context) (all []candidate) {
 		for _, path := range paths {
 			path = homePath(path)
@@ -244,7 +245,7 @@ func noteNames(paths []string) []candidate {
 // already: number, name, pid and UUID of each. Names and UUIDs are their owners'
 // choice, and go into a command line: only harmless ones are offered.
 func guestNames(paths []string) []candidate {
-	quiet := &env{stderr: io.Discard, packed: true}
+	quiet := &env{Printer: &message.Printer{Stderr: io.Discard}, packed: true}
 	return inTime(func(ctx context.Context) (all []candidate) {
 		if len(paths) == 0 {
 			return nil

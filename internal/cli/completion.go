@@ -30,7 +30,7 @@ script asks vmcsnote itself what may come next.`,
 				if err := shells.check(shell); err != nil {
 					return usagef("no completion for %q: %v", shell, err)
 				}
-				_, err = fmt.Fprint(e.stdout, scripts[shell])
+				_, err = fmt.Fprint(e.Stdout, scripts[shell])
 				return err
 			}
 		},

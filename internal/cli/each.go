@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/spf13/pflag"
+
+	"vmcsnote/internal/cli/internal/message"
 )
 
 // errSome means that some of several files or guests failed; each has its message.
@@ -44,7 +46,8 @@ func each[T any](e *env, paths []string, jobs int, do func(e *env, path string) 
 			slots <- struct{}{}
 			defer func() { <-slots; close(all[i].done) }()
 			o := &all[i]
-			own := &env{stdin: e.stdin, stdout: &o.stdout, stderr: &o.stderr, cmd: e.cmd, answered: e.answered, held: e.held}
+			p := &message.Printer{Stdout: &o.stdout, Stderr: &o.stderr, Choose: e.Choose}
+			own := &env{Printer: p, stdin: e.stdin, cmd: e.cmd, answered: e.answered, held: e.held}
 			if o.result, o.err = do(own, paths[i]); o.err != nil {
 				own.fail(o.err)
 			}
@@ -56,8 +59,8 @@ func each[T any](e *env, paths []string, jobs int, do func(e *env, path string) 
 	for i := range all {
 		o := &all[i]
 		<-o.done
-		e.stderr.Write(o.stderr.Bytes())
-		if _, err := e.stdout.Write(o.stdout.Bytes()); err != nil {
+		e.Stderr.Write(o.stderr.Bytes())
+		if _, err := e.Stdout.Write(o.stdout.Bytes()); err != nil {
 			return nil, err
 		}
 		results[i] = o.result

@@ -12,6 +12,7 @@ import (
 	"vmcsnote/guest"
 	"vmcsnote/guest/qemucore"
 	"vmcsnote/internal/cli/internal/hint"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/inputfile"
 	"vmcsnote/physmem"
 	"vmcsnote/svm"
@@ -130,13 +131,13 @@ func (f *guestsFlags) write(ctx context.Context, e *env, h *host, m *guest.Machi
 		return errEncrypted(err)
 	}
 	if m.Encryption() != svm.NotEncrypted {
-		e.say("warning: %s: what is written of it is ciphertext, but for pages that the guest shares with its host", encryptedText(m))
+		e.Say("warning: %s: what is written of it is ciphertext, but for pages that the guest shares with its host", encryptedText(m))
 	}
 	if mem.Empty() {
 		return hint.With(errors.New("none of the guest's memory: "+emptyEPT), "vmcsnote guests -v prints its registers")
 	}
 	if most := h.MaxGuest(); p == nil && mem.Exceeds(most) {
-		return hint.With(errors.Errorf("the guest's page tables map more than %s, expected at most 64 times the host's memory", size(int64(most))),
+		return hint.With(errors.Errorf("the guest's page tables map more than %s, expected at most 64 times the host's memory", message.Size(int64(most))),
 			"these tables are damaged or forged; vmcsnote guests --read reads memory at one address")
 	}
 	x := guest.Extraction{Mem: mem}
@@ -146,18 +147,18 @@ func (f *guestsFlags) write(ctx context.Context, e *env, h *host, m *guest.Machi
 		}
 		match := p.match(m)
 		if match.LacksGuest() {
-			return hint.With(errors.Errorf("%s has none of the guest's memory", p.path), dumpItAll)
+			return hint.With(errors.Errorf("%s has none of the guest's memory", p.path), message.DumpItAll)
 		}
-		e.partOfGuest(p.path, match)
+		e.PartOfGuest(p.path, match)
 		x.Mem = qemucore.NewGuestMemory(p.memory, mem.Slots())
 	}
 	for _, v := range m.VCPUs {
 		x.VCPUs = append(x.VCPUs, v.Regs)
 	}
-	cure := takeQEMUCore
+	cure := message.TakeQEMUCore
 	switch {
 	case p != nil:
-		cure = dumpItAll
+		cure = message.DumpItAll
 	case len(h.Shortfall.Lacking) > 0:
 		cure = takeAllPieces
 	}
@@ -174,11 +175,11 @@ func (f *guestsFlags) choose(h *host, p *process) (*guest.Machine, error) {
 		return p.machine(h)
 	}
 	if len(h.Machines) != 1 {
-		return nil, hint.With(errors.Errorf("the dump has %s", plural(len(h.Machines), "virtual machine")), "choose one with --guest, or take --all; vmcsnote guests lists them")
+		return nil, hint.With(errors.Errorf("the dump has %s", message.Plural(len(h.Machines), "virtual machine")), "choose one with --guest, or take --all; vmcsnote guests lists them")
 	}
 	m := h.Machines[0]
 	if p != nil && !p.match(m).Belongs() {
-		return nil, hint.With(errors.Errorf("%s is no core of the process that ran virtual machine %s", p.path, name(f.guest)), "leave out --guest to find the right one")
+		return nil, hint.With(errors.Errorf("%s is no core of the process that ran virtual machine %s", p.path, message.Name(f.guest)), "leave out --guest to find the right one")
 	}
 	return m, nil
 }
@@ -215,7 +216,7 @@ func (f *guestsFlags) fromNotes(ctx context.Context, e *env, qemu, out string, f
 		return errNoSlots
 	}
 	x.Mem = qemucore.NewGuestMemory(p.memory, slots)
-	return writeGuest(ctx, e, x, out, force, dumpItAll)
+	return writeGuest(ctx, e, x, out, force, message.DumpItAll)
 }
 
 // addThem is the cure for a process's core without the notes.
@@ -226,14 +227,14 @@ var errNoSlots = errors.New("the host's dump does not tell where in the process 
 
 // writeGuest writes the guest; cure is the hint if none of its memory is there.
 func writeGuest(ctx context.Context, e *env, x guest.Extraction, out string, force bool, cure string) error {
-	x.Overwrite, x.Progress = force, e.progress(out)
+	x.Overwrite, x.Progress = force, e.Progress(out)
 	s, err := x.Write(ctx, out)
 	if err == nil {
-		e.progressDone()
+		e.ProgressDone()
 	}
 	if s != nil {
 		_, inProcess := x.Mem.(*qemucore.GuestMemory)
-		e.extracted(out, s, inProcess, err == nil)
+		e.Extracted(out, s, inProcess, err == nil)
 	}
 	if errors.Is(err, vmcore.ErrNoMemory) {
 		return hint.With(err, cure)
@@ -241,20 +242,9 @@ func writeGuest(ctx context.Context, e *env, x guest.Extraction, out string, for
 	return err
 }
 
-// takeQEMUCore is the cure for a host's dump that was filtered.
-const takeQEMUCore = "--qemu-core takes the memory from a core of the process that ran the guest: makedumpfile leaves it out of the host's"
-
 // takeAllPieces is the cure for a part of a split dump whose page tables or
 // pages are in another piece.
 const takeAllPieces = "name all pieces of the split dump: the guest's memory, or its page tables, are in another one"
-
-// dumpFilter is the cure for a process's core without the guest's memory: the
-// kernel and gdb leave out shared memory of files and huge pages (their default
-// filter is 0x33), and what QEMU has marked by dump-guest-core=off.
-const (
-	dumpFilter = "write 0x7f to /proc/PID/coredump_filter before gcore or the crash, and run QEMU without -machine dump-guest-core=off"
-	dumpItAll  = dumpFilter + "; if the host's dump has the memory, leave out --qemu-core\n" + dumpFilter
-)
 
 // A process is the core of a process that may have run a virtual machine.
 type process struct {
@@ -310,7 +300,7 @@ func (p *process) machine(h *host) (*guest.Machine, error) {
 		}
 	}
 	if best == nil {
-		return nil, hint.With(errors.Errorf("%s is no core of a process that runs one of the %s", p.path, plural(len(h.Machines), "virtual machine")),
+		return nil, hint.With(errors.Errorf("%s is no core of a process that runs one of the %s", p.path, message.Plural(len(h.Machines), "virtual machine")),
 			"it must be of the same boot of the host, and of the same process")
 	}
 	return best, nil
@@ -344,12 +334,12 @@ func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *
 	if err := h.findRegisters(ctx, e); err != nil {
 		return nil, err
 	}
-	e.say("virtual machine %s ran in that process: %s", m.ID(), plural(len(m.VCPUs), "vCPU"))
+	e.Say("virtual machine %s ran in that process: %s", m.ID(), message.Plural(len(m.VCPUs), "vCPU"))
 	if match := p.match(m); match.LacksGuest() {
-		e.say("warning: %s has none of the guest's memory", p.path)
-		e.hint(dumpItAll)
+		e.Say("warning: %s has none of the guest's memory", p.path)
+		e.Hint(message.DumpItAll)
 	} else {
-		e.partOfGuest(p.path, match)
+		e.PartOfGuest(p.path, match)
 	}
 	var slots []guest.Slot
 	mem, err := m.Memory()
@@ -357,7 +347,7 @@ func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *
 		slots = mem.Slots()
 	}
 	if len(slots) == 0 {
-		e.say("warning: the notes will lack the place of the guest's memory in the process: %v", cmp.Or(err, errNoSlots))
+		e.Say("warning: the notes will lack the place of the guest's memory in the process: %v", cmp.Or(err, errNoSlots))
 	}
 	var cpus []*qemucore.CPU
 	for _, v := range m.VCPUs {

@@ -49,7 +49,7 @@ func (f *guestsFlags) extractAll(ctx context.Context, e *env, paths []string, di
 		}
 		if err != nil {
 			failed = true
-			e.failure(errors.WithMessage(named(dumpName(paths), err), machineText(m)))
+			e.Failure(errors.WithMessage(named(dumpName(paths), err), machineText(m)))
 		}
 	}
 	if failed {

@@ -12,6 +12,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
 	"vmcsnote/internal/cli/internal/hint"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/source"
 	"vmcsnote/internal/visible"
 	"vmcsnote/vmcore"
@@ -167,12 +168,12 @@ func (f *guestsFlags) run(ctx context.Context, e *env, paths []string) error {
 // name. Without any it is an error, unless a layout was known.
 func (f *guestsFlags) find(ctx context.Context, e *env, c vmcore.Core) (*host, error) {
 	h := &host{Host: guest.OpenHost(c)}
-	e.partial(h.Shortfall, "guests, registers and memory")
+	e.Partial(h.Shortfall, "guests, registers and memory")
 	if err := f.setLayout(ctx, e, h); err != nil {
 		return nil, err
 	}
 	err := h.FindMachines(ctx, guest.MachineSearch{Nested: f.nested, Explain: f.explain, Progress: e.searching()})
-	e.moreNotes(h.MoreNotes, elfnote.VMCSInfo)
+	e.MoreNotes(h.MoreNotes, elfnote.VMCSInfo)
 	var none *guest.NoVMCSError
 	if errors.As(err, &none) {
 		return nil, noVMCS{none.Found}
@@ -180,7 +181,7 @@ func (f *guestsFlags) find(ctx context.Context, e *env, c vmcore.Core) (*host, e
 	if err != nil {
 		return nil, err
 	}
-	e.progressOver()
+	e.ProgressOver()
 	for m := range h.All() {
 		if f.encrypted {
 			m.AllowEncrypted()
@@ -193,19 +194,19 @@ func (f *guestsFlags) find(ctx context.Context, e *env, c vmcore.Core) (*host, e
 // is searched.
 func (e *env) searching() func(m *guest.Machine, done, total uint64) {
 	const what = "looking for guests"
-	show := e.progress(what)
+	show := e.Progress(what)
 	if show == nil {
 		return nil
 	}
 	var in *guest.Machine
 	return func(m *guest.Machine, done, total uint64) {
 		if m != in {
-			e.progressOver()
+			e.ProgressOver()
 			where := what
 			if m != nil { // --explain searches the host after its guests
 				where += " in guest " + m.ID()
 			}
-			show, in = e.progress(where), m
+			show, in = e.Progress(where), m
 		}
 		show(int64(done), int64(total))
 	}
@@ -213,10 +214,10 @@ func (e *env) searching() func(m *guest.Machine, done, total uint64) {
 
 // findRegisters completes the registers of all vCPUs.
 func (h *host) findRegisters(ctx context.Context, e *env) error {
-	if err := h.FindRegisters(ctx, bytesOf(e.progress("looking for registers"))); err != nil {
+	if err := h.FindRegisters(ctx, bytesOf(e.Progress("looking for registers"))); err != nil {
 		return err
 	}
-	e.progressOver()
+	e.ProgressOver()
 	return nil
 }
 
@@ -271,7 +272,7 @@ func (f *guestsFlags) pick(h *host) error {
 			return nil
 		}
 	}
-	return errors.Errorf("virtual machine %s has no vCPU %s, it has %d, counted from 0", f.guest, name(f.vcpu), len(m.VCPUs))
+	return errors.Errorf("virtual machine %s has no vCPU %s, it has %d, counted from 0", f.guest, message.Name(f.vcpu), len(m.VCPUs))
 }
 
 // maxNamesakes bounds how many machines of one name an error lists: microVMs can
@@ -284,7 +285,7 @@ func (f *guestsFlags) machine(h *host) (*guest.Machine, error) {
 	case len(h.Machines) == 0:
 		return nil, errNone(h)
 	case len(ms) == 0:
-		return nil, hint.With(errors.Errorf("no virtual machine %s", name(f.guest)), "vmcsnote guests lists them")
+		return nil, hint.With(errors.Errorf("no virtual machine %s", message.Name(f.guest)), "vmcsnote guests lists them")
 	case len(ms) > 1:
 		var all []string
 		for i, m := range ms {
@@ -294,7 +295,7 @@ func (f *guestsFlags) machine(h *host) (*guest.Machine, error) {
 			}
 			all = append(all, fmt.Sprintf("%s (%s, pid %d)", m.ID(), visible.Text(m.Name, ""), m.PID))
 		}
-		return nil, hint.With(errors.Errorf("--guest %s: several virtual machines: %s", name(f.guest), strings.Join(all, ", ")), "choose one by its number or pid; vmcsnote guests lists them")
+		return nil, hint.With(errors.Errorf("--guest %s: several virtual machines: %s", message.Name(f.guest), strings.Join(all, ", ")), "choose one by its number or pid; vmcsnote guests lists them")
 	default:
 		return ms[0], nil
 	}

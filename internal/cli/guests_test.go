@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/message"
 )
 
 // TestSearching: on a terminal the progress follows the search from the host into
@@ -17,7 +18,7 @@ func TestSearching(t *testing.T) {
 	}
 	defer terminal.Close()
 	m := &guest.Machine{}
-	show := (&env{stderr: terminal}).searching()
+	show := (&env{Printer: &message.Printer{Stderr: terminal}}).searching()
 	for _, in := range []*guest.Machine{nil, m, nil} {
 		show(in, 1, 2)
 	}

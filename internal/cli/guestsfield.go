@@ -10,6 +10,7 @@ import (
 
 	"vmcsnote/guest"
 	"vmcsnote/internal/cli/internal/hint"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/svm"
 	"vmcsnote/vmcs"
 )
@@ -47,11 +48,11 @@ func (f *guestsFlags) printFields(e *env, h *host) error {
 			_, known = svm.FieldByName(n)
 		}
 		if !known && (h.Found.Layout == nil || !hasEntry(h.Found.Layout, n)) {
-			return hint.With(errors.Errorf("--field %s: no field or register is called that", name(n)),
+			return hint.With(errors.Errorf("--field %s: no field or register is called that", message.Name(n)),
 				strings.TrimSpace(hint.DidYouMean(n, h.fieldNames())+" vmcsnote guests -v prints all; besides those there are "+strings.Join(idNames, ", ")))
 		}
 	}
-	w := bufio.NewWriter(e.stdout)
+	w := bufio.NewWriter(e.Stdout)
 	for m := range h.All() {
 		for _, v := range m.VCPUs {
 			for i, n := range f.fields {
@@ -113,7 +114,7 @@ func word(s string) string {
 	if s == "" {
 		return "?"
 	}
-	return strings.ReplaceAll(name(s), " ", `\x20`)
+	return strings.ReplaceAll(message.Name(s), " ", `\x20`)
 }
 
 func known(addr uint64) string {

@@ -13,7 +13,7 @@ func (e *env) reportGuests(paths []string, h *host) error {
 	if !e.answer() {
 		return nil
 	}
-	s := jsonstream.New(e.stdout)
+	s := jsonstream.New(e.Stdout)
 	s.Object(func() {
 		s.Field("file", paths[0])
 		if len(paths) > 1 {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/vmcs"
 )
 
@@ -28,7 +29,9 @@ func TestReportOfMany(t *testing.T) {
 	var before runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	go func() { w.CloseWithError((&env{stdout: watch}).reportGuests([]string{"vmcore"}, h)) }()
+	go func() {
+		w.CloseWithError((&env{Printer: &message.Printer{Stdout: watch}}).reportGuests([]string{"vmcore"}, h))
+	}()
 	names := 0
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {

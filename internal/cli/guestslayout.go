@@ -11,6 +11,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
 	"vmcsnote/internal/cli/internal/hint"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/source"
 	"vmcsnote/vmcs"
 )
@@ -25,7 +26,7 @@ type host struct {
 func (f *guestsFlags) setLayout(ctx context.Context, e *env, h *host) error {
 	if f.layout == "" {
 		if h.NoteError != nil {
-			e.say("warning: the VMCSINFO note is of no use: %v", h.NoteError)
+			e.Say("warning: the VMCSINFO note is of no use: %v", h.NoteError)
 		}
 		return nil
 	}
@@ -95,10 +96,10 @@ func (e *env) loadLayout(ctx context.Context, what string) (l *vmcs.Layout, raw 
 // doubts says what speaks against the layout used.
 func (h *host) doubts() (doubts []string) {
 	for _, d := range h.Found.Disputes() {
-		doubts = append(doubts, disputeText(d, layoutLabel(h.Found.Trials[0].From, h.Notes), h.Notes))
+		doubts = append(doubts, message.DisputeText(d, message.LayoutLabel(h.Found.Trials[0].From, h.Notes), h.Notes))
 	}
 	for _, n := range h.Notes {
-		if n.Layout != h.Layout && explained(h.Found, n.Layout) == 0 {
+		if n.Layout != h.Layout && message.Explained(h.Found, n.Layout) == 0 {
 			doubts = append(doubts, fmt.Sprintf("the VMCSINFO note in the core's memory at %#x, revision identifier %#x, explains no VMCS: not used", n.Addr, n.Layout.RevisionID))
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"vmcsnote/guest"
 	"vmcsnote/internal/cli/internal/hint"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
 )
@@ -52,7 +53,7 @@ func (f *guestsFlags) dump(e *env, h *host) error {
 		return errNone(h)
 	}
 	if len(h.Machines) != 1 {
-		return hint.With(errors.Errorf("--read needs --guest: the dump has %s", plural(len(h.Machines), "virtual machine")), "use --guest N, and --vcpu N for gva")
+		return hint.With(errors.Errorf("--read needs --guest: the dump has %s", message.Plural(len(h.Machines), "virtual machine")), "use --guest N, and --vcpu N for gva")
 	}
 	m := h.Machines[0]
 	var r physmem.Reader
@@ -71,7 +72,7 @@ func (f *guestsFlags) dump(e *env, h *host) error {
 	if err != nil {
 		return errEncrypted(err)
 	}
-	d := dumper{w: bufio.NewWriter(e.stdout)}
+	d := dumper{w: bufio.NewWriter(e.Stdout)}
 	d.dump(r, f.span)
 	if err := d.w.Flush(); err != nil {
 		return err
@@ -144,7 +145,7 @@ func (d *dumper) closeGap() {
 	if d.gap.size == 0 {
 		return
 	}
-	fmt.Fprintf(d.w, "%016x  %s missing: %s\n", d.gap.first, plural(int(d.gap.size), "byte"), d.gap.why)
+	fmt.Fprintf(d.w, "%016x  %s missing: %s\n", d.gap.first, message.Plural(int(d.gap.size), "byte"), d.gap.why)
 	d.gap, d.repeats = loss{}, 0
 }
 

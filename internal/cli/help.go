@@ -22,7 +22,7 @@ func helpCommand() command {
 // showHelp prints the help of one command, or the list of all.
 func showHelp(_ context.Context, e *env, args []string) error {
 	if len(args) == 0 {
-		_, err := io.WriteString(e.stdout, overview())
+		_, err := io.WriteString(e.Stdout, overview())
 		return err
 	}
 	word, err := oneArg(args, "COMMAND")
@@ -70,7 +70,7 @@ func (e *env) help(c command) error {
 	if fs.HasFlags() {
 		s += "\n" + flagUsages(fs)
 	}
-	_, err := fmt.Fprint(e.stdout, s)
+	_, err := fmt.Fprint(e.Stdout, s)
 	return err
 }
 

@@ -12,20 +12,15 @@ import (
 // lacks is printed, and none if no line is left. An empty line at the end says
 // that nothing need be printed.
 
-// hint tells a person the cure.
-func (e *env) hint(text string) {
-	if text == "" {
-		return
-	}
-	for line := range strings.SplitSeq(text, "\n") {
-		if e.cmd.fits(line) {
-			if line != "" {
-				e.say("hint: %s", line)
-			}
-			return
+// choose returns the line of a cure that is for this command, or "".
+func (c command) choose(cure string) string {
+	for line := range strings.SplitSeq(cure, "\n") {
+		if c.fits(line) {
+			return line
 		}
 	}
-	unfit(e.cmd.name, text)
+	unfit(c.name, cure)
+	return ""
 }
 
 // unfit is called for a hint that names flags the command lacks, and is not

@@ -18,6 +18,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/cli/internal/hint"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/source"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
@@ -57,7 +58,7 @@ func TestHintsOfCommands(t *testing.T) {
 				continue
 			}
 			var stderr bytes.Buffer
-			e := &env{stderr: &stderr, cmd: c}
+			e := &env{Printer: &message.Printer{Stderr: &stderr, Choose: c.choose}, cmd: c}
 			e.fail(errors.Wrap(err, "file"))
 			if !strings.Contains(stderr.String(), "hint: ") && err != error(nowhere) {
 				t.Errorf("%s: %v: no hint", c.name, err)

@@ -9,6 +9,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/guest/qemucore"
 	"vmcsnote/internal/cli/internal/hint"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/source"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
@@ -64,11 +65,11 @@ already has the same note, nothing is done.`,
 					if err != nil {
 						return decision{}, err
 					}
-					e.from(s)
+					e.From(s)
 					r.Source, r.NoteSize = s.Kind, len(s.Note.Desc)
 					if n := s.Note; n.Name == elfnote.VMCSInfo {
 						if _, err := vmcs.ParseNote(n.Desc); err != nil {
-							e.say("warning: no VMCS layout can be read out of it: %v", err)
+							e.Say("warning: no VMCS layout can be read out of it: %v", err)
 						}
 					}
 					return decideInject(c, s.Note, *replace)
@@ -103,7 +104,7 @@ func decideVMCS(ctx context.Context, e *env, c vmcore.Core, whole bool, host str
 	if sp.Empty() {
 		return decision{why: "VMCSINFO and the VMCSs are already there, unchanged"}, nil
 	}
-	return decision{sp, sp, "VMCSINFO and " + plural(len(notes)-1, "VMCS") + " added, " + size(int64(r.NoteSize))}, nil
+	return decision{sp, sp, "VMCSINFO and " + message.Plural(len(notes)-1, "VMCS") + " added, " + message.Size(int64(r.NoteSize))}, nil
 }
 
 // decideInject decides how to add n to the notes.
@@ -117,7 +118,7 @@ func decideInject(c vmcore.Core, n elfnote.Note, replace bool) (decision, error)
 			"vmcsnote show tells them apart, vmcsnote remove takes the last one out")
 	}
 	if len(is) == 0 {
-		return decision{s.Insert(n), s.Append(n), n.Name + " added, " + size(int64(len(n.Desc)))}, nil
+		return decision{s.Insert(n), s.Append(n), n.Name + " added, " + message.Size(int64(len(n.Desc)))}, nil
 	}
 	was, err := s.Note(is[0], elfnote.MaxBlob)
 	if err == nil && was.Equal(n) {
@@ -129,5 +130,5 @@ func decideInject(c vmcore.Core, n elfnote.Note, replace bool) (decision, error)
 			"--replace puts the new one in its place; vmcsnote show tells what is there")
 	}
 	sp := s.Replace(is[0], n)
-	return decision{sp, sp, n.Name + " replaced, " + size(int64(len(n.Desc)))}, nil
+	return decision{sp, sp, n.Name + " replaced, " + message.Size(int64(len(n.Desc)))}, nil
 }

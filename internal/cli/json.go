@@ -23,7 +23,7 @@ func (e *env) json(v any) error {
 	if !e.answer() {
 		return nil
 	}
-	return jsonstream.Write(e.stdout, v)
+	return jsonstream.Write(e.Stdout, v)
 }
 
 // answer reports whether a document may be printed: none has been.

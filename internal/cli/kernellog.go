@@ -10,6 +10,7 @@ import (
 	"vmcsnote/guest"
 	"vmcsnote/guest/inside"
 	"vmcsnote/internal/cli/internal/hint"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/jsonstream"
 	"vmcsnote/linux"
 	"vmcsnote/vmcore"
@@ -34,7 +35,7 @@ func (f *guestsFlags) log(ctx context.Context, e *env, paths []string, c vmcore.
 	if f.asJSON {
 		return e.reportLog(paths, f.guest, k)
 	}
-	w := bufio.NewWriter(e.stdout)
+	w := bufio.NewWriter(e.Stdout)
 	var lost lostRecords
 	for r, err := range k.Log() {
 		if !lost.keep(err) {
@@ -65,7 +66,7 @@ func (f *guestsFlags) kernel(ctx context.Context, e *env, c vmcore.Core) (*linux
 	}
 	k, err := inside.OpenLinux(h.Machines[0])
 	if errors.Is(err, vmcore.ErrExcluded) {
-		return nil, hint.With(err, takeQEMUCore)
+		return nil, hint.With(err, message.TakeQEMUCore)
 	}
 	return k, errors.WithMessagef(err, "guest %s", h.Machines[0].ID())
 }
@@ -76,7 +77,7 @@ func (e *env) reportLog(paths []string, guest string, k *linux.Kernel) error {
 		return nil
 	}
 	var lost lostRecords
-	s := jsonstream.New(e.stdout)
+	s := jsonstream.New(e.Stdout)
 	s.Object(func() {
 		s.Field("file", paths[0])
 		if len(paths) > 1 {
@@ -137,6 +138,6 @@ func (l *lostRecords) tell(e *env) error {
 	case l.good == 0:
 		return hint.With(errors.WithMessage(l.first, "none of the log can be read"), beside)
 	}
-	e.say("warning: %s could not be read, the first: %v", plural(l.n, "record"), l.first)
+	e.Say("warning: %s could not be read, the first: %v", message.Plural(l.n, "record"), l.first)
 	return nil
 }

@@ -85,7 +85,7 @@ printed as a table instead.`,
 					return e.listLayouts(layouts)
 				}
 				for _, l := range layouts {
-					if _, err := io.WriteString(e.stdout, l.Table()); err != nil {
+					if _, err := io.WriteString(e.Stdout, l.Table()); err != nil {
 						return err
 					}
 				}
@@ -143,7 +143,7 @@ func otherIDs(l *vmcs.Layout) (ids []string) {
 
 // listLayouts lists layouts, a line each.
 func (e *env) listLayouts(layouts []*vmcs.Layout) error {
-	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(e.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "name\trevision ids\tfields\taccess rights")
 	for _, l := range layouts {
 		ids := append([]string{fmt.Sprintf("%#x", l.RevisionID)}, otherIDs(l)...)
@@ -184,8 +184,8 @@ func (s submission) submit(ctx context.Context, e *env, args []string) error {
 		describe(l, cpu)
 		text = l.Table()
 	}
-	_, err = io.WriteString(e.stdout, visible.ASCII(text, "\n\t"))
-	e.submitted(l, cpu, s.table)
+	_, err = io.WriteString(e.Stdout, visible.ASCII(text, "\n\t"))
+	e.Submitted(l, cpu, s.table)
 	return err
 }
 
@@ -196,6 +196,6 @@ func (s submission) machine(e *env) (*vmcs.Layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.from(src)
+	e.From(src)
 	return vmcs.ParseNote(src.Note.Desc)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"vmcsnote/internal/cli/internal/hint"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/cpulayouts"
 	"vmcsnote/vmcs"
 )
@@ -54,17 +55,17 @@ func (e *env) install(root, path string, force bool) error {
 		return hint.With(named(path, err), "vmcsnote layouts --submit makes such a file")
 	}
 	for i, w := range f.Layout.Warnings {
-		if i == maxWarnings {
-			e.say("warning: %s: and %d more", path, len(f.Layout.Warnings)-i)
+		if i == message.MaxWarnings {
+			e.Say("warning: %s: and %d more", path, len(f.Layout.Warnings)-i)
 			break
 		}
-		e.say("warning: %s: %s", path, w)
+		e.Say("warning: %s: %s", path, w)
 	}
 	to, err := cpulayouts.Install(root, f, force)
 	if err != nil {
 		return named(to, err)
 	}
-	e.installed(root, to, f)
+	e.Installed(root, to, f)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vmcsnote/internal/cli/internal/hint"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/source"
 	"vmcsnote/internal/vmcsmap"
 	"vmcsnote/vmcs"
@@ -31,14 +32,14 @@ func (f *mapFlags) given() bool { return f.text || f.svg != "" }
 // draw draws the maps asked for.
 func (f *mapFlags) draw(e *env, l *vmcs.Layout, title string) error {
 	if f.text {
-		if _, err := io.WriteString(e.stdout, vmcsmap.Text(l)); err != nil {
+		if _, err := io.WriteString(e.Stdout, vmcsmap.Text(l)); err != nil {
 			return err
 		}
 	}
 	if f.svg == "" {
 		return nil
 	}
-	return e.writeNew(f.svg, vmcsmap.SVG(l, fmt.Sprintf("%s: VMCS revision id %#x, %s", title, l.RevisionID, plural(len(l.Entries), "field"))))
+	return e.writeNew(f.svg, vmcsmap.SVG(l, fmt.Sprintf("%s: VMCS revision id %#x, %s", title, l.RevisionID, message.Plural(len(l.Entries), "field"))))
 }
 
 // layoutOf returns the layout in the VMCSINFO note of a core, a blob or a record.
@@ -59,7 +60,7 @@ func (e *env) layoutOf(ctx context.Context, path string) (*vmcs.Layout, error) {
 // output: it might be the dump's name that somebody has put in its place.
 func (e *env) writeNew(path, text string) error {
 	if path == "-" {
-		_, err := e.stdout.Write([]byte(text))
+		_, err := e.Stdout.Write([]byte(text))
 		return err
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)

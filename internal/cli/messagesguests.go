@@ -10,13 +10,14 @@ import (
 
 	"vmcsnote/guest"
 	"vmcsnote/internal/cli/internal/hint"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/visible"
 	"vmcsnote/vmcs"
 )
 
 // guests prints what was found for people: the list, or with -v all of it.
 func (e *env) guests(path string, f *guestsFlags, h *host) error {
-	w := bufio.NewWriter(e.stdout)
+	w := bufio.NewWriter(e.Stdout)
 	fmt.Fprintf(w, "%s: by %s\n", path, h.foundText())
 	for _, text := range h.remarks() {
 		fmt.Fprintf(w, "%s\n", visible.Text(text, ""))
@@ -29,7 +30,7 @@ func (e *env) guests(path string, f *guestsFlags, h *host) error {
 	}
 	if f.verbose && h.Found.Layout != nil {
 		for i, text := range h.Found.Layout.Warnings {
-			if i == maxWarnings {
+			if i == message.MaxWarnings {
 				fmt.Fprintf(w, "and %d more\n", len(h.Found.Layout.Warnings)-i)
 				break
 			}
@@ -166,10 +167,10 @@ func (h *host) printRest(w io.Writer, nested bool) {
 		}
 	}
 	if n := h.Found.Dropped; n > 0 {
-		fmt.Fprintf(w, "%s more were left out\n", plural(n, "VMCS"))
+		fmt.Fprintf(w, "%s more were left out\n", message.Plural(n, "VMCS"))
 	}
 	if n := h.Found.Lost; n > 0 {
-		fmt.Fprintf(w, "%s of the dump could not be read; the first: %v\n", plural(int(n), "page"), h.Found.ReadError)
+		fmt.Fprintf(w, "%s of the dump could not be read; the first: %v\n", message.Plural(int(n), "page"), h.Found.ReadError)
 	}
 }
 
@@ -225,7 +226,7 @@ func (h *host) explain(w io.Writer) {
 		}
 	}
 	if h.NoKVM == nil {
-		fmt.Fprintf(w, "\nKVM's structures and the search for VMCSs disagree about %s\n", plural(len(h.Disagreements), "thing"))
+		fmt.Fprintf(w, "\nKVM's structures and the search for VMCSs disagree about %s\n", message.Plural(len(h.Disagreements), "thing"))
 	}
 	for _, d := range h.Disagreements {
 		fmt.Fprintf(w, "%s: %s: KVM has %s, the search %s\n", ownerText(d), d.What, orNothing(d.KVM), orNothing(d.VMCS))
@@ -251,9 +252,9 @@ func orNothing(s string) string {
 }
 
 func explain(w io.Writer, r *vmcs.Result) {
-	fmt.Fprintf(w, "\n%s looked at, %s with a revision identifier that was looked for\n", plural(int(r.Pages), "page"), begin(r.Matched))
+	fmt.Fprintf(w, "\n%s looked at, %s with a revision identifier that was looked for\n", message.Plural(int(r.Pages), "page"), begin(r.Matched))
 	for _, t := range r.Trials {
-		fmt.Fprintf(w, "layout %s: of %s %d live and %d stale, score %d\n", layoutName(t.Layout), plural(t.Matched, "page"), t.Live, t.Stale, t.Score)
+		fmt.Fprintf(w, "layout %s: of %s %d live and %d stale, score %d\n", layoutName(t.Layout), message.Plural(t.Matched, "page"), t.Live, t.Stale, t.Score)
 	}
 	for _, s := range r.Strangers {
 		fmt.Fprintf(w, "%s of the unknown revision identifier %#x\n", looks(s.Pages), s.RevisionID)
@@ -277,7 +278,7 @@ func layoutName(l *vmcs.Layout) string {
 
 // noVMCSText describes a search that found nothing.
 func noVMCSText(r *vmcs.Result) string {
-	s := "no VMCS in " + plural(int(r.Pages), "page")
+	s := "no VMCS in " + message.Plural(int(r.Pages), "page")
 	if r.Matched > 0 {
 		s += fmt.Sprintf(", though %s with a revision identifier that is known", begin(r.Matched))
 	}
@@ -307,10 +308,36 @@ func looks(n int) string {
 // missing tells what --read could not print. Having read nothing is an error.
 func (e *env) missing(lost []loss, read uint64) error {
 	for _, l := range lost {
-		e.say("warning: %s could not be read, the first at %#x: %s", plural(l.pages, "page"), l.first, l.why)
+		e.Say("warning: %s could not be read, the first at %#x: %s", message.Plural(l.pages, "page"), l.first, l.why)
 	}
 	if read == 0 {
 		return errors.New("none of it could be read")
 	}
 	return nil
+}
+
+// guestOf tells which machine is written, and what it was found by.
+func (e *env) guestOf(h *host, m *guest.Machine) {
+	e.Say("virtual %s, found by %s", machineText(m), h.foundText())
+}
+
+// machineText names a machine.
+func machineText(m *guest.Machine) string {
+	if m.Name == "" {
+		return "machine " + m.ID()
+	}
+	return fmt.Sprintf("machine %s (%s)", m.ID(), m.Name)
+}
+
+// hostOf warns of what is doubtful about a host.
+func (e *env) hostOf(h *host) {
+	for _, text := range h.remarks() {
+		e.Say("%s", text)
+	}
+	for _, d := range h.doubts() {
+		e.Say("warning: %s", d)
+	}
+	for _, o := range h.ambiguous(h.Found) {
+		e.Say("warning: the layout %s fits as well: registers and memory may be wrong", o)
+	}
 }

@@ -92,7 +92,7 @@ func shorten(text string, most int) string {
 
 // columns returns the width of the terminal that standard output is, or 0.
 func (e *env) columns() int {
-	if _, ok := e.stdout.(*visible.Screen); !ok {
+	if _, ok := e.Stdout.(*visible.Screen); !ok {
 		return 0
 	}
 	size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/visible"
 	"vmcsnote/internal/x86"
 	"vmcsnote/svm"
@@ -125,7 +126,7 @@ func printMemory(w io.Writer, m *guest.Machine, mem *guest.Memory) {
 		if m.Slots != nil {
 			break // these are KVM's
 		}
-		fmt.Fprintf(w, "  memory: %#x to %#x, in the process at %#x, by %s\n", s.GPA, s.GPA+s.Size-1, s.HVA, plural(int(s.Pages), "page"))
+		fmt.Fprintf(w, "  memory: %#x to %#x, in the process at %#x, by %s\n", s.GPA, s.GPA+s.Size-1, s.HVA, message.Plural(int(s.Pages), "page"))
 	}
 	if mem.Empty() && m.Slots == nil {
 		fmt.Fprintf(w, "  memory: %s\n", emptyEPT)
@@ -133,13 +134,13 @@ func printMemory(w io.Writer, m *guest.Machine, mem *guest.Memory) {
 		fmt.Fprintln(w, "  memory: what EPT maps alone, since the dump does not tell where it is in the process")
 	}
 	t := mem.Tally()
-	fmt.Fprintf(w, "  mapped: %s by %s, %s more by the process", size(int64(t.EPT)), tableName(m), size(int64(t.Process)))
+	fmt.Fprintf(w, "  mapped: %s by %s, %s more by the process", message.Size(int64(t.EPT)), tableName(m), message.Size(int64(t.Process)))
 	for _, c := range []struct {
 		bytes uint64
 		what  string
 	}{{t.Swapped, "swapped out"}, {t.MMIO, "MMIO"}, {t.Tables, "at most in tables that the dump lacks"}} {
 		if c.bytes > 0 {
-			fmt.Fprintf(w, ", %s %s", size(int64(c.bytes)), c.what)
+			fmt.Fprintf(w, ", %s %s", message.Size(int64(c.bytes)), c.what)
 		}
 	}
 	if t.Incomplete {
@@ -204,7 +205,7 @@ func evidenceText(m *guest.Machine, v *guest.VCPU) string {
 	case ev.Held != 0:
 		return fmt.Sprintf("KVM's are at %#x, found by %s", ev.Array, ev.Held)
 	case ev.Pointers+ev.Words > 0:
-		return fmt.Sprintf("KVM's structure is uncertain: %s to the VMCS, %s of control registers", plural(ev.Pointers, "pointer"), plural(ev.Words, "set"))
+		return fmt.Sprintf("KVM's structure is uncertain: %s to the VMCS, %s of control registers", message.Plural(ev.Pointers, "pointer"), message.Plural(ev.Words, "set"))
 	case v.SVM != nil && v.SVM.Encryption() >= svm.SEVES:
 		return "which are encrypted"
 	case m.FoundBy == guest.FoundByKVM && m.Within == nil:
@@ -252,10 +253,10 @@ func printFields(w io.Writer, v *guest.VCPU) {
 func printField(w io.Writer, v *guest.VCPU, e vmcs.Entry) {
 	x, ok := v.Value(e)
 	if !ok {
-		fmt.Fprintf(w, "    %-32s ?\n", name(e.Name))
+		fmt.Fprintf(w, "    %-32s ?\n", message.Name(e.Name))
 		return
 	}
-	fmt.Fprintf(w, "    %-32s %#x", name(e.Name), x)
+	fmt.Fprintf(w, "    %-32s %#x", message.Name(e.Name), x)
 	if text := fieldText(v, e, x); text != "" {
 		fmt.Fprintf(w, "  %s", text)
 	}

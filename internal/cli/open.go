@@ -11,6 +11,7 @@ import (
 	"github.com/pkg/errors"
 	"golang.org/x/sys/unix"
 
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/unpack"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
@@ -65,7 +66,7 @@ const (
 // is no dump.
 func (e *env) unpackFile(ctx context.Context, path string, in *os.File, kind vmcore.Kind, as form, whole bool) (*os.File, error) {
 	compression := compressions[kind]
-	counted := &progressReader{in: in, show: e.progress("unpacking " + path)}
+	counted := &progressReader{in: in, show: e.Progress("unpacking " + path)}
 	if info, err := in.Stat(); err == nil {
 		counted.size = info.Size()
 	}
@@ -86,8 +87,8 @@ func (e *env) unpackFile(ctx context.Context, path string, in *os.File, kind vmc
 	if err != nil {
 		return nil, err
 	}
-	e.say("%s is %s: unpacking it to a file without a name in %s, which has %s free; TMPDIR names another place",
-		name(path), kind, name(dir), size(roomOf(out).left))
+	e.Say("%s is %s: unpacking it to a file without a name in %s, which has %s free; TMPDIR names another place",
+		message.Name(path), kind, message.Name(dir), message.Size(roomOf(out).left))
 	w := &sparseWriter{f: out, dir: dir}
 	for {
 		if werr := w.write(buf[:n]); werr != nil {
@@ -106,7 +107,7 @@ func (e *env) unpackFile(ctx context.Context, path string, in *os.File, kind vmc
 	if errors.Is(err, io.EOF) {
 		err = nil
 	} else if !whole {
-		e.say("warning: %s is cut off or damaged (%v): only what came before is read", name(path), err)
+		e.Say("warning: %s is cut off or damaged (%v): only what came before is read", message.Name(path), err)
 		err = nil
 	} else {
 		err = errors.Wrap(err, "cut off or damaged")
@@ -118,7 +119,7 @@ func (e *env) unpackFile(ctx context.Context, path string, in *os.File, kind vmc
 		out.Close()
 		return nil, err
 	}
-	e.progressOver()
+	e.ProgressOver()
 	return out, nil
 }
 
@@ -163,7 +164,7 @@ func (f *changeFlags) unpackStream(e *env) (stream, error) {
 	if compressions[kind] == "" || f.passOn {
 		return stream{Reader: p, Closer: io.NopCloser(nil)}, nil
 	}
-	e.say("standard input is %s: unpacking it", kind)
+	e.Say("standard input is %s: unpacking it", kind)
 	r, err := unpack.NewReader(compressions[kind], p)
 	if err != nil {
 		return stream{}, err
@@ -224,7 +225,7 @@ type sparseWriter struct {
 func (w *sparseWriter) write(b []byte) error {
 	const page = 4096
 	if w.size > maxUnpacked {
-		return errors.Errorf("more than %s come out of it", size(maxUnpacked))
+		return errors.Errorf("more than %s come out of it", message.Size(maxUnpacked))
 	}
 	for len(b) > 0 {
 		p := b[:min(len(b), page)]
@@ -255,7 +256,7 @@ type noRoom struct {
 }
 
 func (e noRoom) Error() string {
-	return fmt.Sprintf("unpacked %s, and there is more, but %s has no room: %v", size(e.size), name(e.dir), e.err)
+	return fmt.Sprintf("unpacked %s, and there is more, but %s has no room: %v", message.Size(e.size), message.Name(e.dir), e.err)
 }
 
 func (e noRoom) Unwrap() error { return e.err }

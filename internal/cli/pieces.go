@@ -6,6 +6,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/source"
 	"vmcsnote/vmcore"
 )
@@ -54,7 +55,7 @@ func (d *dump) Close() {
 // dumpName is what messages call the dump at paths.
 func dumpName(paths []string) string {
 	if n := len(paths) - 1; n > 0 {
-		return paths[0] + " and " + plural(n, "more piece")
+		return paths[0] + " and " + message.Plural(n, "more piece")
 	}
 	return paths[0]
 }

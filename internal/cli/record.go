@@ -71,7 +71,7 @@ func recordNote(e *env, f *source.Finder, path string, anyMicrocode, force bool)
 	if err := record.WriteFile(path, r, force); err != nil {
 		return named(path, err)
 	}
-	e.recorded(path, s, r)
+	e.Recorded(path, s, r)
 	return nil
 }
 
@@ -113,8 +113,8 @@ func pairNote(e *env, f *source.Finder, p sysfs.Pair) (source.Source, error) {
 	if err == nil || errors.Is(err, elfnote.ErrBlob) { // memory could be read, and holds no note
 		return s, err
 	}
-	e.say("warning: %v", err)
-	e.say("the pair is kept alone")
+	e.Say("warning: %v", err)
+	e.Say("the pair is kept alone")
 	return source.Source{}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/vmcore"
 )
 
@@ -31,12 +32,12 @@ the last one is taken out.`,
 					s := c.Notes()
 					is := byName(s, *noteName)
 					if len(is) == 0 {
-						return decision{why: "it has no " + name(*noteName) + " note"}, nil
+						return decision{why: "it has no " + message.Name(*noteName) + " note"}, nil
 					}
 					last := is[len(is)-1]
 					sp := s.Remove(last)
 					r.NoteSize = int(s.Notes[last].DescSize)
-					why := name(*noteName) + " removed, " + size(s.Notes[last].DescSize)
+					why := message.Name(*noteName) + " removed, " + message.Size(s.Notes[last].DescSize)
 					if more := len(is) - 1; more > 0 {
 						why += fmt.Sprintf(", the last of %d", len(is))
 					}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/inputfile"
 	"vmcsnote/internal/source"
 	"vmcsnote/internal/visible"
@@ -69,9 +70,6 @@ type recordReport struct {
 	BootID  string `json:"boot_id"`
 	Time    string `json:"time"`
 }
-
-// maxWarnings is how many warnings about a note people are shown.
-const maxWarnings = 3
 
 func showCommand() command {
 	return command{
@@ -154,7 +152,7 @@ func (e *env) look(ctx context.Context, path string) (*showReport, error) {
 	defer c.Close()
 	r := &showReport{File: path, Format: c.Format(), Notes: []noteReport{}, Incomplete: c.Incomplete()}
 	if p, ok := vmcore.PieceOf(c.Core); ok {
-		r.Piece, r.remark = reportPFNs([]vmcore.PFNs{p}), ", "+pieceText(p)
+		r.Piece, r.remark = reportPFNs([]vmcore.PFNs{p}), ", "+message.PieceText(p)
 	}
 	if r.Incomplete {
 		r.remark += ", INCOMPLETE: makedumpfile could not finish it"
@@ -183,7 +181,7 @@ func (e *env) showNote(ctx context.Context, path, name string) error {
 			err = errors.Errorf("no note is named %q", name)
 		}
 		if err == nil {
-			_, err = e.stdout.Write(r.raw)
+			_, err = e.Stdout.Write(r.raw)
 		}
 		return err
 	}
@@ -196,7 +194,7 @@ func (e *env) showNote(ctx context.Context, path, name string) error {
 	if len(is) == 0 {
 		return errors.Errorf("no note is named %q", name)
 	}
-	_, err = io.Copy(e.stdout, c.Notes().Desc(is[0]))
+	_, err = io.Copy(e.Stdout, c.Notes().Desc(is[0]))
 	return err
 }
 
@@ -293,34 +291,34 @@ func (e *env) show(r *showReport) error {
 	if rec := r.Record; rec != nil {
 		from := "pair: " + rec.Pair
 		if rec.Layout != "" {
-			from = "layout: " + name(rec.Layout)
+			from = "layout: " + message.Name(rec.Layout)
 		}
-		fmt.Fprintf(&b, "%s\nrelease: %s\nboot id: %s\ntime: %s\n", from, name(rec.Release), name(rec.BootID), rec.Time)
+		fmt.Fprintf(&b, "%s\nrelease: %s\nboot id: %s\ntime: %s\n", from, message.Name(rec.Release), message.Name(rec.BootID), rec.Time)
 	}
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "#\tname\ttype\tsize\toffset\twhat it is")
 	for i, n := range r.Notes {
-		fmt.Fprintf(w, "%d\t%s\t%#x\t%d\t%s\t%s\n", i, name(n.Name), n.Type, n.Size, n.Offset, noteKind(n.Name, n.Type))
+		fmt.Fprintf(w, "%d\t%s\t%#x\t%d\t%s\t%s\n", i, message.Name(n.Name), n.Type, n.Size, n.Offset, message.NoteKind(n.Name, n.Type))
 	}
 	w.Flush()
 	if r.VMCSInfo != nil {
 		r.fields(&b)
 	}
-	_, err := io.WriteString(e.stdout, b.String())
+	_, err := io.WriteString(e.Stdout, b.String())
 	return err
 }
 
 // fields prints what the note says, or what is in it where that is not known.
 func (r *showReport) fields(b *strings.Builder) {
 	v := r.VMCSInfo
-	fmt.Fprintf(b, "\nVMCSINFO: revision id %s, %s", orUnknown(v.RevisionID), plural(len(v.Fields), "field"))
+	fmt.Fprintf(b, "\nVMCSINFO: revision id %s, %s", orUnknown(v.RevisionID), message.Plural(len(v.Fields), "field"))
 	if r.layout != nil {
 		fmt.Fprintf(b, ", form: %s, access rights: %s", v.Form, v.AccessRights)
 	}
 	b.WriteByte('\n')
 	for i, s := range v.Warnings {
-		if i == maxWarnings {
-			fmt.Fprintf(b, "warning: and %s more, in --json\n", plural(len(v.Warnings)-i, "warning"))
+		if i == message.MaxWarnings {
+			fmt.Fprintf(b, "warning: and %s more, in --json\n", message.Plural(len(v.Warnings)-i, "warning"))
 			break
 		}
 		fmt.Fprintf(b, "warning: %s\n", visible.Text(s, ""))
@@ -330,7 +328,7 @@ func (r *showReport) fields(b *strings.Builder) {
 		return
 	}
 	for _, f := range r.layout.Facts {
-		fmt.Fprintf(b, "%s=%s\n", name(f.Key), name(f.Value))
+		fmt.Fprintf(b, "%s=%s\n", message.Name(f.Key), message.Name(f.Value))
 	}
 	b.WriteString(vmcsmap.Table(r.layout))
 }

@@ -61,7 +61,7 @@ func (f *sourceFlags) check() error {
 // finder returns what finds the note for a core, or for none.
 func (e *env) finder(r *source.Request, c vmcore.Core, whole bool) *source.Finder {
 	return &source.Finder{
-		Request: r, Core: c, Whole: whole, Tell: e.notice,
-		Progress: bytesOf(e.progress("searching the dump's memory")),
+		Request: r, Core: c, Whole: whole, Tell: e.Notice,
+		Progress: bytesOf(e.Progress("searching the dump's memory")),
 	}
 }

@@ -134,6 +134,6 @@ func (e *env) verdict(v verdict) error {
 		}
 		fmt.Fprintf(&b, "  %s: %s\n    %s\n", kind, f.Text, f.Readers)
 	}
-	_, err := io.WriteString(e.stdout, b.String())
+	_, err := io.WriteString(e.Stdout, b.String())
 	return err
 }

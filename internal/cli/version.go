@@ -45,7 +45,7 @@ func versionCommand() command {
 				if info, ok := debug.ReadBuildInfo(); ok {
 					v = built(v, info)
 				}
-				_, err := fmt.Fprintf(e.stdout, "vmcsnote %s %s/%s\n", v, runtime.GOOS, runtime.GOARCH)
+				_, err := fmt.Fprintf(e.Stdout, "vmcsnote %s %s/%s\n", v, runtime.GOOS, runtime.GOARCH)
 				return err
 			}
 		},

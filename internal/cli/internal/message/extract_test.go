@@ -1,4 +1,4 @@
-package cli
+package message
 
 import (
 	"bytes"
@@ -30,7 +30,7 @@ func TestExtracted(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var stderr bytes.Buffer
-			(&env{stderr: &stderr}).extracted("c", s, tt.inProcess, tt.written)
+			(&Printer{Stderr: &stderr}).Extracted("c", s, tt.inProcess, tt.written)
 			if want := tt.want + vmcore.ErrNoMemory.Error() + "\n"; stderr.String() != want {
 				t.Errorf("%s, expected %s", &stderr, want)
 			}

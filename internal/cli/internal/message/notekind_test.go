@@ -1,4 +1,4 @@
-package cli
+package message
 
 import "testing"
 
@@ -23,7 +23,7 @@ func TestNoteKind(t *testing.T) {
 		{"FreeBSD", 6, "not known to vmcsnote"},
 		{"nobody", 1, "not known to vmcsnote"},
 	} {
-		if got := noteKind(tt.owner, tt.typ); got != tt.want {
+		if got := NoteKind(tt.owner, tt.typ); got != tt.want {
 			t.Errorf("%s, type %#x: %s, want %s", tt.owner, tt.typ, got, tt.want)
 		}
 	}

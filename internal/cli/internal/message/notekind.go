@@ -1,4 +1,4 @@
-package cli
+package message
 
 import (
 	"debug/elf"
@@ -10,8 +10,8 @@ import (
 // capture kernel puts before all other notes (since Linux 4.18).
 const ntVMCoreDD = 0x700
 
-// noteKind says in words what a note is.
-func noteKind(name string, typ uint32) string {
+// NoteKind says in words what a note is.
+func NoteKind(name string, typ uint32) string {
 	switch name {
 	case elfnote.VMCoreInfo:
 		return "the kernel's symbols, sizes and offsets"

@@ -1,4 +1,4 @@
-package cli
+package message
 
 import (
 	"io"
@@ -8,16 +8,16 @@ import (
 	"vmcsnote/internal/cli/internal/hint"
 )
 
-// armed tells what verify --armed has found, and what follows.
-func (e *env) armed(r *armed.Report) error {
+// Armed tells what verify --armed has found, and what follows.
+func (p *Printer) Armed(r *armed.Report) error {
 	var b strings.Builder
 	for _, c := range r.Checks {
 		state := string(c.State)
 		if c.State == armed.Failed {
 			state = "FAIL"
 		}
-		b.WriteString(state + " " + c.Name + ": " + name(c.Text) + "\n")
-		if cure := cureText(c); cure != "" {
+		b.WriteString(state + " " + c.Name + ": " + Name(c.Text) + "\n")
+		if cure := CureText(c); cure != "" {
 			b.WriteString("     hint: " + cure + "\n")
 		}
 	}
@@ -31,7 +31,7 @@ func (e *env) armed(r *armed.Report) error {
 	default:
 		b.WriteString("not known to be armed\n")
 	}
-	_, err := io.WriteString(e.stdout, b.String())
+	_, err := io.WriteString(p.Stdout, b.String())
 	return err
 }
 
@@ -52,8 +52,8 @@ var cures = map[armed.Cure]string{
 	armed.RebuildSUSE:   "mkdumprd -f && systemctl restart kdump",
 }
 
-// cureText is what to do about a check, or "".
-func cureText(c armed.Check) string {
+// CureText is what to do about a check, or "".
+func CureText(c armed.Check) string {
 	var steps []string
 	for _, cure := range c.Cures {
 		if cure == armed.InstallProgram {

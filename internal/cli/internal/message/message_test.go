@@ -1,4 +1,4 @@
-package cli
+package message
 
 import "testing"
 
@@ -16,7 +16,7 @@ func TestSize(t *testing.T) {
 		{1 << 40, "1 TiB"},
 	} {
 		t.Run(tt.want, func(t *testing.T) {
-			if got := size(tt.bytes); got != tt.want {
+			if got := Size(tt.bytes); got != tt.want {
 				t.Errorf("%s", got)
 			}
 		})

@@ -1,4 +1,4 @@
-package cli
+package message
 
 import (
 	"fmt"
@@ -12,9 +12,9 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// from tells where a note was found.
-func (e *env) from(s source.Source) {
-	e.say("the note comes from %s", sourceText(s))
+// From tells where a note was found.
+func (p *Printer) From(s source.Source) {
+	p.Say("the note comes from %s", sourceText(s))
 }
 
 // sourceText says where a note was found.
@@ -36,7 +36,7 @@ func sourceText(s source.Source) string {
 	}
 	text := fmt.Sprintf("the record %s of %s", s.File, s.Record.When())
 	if s.OfKernel != "" {
-		text += fmt.Sprintf(", of another kernel (%s, the core's is %s)", name(s.Record.Release), name(s.OfKernel))
+		text += fmt.Sprintf(", of another kernel (%s, the core's is %s)", Name(s.Record.Release), Name(s.OfKernel))
 	}
 	if s.Record.Layout != "" {
 		text += ", of the file " + s.Record.Layout
@@ -55,38 +55,38 @@ func readText(s source.Source) string {
 	return pairText(s.Pair) + ", read from " + s.Read.Path()
 }
 
-// notice tells a person what happened on the way to a note.
-func (e *env) notice(n source.Notice) {
+// Notice tells a person what happened on the way to a note.
+func (p *Printer) Notice(n source.Notice) {
 	switch n := n.(type) {
 	case source.NotUsed:
-		e.say("%s", notUsedText(n))
+		p.Say("%s", notUsedText(n))
 	case source.Failed:
-		e.say("warning: %v", n.Err)
+		p.Say("warning: %v", n.Err)
 	case source.OfThisMachine:
-		e.say("warning: the note is of this machine: it is right only for a core of the same processor")
+		p.Say("warning: the note is of this machine: it is right only for a core of the same processor")
 	case source.Shortfall:
-		e.partial(vmcore.Shortfall(n), "a note")
+		p.Partial(vmcore.Shortfall(n), "a note")
 	case source.Unsearched:
-		e.say("warning: %s of the dump could not be searched; the first: %v", plural(n.Pages, "page"), n.First)
+		p.Say("warning: %s of the dump could not be searched; the first: %v", Plural(n.Pages, "page"), n.First)
 	case source.More:
-		e.moreNotes(n.N, n.Name)
+		p.MoreNotes(n.N, n.Name)
 	case source.Searched:
-		e.progressOver()
+		p.ProgressOver()
 	case source.Candidates:
-		e.candidates(n)
+		p.candidates(n)
 	case source.Chosen:
-		e.chosen(n)
+		p.chosen(n)
 	case source.Disputed:
-		e.say("warning: %s", disputeText(n.Dispute, "the note", n.Notes))
+		p.Say("warning: %s", DisputeText(n.Dispute, "the note", n.Notes))
 	}
 }
 
 func notUsedText(n source.NotUsed) string {
 	switch {
 	case n.OfKernel != "" && n.Release == "":
-		return fmt.Sprintf("%s is of kernel %s, and the core does not say which kernel it is of (no OSRELEASE in VMCOREINFO): not used", n.Path, name(n.OfKernel))
+		return fmt.Sprintf("%s is of kernel %s, and the core does not say which kernel it is of (no OSRELEASE in VMCOREINFO): not used", n.Path, Name(n.OfKernel))
 	case n.OfKernel != "":
-		return fmt.Sprintf("%s is of kernel %s, the core of %s: not used", n.Path, name(n.OfKernel), name(n.Release))
+		return fmt.Sprintf("%s is of kernel %s, the core of %s: not used", n.Path, Name(n.OfKernel), Name(n.Release))
 	case n.Capture && n.Err != nil:
 		return fmt.Sprintf("%s: not used, because this may be a capture kernel: %v", n.Path, n.Err)
 	case n.Capture:
@@ -95,15 +95,15 @@ func notUsedText(n source.NotUsed) string {
 	return fmt.Sprintf("%v: not used", n.Err)
 }
 
-// moreNotes warns of notes in memory that were not looked at.
-func (e *env) moreNotes(n int, name string) {
+// MoreNotes warns of notes in memory that were not looked at.
+func (p *Printer) MoreNotes(n int, name string) {
 	if n > 0 {
-		e.say("warning: %d more %s notes in the core's memory: not looked at", n, name)
+		p.Say("warning: %d more %s notes in the core's memory: not looked at", n, name)
 	}
 }
 
 // candidates tells what sets the notes in memory apart.
-func (e *env) candidates(cs source.Candidates) {
+func (p *Printer) candidates(cs source.Candidates) {
 	for _, c := range cs.Notes {
 		pair := sysfs.Pair{Addr: c.Addr, Size: uint64(c.Note.Size())}
 		text := fmt.Sprintf("%s at %#x, --pair %s", cs.Name, c.Addr, pairText(pair))
@@ -112,19 +112,19 @@ func (e *env) candidates(cs source.Candidates) {
 		}
 		switch {
 		case c.Layout != nil:
-			text += fmt.Sprintf(": revision identifier %#x, %s", c.Layout.RevisionID, plural(len(c.Layout.Entries), "field"))
+			text += fmt.Sprintf(": revision identifier %#x, %s", c.Layout.RevisionID, Plural(len(c.Layout.Entries), "field"))
 			if cs.Found != nil {
-				text += fmt.Sprintf(", explains %s", plural(explained(cs.Found, c.Layout), "VMCS"))
+				text += fmt.Sprintf(", explains %s", Plural(Explained(cs.Found, c.Layout), "VMCS"))
 			}
 		case cs.Name == elfnote.VMCoreInfo:
 			text += ": " + infoText(string(c.Note.Desc))
 		}
-		e.say("%s", text)
+		p.Say("%s", text)
 	}
 }
 
-// explained is how many live VMCSs a layout found.
-func explained(res *vmcs.Result, l *vmcs.Layout) int {
+// Explained is how many live VMCSs a layout found.
+func Explained(res *vmcs.Result, l *vmcs.Layout) int {
 	for _, t := range res.Trials {
 		if t.From == l {
 			return t.Live
@@ -133,18 +133,18 @@ func explained(res *vmcs.Result, l *vmcs.Layout) int {
 	return 0
 }
 
-// disputeText names the fields that another layout has in other places.
-func disputeText(d vmcs.Dispute, taken string, cs []guest.FoundNote) string {
+// DisputeText names the fields that another layout has in other places.
+func DisputeText(d vmcs.Dispute, taken string, cs []guest.FoundNote) string {
 	const most = 4
 	fields := strings.Join(d.Fields[:min(most, len(d.Fields))], ", ")
 	if n := len(d.Fields) - most; n > 0 {
 		fields += fmt.Sprintf(" and %d more", n)
 	}
-	return fmt.Sprintf("%s and %s have %s in different places, and both explain VMCSs of the dump: one is wrong", taken, layoutLabel(d.Layout, cs), fields)
+	return fmt.Sprintf("%s and %s have %s in different places, and both explain VMCSs of the dump: one is wrong", taken, LayoutLabel(d.Layout, cs), fields)
 }
 
-// layoutLabel names a layout for people.
-func layoutLabel(l *vmcs.Layout, cs []guest.FoundNote) string {
+// LayoutLabel names a layout for people.
+func LayoutLabel(l *vmcs.Layout, cs []guest.FoundNote) string {
 	switch c, ok := guest.NoteOf(cs, l); {
 	case ok:
 		return fmt.Sprintf("the VMCSINFO note in the core's memory at %#x", c.Addr)
@@ -159,7 +159,7 @@ func infoText(text string) string {
 	var parts []string
 	for _, key := range []string{"OSRELEASE", "CRASHTIME", "KERNELOFFSET", "NUMBER(phys_base)"} {
 		if v := guest.InfoLine(text, key); v != "" {
-			parts = append(parts, key+"="+name(v))
+			parts = append(parts, key+"="+Name(v))
 		}
 	}
 	return strings.Join(parts, ", ")
