@@ -5,9 +5,9 @@ package unpack
 import (
 	"bufio"
 	"compress/bzip2"
-	"compress/gzip"
 	"io"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pkg/errors"
 )

@@ -69,7 +69,7 @@ func (b *bench) guestsKDump(method string) error {
 	if err != nil {
 		return err
 	}
-	b.table.ratioAtLeast("throughput of "+mode+" / inflating alone", r, 0.6)
+	b.table.ratioAtLeast("throughput of "+mode+" / inflating alone", r, 0.8)
 	return b.remove(method)
 }
 

@@ -2,12 +2,12 @@ package kdump
 
 import (
 	"bytes"
-	"compress/zlib"
 	"fmt"
 	"io"
 
 	"github.com/anchore/go-lzo"
 	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pkg/errors"
 )
