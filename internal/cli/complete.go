@@ -15,6 +15,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
 	"vmcsnote/guest/qemucore"
+	"vmcsnote/internal/cli/internal/guestlist"
 	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/visible"
 	"vmcsnote/vmcore"
@@ -169,7 +170,7 @@ func valuesOf(f *pflag.Flag, cur string, args []string) (kind string, all []cand
 		return files, layoutWords()
 	case "field":
 		front := cur[:strings.LastIndexByte(cur, ',')+1]
-		for _, n := range fieldNames(nil) {
+		for _, n := range guestlist.FieldNames(nil) {
 			all = append(all, candidate{word: front + n})
 		}
 		return onlyWords, all
@@ -267,7 +268,7 @@ func guestNames(paths []string) []candidate {
 		}
 		for m := range h.All() {
 			about := "guest " + m.ID()
-			for _, word := range []string{m.Name, strings.Trim(countText(m.PID), "-"), m.UUID} {
+			for _, word := range []string{m.Name, strings.Trim(guestlist.CountText(m.PID), "-"), m.UUID} {
 				if c := (candidate{word, about}); isPlain(word) && !slices.Contains(all, c) {
 					all = append(all, c)
 				}

@@ -11,6 +11,7 @@ import (
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
 	"vmcsnote/guest/qemucore"
+	"vmcsnote/internal/cli/internal/guestlist"
 	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/inputfile"
@@ -112,17 +113,19 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu,
 		return err
 	}
 	h.Machines = []*guest.Machine{m}
-	if err := h.findRegisters(ctx, e); err != nil {
+	if err := findRegisters(ctx, e, h); err != nil {
 		return err
 	}
-	e.hostOf(h)
+	for _, text := range h.Warnings() {
+		e.Say("%s", text)
+	}
 	return f.write(ctx, e, h, m, p, out, force)
 }
 
 // write writes a machine of the host. Its memory is the host's or, if p is not
 // nil, the process's.
-func (f *guestsFlags) write(ctx context.Context, e *env, h *host, m *guest.Machine, p *process, out string, force bool) error {
-	e.guestOf(h, m)
+func (f *guestsFlags) write(ctx context.Context, e *env, h *guestlist.Host, m *guest.Machine, p *process, out string, force bool) error {
+	e.Say("virtual %s, found by %s", guestlist.MachineText(m), h.FoundText())
 	mem, err := m.Memory()
 	if errors.Is(err, guest.ErrNoEPT) {
 		return hint.With(err, "vmcsnote guests -v prints its registers, vmcsnote guests --read gva:0xADDR:LENGTH memory by virtual address")
@@ -131,10 +134,10 @@ func (f *guestsFlags) write(ctx context.Context, e *env, h *host, m *guest.Machi
 		return errEncrypted(err)
 	}
 	if m.Encryption() != svm.NotEncrypted {
-		e.Say("warning: %s: what is written of it is ciphertext, but for pages that the guest shares with its host", encryptedText(m))
+		e.Say("warning: %s: what is written of it is ciphertext, but for pages that the guest shares with its host", guestlist.EncryptedText(m))
 	}
 	if mem.Empty() {
-		return hint.With(errors.New("none of the guest's memory: "+emptyEPT), "vmcsnote guests -v prints its registers")
+		return hint.With(errors.New("none of the guest's memory: "+guestlist.EmptyEPT), "vmcsnote guests -v prints its registers")
 	}
 	if most := h.MaxGuest(); p == nil && mem.Exceeds(most) {
 		return hint.With(errors.Errorf("the guest's page tables map more than %s, expected at most 64 times the host's memory", message.Size(int64(most))),
@@ -167,7 +170,7 @@ func (f *guestsFlags) write(ctx context.Context, e *env, h *host, m *guest.Machi
 
 // choose returns the machine that --guest names, the one that the process ran, or
 // the only one.
-func (f *guestsFlags) choose(h *host, p *process) (*guest.Machine, error) {
+func (f *guestsFlags) choose(h *guestlist.Host, p *process) (*guest.Machine, error) {
 	if len(h.Machines) == 0 {
 		return nil, errNone(h)
 	}
@@ -287,7 +290,7 @@ func (p *process) match(m *guest.Machine) qemucore.Match {
 }
 
 // machine finds the machine that the process ran.
-func (p *process) machine(h *host) (*guest.Machine, error) {
+func (p *process) machine(h *guestlist.Host) (*guest.Machine, error) {
 	if len(h.Machines) == 0 {
 		return nil, errNone(h)
 	}
@@ -326,12 +329,12 @@ func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *
 		return nil, hint.With(errors.Errorf("virtual machine %s runs on an AMD processor: there is no VMCS to add", m.ID()),
 			"vmcsnote extract -o OUT --qemu-core CORE HOST_VMCORE takes the registers and memory slots out of the host's dump itself")
 	}
-	info, err := h.vmcsInfo()
+	info, err := h.VmcsInfo()
 	if err != nil {
 		return nil, err
 	}
 	h.Machines = []*guest.Machine{m}
-	if err := h.findRegisters(ctx, e); err != nil {
+	if err := findRegisters(ctx, e, h); err != nil {
 		return nil, err
 	}
 	e.Say("virtual machine %s ran in that process: %s", m.ID(), message.Plural(len(m.VCPUs), "vCPU"))

@@ -11,6 +11,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/guestlist"
 	"vmcsnote/internal/cli/internal/hint"
 )
 
@@ -29,13 +30,15 @@ func (f *guestsFlags) extractAll(ctx context.Context, e *env, paths []string, di
 	if len(h.Machines) == 0 {
 		return errNone(h)
 	}
-	if err := h.findRegisters(ctx, e); err != nil {
+	if err := findRegisters(ctx, e, h); err != nil {
 		return err
 	}
 	if err := makeDir(dir); err != nil {
 		return err
 	}
-	e.hostOf(h)
+	for _, text := range h.Warnings() {
+		e.Say("%s", text)
+	}
 	names := make(fileNames)
 	failed := false
 	for m := range h.All() {
@@ -49,7 +52,7 @@ func (f *guestsFlags) extractAll(ctx context.Context, e *env, paths []string, di
 		}
 		if err != nil {
 			failed = true
-			e.Failure(errors.WithMessage(named(dumpName(paths), err), machineText(m)))
+			e.Failure(errors.WithMessage(named(dumpName(paths), err), guestlist.MachineText(m)))
 		}
 	}
 	if failed {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/guestlist"
 	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/source"
@@ -124,7 +126,7 @@ func (f *guestsFlags) check() error {
 		return usagef("--vcpu needs --guest")
 	}
 	for i, name := range f.fields {
-		f.fields[i] = fieldName(name)
+		f.fields[i] = guestlist.FieldName(name)
 	}
 	if f.read == "" {
 		return nil
@@ -149,7 +151,7 @@ func (f *guestsFlags) run(ctx context.Context, e *env, paths []string) error {
 		return err
 	}
 	if f.wantsRegisters(h) {
-		if err := h.findRegisters(ctx, e); err != nil {
+		if err := findRegisters(ctx, e, h); err != nil {
 			return err
 		}
 	}
@@ -157,17 +159,20 @@ func (f *guestsFlags) run(ctx context.Context, e *env, paths []string) error {
 	case f.read != "":
 		return f.dump(e, h)
 	case len(f.fields) > 0:
-		return f.printFields(e, h)
+		return h.PrintFields(e.Stdout, f.fields)
 	case f.asJSON:
-		return e.reportGuests(paths, h)
+		if !e.answer() {
+			return nil
+		}
+		return h.WriteJSON(e.Stdout, paths, reportShortfall(h.Shortfall))
 	}
-	return e.guests(dumpName(paths), f, h)
+	return h.Print(e.Stdout, dumpName(paths), guestlist.View{Verbose: f.verbose, Nested: f.nested, Explain: f.explain, Columns: e.Columns()})
 }
 
 // find finds the virtual machines in a dump, and leaves those that the flags
 // name. Without any it is an error, unless a layout was known.
-func (f *guestsFlags) find(ctx context.Context, e *env, c vmcore.Core) (*host, error) {
-	h := &host{Host: guest.OpenHost(c)}
+func (f *guestsFlags) find(ctx context.Context, e *env, c vmcore.Core) (*guestlist.Host, error) {
+	h := &guestlist.Host{Host: guest.OpenHost(c)}
 	e.Partial(h.Shortfall, "guests, registers and memory")
 	if err := f.setLayout(ctx, e, h); err != nil {
 		return nil, err
@@ -213,12 +218,21 @@ func (e *env) searching() func(m *guest.Machine, done, total uint64) {
 }
 
 // findRegisters completes the registers of all vCPUs.
-func (h *host) findRegisters(ctx context.Context, e *env) error {
+func findRegisters(ctx context.Context, e *env, h *guestlist.Host) error {
 	if err := h.FindRegisters(ctx, bytesOf(e.Progress("looking for registers"))); err != nil {
 		return err
 	}
 	e.ProgressOver()
 	return nil
+}
+
+// wantsRegisters reports whether what is printed has registers that KVM may know
+// better than the VMCS. Finding them may read all memory once more.
+func (f *guestsFlags) wantsRegisters(h *guestlist.Host) bool {
+	if f.read != "" {
+		return slices.ContainsFunc(h.Machines, func(m *guest.Machine) bool { return m.Shadow })
+	}
+	return len(f.fields) == 0 || slices.ContainsFunc(f.fields, func(n string) bool { return slices.Contains(guestlist.RegisterNames(), n) })
 }
 
 // bytesOf makes a progress of unsigned numbers out of one of signed ones.
@@ -232,7 +246,7 @@ func bytesOf(progress func(done, total int64)) func(done, total uint64) {
 // noVMCS means that no page of the dump is a VMCS by any known layout.
 type noVMCS struct{ found *vmcs.Result }
 
-func (n noVMCS) Error() string { return noVMCSText(n.found) }
+func (n noVMCS) Error() string { return guestlist.NoVMCSText(n.found) }
 
 func (n noVMCS) Unwrap() error { return source.ErrNone }
 
@@ -242,19 +256,19 @@ func (n noVMCS) Hint() string {
 	if len(n.found.Strangers) == 0 {
 		cure = "if guests ran on this host, " + cure
 	}
-	return cure + addHost
+	return cure + guestlist.AddHost
 }
 
 // errNone is the error if there is no machine to read; it tells what was searched.
-func errNone(h *host) error {
+func errNone(h *guestlist.Host) error {
 	if h.NoKVM == nil {
-		return errors.New("no virtual machine: " + h.noneText())
+		return errors.New("no virtual machine: " + h.NoneText())
 	}
-	return errors.Errorf("no virtual machine: by %s %s", h.layoutText(), noVMCSText(h.Found))
+	return errors.Errorf("no virtual machine: by %s %s", h.LayoutText(), guestlist.NoVMCSText(h.Found))
 }
 
 // pick leaves the machine and vCPU that the flags name.
-func (f *guestsFlags) pick(h *host) error {
+func (f *guestsFlags) pick(h *guestlist.Host) error {
 	if f.guest == "" {
 		return nil
 	}
@@ -280,7 +294,7 @@ func (f *guestsFlags) pick(h *host) error {
 const maxNamesakes = 8
 
 // machine returns the machine that --guest names.
-func (f *guestsFlags) machine(h *host) (*guest.Machine, error) {
+func (f *guestsFlags) machine(h *guestlist.Host) (*guest.Machine, error) {
 	switch ms := h.Lookup(f.guest); {
 	case len(h.Machines) == 0:
 		return nil, errNone(h)

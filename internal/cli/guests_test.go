@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/guestlist"
 	"vmcsnote/internal/cli/internal/message"
 )
 
@@ -26,7 +27,7 @@ func TestSearching(t *testing.T) {
 
 // TestNamesakes: an error about a name of a thousand machines can be read.
 func TestNamesakes(t *testing.T) {
-	h := &host{Host: new(guest.Host)}
+	h := &guestlist.Host{Host: new(guest.Host)}
 	for i := range 1000 {
 		h.Machines = append(h.Machines, &guest.Machine{Number: i, Name: "firecracker", PID: 5000 + i})
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/guestlist"
 	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/physmem"
@@ -48,7 +49,7 @@ func parseSpan(s string) (span, error) {
 }
 
 // dump prints the guest's memory that --read asks for.
-func (f *guestsFlags) dump(e *env, h *host) error {
+func (f *guestsFlags) dump(e *env, h *guestlist.Host) error {
 	if len(h.Machines) == 0 {
 		return errNone(h)
 	}
@@ -200,4 +201,24 @@ func reason(err error) string {
 		return entry.Format + ": " + why
 	}
 	return why
+}
+
+// missing tells what --read could not print. Having read nothing is an error.
+func (e *env) missing(lost []loss, read uint64) error {
+	for _, l := range lost {
+		e.Say("warning: %s could not be read, the first at %#x: %s", message.Plural(l.pages, "page"), l.first, l.why)
+	}
+	if read == 0 {
+		return errors.New("none of it could be read")
+	}
+	return nil
+}
+
+// errEncrypted adds what can be done to the error of a machine whose memory is
+// encrypted.
+func errEncrypted(err error) error {
+	if !errors.Is(err, guest.ErrEncrypted) {
+		return err
+	}
+	return hint.With(err, "only its processor has the key; --encrypted takes the ciphertext as it is, in which pages that the guest shares with its host can be read")
 }

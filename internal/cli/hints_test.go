@@ -99,7 +99,7 @@ func TestFits(t *testing.T) {
 	}
 }
 
-// TestEveryHint reads the source of this package and of package hint: each line of each hint must fit a
+// TestEveryHint reads the source of this package and of those below it: each line of each hint must fit a
 // command, and name no flag that no command has, unless another program is
 // named before it.
 func TestEveryHint(t *testing.T) {
@@ -107,7 +107,7 @@ func TestEveryHint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	more, err := filepath.Glob("internal/hint/*.go")
+	more, err := filepath.Glob("internal/*/*.go")
 	if err != nil || len(more) == 0 {
 		t.Fatal(more, err)
 	}

@@ -61,7 +61,7 @@ func (f *guestsFlags) kernel(ctx context.Context, e *env, c vmcore.Core) (*linux
 	if err != nil {
 		return nil, err
 	}
-	if err := h.findRegisters(ctx, e); err != nil {
+	if err := findRegisters(ctx, e, h); err != nil {
 		return nil, err
 	}
 	k, err := inside.OpenLinux(h.Machines[0])

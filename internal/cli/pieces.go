@@ -91,7 +91,7 @@ type pfnReport struct {
 func reportPFNs(ranges []vmcore.PFNs) (rs []pfnReport) {
 	for _, r := range ranges {
 		if r.End > r.Start { // else the piece holds none
-			rs = append(rs, pfnReport{hex(r.Start), hex(r.End - 1)})
+			rs = append(rs, pfnReport{message.Hex(r.Start), message.Hex(r.End - 1)})
 		}
 	}
 	return rs

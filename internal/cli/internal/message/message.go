@@ -135,6 +135,18 @@ func IsTerminal(f *os.File) bool {
 	return err == nil
 }
 
+// Columns returns the width of the terminal that standard output is, or 0.
+func (p *Printer) Columns() int {
+	if _, ok := p.Stdout.(*visible.Screen); !ok {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
+	if err != nil || size.Col == 0 {
+		return 80
+	}
+	return int(size.Col)
+}
+
 // Plural prints a number of things.
 func Plural(n int, what string) string {
 	if n == 1 {
@@ -154,3 +166,6 @@ func (p *Printer) Faults(c vmcore.Core) {
 }
 
 func pairText(p sysfs.Pair) string { return fmt.Sprintf("%q", p.String()) }
+
+// Hex prints a number as addresses are printed.
+func Hex(v uint64) string { return fmt.Sprintf("%#x", v) }

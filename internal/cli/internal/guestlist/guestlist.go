@@ -1,4 +1,6 @@
-package cli
+// Package guestlist tells a person, or by JSON a program, which guests a host
+// has: a line for each vCPU, all of it, or single fields.
+package guestlist
 
 import (
 	"bufio"
@@ -15,10 +17,18 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// guests prints what was found for people: the list, or with -v all of it.
-func (e *env) guests(path string, f *guestsFlags, h *host) error {
-	w := bufio.NewWriter(e.Stdout)
-	fmt.Fprintf(w, "%s: by %s\n", path, h.foundText())
+// A View is what a person wants to see of a host.
+type View struct {
+	Verbose bool // all of it, not the list
+	Nested  bool // the memory of all guests was searched
+	Explain bool // why each page was taken for a VMCS or was not
+	Columns int  // of the terminal; 0 without one
+}
+
+// Print prints what was found for people: the list, or all of it.
+func (h *Host) Print(out io.Writer, path string, v View) error {
+	w := bufio.NewWriter(out)
+	fmt.Fprintf(w, "%s: by %s\n", path, h.FoundText())
 	for _, text := range h.remarks() {
 		fmt.Fprintf(w, "%s\n", visible.Text(text, ""))
 	}
@@ -28,7 +38,7 @@ func (e *env) guests(path string, f *guestsFlags, h *host) error {
 	for _, d := range h.doubts() {
 		fmt.Fprintf(w, "warning: %s\n", d)
 	}
-	if f.verbose && h.Found.Layout != nil {
+	if v.Verbose && h.Found.Layout != nil {
 		for i, text := range h.Found.Layout.Warnings {
 			if i == message.MaxWarnings {
 				fmt.Fprintf(w, "and %d more\n", len(h.Found.Layout.Warnings)-i)
@@ -39,34 +49,34 @@ func (e *env) guests(path string, f *guestsFlags, h *host) error {
 	}
 	switch {
 	case len(h.Machines) == 0:
-		fmt.Fprintf(w, "no virtual machine: %s\n", h.noneText())
-	case f.verbose:
+		fmt.Fprintf(w, "no virtual machine: %s\n", h.NoneText())
+	case v.Verbose:
 		for m := range h.All() {
 			printMachine(w, m)
 		}
 	default:
-		h.printList(w, e.columns())
+		h.printList(w, v.Columns)
 	}
-	h.printRest(w, f.nested)
-	if f.explain {
+	h.printRest(w, v.Nested)
+	if v.Explain {
 		h.explain(w)
 	}
 	return w.Flush()
 }
 
-// foundText says what the machines were found by.
-func (h *host) foundText() string {
+// FoundText says what the machines were found by.
+func (h *Host) FoundText() string {
 	switch {
 	case h.NoKVM != nil:
-		return h.layoutText()
+		return h.LayoutText()
 	case h.Found.Layout == nil:
 		return "KVM's structures"
 	}
-	return "KVM's structures; VMCSs by " + h.layoutText()
+	return "KVM's structures; VMCSs by " + h.LayoutText()
 }
 
 // remarks tell what is missing from what KVM's structures tell, and why.
-func (h *host) remarks() (texts []string) {
+func (h *Host) remarks() (texts []string) {
 	if h.NoKVM != nil {
 		texts = append(texts, fmt.Sprintf("KVM's structures not read: %v; searched memory for VMCSs", h.NoKVM))
 	}
@@ -91,16 +101,16 @@ func (h *host) remarks() (texts []string) {
 	return texts
 }
 
-// noneText says why there is no machine.
-func (h *host) noneText() string {
+// NoneText says why there is no machine.
+func (h *Host) NoneText() string {
 	if h.NoKVM == nil {
 		return "KVM's list of them is empty"
 	}
-	return noVMCSText(h.Found)
+	return NoVMCSText(h.Found)
 }
 
-// layoutText says which layout was used, and why.
-func (h *host) layoutText() string {
+// LayoutText says which layout was used, and why.
+func (h *Host) LayoutText() string {
 	l := h.Found.Layout
 	switch {
 	case l == nil && h.Layout == nil:
@@ -134,7 +144,7 @@ func revisionText(l *vmcs.Layout) string {
 
 // printRest prints what else was found, and what could not be read. nested says
 // that the memory of all guests was searched.
-func (h *host) printRest(w io.Writer, nested bool) {
+func (h *Host) printRest(w io.Writer, nested bool) {
 	for m := range h.All() {
 		byKVM := m.FoundBy == guest.FoundByKVM && !nested
 		switch {
@@ -155,7 +165,7 @@ func (h *host) printRest(w io.Writer, nested bool) {
 		case m.Hypervisor() && m.Found == nil:
 			fmt.Fprintf(w, "guest %s is a hypervisor, but its memory cannot be read to find its guests\n", m.ID())
 		case m.Hypervisor():
-			fmt.Fprintf(w, "guest %s is a hypervisor, but in its memory there is %s\n", m.ID(), noVMCSText(m.Found))
+			fmt.Fprintf(w, "guest %s is a hypervisor, but in its memory there is %s\n", m.ID(), NoVMCSText(m.Found))
 		}
 	}
 	for _, c := range h.Found.Others {
@@ -185,7 +195,7 @@ func eptpText(m *guest.Machine) string {
 	case m.EPTP == 0:
 		return "-" // AMD's, or no vCPU has run yet
 	}
-	return hex(m.EPTP)
+	return message.Hex(m.EPTP)
 }
 
 // vpidText returns the vCPU's VPID, or "-" without one.
@@ -217,7 +227,7 @@ func exitText(v *guest.VCPU) string {
 
 // explain prints why each page was taken for a VMCS or was not, and how each layout
 // did.
-func (h *host) explain(w io.Writer) {
+func (h *Host) explain(w io.Writer) {
 	explain(w, h.Found)
 	for m := range h.All() {
 		if m.Found != nil {
@@ -276,8 +286,8 @@ func layoutName(l *vmcs.Layout) string {
 	return "of the note"
 }
 
-// noVMCSText describes a search that found nothing.
-func noVMCSText(r *vmcs.Result) string {
+// NoVMCSText describes a search that found nothing.
+func NoVMCSText(r *vmcs.Result) string {
 	s := "no VMCS in " + message.Plural(int(r.Pages), "page")
 	if r.Matched > 0 {
 		s += fmt.Sprintf(", though %s with a revision identifier that is known", begin(r.Matched))
@@ -305,39 +315,22 @@ func looks(n int) string {
 	return fmt.Sprintf("%d pages look like VMCSs", n)
 }
 
-// missing tells what --read could not print. Having read nothing is an error.
-func (e *env) missing(lost []loss, read uint64) error {
-	for _, l := range lost {
-		e.Say("warning: %s could not be read, the first at %#x: %s", message.Plural(l.pages, "page"), l.first, l.why)
-	}
-	if read == 0 {
-		return errors.New("none of it could be read")
-	}
-	return nil
-}
-
-// guestOf tells which machine is written, and what it was found by.
-func (e *env) guestOf(h *host, m *guest.Machine) {
-	e.Say("virtual %s, found by %s", machineText(m), h.foundText())
-}
-
-// machineText names a machine.
-func machineText(m *guest.Machine) string {
+// MachineText names a machine.
+func MachineText(m *guest.Machine) string {
 	if m.Name == "" {
 		return "machine " + m.ID()
 	}
 	return fmt.Sprintf("machine %s (%s)", m.ID(), m.Name)
 }
 
-// hostOf warns of what is doubtful about a host.
-func (e *env) hostOf(h *host) {
-	for _, text := range h.remarks() {
-		e.Say("%s", text)
-	}
+// Warnings tell what is doubtful about a host whose guests are extracted.
+func (h *Host) Warnings() []string {
+	texts := h.remarks()
 	for _, d := range h.doubts() {
-		e.Say("warning: %s", d)
+		texts = append(texts, "warning: "+d)
 	}
 	for _, o := range h.ambiguous(h.Found) {
-		e.Say("warning: the layout %s fits as well: registers and memory may be wrong", o)
+		texts = append(texts, fmt.Sprintf("warning: the layout %s fits as well: registers and memory may be wrong", o))
 	}
+	return texts
 }

@@ -1,4 +1,4 @@
-package cli
+package guestlist
 
 import (
 	"os/exec"

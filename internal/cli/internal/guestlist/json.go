@@ -1,26 +1,26 @@
-package cli
+package guestlist
 
 import (
+	"io"
+
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/jsonstream"
 	"vmcsnote/svm"
 	"vmcsnote/vmcs"
 )
 
-// reportGuests prints the document of --json, one vCPU at a time: there may be
-// thousands, with some 25 KB each.
-func (e *env) reportGuests(paths []string, h *host) error {
-	if !e.answer() {
-		return nil
-	}
-	s := jsonstream.New(e.Stdout)
+// WriteJSON prints the document of --json, one vCPU at a time: there may be
+// thousands, with some 25 KB each. shortfall is what the dump lacks, if anything.
+func (h *Host) WriteJSON(w io.Writer, paths []string, shortfall any) error {
+	s := jsonstream.New(w)
 	s.Object(func() {
 		s.Field("file", paths[0])
 		if len(paths) > 1 {
 			s.Field("files", paths)
 		}
 		if h.Shortfall.Partial() || h.Shortfall.Split {
-			s.Field("shortfall", reportShortfall(h.Shortfall))
+			s.Field("shortfall", shortfall)
 		}
 		if h.NoKVM != nil {
 			s.Field("kvm_error", h.NoKVM.Error())
@@ -30,7 +30,7 @@ func (e *env) reportGuests(paths []string, h *host) error {
 		if h.Live {
 			s.Field("live", true)
 		}
-		layout := h.reportLayout(h.Found, h.foundText())
+		layout := h.reportLayout(h.Found, h.FoundText())
 		layout.Warnings = append(layout.Warnings, h.doubts()...)
 		s.Field("layout", layout)
 		s.List("guests", func() {
@@ -57,21 +57,21 @@ func (e *env) reportGuests(paths []string, h *host) error {
 }
 
 // reportMachine prints a machine, and those that run in it.
-func reportMachine(s *jsonstream.Stream, h *host, m *guest.Machine) {
+func reportMachine(s *jsonstream.Stream, h *Host, m *guest.Machine) {
 	s.Object(func() {
 		s.Field("id", m.Number)
 		s.Field("guest", m.ID())
 		eptp := ""
 		if m.EPTP != 0 {
-			eptp = hex(m.EPTP)
+			eptp = message.Hex(m.EPTP)
 		}
 		s.Field("eptp", eptp)
 		if m.NCR3() != 0 {
-			s.Field("ncr3", hex(m.NCR3()))
+			s.Field("ncr3", message.Hex(m.NCR3()))
 		}
 		s.Field("found_by", m.FoundBy.String())
 		reportProcess(s, m)
-		s.Field("process", hex(m.Process))
+		s.Field("process", message.Hex(m.Process))
 		s.Field("hypervisor", m.Hypervisor())
 		if e := m.Encryption(); e != svm.NotEncrypted {
 			s.Field("encryption", e.String())
@@ -82,11 +82,11 @@ func reportMachine(s *jsonstream.Stream, h *host, m *guest.Machine) {
 			s.List("slots", func() {
 				for _, slot := range mem.Slots() {
 					if m.Slots == nil {
-						s.Item(slotReport{GPA: hex(slot.GPA), HVA: hex(slot.HVA), Size: slot.Size, Pages: slot.Pages})
+						s.Item(slotReport{GPA: message.Hex(slot.GPA), HVA: message.Hex(slot.HVA), Size: slot.Size, Pages: slot.Pages})
 					}
 				}
 				for _, slot := range m.Slots {
-					s.Item(slotReport{hex(slot.GPA), hex(slot.HVA), slot.Size, 0, &kvmSlotReport{slot.ID, slot.Space, hex(uint64(slot.Flags))}})
+					s.Item(slotReport{message.Hex(slot.GPA), message.Hex(slot.HVA), slot.Size, 0, &kvmSlotReport{slot.ID, slot.Space, message.Hex(uint64(slot.Flags))}})
 				}
 			})
 			s.Field("memory", tallyReport(mem.Tally()))
@@ -142,21 +142,21 @@ func reportSearch(found *vmcs.Result) searchReport {
 		r.Error = found.ReadError.Error()
 	}
 	for _, s := range found.Strangers {
-		r.Strangers = append(r.Strangers, strangerReport{hex(uint64(s.RevisionID)), s.Pages})
+		r.Strangers = append(r.Strangers, strangerReport{message.Hex(uint64(s.RevisionID)), s.Pages})
 	}
 	return r
 }
 
-func (h *host) reportLayout(found *vmcs.Result, from string) usedLayout {
+func (h *Host) reportLayout(found *vmcs.Result, from string) usedLayout {
 	u := usedLayout{From: from}
 	for _, t := range found.Trials {
-		u.Trials = append(u.Trials, trialReport{t.Layout.Name, hex(uint64(t.Layout.RevisionID)), t.Matched, t.Live, t.Stale, t.Score})
+		u.Trials = append(u.Trials, trialReport{t.Layout.Name, message.Hex(uint64(t.Layout.RevisionID)), t.Matched, t.Live, t.Stale, t.Score})
 	}
 	l := found.Layout
 	if l == nil {
 		return u
 	}
-	u.Name, u.Form, u.RevisionID, u.AccessRights = l.Name, l.Form.String(), hex(uint64(l.RevisionID)), l.AccessRights.String()
+	u.Name, u.Form, u.RevisionID, u.AccessRights = l.Name, l.Form.String(), message.Hex(uint64(l.RevisionID)), l.AccessRights.String()
 	u.Warnings = append(append(u.Warnings, l.Warnings...), l.Caveats...)
 	u.Ambiguous = h.ambiguous(found)
 	return u
@@ -172,10 +172,10 @@ func reportVCPU(v *guest.VCPU) vcpuReport {
 		r.HostCPU = &v.HostCPU
 	}
 	if v.VMCSAddr != 0 {
-		r.VMCS = hex(v.VMCSAddr)
+		r.VMCS = message.Hex(v.VMCSAddr)
 	}
 	if v.VMCB != 0 {
-		r.VMCB = hex(v.VMCB)
+		r.VMCB = message.Hex(v.VMCB)
 	}
 	if v.SVM != nil {
 		r.reportVMCB(v)
@@ -190,7 +190,7 @@ func reportVCPU(v *guest.VCPU) vcpuReport {
 		if !ok {
 			continue
 		}
-		r.Fields[e.Name] = hex(x)
+		r.Fields[e.Name] = message.Hex(x)
 		if bits, ok := vmcs.FieldBits(e.Encoding, x); ok && e.Known {
 			r.Bits[e.Name] = bits
 		} else if text := fieldText(v, e, x); text != "" {
@@ -199,14 +199,14 @@ func reportVCPU(v *guest.VCPU) vcpuReport {
 	}
 	r.segments(v.Segments())
 	for _, c := range v.Checks {
-		r.Checks = append(r.Checks, checkReport{c.Name, hex(c.Value), c.Want, c.Answer.String(), c.Weight})
+		r.Checks = append(r.Checks, checkReport{c.Name, message.Hex(c.Value), c.Want, c.Answer.String(), c.Weight})
 	}
 	return r
 }
 
 func (r *vcpuReport) segments(all []vmcs.Segment) {
 	for _, s := range all {
-		r.Segments = append(r.Segments, segmentReport{s.Name, hex(uint64(s.Selector)), hex(s.Base), hex(uint64(s.Limit)), hex(uint64(s.Rights)), vmcs.RightsText(s.Rights)})
+		r.Segments = append(r.Segments, segmentReport{s.Name, message.Hex(uint64(s.Selector)), message.Hex(s.Base), message.Hex(uint64(s.Limit)), message.Hex(uint64(s.Rights)), vmcs.RightsText(s.Rights)})
 	}
 }
 
@@ -215,10 +215,10 @@ func reportRegisters(regs *guest.Registers) (map[string]registerReport, *evidenc
 	for _, reg := range registers(regs) {
 		r := registerReport{From: reg.Origin.String()}
 		if reg.Known() {
-			r.Value = hex(reg.Value)
+			r.Value = message.Hex(reg.Value)
 		}
 		all[reg.name] = r
 	}
 	ev := regs.Evidence
-	return all, &evidenceReport{ev.Held.String(), hex(ev.Array), ev.Pointers, ev.Words}
+	return all, &evidenceReport{ev.Held.String(), message.Hex(ev.Array), ev.Pointers, ev.Words}
 }

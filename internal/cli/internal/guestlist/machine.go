@@ -1,4 +1,4 @@
-package cli
+package guestlist
 
 import (
 	"fmt"
@@ -21,7 +21,7 @@ func printMachine(w io.Writer, m *guest.Machine) {
 	if m.FoundBy == guest.FoundByKVM {
 		printProcess(w, m)
 	}
-	if t := encryptedText(m); t != "" {
+	if t := EncryptedText(m); t != "" {
 		fmt.Fprintf(w, "  %s\n", t)
 	}
 	if mem, err := m.Memory(); err != nil {
@@ -32,7 +32,7 @@ func printMachine(w io.Writer, m *guest.Machine) {
 	for _, v := range m.VCPUs {
 		fmt.Fprintf(w, "\nguest %s, vCPU %d: %s, %s, last exit %s\n", m.ID(), v.Number, controlText(v), modeText(v), exitText(v))
 		if m.FoundBy == guest.FoundByKVM {
-			fmt.Fprintf(w, "  thread %s %s on host CPU %s, state %s\n", countText(v.TID), quoted(v.Thread), hostCPUText(v), orDash(v.State))
+			fmt.Fprintf(w, "  thread %s %s on host CPU %s, state %s\n", CountText(v.TID), quoted(v.Thread), hostCPUText(v), orDash(v.State))
 		}
 		if v.HasVMCS() && v.Abort() != 0 {
 			fmt.Fprintf(w, "  VMX abort %d: the processor shut down when it left the guest\n", v.Abort())
@@ -88,7 +88,7 @@ func controlText(v *guest.VCPU) string {
 func printProcess(w io.Writer, m *guest.Machine) {
 	fmt.Fprintf(w, "  name: %s\n", orDash(visible.Text(m.Name, "")))
 	fmt.Fprintf(w, "  UUID: %s\n", orDash(visible.Text(m.UUID, "")))
-	fmt.Fprintf(w, "  process: pid %s, %s\n", countText(m.PID), quoted(m.Comm))
+	fmt.Fprintf(w, "  process: pid %s, %s\n", CountText(m.PID), quoted(m.Comm))
 	fmt.Fprintf(w, "  cgroup: %s\n", orDash(visible.Text(m.Cgroup, "")))
 	line := "not in the dump"
 	if m.Command != nil {
@@ -114,8 +114,8 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(visible.Text(s, ""), "'", `'\''`) + "'"
 }
 
-// emptyEPT tells that nothing says where the guest's memory is.
-const emptyEPT = "EPT has no entry: KVM dropped all of it, as when a memory slot is removed, and no vCPU has run since"
+// EmptyEPT tells that nothing says where the guest's memory is.
+const EmptyEPT = "EPT has no entry: KVM dropped all of it, as when a memory slot is removed, and no vCPU has run since"
 
 // printMemory prints where the guest's memory is, and how much of it there is.
 func printMemory(w io.Writer, m *guest.Machine, mem *guest.Memory) {
@@ -129,7 +129,7 @@ func printMemory(w io.Writer, m *guest.Machine, mem *guest.Memory) {
 		fmt.Fprintf(w, "  memory: %#x to %#x, in the process at %#x, by %s\n", s.GPA, s.GPA+s.Size-1, s.HVA, message.Plural(int(s.Pages), "page"))
 	}
 	if mem.Empty() && m.Slots == nil {
-		fmt.Fprintf(w, "  memory: %s\n", emptyEPT)
+		fmt.Fprintf(w, "  memory: %s\n", EmptyEPT)
 	} else if len(mem.Slots()) == 0 && m.Slots == nil {
 		fmt.Fprintln(w, "  memory: what EPT maps alone, since the dump does not tell where it is in the process")
 	}

@@ -1,15 +1,12 @@
-package cli
+package guestlist
 
 import (
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
-
-	"golang.org/x/sys/unix"
 
 	"vmcsnote/guest"
 	"vmcsnote/internal/visible"
@@ -30,7 +27,7 @@ const (
 // printList prints a line for each vCPU, and for each machine without one. If
 // width is not 0, long names are cut so that lines have at most width columns,
 // if that is possible.
-func (h *host) printList(w io.Writer, width int) {
+func (h *Host) printList(w io.Writer, width int) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, strings.Join(listHead[:], "\t"))
 	most := h.nameWidth(width)
@@ -42,15 +39,15 @@ func (h *host) printList(w io.Writer, width int) {
 }
 
 // rows yields the lines of the list.
-func (h *host) rows(yield func(row [len(listHead)]string) bool) {
+func (h *Host) rows(yield func(row [len(listHead)]string) bool) {
 	for m := range h.All() {
-		machine := [len(listHead)]string{m.ID(), orDash(shorten(visible.Text(m.Name, ""), longName)), countText(m.PID), "-", "-", "-", "-", "-", "-", "-"}
+		machine := [len(listHead)]string{m.ID(), orDash(shorten(visible.Text(m.Name, ""), longName)), CountText(m.PID), "-", "-", "-", "-", "-", "-", "-"}
 		if len(m.VCPUs) == 0 && !yield(machine) {
 			return
 		}
 		for _, v := range m.VCPUs {
 			row := machine
-			row[3], row[4], row[5] = strconv.Itoa(v.Number), countText(v.TID), hostCPUText(v)
+			row[3], row[4], row[5] = strconv.Itoa(v.Number), CountText(v.TID), hostCPUText(v)
 			row[6], row[7], row[8], row[9] = orDash(v.State), modeText(v), valueText(v, "RIP"), exitText(v)
 			if !yield(row) {
 				return
@@ -61,7 +58,7 @@ func (h *host) rows(yield func(row [len(listHead)]string) bool) {
 
 // nameWidth returns how long a name may be for the list to fit into width
 // columns; 0 means any length.
-func (h *host) nameWidth(width int) int {
+func (h *Host) nameWidth(width int) int {
 	if width == 0 {
 		return 0
 	}
@@ -90,18 +87,6 @@ func shorten(text string, most int) string {
 	return string([]rune(text)[:most-1]) + "…"
 }
 
-// columns returns the width of the terminal that standard output is, or 0.
-func (e *env) columns() int {
-	if _, ok := e.Stdout.(*visible.Screen); !ok {
-		return 0
-	}
-	size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
-	if err != nil || size.Col == 0 {
-		return 80
-	}
-	return int(size.Col)
-}
-
 func orDash(s string) string {
 	if s == "" {
 		return "-"
@@ -109,8 +94,8 @@ func orDash(s string) string {
 	return s
 }
 
-// countText prints a number of which 0 means that it is unknown.
-func countText(n int) string {
+// CountText prints a number of which 0 means that it is unknown.
+func CountText(n int) string {
 	if n == 0 {
 		return "-"
 	}

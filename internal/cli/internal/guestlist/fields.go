@@ -1,7 +1,8 @@
-package cli
+package guestlist
 
 import (
 	"bufio"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,32 +16,23 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// fieldName is the name of a field or register as lists have it: in upper case.
-func fieldName(s string) string { return strings.ToUpper(strings.TrimSpace(s)) }
+// FieldName is the name of a field or register as lists have it: in upper case.
+func FieldName(s string) string { return strings.ToUpper(strings.TrimSpace(s)) }
 
-// registerNames are those that --field takes beside the fields'.
-func registerNames() (names []string) {
+// RegisterNames are those that --field takes beside the fields'.
+func RegisterNames() (names []string) {
 	for _, r := range allRegisters(&guest.Registers{}) {
 		names = append(names, r.name)
 	}
 	return names
 }
 
-// wantsRegisters reports whether what is printed has registers that KVM may know
-// better than the VMCS. Finding them may read all memory once more.
-func (f *guestsFlags) wantsRegisters(h *host) bool {
-	if f.read != "" {
-		return slices.ContainsFunc(h.Machines, func(m *guest.Machine) bool { return m.Shadow })
-	}
-	return len(f.fields) == 0 || slices.ContainsFunc(f.fields, func(n string) bool { return slices.Contains(registerNames(), n) })
-}
-
-// printFields prints the fields asked for, a line for each vCPU, in the order of
+// PrintFields prints the fields asked for, a line for each vCPU, in the order of
 // the list. Where there is no value the line has a question mark in its place; a
 // name that is nobody's is an error.
-func (f *guestsFlags) printFields(e *env, h *host) error {
-	for _, n := range f.fields {
-		if slices.Contains(registerNames(), n) || slices.Contains(idNames, n) {
+func (h *Host) PrintFields(out io.Writer, fields []string) error {
+	for _, n := range fields {
+		if slices.Contains(RegisterNames(), n) || slices.Contains(idNames, n) {
 			continue
 		}
 		_, known := vmcs.FieldByName(n)
@@ -52,10 +44,10 @@ func (f *guestsFlags) printFields(e *env, h *host) error {
 				strings.TrimSpace(hint.DidYouMean(n, h.fieldNames())+" vmcsnote guests -v prints all; besides those there are "+strings.Join(idNames, ", ")))
 		}
 	}
-	w := bufio.NewWriter(e.Stdout)
+	w := bufio.NewWriter(out)
 	for m := range h.All() {
 		for _, v := range m.VCPUs {
-			for i, n := range f.fields {
+			for i, n := range fields {
 				if i > 0 {
 					w.WriteByte(' ')
 				}
@@ -94,9 +86,9 @@ func idText(m *guest.Machine, v *guest.VCPU, field string) string {
 	case "UUID":
 		return word(m.UUID)
 	case "PID":
-		return word(strings.Trim(countText(m.PID), "-"))
+		return word(strings.Trim(CountText(m.PID), "-"))
 	case "TID":
-		return word(strings.Trim(countText(v.TID), "-"))
+		return word(strings.Trim(CountText(v.TID), "-"))
 	case "CPU":
 		return word(strings.Trim(hostCPUText(v), "-"))
 	case "STATE":
@@ -121,11 +113,11 @@ func known(addr uint64) string {
 	if addr == 0 {
 		return "?"
 	}
-	return hex(addr)
+	return message.Hex(addr)
 }
 
 // hasVMCB reports whether any vCPU has a VMCB.
-func (h *host) hasVMCB() bool {
+func (h *Host) hasVMCB() bool {
 	for m := range h.All() {
 		if slices.ContainsFunc(m.VCPUs, func(v *guest.VCPU) bool { return v.SVM != nil }) {
 			return true
@@ -135,13 +127,13 @@ func (h *host) hasVMCB() bool {
 }
 
 // fieldNames lists all that --field takes for this host.
-func (h *host) fieldNames() []string {
+func (h *Host) fieldNames() []string {
 	if !h.hasVMCB() {
-		return fieldNames(h.Found.Layout)
+		return FieldNames(h.Found.Layout)
 	}
-	all := append(registerNames(), idNames...)
+	all := append(RegisterNames(), idNames...)
 	for _, f := range svm.Fields() {
-		all = append(all, fieldName(f.Name))
+		all = append(all, FieldName(f.Name))
 	}
 	return all
 }
@@ -161,7 +153,7 @@ func valueText(v *guest.VCPU, name string) string {
 		}
 	}
 	if x, ok := v.Field(name); ok {
-		return hex(x)
+		return message.Hex(x)
 	}
 	return "?"
 }
@@ -202,9 +194,9 @@ func allRegisters(r *guest.Registers) []namedRegister {
 	return all
 }
 
-// fieldNames lists all that --field takes; l may be nil.
-func fieldNames(l *vmcs.Layout) []string {
-	all := append(registerNames(), idNames...)
+// FieldNames lists all that --field takes; l may be nil.
+func FieldNames(l *vmcs.Layout) []string {
+	all := append(RegisterNames(), idNames...)
 	for _, f := range vmcs.Fields() {
 		all = append(all, f.Name)
 	}

@@ -1,14 +1,12 @@
-package cli
+package guestlist
 
 import (
 	"fmt"
 	"io"
 	"strings"
 
-	"github.com/pkg/errors"
-
 	"vmcsnote/guest"
-	"vmcsnote/internal/cli/internal/hint"
+	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/x86"
 	"vmcsnote/svm"
 )
@@ -57,7 +55,7 @@ func guestFields(v *guest.VCPU) (fields []svm.Field) {
 // reportVMCB fills in what the VMCB has.
 func (r *vcpuReport) reportVMCB(v *guest.VCPU) {
 	for _, f := range guestFields(v) {
-		r.Fields[f.Name] = hex(v.SVM.Read(f))
+		r.Fields[f.Name] = message.Hex(v.SVM.Read(f))
 		text, bits := vmcbText(v, f)
 		switch {
 		case bits != nil:
@@ -74,12 +72,12 @@ func (r *vcpuReport) reportVMCB(v *guest.VCPU) {
 			continue
 		}
 		rights := uint32(s.Rights.Value)
-		r.Segments = append(r.Segments, segmentReport{guest.SegNames[i], hex(s.Selector.Value), hex(s.Base.Value), hex(s.Limit.Value), hex(s.Rights.Value), x86.RightsText(rights)})
+		r.Segments = append(r.Segments, segmentReport{guest.SegNames[i], message.Hex(s.Selector.Value), message.Hex(s.Base.Value), message.Hex(s.Limit.Value), message.Hex(s.Rights.Value), x86.RightsText(rights)})
 	}
 }
 
-// encryptedText says what of a machine is encrypted; "" if nothing is.
-func encryptedText(m *guest.Machine) string {
+// EncryptedText says what of a machine is encrypted; "" if nothing is.
+func EncryptedText(m *guest.Machine) string {
 	switch e := m.Encryption(); e {
 	case svm.NotEncrypted:
 		return ""
@@ -88,13 +86,4 @@ func encryptedText(m *guest.Machine) string {
 	default:
 		return e.String() + ": its memory and its registers are encrypted"
 	}
-}
-
-// errEncrypted adds what can be done to the error of a machine whose memory is
-// encrypted.
-func errEncrypted(err error) error {
-	if !errors.Is(err, guest.ErrEncrypted) {
-		return err
-	}
-	return hint.With(err, "only its processor has the key; --encrypted takes the ciphertext as it is, in which pages that the guest shares with its host can be read")
 }

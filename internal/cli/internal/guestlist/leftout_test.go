@@ -1,4 +1,4 @@
-package cli
+package guestlist
 
 import (
 	"strings"
@@ -19,7 +19,7 @@ func TestLeftOutHints(t *testing.T) {
 		if got := hint.Of(err); !strings.Contains(got, want) || !strings.Contains(got, "-d 23") {
 			t.Errorf("mark %d: hint %q", mark, got)
 		}
-		h := &host{Host: &guest.Host{KVMError: err}}
+		h := &Host{Host: &guest.Host{KVMError: err}}
 		if got := h.remarks(); len(got) != 2 || got[1] != "hint: "+hint.Of(err) {
 			t.Errorf("mark %d: remarks %q", mark, got)
 		}

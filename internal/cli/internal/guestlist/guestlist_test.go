@@ -1,4 +1,4 @@
-package cli
+package guestlist
 
 import (
 	"strings"
@@ -37,7 +37,7 @@ func TestHypervisors(t *testing.T) {
 			v := &guest.VCPU{Vendor: tt.vendor, Regs: &guest.Registers{CR4: guest.Register{Value: x86.CR4VMXE, Origin: guest.FromKVM}}}
 			m := &guest.Machine{FoundBy: tt.by, VCPUs: []*guest.VCPU{v}, Nested: tt.guests, Found: tt.found}
 			var b strings.Builder
-			(&host{Host: &guest.Host{Machines: []*guest.Machine{m}, Found: &vmcs.Result{}}}).printRest(&b, tt.nested)
+			(&Host{Host: &guest.Host{Machines: []*guest.Machine{m}, Found: &vmcs.Result{}}}).printRest(&b, tt.nested)
 			if !strings.Contains(b.String(), tt.want) || strings.Contains(b.String(), "--nested") != tt.more {
 				t.Errorf("%s, expected %q", &b, tt.want)
 			}

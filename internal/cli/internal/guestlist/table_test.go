@@ -1,4 +1,4 @@
-package cli
+package guestlist
 
 import (
 	"fmt"
@@ -12,9 +12,9 @@ import (
 // TestPrintList: on a terminal long names are cut until lines fit, but something
 // of them stays; elsewhere only what is longer than any name is cut.
 func TestPrintList(t *testing.T) {
-	machine := func(name string) *host {
+	machine := func(name string) *Host {
 		v := &guest.VCPU{HostCPU: 12, TID: 4711, State: "halted", Regs: &guest.Registers{}}
-		return &host{Host: &guest.Host{Machines: []*guest.Machine{{Name: name, PID: 4700, VCPUs: []*guest.VCPU{v}}}}}
+		return &Host{Host: &guest.Host{Machines: []*guest.Machine{{Name: name, PID: 4700, VCPUs: []*guest.VCPU{v}}}}}
 	}
 	long := strings.Repeat("дом-", 30)
 	for _, tt := range []struct {
@@ -51,7 +51,7 @@ func TestPrintList(t *testing.T) {
 
 // TestPrintListOfMany: every machine has a line, even without a vCPU.
 func TestPrintListOfMany(t *testing.T) {
-	h := &host{Host: new(guest.Host)}
+	h := &Host{Host: new(guest.Host)}
 	for i := range 8192 {
 		h.Machines = append(h.Machines, &guest.Machine{Number: i, Name: fmt.Sprint("vm", i), PID: 100 + i})
 	}

@@ -1,4 +1,4 @@
-package cli
+package guestlist
 
 import (
 	"bufio"
@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"vmcsnote/guest"
-	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/vmcs"
 )
 
@@ -18,7 +17,7 @@ import (
 func TestReportOfMany(t *testing.T) {
 	const many, most = 8192, 32 << 20
 	args := []string{"qemu-system-x86_64", "-append", strings.Repeat("x", 4000)}
-	h := &host{Host: &guest.Host{Found: new(vmcs.Result)}}
+	h := &Host{Host: &guest.Host{Found: new(vmcs.Result)}}
 	for i := range many {
 		v := &guest.VCPU{TID: 1000 + i, Thread: "CPU 0/KVM", State: "halted", HostCPU: i % 64, VMCB: 0x1000, Regs: &guest.Registers{}}
 		m := &guest.Machine{Number: i, Name: fmt.Sprint("vm", i), PID: 100 + i, Command: args, FoundBy: guest.FoundByKVM, VCPUs: []*guest.VCPU{v}}
@@ -30,7 +29,7 @@ func TestReportOfMany(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	go func() {
-		w.CloseWithError((&env{Printer: &message.Printer{Stdout: watch}}).reportGuests([]string{"vmcore"}, h))
+		w.CloseWithError(h.WriteJSON(watch, []string{"vmcore"}, nil))
 	}()
 	names := 0
 	lines := bufio.NewScanner(r)

@@ -1,10 +1,8 @@
-package cli
-
-import "fmt"
+package guestlist
 
 // What guests --json prints. Names are fixed, and doc/guests.md explains them:
 // addresses and what registers and fields hold are strings with 0x, counts and
-// sizes numbers. The document as a whole is never in memory: see reportGuests.
+// sizes numbers. The document as a whole is never in memory: see writeJSON.
 
 // A usedLayout says by which layout the VMCSs were found.
 type usedLayout struct {
@@ -140,5 +138,3 @@ type checkReport struct {
 	Answer string `json:"answer"`
 	Weight int    `json:"weight"`
 }
-
-func hex(v uint64) string { return fmt.Sprintf("%#x", v) }
