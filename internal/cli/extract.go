@@ -1,21 +1,21 @@
 package cli
 
 import (
-	"cmp"
 	"context"
+	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 
 	"github.com/pkg/errors"
 	"github.com/spf13/pflag"
 
-	"vmcsnote/elfnote"
 	"vmcsnote/guest"
 	"vmcsnote/guest/qemucore"
 	"vmcsnote/internal/cli/internal/guestlist"
 	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/cli/internal/message"
-	"vmcsnote/internal/inputfile"
-	"vmcsnote/physmem"
 	"vmcsnote/svm"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
@@ -249,116 +249,88 @@ func writeGuest(ctx context.Context, e *env, x guest.Extraction, out string, for
 // pages are in another piece.
 const takeAllPieces = "name all pieces of the split dump: the guest's memory, or its page tables, are in another one"
 
-// A process is the core of a process that may have run a virtual machine.
-type process struct {
-	*vmcore.File
-	path    string
-	memory  physmem.Memory // by virtual address
-	threads []qemucore.Thread
-}
-
-func (e *env) openProcess(ctx context.Context, path string) (*process, error) {
-	c, err := e.open(ctx, path, vmcore.Open, false)
+// extractAll writes a core of every guest, and of those that run in them, into the
+// directory dir. A guest that fails does not stop the others.
+func (f *guestsFlags) extractAll(ctx context.Context, e *env, paths []string, dir string, force bool) error {
+	c, err := e.openDump(ctx, paths, f.form())
 	if err != nil {
-		return nil, err
-	}
-	p := &process{File: c, path: path}
-	if err := p.attach(c.Core); err != nil {
-		c.Close()
-		return nil, err
-	}
-	return p, nil
-}
-
-// attach takes the memory and the threads out of the core.
-func (p *process) attach(c vmcore.Core) error {
-	var ok bool
-	if p.memory, ok = vmcore.ProcessMemory(c); !ok {
-		return hint.With(inputfile.About(p.path, errors.New("not the core of a process")), "gcore and systemd-coredump write one of a running or crashed QEMU")
-	}
-	p.threads = qemucore.Threads(c.Notes())
-	return nil
-}
-
-// match compares the process with the one that runs the machine.
-func (p *process) match(m *guest.Machine) qemucore.Match {
-	var slots []guest.Slot
-	if mem, err := m.Memory(); err == nil {
-		slots = mem.Slots()
-	}
-	return qemucore.Compare(m, p.memory, p.threads, slots)
-}
-
-// machine finds the machine that the process ran.
-func (p *process) machine(h *guestlist.Host) (*guest.Machine, error) {
-	if len(h.Machines) == 0 {
-		return nil, errNone(h)
-	}
-	var best *guest.Machine
-	var most uint64
-	for _, m := range h.Machines {
-		// Without address-space randomization several may look alike.
-		if match := p.match(m); match.Belongs() && (best == nil || match.Same > most) {
-			best, most = m, match.Same
-		}
-	}
-	if best == nil {
-		return nil, hint.With(errors.Errorf("%s is no core of a process that runs one of the %s", p.path, message.Plural(len(h.Machines), "virtual machine")),
-			"it must be of the same boot of the host, and of the same process")
-	}
-	return best, nil
-}
-
-// processNotes returns VMCSINFO and the vCPUs' notes of the machine that the
-// process ran.
-func (f *guestsFlags) processNotes(ctx context.Context, e *env, path string, p *process) ([]elfnote.Note, error) {
-	c, err := e.open(ctx, path, vmcore.OpenMemory, false)
-	if err != nil {
-		return nil, err
+		return err
 	}
 	defer c.Close()
 	h, err := f.find(ctx, e, c.Core)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	m, err := p.machine(h)
-	if err != nil {
-		return nil, err
+	if len(h.Machines) == 0 {
+		return errNone(h)
 	}
-	if len(m.VCPUs) > 0 && m.VCPUs[0].Vendor == guest.AMD {
-		return nil, hint.With(errors.Errorf("virtual machine %s runs on an AMD processor: there is no VMCS to add", m.ID()),
-			"vmcsnote extract -o OUT --qemu-core CORE HOST_VMCORE takes the registers and memory slots out of the host's dump itself")
-	}
-	info, err := h.VmcsInfo()
-	if err != nil {
-		return nil, err
-	}
-	h.Machines = []*guest.Machine{m}
 	if err := findRegisters(ctx, e, h); err != nil {
-		return nil, err
+		return err
 	}
-	e.Say("virtual machine %s ran in that process: %s", m.ID(), message.Plural(len(m.VCPUs), "vCPU"))
-	if match := p.match(m); match.LacksGuest() {
-		e.Say("warning: %s has none of the guest's memory", p.path)
-		e.Hint(message.DumpItAll)
-	} else {
-		e.PartOfGuest(p.path, match)
+	if err := makeDir(dir); err != nil {
+		return err
 	}
-	var slots []guest.Slot
-	mem, err := m.Memory()
-	if err == nil {
-		slots = mem.Slots()
+	for _, text := range h.Warnings() {
+		e.Say("%s", text)
 	}
-	if len(slots) == 0 {
-		e.Say("warning: the notes will lack the place of the guest's memory in the process: %v", cmp.Or(err, errNoSlots))
-	}
-	var cpus []*qemucore.CPU
-	for _, v := range m.VCPUs {
-		if !v.HasVMCS() {
-			continue
+	names := make(fileNames)
+	failed := false
+	for m := range h.All() {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		t, _ := qemucore.ThreadOf(v, p.threads)
-		cpus = append(cpus, &qemucore.CPU{VMCS: &v.VMCS, Regs: v.Regs, Thread: t.PID, Slots: slots})
+		out := filepath.Join(dir, names.of(m))
+		err := notOver(out, paths)
+		if err == nil {
+			err = f.write(ctx, e, h, m, nil, out, force)
+		}
+		if err != nil {
+			failed = true
+			e.Failure(errors.WithMessage(named(dumpName(paths), err), guestlist.MachineText(m)))
+		}
 	}
-	return qemucore.ProcessNotes(info, cpus), nil
+	if failed {
+		return errSome{exitFailed}
+	}
+	return nil
+}
+
+// makeDir makes a directory, unless it exists.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, 0o777)
+	if !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if info, err := os.Stat(dir); err != nil || info.IsDir() {
+		return err
+	}
+	return hint.With(&os.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}, "--all needs a directory, or a new name for one")
+}
+
+// fileNames are the names given so far, in lower case: some file systems do not
+// tell the cases apart.
+type fileNames map[string]bool
+
+// of returns a new name for a machine's core. Names of machines are their owners'
+// choice: what a path or a shell could take for something else is replaced.
+func (names fileNames) of(m *guest.Machine) string {
+	const most = 100 // file systems take 255 bytes
+	clean := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.+@[]", r) {
+			return r
+		}
+		return '_'
+	}, m.Name)
+	clean = strings.TrimLeft(clean[:min(len(clean), most)], ".-")
+	if clean == "" {
+		clean = "guest-" + m.ID()
+	}
+	name := clean + ".core"
+	for i := 0; names[strings.ToLower(name)]; i++ {
+		if name = clean + "-guest-" + m.ID() + ".core"; i > 0 {
+			name = fmt.Sprintf("%s-guest-%s-%d.core", clean, m.ID(), i)
+		}
+	}
+	names[strings.ToLower(name)] = true
+	return name
 }

@@ -99,9 +99,9 @@ func TestFits(t *testing.T) {
 	}
 }
 
-// TestEveryHint reads the source of this package and of those below it: each line of each hint must fit a
-// command, and name no flag that no command has, unless another program is
-// named before it.
+// TestEveryHint reads the source of this package and of those below it: each
+// line of each hint must fit a command, and name no flag that no command has,
+// unless another program is named before it.
 func TestEveryHint(t *testing.T) {
 	names, err := filepath.Glob("*.go")
 	if err != nil {
