@@ -37,6 +37,7 @@ const (
 	Slack = plan.Slack // into the zero bytes after the notes
 	End   = plan.End   // to the end of a kdump-compressed dump; in an ELF core, where they are at the end
 	Clone = plan.Clone // a new file that shares the old one's blocks, renamed over it
+	Split = plan.Split // into the room of the first pages of the first PT_LOAD, which move to the end of the file as one more
 	Evict = plan.Evict // into the room of the first PT_LOADs, which move to the end of the file
 	Copy  = plan.Copy  // a new file, renamed over the old one
 )

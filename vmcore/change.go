@@ -46,7 +46,7 @@ func (o CopyOptions) output(mode fs.FileMode, in fs.FileInfo) atomicfile.Options
 // A Plan is a planned change of a core in place: see [File.Plan].
 type Plan struct {
 	Placement Placement
-	InPlace   *InPlace // for Slack and Evict
+	InPlace   *InPlace // for Slack, End, Split and Evict
 	Layout    *Layout  // for Clone and Copy
 
 	file *File
@@ -62,7 +62,7 @@ func (p *Plan) String() string {
 		s = p.Layout.String() + "sync, then rename over " + p.file.path + "\n"
 	}
 	switch n := p.Growth(); {
-	case n > 0 && p.Layout != nil: // a copy without the note undoes it
+	case n > 0 && (p.Layout != nil || p.Placement == Split): // removing the note undoes it
 		s += fmt.Sprintf("the file becomes %#x bytes larger: %#x\n", n, p.file.info.Size()+n)
 	case n > 0:
 		s += fmt.Sprintf("the file stays %#x bytes larger: %#x\n", n, p.file.info.Size()+n)
@@ -103,19 +103,23 @@ func sizeAfter(size int64, steps []plan.Step) int64 {
 // [ErrNoPlace] if no placement will do.
 //
 // If the note to take out had made memory shift, the core shifts back. Only a
-// clone or a copy can do that, so these are tried first.
+// clone or a copy can do that, so these are tried first. If it had split the
+// first segment, that is joined again.
 func (o *File) Plan(sp, alt elfnote.Splice, only Placement) (_ *Plan, err error) {
 	defer o.about(&err)
 	layout, err := o.PlanCopy(sp)
 	if err != nil {
 		return nil, err
 	}
-	order := []Placement{Slack, End, Clone, Evict, Copy}
+	order := []Placement{Slack, End, Clone, Split, Evict, Copy}
 	if layout.Shift < 0 {
 		order = []Placement{Clone, Copy, Slack, End}
 		if _, ok := o.Core.(elfCore); ok { // what comes out is the same
 			order = []Placement{End, Clone, Copy, Slack}
 		}
+	}
+	if layout.Joined {
+		order = []Placement{Split, Clone, Copy, Slack}
 	}
 	readOnly := o.writable()
 	var refused refusals

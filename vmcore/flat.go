@@ -108,6 +108,9 @@ func (f *flatDump) Verify() []Finding {
 // PlanInPlace implements [Core]: the plan for the plain form, with each step
 // done where the records hold the bytes.
 func (f *flatDump) PlanInPlace(pl Placement, sp elfnote.Splice) (*InPlace, error) {
+	if pl == Split { // no writer of flattened dumps leaves room for a program header
+		return nil, errors.Wrap(ErrNoPlace, "a flattened dump")
+	}
 	p, err := f.Core.PlanInPlace(pl, sp)
 	if err != nil {
 		return nil, err

@@ -72,7 +72,7 @@ func FuzzFlat(f *testing.F) {
 		if !ok || len(core.Progs) > 100 {
 			return
 		}
-		for _, pl := range []Placement{Slack, Evict} {
+		for _, pl := range []Placement{Slack, Split, Evict} {
 			sp := c.Notes().Insert(n)
 			p, err := c.PlanInPlace(pl, sp)
 			if err != nil {

@@ -71,7 +71,7 @@ func TestGoldenCopy(t *testing.T) {
 // the golden file, and takes the note out again.
 func TestGoldenInPlace(t *testing.T) {
 	for _, name := range testdumps.ELFCores(t) {
-		for _, pl := range []Placement{Slack, End, Evict, Copy} {
+		for _, pl := range []Placement{Slack, End, Split, Evict, Copy} {
 			t.Run(name+"/"+string(pl), func(t *testing.T) {
 				t.Parallel()
 				path := testcores.Open(t, name)

@@ -58,7 +58,7 @@ func TestRemoveUndoesInject(t *testing.T) {
 	for _, name := range []string{"kernel-slack", "kernel-full", "elf64-msb", "kernel-64k"} {
 		cores["flattened "+name] = testdumps.Flat(testdumps.InRecords(cores[name], 4096)...)
 	}
-	ways := []Placement{"-o", "-", Slack, End, Evict, Copy}
+	ways := []Placement{"-o", "-", Slack, End, Split, Evict, Copy}
 	for name, b := range cores {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -121,6 +121,9 @@ func undoneOtherwise(t *testing.T, before Core, with []byte, in, out Placement) 
 			return true
 		}
 	case elfCore:
+		if in == Split {
+			return out == Slack
+		}
 		if in == Evict || out == Evict || out == Slack && in != Slack {
 			return true
 		}

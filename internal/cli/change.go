@@ -82,6 +82,7 @@ var placements = choices{
 	{string(vmcore.Slack), "within the room after the notes"},
 	{string(vmcore.End), "at the end of the file"},
 	{string(vmcore.Clone), "a clone, with all memory shifted by whole pages, in the file's place"},
+	{string(vmcore.Split), "the first pages of memory moved to the end of the file"},
 	{string(vmcore.Evict), "the first segments moved to the end of the file"},
 	{string(vmcore.Copy), "all memory shifted by whole pages"},
 }
@@ -335,6 +336,8 @@ func (r *changeReport) report(d decision, l *vmcore.Layout) {
 	r.Changed = !d.splice.Empty()
 	switch {
 	case !r.Changed:
+	case l.Joined:
+		r.Placement = vmcore.Split
 	case l.Shift == 0:
 		r.Placement = vmcore.Slack
 	default:
@@ -381,7 +384,10 @@ func (e *env) changed(r changeReport) {
 		return
 	}
 	how := placements.about(string(r.Placement))
-	if r.Growth > 0 && r.Placement != vmcore.Clone && r.Placement != vmcore.Copy { // remove undoes those
+	switch undone := r.Placement == vmcore.Clone || r.Placement == vmcore.Copy || r.Placement == vmcore.Split; {
+	case r.Placement == vmcore.Split && (r.Growth < 0 || r.Output != ""):
+		how = "the first pages of memory moved back"
+	case r.Growth > 0 && !undone: // by remove
 		how += ", which stays " + message.Size(r.Growth) + " larger"
 	}
 	e.Say("%s: %s (%s: %s)", where, r.why, r.Placement, how)

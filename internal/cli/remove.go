@@ -17,10 +17,10 @@ func removeCommand() command {
 		args:  "VMCORE...",
 		short: "take the note out again",
 		long: `Takes the VMCSINFO note out of a dump. If memory had to shift to make room for
-the note, it shifts back: after inject and remove the file is the original byte
-for byte. Exceptions: what moved to the end of the file stays there (evict, and
-end of a kdump-compressed dump), and of a flattened dump only the plain form is
-the original. Notes and memory are always the same.
+the note, it shifts back, and what was split is joined: after inject and remove
+the file is the original byte for byte. Exceptions: what moved to the end of the
+file stays there (evict, and end of a kdump-compressed dump), and of a flattened
+dump only the plain form is the original. Notes and memory are always the same.
 A core without the note stays as it is. If it has several notes of that name,
 the last one is taken out.`,
 		setup: func(fs *pflag.FlagSet) runner {

@@ -12,6 +12,7 @@ import (
 )
 
 // inject adds the kernel's own note to the named core, and returns the result.
+// how is "copy", "in place", or a placement.
 func inject(t *testing.T, name, how string) string {
 	t.Helper()
 	return injectInto(t, testcores.Open(t, name), name, how)
@@ -41,7 +42,11 @@ func injectInto(t *testing.T, path, name, how string) string {
 		}
 		return out
 	}
-	p, err := f.Plan(sp, f.Notes().Append(n), "")
+	only := vmcore.Placement(how)
+	if how == "in place" {
+		only = ""
+	}
+	p, err := f.Plan(sp, f.Notes().Append(n), only)
 	if err != nil {
 		t.Fatal(err)
 	}

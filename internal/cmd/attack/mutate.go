@@ -252,7 +252,7 @@ func (m *mutator) one(ctx context.Context, b []byte) (err error) {
 			return errors.New("stream and copy differ")
 		}
 	}
-	for _, p := range []vmcore.Placement{vmcore.Slack, vmcore.End, vmcore.Evict, vmcore.Copy} {
+	for _, p := range []vmcore.Placement{vmcore.Slack, vmcore.End, vmcore.Split, vmcore.Evict, vmcore.Copy} {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			return errors.WithStack(err)
 		}

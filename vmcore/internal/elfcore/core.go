@@ -150,17 +150,25 @@ func (c *ELF) Incomplete() bool {
 // Claimed implements vmcore.Core: it returns the end of the last segment in the
 // file, by the headers, or of the section headers and of those sections that
 // are known.
-func (c *ELF) Claimed() int64 {
+func (c *ELF) Claimed() int64 { return c.claimed(-1, true) }
+
+// claimed is Claimed without program header skip, and with the section headers
+// only if table is set.
+func (c *ELF) claimed(skip int, table bool) int64 {
 	end := int64(0)
 	claim := func(e plan.Extent) {
 		if n, ok := e.End(); ok && e.Size > 0 {
 			end = max(end, int64(n))
 		}
 	}
-	for _, p := range c.Progs {
-		claim(plan.Extent{Off: p.Off, Size: p.Filesz})
+	for i, p := range c.Progs {
+		if i != skip {
+			claim(plan.Extent{Off: p.Off, Size: p.Filesz})
+		}
 	}
-	claim(plan.Extent{Off: c.Shoff, Size: c.Shnum * c.Shentsize})
+	if table {
+		claim(plan.Extent{Off: c.Shoff, Size: c.Shnum * c.Shentsize})
+	}
 	sections, _ := c.sections() // those that cannot be read claim nothing
 	for _, s := range sections {
 		claim(s.Extent)
@@ -168,13 +176,15 @@ func (c *ELF) Claimed() int64 {
 	return end
 }
 
-// PlanInPlace implements vmcore.Core: by Slack, End and Evict.
+// PlanInPlace implements vmcore.Core: by Slack, End, Split and Evict.
 func (c *ELF) PlanInPlace(pl plan.Placement, sp elfnote.Splice) (*plan.InPlace, error) {
 	switch pl {
 	case plan.Slack:
 		return c.PlanSlack(sp)
 	case plan.End:
 		return c.PlanEnd(sp)
+	case plan.Split:
+		return c.PlanSplit(sp)
 	case plan.Evict:
 		return c.PlanEvict(sp)
 	}

@@ -115,17 +115,9 @@ func (c *ELF) evictable(size int64) (plan.Extent, error) {
 // p_offset for the end of the headers, which it reads into memory.
 func (c *ELF) checkEviction(room plan.Extent) error {
 	end := room.Off + room.Size
-	table, err := c.sectionTable()
+	own, err := c.tables()
 	if err != nil {
 		return err
-	}
-	sections, err := c.sections()
-	if err != nil {
-		return err
-	}
-	own := append(c.Headers(), table)
-	for _, s := range sections {
-		own = append(own, s.Extent)
 	}
 	for _, e := range own {
 		if _, ok := e.End(); !ok || e.Overlaps(room) {

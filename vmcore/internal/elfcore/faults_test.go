@@ -59,12 +59,13 @@ var planAll struct {
 func planChanges(t *testing.T) map[string]*change {
 	all := map[string]*change{}
 	for _, name := range []string{
-		"deb-t4-smp4.thin", "deb-t1.thin", "deb-t1.elf31", "kernel-slack", "kernel-full", "tight-small-loads", "tight-filtered",
+		"deb-t4-smp4.thin", "deb-t1.thin", "deb-t1.elf31", "kernel-slack", "kernel-full", "kernel-many-loads", "tight-small-loads", "tight-filtered",
 		"overlap", "eraseinfo", "vmcoredd", "elf32-lsb", "elf64-msb", "no-vmcoreinfo", "bad-zero-fill-tail", "vmcsinfo",
 		"unused-phdrs", "unused-odd",
 		"gcore", "kernel-64k", "process-alpha",
+		"sections-before", "sections-swapped", "loads-unordered",
 	} {
-		for what, plan := range map[string]func(*elfcore.ELF, elfnote.Splice) (*plan.InPlace, error){"slack": (*elfcore.ELF).PlanSlack, "end": (*elfcore.ELF).PlanEnd, "evict": (*elfcore.ELF).PlanEvict} {
+		for what, plan := range map[string]func(*elfcore.ELF, elfnote.Splice) (*plan.InPlace, error){"slack": (*elfcore.ELF).PlanSlack, "end": (*elfcore.ELF).PlanEnd, "split": (*elfcore.ELF).PlanSplit, "evict": (*elfcore.ELF).PlanEvict} {
 			for how, splice := range map[string]func(*elfnote.Segment, elfnote.Note) (elfnote.Splice, bool){
 				"inject": func(s *elfnote.Segment, n elfnote.Note) (elfnote.Splice, bool) {
 					_, there := s.Find(n.Name, 0)
@@ -89,12 +90,17 @@ func planChanges(t *testing.T) map[string]*change {
 					return s.Replace(i, n), true
 				},
 			} {
-				if im := testcores.Image(t, name); im.Size() > 1<<20 && how != "inject" {
+				if im := testcores.Image(t, name); im.Size() > 1<<20 && (how != "inject" || what == "split") {
 					continue // once is enough for the large ones
 				}
-				c := planned(t, name, plan, splice)
-				if c != nil {
-					all[name+"/"+what+"/"+how] = c
+				im := testcores.Image(t, name)
+				c := planned(t, im, im.Size(), testdumps.Note(t, name), plan, splice)
+				if c == nil {
+					continue
+				}
+				all[name+"/"+what+"/"+how] = c
+				if what == "split" && how == "inject" {
+					again(t, all, name+"/", c, testdumps.Note(t, name))
 				}
 			}
 		}
@@ -102,14 +108,36 @@ func planChanges(t *testing.T) map[string]*change {
 	return all
 }
 
+// again adds what may be done to a core that was split: the note goes out; and
+// if the power failed after the headers had changed, the note goes in.
+func again(t *testing.T, all map[string]*change, name string, c *change, n elfnote.Note) {
+	edits := c.journal(t)
+	done, half := c.version(edits), c.version(edits[:c.editsBefore(t, c.plan.Commit+2)])
+	join := planned(t, done, done.Len(), n, (*elfcore.ELF).PlanSplit, func(s *elfnote.Segment, n elfnote.Note) (elfnote.Splice, bool) {
+		i, ok := s.Find(n.Name, 0)
+		return s.Remove(i), ok
+	})
+	resume := planned(t, half, half.Len(), n, (*elfcore.ELF).PlanSplit, func(s *elfnote.Segment, n elfnote.Note) (elfnote.Splice, bool) { return s.Insert(n), true })
+	if join == nil || resume == nil {
+		t.Fatalf("%s: a split that cannot be undone, or not be finished", name)
+	}
+	joined, resumed := join.version(join.journal(t)), resume.version(resume.journal(t))
+	if c.size < 1<<20 && !bytes.Equal(whole(t, joined), whole(t, c.version(nil))) {
+		t.Errorf("%s: joined, it is not the original", name)
+	}
+	if c.size < 1<<20 && !bytes.Equal(whole(t, resumed), whole(t, done)) {
+		t.Errorf("%s: finished later, it is another core", name)
+	}
+	all[name+"join"], all[name+"resume"] = join, resume
+}
+
 // planned plans one change, or returns nil where it cannot be had.
-func planned(t *testing.T, name string, plan func(*elfcore.ELF, elfnote.Splice) (*plan.InPlace, error), splice func(*elfnote.Segment, elfnote.Note) (elfnote.Splice, bool)) *change {
-	im := testcores.Image(t, name)
-	core, err := elfcore.Open(im, im.Size())
+func planned(t *testing.T, im io.ReaderAt, size int64, n elfnote.Note, plan func(*elfcore.ELF, elfnote.Splice) (*plan.InPlace, error), splice func(*elfnote.Segment, elfnote.Note) (elfnote.Splice, bool)) *change {
+	core, err := elfcore.Open(im, size)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sp, ok := splice(core.Notes(), testdumps.Note(t, name))
+	sp, ok := splice(core.Notes(), n)
 	if !ok {
 		return nil
 	}
@@ -117,19 +145,19 @@ func planned(t *testing.T, name string, plan func(*elfcore.ELF, elfnote.Splice) 
 	if err != nil {
 		return nil
 	}
-	c := &change{plan: p, base: im, size: im.Size()}
+	c := &change{plan: p, base: im, size: size}
 	c.old = testdumps.Summarize(t, core, "")
-	j := &faults.Journal{Base: im, Size: im.Size()}
+	j := &faults.Journal{Base: im, Size: size}
 	if err := p.Run(t.Context(), j, func(int64) {}); err != nil {
 		t.Fatal(err)
 	}
 	done, err := elfcore.Open(j.Now(), j.Now().Len())
 	if err != nil {
-		t.Fatalf("%s: after the change: %v", name, err)
+		t.Fatalf("after the change: %v", err)
 	}
 	c.new = testdumps.Summarize(t, done, "")
 	if err := (testdumps.Sum{Loads: c.new.Loads}).Diff(testdumps.Sum{Loads: c.old.Loads}); err != nil {
-		t.Fatalf("%s: the change loses memory: %v", name, err)
+		t.Fatalf("the change loses memory: %v", err)
 	}
 	return c
 }
@@ -209,13 +237,15 @@ func TestWriteFails(t *testing.T) {
 // same reports whether a version is the original.
 func same(t *testing.T, v *faults.Version, c *change) bool {
 	t.Helper()
-	got, err := io.ReadAll(io.NewSectionReader(v, 0, v.Len()))
+	return bytes.Equal(whole(t, v), whole(t, c.version(nil)))
+}
+
+// whole returns all of a version.
+func whole(t *testing.T, v *faults.Version) []byte {
+	t.Helper()
+	b, err := io.ReadAll(io.NewSectionReader(v, 0, v.Len()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := io.ReadAll(io.NewSectionReader(c.base, 0, c.size))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Equal(got, want)
+	return b
 }

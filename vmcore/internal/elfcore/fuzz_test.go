@@ -60,7 +60,7 @@ func FuzzInject(f *testing.F) {
 				t.Errorf("%d bytes written, %d planned", out.Len(), l.Size)
 			}
 		}
-		for _, plan := range []func(elfnote.Splice) (*plan.InPlace, error){c.PlanSlack, c.PlanEvict} {
+		for _, plan := range []func(elfnote.Splice) (*plan.InPlace, error){c.PlanSlack, c.PlanSplit, c.PlanEvict} {
 			p, err := plan(sp)
 			if err != nil {
 				continue

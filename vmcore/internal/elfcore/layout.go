@@ -17,13 +17,21 @@ func (c *ELF) PlanCopy(sp elfnote.Splice) (*plan.Layout, error) {
 	if err := c.checkChange(); err != nil {
 		return nil, err
 	}
-	notes := c.notesExtent()
-	start, end := int64(notes.Off), int64(notes.Off+notes.Size)
-	newEnd := end + sp.Grow()
+	if s, ok := c.findSplit(); ok && sp.Grow() < 0 {
+		return c.shrunkCopy(s, sp)
+	}
 	shift, err := c.shift(sp.Grow())
 	if err != nil {
 		return nil, err
 	}
+	return c.shiftedCopy(sp, shift)
+}
+
+// shiftedCopy plans a copy in which what stands after the notes moves by shift.
+func (c *ELF) shiftedCopy(sp elfnote.Splice, shift int64) (*plan.Layout, error) {
+	notes := c.notesExtent()
+	start, end := int64(notes.Off), int64(notes.Off+notes.Size)
+	newEnd := end + sp.Grow()
 	if err := c.checkRoom(shift); err != nil {
 		return nil, err
 	}
@@ -42,7 +50,7 @@ func (c *ELF) PlanCopy(sp elfnote.Splice) (*plan.Layout, error) {
 	resume := max(end, newEnd-shift)
 	l.Pieces = append(l.Pieces, plan.Piece{Zero: resume + shift - newEnd})
 	l.Add(fixes, resume, c.Size)
-	l.Pieces = slices.DeleteFunc(l.Pieces, func(p plan.Piece) bool { return p.Size() == 0 })
+	l.DropEmpty()
 	return l, nil
 }
 

@@ -2,6 +2,7 @@ package elfcore
 
 import (
 	"fmt"
+	"slices"
 
 	"vmcsnote/vmcore/internal/plan"
 )
@@ -10,6 +11,21 @@ import (
 // but for the notes: headers, tables, sections, and the bytes of every other
 // segment.
 func (c *ELF) Used() ([]plan.Extent, error) {
+	u, err := c.tables()
+	if err != nil {
+		return nil, err
+	}
+	u = slices.Grow(u, len(c.Progs))
+	for i, p := range c.Progs {
+		if i != c.Note && p.Filesz > 0 {
+			u = append(u, plan.Extent{Off: p.Off, Size: p.Filesz})
+		}
+	}
+	return u, nil
+}
+
+// tables returns where headers, tables and sections lie: all but segments.
+func (c *ELF) tables() ([]plan.Extent, error) {
 	table, err := c.sectionTable()
 	if err != nil {
 		return nil, err
@@ -18,17 +34,11 @@ func (c *ELF) Used() ([]plan.Extent, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := make([]plan.Extent, 0, len(c.Progs)+len(sections)+3)
-	u = append(append(u, c.Headers()...), table)
+	own := append(c.Headers(), table)
 	for _, s := range sections {
-		u = append(u, s.Extent)
+		own = append(own, s.Extent)
 	}
-	for i, p := range c.Progs {
-		if i != c.Note && p.Filesz > 0 {
-			u = append(u, plan.Extent{Off: p.Off, Size: p.Filesz})
-		}
-	}
-	return u, nil
+	return own, nil
 }
 
 // Headers is where the ELF header and the program header table lie.

@@ -3,7 +3,6 @@ package kdump
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"vmcsnote/elfnote"
 	"vmcsnote/vmcore/internal/plan"
@@ -130,7 +129,7 @@ func (c *Dump) finish(l *plan.Layout, m *move, newEnd, tail int64) {
 	} else {
 		l.Add(m.fixes, resume, c.DescOff())
 	}
-	l.Pieces = slices.DeleteFunc(l.Pieces, func(p plan.Piece) bool { return p.Size() == 0 })
+	l.DropEmpty()
 	if m.shift != 0 && tail > c.DescOff() || c.Size == plan.Endless {
 		l.Pieces = append(l.Pieces, plan.Piece{Later: func() []plan.Piece {
 			if err := c.bitmapError(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 
 	"vmcsnote/elfnote"
@@ -23,6 +24,9 @@ type Layout struct {
 	// Shift is by how many bytes what stands after the notes moves: whole
 	// pages, less than 0 towards the front.
 	Shift int64
+	// Joined says that the copy undoes a Split: what stands after the notes
+	// does not move, but the first pages of memory come back from the end.
+	Joined bool
 	// Size is that of the copy, in bytes.
 	Size int64
 
@@ -91,6 +95,11 @@ func (l *Layout) Add(fixes []Fix, off, end int64) {
 		off = at + int64(f.Size)
 	}
 	l.Pieces = append(l.Pieces, Piece{Src: off, N: max(end-off, 0)})
+}
+
+// DropEmpty removes pieces without bytes.
+func (l *Layout) DropEmpty() {
+	l.Pieces = slices.DeleteFunc(l.Pieces, func(p Piece) bool { return p.Size() == 0 })
 }
 
 // String lists the layout for --dry-run, a line each.

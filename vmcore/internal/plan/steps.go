@@ -51,7 +51,7 @@ func (s Step) String() string {
 
 // An InPlace is a planned change of a core where it lies.
 type InPlace struct {
-	Placement Placement // Slack, End or Evict
+	Placement Placement // Slack, End, Split or Evict
 	Steps     []Step
 
 	Commit int          // index of the first step that changes what something refers to
