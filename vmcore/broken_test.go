@@ -31,6 +31,7 @@ func TestStreamFlatTruncated(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := mustFlat(t, all).View
+		bufs := [2][]byte{make([]byte, want.Size), make([]byte, want.Size)}
 		at := flat.HeaderSize
 		for i, r := range recordsOf(dump) {
 			// Of many records, each of the first and some of the others.
@@ -59,7 +60,7 @@ func TestStreamFlatTruncated(t *testing.T) {
 					t.Fatalf("%s: %d bytes of %#x are missing", name, lost, cut)
 				}
 				for _, r := range f.View.Runs {
-					a, b := make([]byte, r.End()-r.Off), make([]byte, r.End()-r.Off)
+					a, b := bufs[0][:r.End()-r.Off], bufs[1][:r.End()-r.Off]
 					f.View.ReadAt(a, r.Off)
 					want.ReadAt(b, r.Off)
 					if !bytes.Equal(a, b) {

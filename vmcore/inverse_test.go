@@ -89,6 +89,9 @@ func TestRemoveUndoesInject(t *testing.T) {
 					if back == nil {
 						continue
 					}
+					if bytes.Equal(back, b) {
+						continue
+					}
 					after, err := Open(bytes.NewReader(back), int64(len(back)))
 					if err != nil {
 						t.Fatalf("%s, then %s: %v", in, out, err)
@@ -96,7 +99,7 @@ func TestRemoveUndoesInject(t *testing.T) {
 					if got := contentsOf(t, after); !got.equal(want) {
 						t.Errorf("%s, then %s: notes or memory are lost", in, out)
 					}
-					if !bytes.Equal(back, b) && !undoneOtherwise(t, before, with, in, out) {
+					if !undoneOtherwise(t, before, with, in, out) {
 						t.Errorf("%s, then %s: not the original byte for byte", in, out)
 					}
 				}

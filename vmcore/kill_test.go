@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv("VMCORE_TEST_INJECT"); path != "" {
 		os.Exit(injectForever(path))
 	}
+	testcores.InMemory()
 	os.Exit(m.Run())
 }
 

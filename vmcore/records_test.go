@@ -56,6 +56,7 @@ var edits = map[string]func(*elfnote.Segment, elfnote.Note) elfnote.Splice{
 func streamed(t testing.TB, dump []byte, n elfnote.Note, edit string) ([]byte, error) {
 	t.Helper()
 	var out bytes.Buffer
+	out.Grow(len(dump) + 64<<10)
 	calls := 0
 	_, err := streamFlat(t.Context(), &out, &head{r: bytes.NewReader(dump)}, func(c Core) (elfnote.Splice, error) {
 		calls++

@@ -30,6 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	testcores.InMemory()
 	testscript.Main(m, map[string]func(){"vmcsnote": func() { os.Exit(cli.Main(os.Args[1:])) }})
 }
 

@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "vmcsnote" {
 		os.Exit(cli.Main(os.Args[1:]))
 	}
+	testcores.InMemory()
 	os.Exit(m.Run())
 }
 

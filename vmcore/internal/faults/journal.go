@@ -9,8 +9,8 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"slices"
 
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/plan"
 )
 
@@ -72,12 +72,13 @@ func (j *Journal) Zero(off, n int64) error {
 
 // CopyWithin notes down the writes of a copy.
 func (j *Journal) CopyWithin(_ context.Context, s plan.Step, _ func(int64)) error {
+	buf := make([]byte, min(s.Len, 64<<10))
 	for done := int64(0); done < s.Len; {
-		b := make([]byte, min(s.Len-done, 64<<10))
+		b := buf[:min(s.Len-done, int64(len(buf)))]
 		if _, err := j.ReadAt(b, s.From+done); err != nil {
 			return err
 		}
-		if !s.Thin || slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) {
+		if !s.Thin || !physmem.AllZero(b) {
 			if _, err := j.WriteAt(b, s.Off+done); err != nil {
 				return err
 			}

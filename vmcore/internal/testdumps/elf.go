@@ -74,7 +74,7 @@ type Load struct {
 func Summarize(t testing.TB, c *elfcore.ELF, skip string) Sum {
 	t.Helper()
 	var s Sum
-	buf := make([]byte, 64<<10) // many dumps are small, and many are summarized
+	buf := make([]byte, 8<<10) // many dumps are small, and many are summarized
 	for i, e := range c.Notes().Notes {
 		if e.Name == skip {
 			continue

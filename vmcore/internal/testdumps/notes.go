@@ -93,6 +93,7 @@ func KDumpNote(t testing.TB, name string) elfnote.Note {
 func Copied(t testing.TB, l *plan.Layout, r io.Reader) []byte {
 	t.Helper()
 	var b bytes.Buffer
+	b.Grow(int(l.Size))
 	s := &plan.Streamer{Ctx: t.Context(), W: &b, R: r, Buf: make([]byte, 1<<10)}
 	if err := s.Run(l); err != nil {
 		t.Fatal(err)
