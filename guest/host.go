@@ -33,6 +33,10 @@ type Host struct {
 	// were left out.
 	Notes     []FoundNote
 	MoreNotes int
+	// Files, if not nil, returns the layouts that the caller has for a processor:
+	// the one that fits, or those that may fit if nothing is known of it. They
+	// are used if there is no note.
+	Files func(p vmcs.Processor) []*vmcs.Layout
 	// Found is the result of the search for VMCSs.
 	Found *vmcs.Result
 	// Machines are the host's own; see [Host.All] for theirs. A caller may
@@ -77,6 +81,8 @@ const (
 	LayoutOfDump
 	// LayoutOfMemory means that it is from one of Host.Notes.
 	LayoutOfMemory
+	// LayoutOfFile means that it is one that Host.Files returned.
+	LayoutOfFile
 )
 
 // OpenHost returns the host that a dump is of. It reads the dump's VMCSINFO note,
@@ -170,7 +176,7 @@ func (h *Host) FindMachines(ctx context.Context, s MachineSearch) error {
 // search finds the machines by a search for VMCSs.
 func (h *Host) search(ctx context.Context, s MachineSearch) error {
 	h.Machines = nil
-	v := vmcs.Search{Note: h.Layout, Explain: s.Explain, Partial: h.Shortfall.Partial()}
+	v := vmcs.Search{Note: h.Layout, Files: h.files(vmcs.Processor{}), Explain: s.Explain, Partial: h.Shortfall.Partial()}
 	var err error
 	if h.Layout == nil && h.NoteError == nil {
 		var found *Survey
@@ -206,11 +212,21 @@ func (h *Host) search(ctx context.Context, s MachineSearch) error {
 	return nil
 }
 
-// takeNote makes the note the host's whose layout the search has taken.
+// files returns the caller's layouts for a processor, if there is no note.
+func (h *Host) files(p vmcs.Processor) []*vmcs.Layout {
+	if h.Files == nil || h.Layout != nil || h.NoteError != nil {
+		return nil
+	}
+	return h.Files(p)
+}
+
+// takeNote makes the note or file the host's whose layout the search has taken.
 func (h *Host) takeNote() {
 	if len(h.Found.Trials) > 0 && h.Found.Layout != nil {
 		if n, ok := NoteOf(h.Notes, h.Found.Trials[0].From); ok {
 			h.Layout, h.LayoutFrom, h.note = n.Layout, LayoutOfMemory, n.Note
+		} else if l := h.Found.Trials[0].From; h.Layout == nil && l.Form != vmcs.FormBuiltin {
+			h.Layout, h.LayoutFrom = l, LayoutOfFile
 		}
 	}
 }

@@ -15,7 +15,8 @@ import (
 
 // readVMCSs reads the VMCSs that KVM has, and no other memory. The layout is the
 // host's or, without one, that of the note which the module vmcsinfo publishes,
-// or a built-in one that explains the pages.
+// or the caller's file for this processor, or a built-in one that explains the
+// pages.
 func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	a.Found = &vmcs.Result{}
 	var addrs []uint64
@@ -40,8 +41,13 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	if a.Layout == nil && a.NoteError == nil {
 		a.moduleNote()
 	}
+	var files []*vmcs.Layout
+	if len(a.Notes) == 0 {
+		p, _ := processorOf(a.k) // otherwise nothing is known of it
+		files = a.files(p)
+	}
 	found, err := vmcs.Find(ctx, physmem.With(a.Core, pagesAt(infer.Spread(addrs, judged))), vmcs.Search{
-		Note: a.Layout, Found: layouts(a.Notes), Explain: s.Explain, Partial: a.Shortfall.Partial(), VMCOREINFO: VMCoreInfo(a.Core),
+		Note: a.Layout, Found: layouts(a.Notes), Files: files, Explain: s.Explain, Partial: a.Shortfall.Partial(), VMCOREINFO: VMCoreInfo(a.Core),
 	})
 	if err != nil {
 		a.keep(err) // none of the pages can be read

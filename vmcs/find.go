@@ -24,6 +24,10 @@ type Search struct {
 	// program may be the author: they are tried beside the built-in ones. With
 	// Note there are none.
 	Found []FoundNote
+	// Files are layouts that the caller has for processors of which the memory's
+	// may be one: they are tried after those of Found. With Note they do not
+	// matter.
+	Files []*Layout
 	// Nested is for a guest's memory: the VMCSs in it are those of a
 	// hypervisor that runs there, and may have any built-in layout besides
 	// Note, the host's, which some hypervisors pass on.
@@ -234,6 +238,9 @@ func newFinder(r physmem.Reader, s Search) *finder {
 			t = trustKernel
 		}
 		add(t, n.Layout)
+	}
+	if s.Note == nil {
+		add(trustFile, s.Files...)
 	}
 	switch {
 	case s.Note == nil || s.Nested:

@@ -36,7 +36,8 @@ type Layout struct {
 	RevisionID uint32
 	// OtherIDs are further revision identifiers of a built-in layout.
 	OtherIDs []uint32
-	// Name is a built-in layout's name, such as haswell-broadwell.
+	// Name is a built-in layout's name, such as haswell-broadwell, or the file
+	// that the caller has it from.
 	Name string
 	Form Form
 	// AccessRights is how GUEST_*_AR_BYTES are stored, as far as the source

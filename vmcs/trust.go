@@ -16,6 +16,9 @@ const (
 	trustRefuted trust = iota
 	// trustBuiltin: published, for the processor it was taken from.
 	trustBuiltin
+	// trustFile: the caller has it, and says that it is of a processor with this
+	// revision identifier.
+	trustFile
 	// trustFound: a note found in memory that may be a process's. It is of this
 	// very processor, if it is genuine.
 	trustFound

@@ -15,6 +15,7 @@ import (
 	"vmcsnote/internal/cli/internal/guestlist"
 	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/cli/internal/message"
+	"vmcsnote/internal/cpulayouts"
 	"vmcsnote/internal/source"
 	"vmcsnote/internal/visible"
 	"vmcsnote/vmcore"
@@ -24,6 +25,7 @@ import (
 // guestsFlags say what to find, and what to print about it.
 type guestsFlags struct {
 	layout  string
+	root    string // where layouts by processor are
 	raw     bool
 	guest   string // "" for all
 	vcpu    string // "" for all
@@ -55,11 +57,13 @@ information is needed: the kernel in the dump describes KVM's structures itself
 
 If the kernel has no BTF, the memory is searched for VMCSs, the pages in which
 Intel's processors keep virtual CPUs. The layout of a VMCS comes from the dump's
-VMCSINFO note, or from such a note in the dump's memory; otherwise the built-in
-layouts are tried. The first lines tell which way was used, and why. A register
-that is not certain is a question mark. --read prints memory of a guest, by
-guest-physical (gpa) or guest-virtual address (gva). --log prints the log of the
-host's kernel or, with --guest, of that guest's, from its memory in the dump.
+VMCSINFO note, or from such a note in the dump's memory; otherwise from the file
+in ` + cpulayouts.OwnDir + ` that is of the dump's processor; otherwise
+the built-in layouts are tried. The first lines tell which way was used, and
+why. A register that is not certain is a question mark. --read prints memory of
+a guest, by guest-physical (gpa) or guest-virtual address (gva). --log prints
+the log of the host's kernel or, with --guest, of that guest's, from its memory
+in the dump.
 
 A dump that makedumpfile --split wrote is given by all its pieces.
 
@@ -94,6 +98,7 @@ The exit status is 3 if no VMCS is found and there is no note.`,
 // addLayout adds the flags that extract has, too.
 func (f *guestsFlags) addLayout(fs *pflag.FlagSet) {
 	fs.StringVar(&f.guest, "guest", "", "only the virtual machine `WHICH`: its number in the list (N.M runs in N), pid, UUID or name")
+	addRoot(fs, &f.root, "")
 	fs.StringVar(&f.layout, "layout", "", "take the layout from `WHAT`: a blob, a record, another core, a directory of the kernel patches' version 3, or a name out of vmcsnote layouts")
 	fs.BoolVar(&f.raw, "raw", false, "VMCORE is raw physical memory, from address 0 on")
 	fs.BoolVar(&f.encrypted, "encrypted", false, "read the memory of a guest that is encrypted (SEV): it is ciphertext")

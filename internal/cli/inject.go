@@ -10,6 +10,7 @@ import (
 	"vmcsnote/guest/qemucore"
 	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/cli/internal/message"
+	"vmcsnote/internal/cpulayouts"
 	"vmcsnote/internal/source"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
@@ -33,9 +34,10 @@ Without --blob, --pair, --record or --search the note is taken from the first of
 these that has it: the record ` + source.DefaultRecord + `, if it is of the core's
 kernel; /sys/kernel/vmcsinfo, if the running kernel is the core's; the core's
 own memory, as with --search, but not in a capture environment, and not for a
-stream. A message tells which source was used. If none has the note, the exit
-status is 3; also if --record names a file that does not exist. If the core
-already has the same note, nothing is done.`,
+stream; if so, also the file in ` + cpulayouts.OwnDir + ` that is of the
+core's processor. A message tells which source was used. If none has the note,
+the exit status is 3; also if --record names a file that does not exist. If the
+core already has the same note, nothing is done.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			var src sourceFlags
 			var chg changeFlags
@@ -61,15 +63,18 @@ already has the same note, nothing is done.`,
 					})
 				}
 				return chg.change(ctx, e, args, func(ctx context.Context, e *env, c vmcore.Core, whole bool, r *changeReport) (decision, error) {
-					s, err := e.finder(&src.Request, c, whole).Find(ctx)
+					f := e.finder(&src.Request, c, whole)
+					s, err := f.Find(ctx)
 					if err != nil {
 						return decision{}, err
 					}
 					e.From(s)
 					r.Source, r.NoteSize = s.Kind, len(s.Note.Desc)
 					if n := s.Note; n.Name == elfnote.VMCSInfo {
-						if _, err := vmcs.ParseNote(n.Desc); err != nil {
+						if l, err := vmcs.ParseNote(n.Desc); err != nil {
 							e.Say("warning: no VMCS layout can be read out of it: %v", err)
+						} else {
+							e.otherProcessor(f, c, l)
 						}
 					}
 					return decideInject(c, s.Note, *replace)

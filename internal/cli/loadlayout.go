@@ -15,6 +15,7 @@ import (
 // setLayout takes the layout that --layout names, if it does.
 func (f *guestsFlags) setLayout(ctx context.Context, e *env, h *guestlist.Host) error {
 	if f.layout == "" {
+		h.Files = func(p vmcs.Processor) []*vmcs.Layout { return e.layoutFiles(f.root, p) }
 		if h.NoteError != nil {
 			e.Say("warning: the VMCSINFO note is of no use: %v", h.NoteError)
 		}

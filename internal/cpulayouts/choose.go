@@ -57,6 +57,19 @@ func Choose(files []*File, p vmcs.Processor, anyMicrocode bool) (c Choice) {
 	return c
 }
 
+// Differ returns in what the processor of a layout differs from p, or "" if that
+// is not known.
+func Differ(own, p vmcs.Processor) string {
+	if own.Family == 0 || p.Family == 0 {
+		return ""
+	}
+	if p.Microcode == 0 || own.Microcode == 0 {
+		p.Microcode, own.Microcode = 1, 1
+	}
+	why, _ := (&File{Processor: own}).differs(p)
+	return why
+}
+
 // differs returns in what a file's processor differs from p, or "". Of what is
 // not known of p, nothing is said to differ but the microcode.
 func (f *File) differs(p vmcs.Processor) (why string, microcode bool) {

@@ -113,7 +113,7 @@ func Read(root string) (files []*File, bad []error) {
 				bad = append(bad, err)
 				continue
 			}
-			f.Name = name
+			f.Name, f.Layout.Name = name, name
 			files = append(files, f)
 		}
 	}

@@ -159,3 +159,30 @@ func TestReadAndInstall(t *testing.T) {
 		t.Error("the layout was not replaced")
 	}
 }
+
+func TestDiffer(t *testing.T) {
+	cpu := vmcs.Processor{Vendor: "GenuineIntel", Family: 6, Model: 0x9e, Stepping: 13, Microcode: 0xf4}
+	for _, tt := range []struct {
+		name string
+		own  string // the note's lines
+		want string
+	}{
+		{"the same", "CPU_FAMILY=6\nCPU_MODEL=9e\nCPU_STEPPING=d\nCPU_MICROCODE=f4\n", ""},
+		{"no microcode", "CPU_FAMILY=6\nCPU_MODEL=9e\nCPU_STEPPING=d\n", ""},
+		{"another microcode", "CPU_FAMILY=6\nCPU_MODEL=9e\nCPU_STEPPING=d\nCPU_MICROCODE=f8\n", "microcode f8, and this one is f4"},
+		{"another model", "CPU_FAMILY=6\nCPU_MODEL=55\nCPU_STEPPING=4\n", "model 55, and this one is 9e"},
+		{"another vendor", "CPU_VENDOR=Shanghai\nCPU_FAMILY=6\nCPU_MODEL=9e\nCPU_STEPPING=d\n", "vendor Shanghai, and this one is GenuineIntel"},
+		{"a note that does not tell", "", ""},
+	} {
+		l, err := vmcs.ParseNote([]byte("REVISION_ID=4\nFORM=offsets\n" + tt.own + "FIELD(GUEST_RIP)=9d8\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Differ(l.Processor(), cpu); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+	if got := Differ(cpu, vmcs.Processor{}); got != "" {
+		t.Errorf("nothing is known of the dump: %q", got)
+	}
+}

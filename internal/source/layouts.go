@@ -1,12 +1,17 @@
 package source
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/elfnote"
+	"vmcsnote/guest"
 	"vmcsnote/internal/cpulayouts"
+	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
 
@@ -30,6 +35,41 @@ func (f *Finder) FromLayouts(p vmcs.Processor, anyMicrocode bool) (Source, error
 	}
 	f.tell(Chosen{c})
 	return Source{Kind: Layouts, File: filepath.Join(f.Root, c.File.Name), Layout: c.File.Name, Note: c.File.Note}, nil
+}
+
+// layoutAtDesk takes the file of layouts that is of the dump's processor. If the
+// dump does not tell which that is, it is the file that explains the dump's
+// VMCSs, if one does so better than all layouts that are built in.
+func (f *Finder) layoutAtDesk(ctx context.Context) (Source, error) {
+	if f.Name != elfnote.VMCSInfo || !f.Whole || f.Capture() {
+		return Source{}, ErrNone
+	}
+	files, _ := cpulayouts.Read(f.Root)
+	if len(files) == 0 {
+		return Source{}, ErrNone
+	}
+	if p, err := guest.ProcessorOf(f.Core); err == nil {
+		return f.FromLayouts(p, false)
+	}
+	s := vmcs.Search{VMCOREINFO: guest.VMCoreInfo(f.Core), Partial: vmcore.ShortfallOf(f.Core).Partial()}
+	for _, file := range files {
+		s.Files = append(s.Files, file.Layout)
+	}
+	found, err := vmcs.Find(ctx, f.Core, s)
+	if err != nil {
+		return Source{}, err
+	}
+	i := -1
+	if found.Layout != nil && len(found.Ambiguous()) == 0 {
+		i = slices.Index(s.Files, found.Trials[0].From)
+	}
+	if i < 0 {
+		return Source{}, ErrNone
+	}
+	for _, d := range found.Disputes() {
+		f.tell(Disputed{d, nil})
+	}
+	return Source{Kind: Layouts, File: filepath.Join(f.Root, files[i].Name), Layout: files[i].Name, Note: files[i].Note}, nil
 }
 
 // A NoLayoutError means that there are layouts by processor, and that none is of

@@ -110,8 +110,8 @@ func (f *Finder) order() binary.ByteOrder {
 }
 
 // Find returns the note of the source asked for. If none was, it is the first that
-// exists of the default record, /sys/kernel/vmcsinfo and the dump's memory. The
-// error wraps [ErrNone] if there is none.
+// exists of the default record, /sys/kernel/vmcsinfo, the dump's memory and the
+// layouts by processor. The error wraps [ErrNone] if there is none.
 func (f *Finder) Find(ctx context.Context) (Source, error) {
 	switch {
 	case f.Blob != "":
@@ -128,9 +128,9 @@ func (f *Finder) Find(ctx context.Context) (Source, error) {
 	case f.Search:
 		return f.searched(ctx)
 	}
-	for _, try := range []func(context.Context) (Source, error){f.defaultRecord, f.fromSysfs, f.searchAtDesk} {
+	for _, try := range []func(context.Context) (Source, error){f.defaultRecord, f.fromSysfs, f.searchAtDesk, f.layoutAtDesk} {
 		s, err := try(ctx)
-		if !errors.Is(err, ErrNone) || errors.As(err, new(RefutedError)) {
+		if !errors.Is(err, ErrNone) || errors.As(err, new(RefutedError)) || errors.As(err, new(*NoLayoutError)) {
 			return s, err
 		}
 	}

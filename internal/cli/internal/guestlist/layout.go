@@ -27,6 +27,8 @@ func (h *Host) layoutFrom() string {
 			return "the layout built in as " + h.Layout.Name
 		}
 		return h.Given
+	case guest.LayoutOfFile:
+		return "the layout of the processor, " + h.Layout.Name
 	case guest.LayoutOfMemory:
 		n, _ := guest.NoteOf(h.Notes, h.Layout)
 		return fmt.Sprintf("a VMCSINFO note in the core's memory at %#x", n.Addr)

@@ -7,8 +7,8 @@ import (
 	"vmcsnote/internal/source"
 )
 
-// chosen tells what a person should know of the file of layouts that was taken.
-func (p *Printer) chosen(c source.Chosen) {
+// Chosen tells what a person should know of the file of layouts that was taken.
+func (p *Printer) Chosen(c source.Chosen) {
 	if c.Microcode != "" {
 		p.Say("warning: %s is of %s", c.File.Name, c.Microcode)
 	}

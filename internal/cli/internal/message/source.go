@@ -75,7 +75,7 @@ func (p *Printer) Notice(n source.Notice) {
 	case source.Candidates:
 		p.candidates(n)
 	case source.Chosen:
-		p.chosen(n)
+		p.Chosen(n)
 	case source.Disputed:
 		p.Say("warning: %s", DisputeText(n.Dispute, "the note", n.Notes))
 	}
@@ -148,8 +148,10 @@ func LayoutLabel(l *vmcs.Layout, cs []guest.FoundNote) string {
 	switch c, ok := guest.NoteOf(cs, l); {
 	case ok:
 		return fmt.Sprintf("the VMCSINFO note in the core's memory at %#x", c.Addr)
-	case l.Name != "":
+	case l.Form == vmcs.FormBuiltin:
 		return "the layout built in as " + l.Name
+	case l.Name != "":
+		return "the layout " + l.Name
 	}
 	return "the note"
 }
