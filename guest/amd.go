@@ -4,21 +4,17 @@ import (
 	"cmp"
 	"encoding/binary"
 
-	"github.com/pkg/errors"
-
 	"vmcsnote/guest/internal/kvm"
 	"vmcsnote/internal/x86"
 	"vmcsnote/svm"
 )
 
-// ErrEncrypted means that the host cannot read a guest's memory: SEV, SEV-ES and
-// SEV-SNP encrypt it with a key that only the processor has. What can be read is
-// ciphertext, but for pages that the guest shares with its host.
-var ErrEncrypted = errors.New("the guest's memory is encrypted")
-
-// Encryption returns what of the machine is encrypted, by its vCPUs' VMCBs and
-// KVM's own structures.
-func (m *Machine) Encryption() svm.Encryption {
+// Encryption returns what encrypts the machine, by its vCPUs' VMCBs and KVM's own
+// structures.
+func (m *Machine) Encryption() Encryption {
+	if m.tdx {
+		return TDX
+	}
 	most := svm.NotEncrypted
 	for _, v := range m.VCPUs {
 		if v.SVM == nil {
@@ -30,7 +26,7 @@ func (m *Machine) Encryption() svm.Encryption {
 		}
 		most = max(most, e)
 	}
-	return most
+	return Encryption(most.String())
 }
 
 // NCR3 returns nested_cr3 of the machine: where the tables that map its memory
@@ -50,10 +46,6 @@ func (m *Machine) NCR3() uint64 {
 	}
 	return 0
 }
-
-// AllowEncrypted lets [Machine.Memory] open memory that is encrypted: what is read
-// of it is ciphertext, but for shared pages.
-func (m *Machine) AllowEncrypted() { m.encrypted = true }
 
 // placeVMCB finds the VMCB of a vCPU.
 func (a *asked) placeVMCB(v *VCPU, c *kvm.VCPU) {

@@ -114,8 +114,8 @@ func TestAMDHosts(t *testing.T) {
 					}
 					all = append(all, vcpu{v.Mode().String(), exit})
 				}
-				if (m.NCR3() == 0) != m.VCPUs[0].NeverExited() || m.NCR3() != m.VCPUs[0].SVM.Read(svm.NestedCR3) || m.Encryption() != svm.NotEncrypted {
-					t.Errorf("nested_cr3 %#x, %v", m.NCR3(), m.Encryption())
+				if (m.NCR3() == 0) != m.VCPUs[0].NeverExited() || m.NCR3() != m.VCPUs[0].SVM.Read(svm.NestedCR3) || m.Encryption() != NotEncrypted {
+					t.Errorf("nested_cr3 %#x, %q", m.NCR3(), m.Encryption())
 				}
 				got = append(got, all)
 			}

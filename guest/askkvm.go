@@ -112,7 +112,7 @@ func (a *asked) keep(err error) {
 // machine returns a machine with its process, slots and vCPUs, without
 // registers.
 func (a *asked) machine(from *kvm.Machine) *Machine {
-	m := &Machine{FoundBy: FoundByKVM, outer: a.Core, PID: from.PID}
+	m := &Machine{FoundBy: FoundByKVM, outer: a.Core, PID: from.PID, tdx: from.TDX}
 	a.process(m, from)
 	slots, err := from.Slots()
 	a.keep(err)
@@ -180,6 +180,7 @@ func (a *asked) vcpu(c *kvm.VCPU) *VCPU {
 		v.Vendor = AMD
 	}
 	switch {
+	case c.TDX():
 	case c.VMX != nil:
 		v.VMCSAddr = c.VMX.VMCS
 		if c.Nested {

@@ -20,6 +20,9 @@ func (a *asked) complete(v *VCPU, c *kvm.VCPU) {
 	if v.VMCB != 0 {
 		a.readVMCB(v, v.VMCB)
 	}
+	if c.TDX() {
+		return
+	}
 	if c.APIC != 0 {
 		a.takeAPIC(v.Regs, c.APIC)
 	}

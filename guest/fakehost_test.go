@@ -37,13 +37,15 @@ func (h *fakeHost) dropInfo(prefix string) {
 // fakeKVM is what of KVM can be left out.
 type fakeKVM struct {
 	noTypes, noVMX, noNested, noList bool
+	typed                            bool // it has vm_type: Linux 6.8
 }
 
 // Offsets of members, in bytes.
 const (
 	kvmMM, kvmPID, kvmSlots, kvmVCPUs       = 16, 24, 32, 48
+	kvmArch                                 = 72
 	vcpuID, vcpuCPU, vcpuMode, vcpuPID      = 0, 4, 8, 16
-	vcpuRun, vcpuArch                       = 32, 0x40
+	vcpuArch                                = 0x40
 	vcpuRegs                                = vcpuArch + 0xc0
 	vcpuSize                                = 0x400
 	vmxLoaded, vmx01, vmx02                 = 0x418, 0x408, 0x430
@@ -74,18 +76,18 @@ func (h *fakeHost) kvmTypes() {
 	}
 	upid := b.Struct("upid", 8, m("nr", i32, 0))
 	pid := b.Struct("pid", 8, m("numbers", b.Array(upid, 1), 0))
-	run := b.Struct("kvm_run", 16, m("exit_reason", i32, 8))
-	root := b.Struct("kvm_mmu_root_info", 8, m("hpa", u64, 0))
-	mmu := b.Struct("kvm_mmu", 8, m("root", root, 0))
 	apic := b.Struct("kvm_lapic", 8, m("regs", void, 0))
-	counter := b.Struct("atomic_t", 4, m("counter", i32, 0))
-	arch := b.Struct("kvm_vcpu_arch", vcpuSize-vcpuArch, m("mp_state", i32, 0), m("mmu", b.Ptr(mmu), 8), m("root_mmu", mmu, 16), m("apic", b.Ptr(apic), 64),
+	arch := b.Struct("kvm_vcpu_arch", vcpuSize-vcpuArch, m("mp_state", i32, 0), m("apic", b.Ptr(apic), 64),
 		m("regs", b.Array(u64, 17), 0xc0), m("regs_avail", i32, 0x148), m("regs_dirty", i32, 0x14c), m("cr0", u64, 0x150), m("cr2", u64, 0x160),
 		m("cr3", u64, 0x168), m("cr4", u64, 0x170), m("cr8", u64, 0x188), m("efer", u64, 0x1a0))
 	vcpu := b.Struct("kvm_vcpu", vcpuSize, m("vcpu_id", i32, vcpuID), m("cpu", i32, vcpuCPU), m("mode", i32, vcpuMode), m("pid", b.Ptr(pid), vcpuPID),
-		m("preempted", u8, 24), m("run", b.Ptr(run), vcpuRun), m("arch", arch, vcpuArch))
+		m("preempted", u8, 24), m("arch", arch, vcpuArch))
+	ofMachine := b.Struct("kvm_arch", 8)
+	if h.kvm.typed {
+		ofMachine = b.Struct("kvm_arch", 8, m("vm_type", u64, 0))
+	}
 	b.Struct("kvm", 80, m("vm_list", list, 0), m("mm", void, kvmMM), m("userspace_pid", i32, kvmPID), m("memslots", b.Array(void, 2), kvmSlots),
-		m("vcpu_array", xarray, kvmVCPUs), m("online_vcpus", counter, 72))
+		m("vcpu_array", xarray, kvmVCPUs), m("arch", ofMachine, kvmArch))
 	b.Struct("kvm_memslots", 16, m("gfn_tree", void, 0), m("node_idx", i32, 8))
 	b.Struct("kvm_memory_slot", 80, m("gfn_node", b.Array(node, 2), 0), m("base_gfn", u64, 48), m("npages", u64, 56), m("userspace_addr", u64, 64),
 		m("flags", i32, 72), m("id", i16, 76))
@@ -147,11 +149,9 @@ func (h *fakeHost) machine(name string, pid uint32, root uint64, slots []Slot, v
 		}
 		h.Put(addr, make([]byte, vcpuRegs))
 		h.Put(addr+vcpuID, append(fakelinux.LE32(uint32(i)), fakelinux.LE32(uint32(i))...))
-		h.Put(addr+vcpuArch+8, fakelinux.LE64(h.Alloc(8, 0, ^uint64(0))))
 		if v.tid != 0 {
 			h.Put(addr+vcpuPID, fakelinux.LE64(h.Alloc(8, 0, uint64(v.tid))))
 		}
-		h.Put(addr+vcpuRun, fakelinux.LE64(h.Alloc(16)))
 		for off, word := range map[uint64]uint64{
 			vmxLoaded: addr + vmx01, vmx01: fakelinux.Direct + v.vmcs, vmx01 + 8: 0, vmx02: 0, vmx02 + 8: 0, vmxCached: 0,
 			vmxCurrent: ^uint64(0), vmxGS: 0x1234, vmxInside: 1,

@@ -9,7 +9,6 @@ import (
 
 	"vmcsnote/internal/x86"
 	"vmcsnote/physmem"
-	"vmcsnote/svm"
 	"vmcsnote/vmcs"
 )
 
@@ -58,6 +57,7 @@ type Machine struct {
 	first *VCPU          // whose VMCS tells where the memory is
 	// encrypted lets Memory open memory that is ciphertext.
 	encrypted bool
+	tdx       bool    // KVM says that the machine is a guest of TDX
 	npt       uint64  // of a machine's machine: its nested page tables in the other's memory
 	memory    *Memory // nil until it has been opened
 	failed    error   // why it cannot be opened, whatever registers are known
@@ -179,7 +179,7 @@ func (m *Machine) Memory() (*Memory, error) {
 	if m.memory != nil || m.failed != nil {
 		return m.memory, m.failed
 	}
-	if e := m.Encryption(); e != svm.NotEncrypted && !m.encrypted {
+	if e := m.Encryption(); e != NotEncrypted && !m.encrypted {
 		return nil, errors.WithMessage(ErrEncrypted, e.String())
 	}
 	if m.FoundBy == FoundByKVM && m.Within == nil {

@@ -16,7 +16,6 @@ import (
 	"vmcsnote/internal/cli/internal/guestlist"
 	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/cli/internal/message"
-	"vmcsnote/svm"
 	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
@@ -133,7 +132,7 @@ func (f *guestsFlags) write(ctx context.Context, e *env, h *guestlist.Host, m *g
 	if err != nil {
 		return errEncrypted(err)
 	}
-	if m.Encryption() != svm.NotEncrypted {
+	if m.Encryption() != guest.NotEncrypted {
 		e.Say("warning: %s: what is written of it is ciphertext, but for pages that the guest shares with its host", guestlist.EncryptedText(m))
 	}
 	if mem.Empty() {

@@ -198,7 +198,7 @@ func (c *crowd) machine(pid, vcpus, slots int, cgroups uint64) object {
 	process.set("mm", mm.addr).set("signal", signal.addr)
 	threads := []uint64{process.at("thread_node")}
 	set := c.object("kvm_memslots")
-	m := c.object("kvm").set("mm", mm.addr).set("userspace_pid", uint64(pid)).set("online_vcpus.counter", uint64(vcpus)).set("memslots[0]", set.addr)
+	m := c.object("kvm").set("mm", mm.addr).set("userspace_pid", uint64(pid)).set("memslots[0]", set.addr)
 
 	all := make([]object, slots)
 	for i := range all {
@@ -223,10 +223,8 @@ func (c *crowd) machine(pid, vcpus, slots int, cgroups uint64) object {
 		thread := c.object("task_struct").set("tgid", uint64(pid)).set("pid", tid).set("signal", signal.addr).set("cgroups", cgroups).set("mm", mm.addr)
 		threads = append(threads, thread.at("thread_node"))
 		id := c.object("pid").set("numbers[0].nr", tid)
-		run := c.object("kvm_run").set("exit_reason", 2)
-		mmu := c.object("kvm_mmu").set("root.hpa", 0x1000*tid)
 		vcpu := c.object("vcpu_svm")
-		vcpu.set("vcpu.vcpu_id", uint64(i)).set("vcpu.pid", id.addr).set("vcpu.run", run.addr).set("vcpu.arch.mmu", mmu.addr).
+		vcpu.set("vcpu.vcpu_id", uint64(i)).set("vcpu.pid", id.addr).
 			set("vcpu.arch.regs[16]", 0xffffffff81000000+tid).set("vcpu.mode", 1).
 			set("vmcb01.pa", 0x2000*tid).set("current_vmcb", vcpu.at("vmcb01"))
 		node.set(fmt.Sprintf("slots[%d]", i), vcpu.at("vcpu"))

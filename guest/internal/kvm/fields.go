@@ -9,9 +9,9 @@ type fields struct {
 		MM       linux.Field `btf:"mm"`
 		PID      linux.Field `btf:"userspace_pid"`
 		Memslots linux.Field `btf:"memslots"`
-		Array    linux.Field `btf:"vcpu_array,optional"` // since 5.17
-		VCPUs    linux.Field `btf:"vcpus,optional"`      // until 5.16
-		Online   linux.Field `btf:"online_vcpus.counter"`
+		Array    linux.Field `btf:"vcpu_array,optional"`   // since 5.17
+		VCPUs    linux.Field `btf:"vcpus,optional"`        // until 5.16
+		Type     linux.Field `btf:"arch.vm_type,optional"` // since 6.8
 	}
 	vcpu struct {
 		ID        linux.Field `btf:"vcpu_id"`
@@ -22,7 +22,6 @@ type fields struct {
 		Preempted linux.Field `btf:"preempted"`
 		Blocking  linux.Field `btf:"stat.generic.blocking,optional"` // since 5.15
 		MPState   linux.Field `btf:"arch.mp_state"`
-		Exit      linux.Field `btf:"run->exit_reason"`
 		Running   linux.Field `btf:"wants_to_run,optional"` // since 6.11, and in stable releases of older ones
 		Regs      linux.Field `btf:"arch.regs"`
 		RIP       linux.Field `btf:"arch.rip|arch.regs[16]"` // rip since 7.x
@@ -36,8 +35,6 @@ type fields struct {
 		EFER      linux.Field `btf:"arch.efer"`
 		HFlags    linux.Field `btf:"arch.hflags,optional"`
 		APIC      linux.Field `btf:"arch.apic->regs,optional"`
-		Root      linux.Field `btf:"arch.mmu->root.hpa|arch.mmu->root_hpa"`         // root since 5.18
-		HostRoot  linux.Field `btf:"arch.root_mmu.root.hpa|arch.root_mmu.root_hpa"` // of the machine, not of its guests
 	}
 	slots struct {
 		Tree  linux.Field `btf:"gfn_tree,optional"` // since 5.17

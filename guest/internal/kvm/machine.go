@@ -25,6 +25,9 @@ type Machine struct {
 	Addr uint64 // of its struct kvm
 	MM   uint64 // mm_struct of the process that runs it
 	PID  int    // of that process, by userspace_pid
+	// TDX means that the machine is a guest of Intel's TDX: its memory, its VMCSs
+	// and its registers are encrypted.
+	TDX bool
 
 	threads map[int]linux.Task
 }
@@ -36,6 +39,12 @@ func (m *Machine) read() (err error) {
 	}
 	pid, err := k.Value(m.Addr, f.PID)
 	m.PID = int(int32(pid))
+	const tdx = 5 // KVM_X86_TDX_VM
+	if err == nil && f.Type.Valid() {
+		var kind uint64
+		kind, err = k.Value(m.Addr, f.Type)
+		m.TDX = kind == tdx
+	}
 	return err
 }
 

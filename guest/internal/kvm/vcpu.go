@@ -51,18 +51,10 @@ type VCPU struct {
 	// Task is that thread, nil if it has ended.
 	Task  *linux.Task
 	State State
-	// Exit is KVM_EXIT_..., what the process was told last, if HaveExit is
-	// set.
-	Exit     uint32
-	HaveExit bool
-	Regs     Registers
-	// Root is the root of the tables that map guest memory now, EPT or NPT
-	// as a rule; HostRoot is that of the machine even while a guest of it
-	// runs. All ones if there is none.
-	Root, HostRoot uint64
+	Regs  Registers
 	// Nested means that a guest of the machine was running.
 	Nested bool
-	VMX    *VMX // with kvm_intel
+	VMX    *VMX // with kvm_intel; nil for a guest of TDX
 	SVM    *SVM // with kvm_amd
 	// APIC is the APIC's registers, by virtual address; 0 if KVM has none.
 	APIC uint64
@@ -72,6 +64,10 @@ type VCPU struct {
 	// RegsAddr is where Regs.GPR are, by virtual address.
 	RegsAddr uint64
 }
+
+// TDX reports whether it is one of a guest of TDX: the registers are those that
+// the guest passes to KVM, not its own.
+func (v *VCPU) TDX() bool { return v.m.TDX }
 
 func (v *VCPU) read() error {
 	f := &v.m.v.fields.vcpu
@@ -89,7 +85,6 @@ func (v *VCPU) read() error {
 		CR4: r.value(v.Addr, f.CR4), CR8: r.value(v.Addr, f.CR8), EFER: r.value(v.Addr, f.EFER),
 	}
 	copy(v.Regs.GPR[:], regs)
-	v.Root, v.HostRoot = r.value(v.Addr, f.Root), r.value(v.Addr, f.HostRoot)
 	c := circumstances{mode: r.value(v.Addr, f.Mode), mpState: r.value(v.Addr, f.MPState), preempted: r.value(v.Addr, f.Preempted) != 0}
 	if f.Blocking.Valid() {
 		c.blocking = r.value(v.Addr, f.Blocking) != 0
@@ -100,8 +95,8 @@ func (v *VCPU) read() error {
 	if r.err != nil {
 		return errors.WithMessagef(r.err, "vCPU at %#x", v.Addr)
 	}
-	// Before it first runs, a vCPU has no thread. The struct pid and kvm_run may
-	// not be in the dump.
+	// Before it first runs, a vCPU has no thread. The struct pid may not be in the
+	// dump.
 	pid, err := r.k.Value(v.Addr, f.PID)
 	v.NeverRan = err == nil && pid == 0
 	if n, err := r.k.Value(v.Addr, f.Thread); err == nil {
@@ -113,11 +108,9 @@ func (v *VCPU) read() error {
 		c.asleep = !c.running
 	}
 	v.State = c.state()
-	if n, err := r.k.Value(v.Addr, f.Exit); err == nil {
-		v.Exit, v.HaveExit = uint32(n), true
-	}
 	v.APIC, v.RegsAddr, v.After = r.optional(v.Addr, f.APIC), v.Addr+f.Regs.Offset(), v.Addr+v.m.v.vcpuSize
 	switch {
+	case v.m.TDX: // after the kvm_vcpu struct vcpu_tdx goes on, not vcpu_vmx
 	case v.m.v.fields.vmx.VCPU.Valid() && v.m.v.Intel:
 		v.readVMX(r)
 	case v.m.v.fields.svm.VCPU.Valid() && v.m.v.AMD:

@@ -6,7 +6,6 @@ import (
 	"vmcsnote/guest"
 	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/jsonstream"
-	"vmcsnote/svm"
 	"vmcsnote/vmcs"
 )
 
@@ -73,7 +72,7 @@ func reportMachine(s *jsonstream.Stream, h *Host, m *guest.Machine) {
 		reportProcess(s, m)
 		s.Field("process", message.Hex(m.Process))
 		s.Field("hypervisor", m.Hypervisor())
-		if e := m.Encryption(); e != svm.NotEncrypted {
+		if e := m.Encryption(); e != guest.NotEncrypted {
 			s.Field("encryption", e.String())
 		}
 		if mem, err := m.Memory(); err != nil {

@@ -206,7 +206,7 @@ func evidenceText(m *guest.Machine, v *guest.VCPU) string {
 		return fmt.Sprintf("KVM's are at %#x, found by %s", ev.Array, ev.Held)
 	case ev.Pointers+ev.Words > 0:
 		return fmt.Sprintf("KVM's structure is uncertain: %s to the VMCS, %s of control registers", message.Plural(ev.Pointers, "pointer"), message.Plural(ev.Words, "set"))
-	case v.SVM != nil && v.SVM.Encryption() >= svm.SEVES:
+	case v.SVM != nil && v.SVM.Encryption() >= svm.SEVES, m.Encryption() == guest.TDX:
 		return "which are encrypted"
 	case m.FoundBy == guest.FoundByKVM && m.Within == nil:
 		return "KVM's are those of the guest that it runs"

@@ -79,9 +79,9 @@ func (r *vcpuReport) reportVMCB(v *guest.VCPU) {
 // EncryptedText says what of a machine is encrypted; "" if nothing is.
 func EncryptedText(m *guest.Machine) string {
 	switch e := m.Encryption(); e {
-	case svm.NotEncrypted:
+	case guest.NotEncrypted:
 		return ""
-	case svm.SEV:
+	case guest.SEV:
 		return e.String() + ": its memory is encrypted, its registers are not"
 	default:
 		return e.String() + ": its memory and its registers are encrypted"
