@@ -36,6 +36,11 @@ func (m *Machine) NCR3() uint64 {
 	if m.Within != nil {
 		return m.npt // that in the VMCB in use is the host's own
 	}
+	return m.nestedCR3()
+}
+
+// nestedCR3 returns the first nested_cr3 in the VMCBs of the machine's vCPUs.
+func (m *Machine) nestedCR3() uint64 {
 	for _, v := range m.VCPUs {
 		if v.SVM == nil || !v.SVM.NestedPaging() {
 			continue
@@ -85,7 +90,7 @@ func (a *asked) inferVMCB(v *VCPU, c *kvm.VCPU) {
 		if phys, _, err := a.k.Phys(word(i)); err != nil || phys != pa {
 			continue
 		}
-		block, err := svm.Read(a.Core, pa)
+		block, err := svm.Read(a.mem, pa)
 		if err != nil || len(block.Check()) > 0 {
 			continue
 		}
@@ -99,7 +104,7 @@ func (a *asked) inferVMCB(v *VCPU, c *kvm.VCPU) {
 // machine's own even while a guest of it runs.
 func (a *asked) readVMCB(v *VCPU, state uint64) {
 	var err error
-	if v.SVM, err = svm.Read(a.Core, v.VMCB); err != nil {
+	if v.SVM, err = svm.Read(a.mem, v.VMCB); err != nil {
 		a.keep(err)
 		return
 	}
@@ -107,7 +112,7 @@ func (a *asked) readVMCB(v *VCPU, state uint64) {
 	if state != v.VMCB {
 		own = nil
 		if state != 0 {
-			own, err = svm.Read(a.Core, state)
+			own, err = svm.Read(a.mem, state)
 			a.keep(err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"vmcsnote/internal/qemuregs"
 	"vmcsnote/linux"
 	"vmcsnote/svm"
+	"vmcsnote/vmcore"
 )
 
 // amdHost opens one of testdata/cores/linux-host.
@@ -212,10 +213,98 @@ func TestAMDStateUnknown(t *testing.T) {
 	v := h.Machines[1].VCPUs[0]
 	for _, state := range []uint64{0, 1 << 50, v.VMCB} {
 		w := &VCPU{VMCB: v.VMCB, Regs: new(Registers)}
-		(&asked{Host: h}).readVMCB(w, state)
+		(&asked{Host: h, mem: h.Core}).readVMCB(w, state)
 		known := state == v.VMCB
 		if r := w.Regs; r.KernelGSBase.Known() != known || r.Seg[FS].Base.Known() != known || r.Seg[TR].Base.Known() != known || !r.Seg[DS].Base.Known() || !r.RIP.Known() {
 			t.Errorf("state in the VMCB at %#x: %+v", state, r)
 		}
+	}
+}
+
+// A pageLost core lacks a page.
+type pageLost struct {
+	vmcore.Core
+	page uint64
+}
+
+func (c pageLost) ReadPhys(p []byte, addr uint64) (int, error) {
+	if addr&^(pageSize-1) == c.page {
+		return 0, vmcore.ErrExcluded
+	}
+	return c.Core.ReadPhys(p, addr)
+}
+
+// A guest of nest04 was given these registers, and its code was printed. KVM in
+// nest04's kernel lists it with its process; without that kernel the host's KVM has
+// its state alone.
+func TestAMDNested(t *testing.T) {
+	core := openCore(t, "linux-host/amd-6.1-nested")
+	open := func(t *testing.T, c vmcore.Core) (outer, inner *Machine) {
+		h := OpenHost(c)
+		if err := h.FindMachines(context.Background(), MachineSearch{}); err != nil || h.NoKVM != nil || h.KVMError != nil {
+			t.Fatal(err, h.NoKVM, h.KVMError)
+		}
+		inner = h.Machine("3.0")
+		if outer = h.Machine("3"); inner == nil || len(outer.Nested) != 1 || inner.Within != outer {
+			t.Fatalf("guests of guest 3: %+v", outer.Nested)
+		}
+		return outer, inner
+	}
+	outer, _ := open(t, core)
+	mem, err := outer.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cr3 := outer.VCPUs[0].Regs.CR3.Value
+	tables, err := mem.Translate(cr3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		core vmcore.Core
+		own  bool
+		pid  int
+		cr4  uint64
+	}{
+		{"by KVM in its own kernel", core, true, 98, 0x620},
+		{"by the host's KVM, for the page tables of nest04's kernel are missing", pageLost{core, (tables.Phys + cr3 - tables.Addr) &^ (pageSize - 1)}, false, 0, 0x660},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			outer, inner := open(t, test.core)
+			if outer.OwnKVM != test.own || inner.PID != test.pid || (inner.Comm == "kvmguest") != test.own || len(inner.Slots) == 1 != test.own {
+				t.Errorf("own KVM %v, process %d %q, slots %+v", outer.OwnKVM, inner.PID, inner.Comm, inner.Slots)
+			}
+			if !outer.Hypervisor() || inner.Hypervisor() {
+				t.Errorf("hypervisors: %v, %v", outer.Hypervisor(), inner.Hypervisor())
+			}
+			v := inner.VCPUs[0]
+			r := v.Regs
+			for name, reg := range map[string]struct {
+				got  Register
+				want uint64
+			}{
+				"RIP": {r.RIP, 0x20018}, "RSP": {r.GPR[RSP], 0x1bfff8}, "R15": {r.GPR[15], 0x5ec4e7c0e00000}, "RBX": {r.GPR[RBX], 0xbbbb0002},
+				"CR3": {r.CR3, 0x30000}, "CR4": {r.CR4, test.cr4}, "FS": {r.Seg[FS].Base, 0x111122223000},
+			} {
+				if !reg.got.Known() || reg.got.Value != reg.want {
+					t.Errorf("%s is %v, want %#x", name, reg.got, reg.want)
+				}
+			}
+			if v.State != "guest" || v.TID != map[bool]int{true: 98, false: 179}[test.own] {
+				t.Errorf("%s, thread %d", v.State, v.TID)
+			}
+			if !test.own {
+				return // nothing of the machine's memory is there
+			}
+			mem, err := inner.Memory()
+			if err != nil {
+				t.Fatal(err)
+			}
+			code := make([]byte, 0x1a)
+			if _, err := mem.ReadPhys(code, 0x20000); err != nil || fmt.Sprintf("%x", code) != "4c893c2500900000488b0425008000004157909090909090ebfe" {
+				t.Errorf("code %x (%v)", code, err)
+			}
+		})
 	}
 }

@@ -24,9 +24,12 @@ const (
 	maxCommands = 64 << 20
 )
 
-// asked is what KVM's structures tell while it is put together.
+// asked is what the structures of a KVM tell while it is put together.
 type asked struct {
 	*Host
+	within   *Machine       // in whose kernel the KVM is; nil for the host's
+	mem      physmem.Reader // the physical memory of that kernel
+	info     string         // its VMCOREINFO, if it is in a note
 	k        *linux.Kernel
 	hv       *kvm.KVM
 	vcpus    int
@@ -58,15 +61,21 @@ func (h *Host) askKernel(ctx context.Context, s MachineSearch, info string) erro
 	if err != nil {
 		return err
 	}
-	a := &asked{Host: h, k: k, hv: hv}
-	h.Machines, h.KVMError = nil, nil
-	a.keep(hv.VendorError)
+	a := &asked{Host: h, mem: h.Core, info: info, k: k, hv: hv}
+	return a.list(ctx, s)
+}
+
+// list lists the machines of the KVM. It fails if there is none because KVM's list
+// cannot be read.
+func (a *asked) list(ctx context.Context, s MachineSearch) error {
+	a.Machines, a.KVMError = nil, nil
+	a.keep(a.hv.VendorError)
 	seen := make(map[uint64]bool) // a list that is a circle has some twice
-	for m, err := range hv.Machines() {
+	for m, err := range a.hv.Machines() {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err == nil && len(h.Machines) == maxMachines {
+		if err == nil && len(a.Machines) == maxMachines {
 			err = errors.WithMessage(linux.ErrTooMany, "virtual machines")
 		}
 		if a.keep(err); errors.Is(err, linux.ErrTooMany) {
@@ -74,17 +83,17 @@ func (h *Host) askKernel(ctx context.Context, s MachineSearch, info string) erro
 		}
 		if err == nil && !seen[m.Addr] {
 			seen[m.Addr] = true
-			h.Machines = append(h.Machines, a.machine(m))
+			a.Machines = append(a.Machines, a.machine(m))
 		}
 	}
-	if h.KVMError != nil && len(h.Machines) == 0 {
-		err := h.KVMError
-		h.KVMError = nil
+	if a.KVMError != nil && len(a.Machines) == 0 {
+		err := a.KVMError
+		a.KVMError = nil
 		return err
 	}
 	// The newest machine comes first.
-	slices.Reverse(h.Machines)
-	for i, m := range h.Machines {
+	slices.Reverse(a.Machines)
+	for i, m := range a.Machines {
 		m.Number = i
 	}
 	if err := a.readVMCSs(ctx, s); err != nil {
@@ -93,8 +102,11 @@ func (h *Host) askKernel(ctx context.Context, s MachineSearch, info string) erro
 	for _, v := range a.all {
 		a.complete(v, v.from)
 	}
-	for _, m := range h.Machines {
+	for _, m := range a.Machines {
 		m.settle()
+		if a.within != nil {
+			continue // a hostile guest could run itself, and so on
+		}
 		if err := a.nested(ctx, m, s); err != nil {
 			return err
 		}
@@ -112,7 +124,7 @@ func (a *asked) keep(err error) {
 // machine returns a machine with its process, slots and vCPUs, without
 // registers.
 func (a *asked) machine(from *kvm.Machine) *Machine {
-	m := &Machine{FoundBy: FoundByKVM, outer: a.Core, PID: from.PID, tdx: from.TDX}
+	m := &Machine{FoundBy: FoundByKVM, Within: a.within, listed: true, outer: a.mem, PID: from.PID, tdx: from.TDX}
 	a.process(m, from)
 	slots, err := from.Slots()
 	a.keep(err)
@@ -197,6 +209,9 @@ func (a *asked) vcpu(c *kvm.VCPU) *VCPU {
 
 // settle completes the machine by its vCPUs.
 func (m *Machine) settle() {
+	if m.Within != nil {
+		m.npt = m.nestedCR3()
+	}
 	for _, v := range m.VCPUs {
 		if !v.HasVMCS() {
 			continue

@@ -15,7 +15,7 @@ func (a *asked) complete(v *VCPU, c *kvm.VCPU) {
 	v.Regs = new(Registers)
 	if v.HasVMCS() {
 		v.Regs = RegistersIn(&v.VMCS)
-		readAPIC(a.Core, &v.VMCS, v.Regs)
+		readAPIC(a.mem, &v.VMCS, v.Regs)
 	}
 	if v.VMCB != 0 {
 		a.readVMCB(v, v.VMCB)

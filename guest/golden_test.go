@@ -15,7 +15,7 @@ import (
 // Hosts with a real QEMU: what KVM's structures tell is what the hosts
 // themselves printed before they were dumped (testdata/cores/linux-host).
 func TestGoldenHosts(t *testing.T) {
-	for _, name := range []string{"amd-5.10", "amd-6.1", "amd-6.1-d31", "amd-6.12", "amd-7.3", "intel-6.1", "intel-6.1-d31", "intel-6.12"} {
+	for _, name := range []string{"amd-5.10", "amd-6.1", "amd-6.1-d31", "amd-6.1-nested", "amd-6.12", "amd-7.3", "intel-6.1", "intel-6.1-d31", "intel-6.12"} {
 		t.Run(name, func(t *testing.T) {
 			h := OpenHost(openCore(t, "linux-host/"+name))
 			if err := h.FindMachines(context.Background(), MachineSearch{Progress: func(*Machine, uint64, uint64) { t.Error("a search") }}); err != nil {

@@ -46,8 +46,9 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 		p, _ := processorOf(a.k) // otherwise nothing is known of it
 		files = a.files(p)
 	}
-	found, err := vmcs.Find(ctx, physmem.With(a.Core, pagesAt(infer.Spread(addrs, judged))), vmcs.Search{
-		Note: a.Layout, Found: layouts(a.Notes), Files: files, Explain: s.Explain, Partial: a.Shortfall.Partial(), VMCOREINFO: VMCoreInfo(a.Core),
+	found, err := vmcs.Find(ctx, physmem.With(a.mem, pagesAt(infer.Spread(addrs, judged))), vmcs.Search{
+		Note: a.Layout, Found: layouts(a.Notes), Files: files, Explain: s.Explain, Partial: a.Shortfall.Partial(), VMCOREINFO: a.info,
+		Nested: a.within != nil,
 	})
 	if err != nil {
 		a.keep(err) // none of the pages can be read
@@ -76,7 +77,7 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 				continue
 			}
 			c = &vmcs.Candidate{VMCS: vmcs.VMCS{Addr: addr, Page: make([]byte, vmcs.PageSize), Layout: l}}
-			if _, err := a.Core.ReadPhys(c.Page, addr); err != nil {
+			if _, err := a.mem.ReadPhys(c.Page, addr); err != nil {
 				a.keep(err)
 				continue
 			}

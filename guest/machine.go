@@ -8,6 +8,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/x86"
+	"vmcsnote/linux"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcs"
 )
@@ -34,6 +35,9 @@ type Machine struct {
 	Within *Machine
 	Nested []*Machine
 	Found  *vmcs.Result
+	// OwnKVM means that Nested is what the KVM in the machine's own kernel
+	// lists: all of its machines.
+	OwnKVM bool
 
 	FoundBy FoundBy
 	// Name is what the machine's owner calls it: by the command line of the
@@ -52,15 +56,17 @@ type Machine struct {
 	// found by KVM.
 	Slots []Slot
 
-	proc  *Process       // that runs it, if KVM's structures or a VMCS tell
-	outer physmem.Reader // the memory that its VMCSs and EPT are in
-	first *VCPU          // whose VMCS tells where the memory is
+	listed bool           // by KVM, with its slots: there is no need to infer any
+	proc   *Process       // that runs it, if KVM's structures or a VMCS tell
+	outer  physmem.Reader // the memory that its VMCSs and EPT are in
+	first  *VCPU          // whose VMCS tells where the memory is
 	// encrypted lets Memory open memory that is ciphertext.
 	encrypted bool
-	tdx       bool    // KVM says that the machine is a guest of TDX
-	npt       uint64  // of a machine's machine: its nested page tables in the other's memory
-	memory    *Memory // nil until it has been opened
-	failed    error   // why it cannot be opened, whatever registers are known
+	tdx       bool          // KVM says that the machine is a guest of TDX
+	npt       uint64        // of a machine's machine: its nested page tables in the other's memory
+	memory    *Memory       // nil until it has been opened
+	kernel    *linux.Kernel // likewise
+	failed    error         // why it cannot be opened, whatever registers are known
 }
 
 // FoundBy says how a machine was found.
@@ -182,7 +188,7 @@ func (m *Machine) Memory() (*Memory, error) {
 	if e := m.Encryption(); e != NotEncrypted && !m.encrypted {
 		return nil, errors.WithMessage(ErrEncrypted, e.String())
 	}
-	if m.FoundBy == FoundByKVM && m.Within == nil {
+	if m.listed {
 		m.memory = m.openKVM()
 		return m.memory, nil
 	}
@@ -267,7 +273,8 @@ func (t inTurn) ReadPhys(p []byte, addr uint64) (int, error) {
 }
 
 // Hypervisor reports whether the machine runs one: whether any of its vCPUs sees
-// CR4.VMXE set, or EFER.SVME on AMD's processors.
+// CR4.VMXE set, or EFER.SVME on AMD's processors. It is false for a machine's machine
+// there: VMRUN demands EFER.SVME of every guest, so that says nothing.
 func (m *Machine) Hypervisor() bool {
 	for _, v := range m.VCPUs {
 		switch {
@@ -275,7 +282,7 @@ func (m *Machine) Hypervisor() bool {
 			if cr4, ok := v.GuestCR4(); ok && cr4&x86.CR4VMXE != 0 {
 				return true
 			}
-		case v.Regs == nil:
+		case v.Regs == nil || v.Vendor == AMD && m.Within != nil:
 		case v.Regs.CR4.Value&x86.CR4VMXE != 0, v.Regs.EFER.Value&x86.EFERSVME != 0:
 			return true
 		}

@@ -156,7 +156,7 @@ func TestVirtualByRegisters(t *testing.T) {
 		{"paging is off", &Registers{CR0: known(real)}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m := &Machine{FoundBy: FoundByKVM, outer: nothing{}}
+			m := &Machine{FoundBy: FoundByKVM, listed: true, outer: nothing{}}
 			if _, err := m.Virtual(&VCPU{Regs: tt.regs}); (err == nil) != tt.want {
 				t.Errorf("%v", err)
 			}

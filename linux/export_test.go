@@ -14,8 +14,9 @@ type Patch struct {
 
 // Prune returns BTF and kallsyms of which nothing is left but the types, by the
 // names of structs, and the symbols given. A type that a path needs must be
-// named: what only a pointer leads to goes. Sizes, IDs and offsets stay.
-func (k *Kernel) Prune(structs, symbols []string) ([]Patch, error) {
+// named: what only a pointer leads to goes. Sizes, IDs and offsets stay. With
+// searched set, a search for kallsyms finds what is left of it.
+func (k *Kernel) Prune(structs, symbols []string, searched bool) ([]Patch, error) {
 	symbols = append(symbols, "__start_BTF", "__stop_BTF", "_stext", "swapper_pg_dir")
 	base, err := k.btf()
 	if err != nil {
@@ -50,7 +51,7 @@ func (k *Kernel) Prune(structs, symbols []string) ([]Patch, error) {
 	for t, addr := range places {
 		patches = append(patches, Patch{addr, t.pruned(own[t], p.text)})
 	}
-	if _, ok, _ := k.kallsymsInfo(); !ok {
+	if _, ok, _ := k.kallsymsInfo(); !ok || searched {
 		return k.pruneSearched(patches, symbols)
 	}
 	names, offsets := k.symbols.value.pruned(false, symbols)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"vmcsnote/guest"
@@ -35,6 +36,8 @@ var (
 		kvm_memory_slot kvm_mmu kvm_lapic kvm_run kvm_svm vcpu_svm vmcb kvm_vmcb_info kvm_vmx vcpu_vmx loaded_vmcs vmcs vmcs12
 		kvm_x86_ops`)
 	keepSymbols = strings.Fields("linux_banner init_task modules btf_modules init_uts_ns init_pid_ns")
+	// Of a guest whose kernel is found by its page tables.
+	keepOfGuest = strings.Fields("_text init_top_pgt vmcoreinfo_data vmcoreinfo_size")
 )
 
 // TestThin makes a golden dump out of a host's: the pages that report reads
@@ -84,26 +87,46 @@ func TestThin(t *testing.T) {
 			pages[page&^4095] = true
 		}
 	}
-	inferred(t, rec)
-	rec.pages = nil
-	patches, err := k.Prune(keepStructs, keepSymbols)
-	if err != nil {
-		t.Fatal(err)
-	}
-
 	var patched []patch
-	for _, p := range patches {
-		for len(p.Data) > 0 {
-			phys, size, err := k.Phys(p.Addr)
+	prune := func(k *linux.Kernel, symbols []string, searched bool, host func(gpa uint64) uint64) {
+		patches, err := k.Prune(keepStructs, symbols, searched)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range patches {
+			for len(p.Data) > 0 {
+				phys, size, err := k.Phys(p.Addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n := min(uint64(len(p.Data)), 4096-phys%4096, size)
+				phys = host(phys)
+				patched = append(patched, patch{phys, p.Data[:n]})
+				pages[phys&^4095] = true
+				p.Addr += n
+				p.Data = p.Data[n:]
+			}
+		}
+	}
+	h := inferred(t, rec)
+	rec.pages = nil
+	prune(k, keepSymbols, false, func(phys uint64) uint64 { return phys })
+	for m := range h.All() {
+		if !m.OwnKVM {
+			continue
+		}
+		own, err := m.Linux()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mem, _ := m.Memory()
+		prune(own, slices.Concat(keepSymbols, keepOfGuest), true, func(gpa uint64) uint64 {
+			at, err := mem.Translate(gpa)
 			if err != nil {
 				t.Fatal(err)
 			}
-			n := min(uint64(len(p.Data)), 4096-phys%4096, size)
-			patched = append(patched, patch{phys, p.Data[:n]})
-			pages[phys&^4095] = true
-			p.Addr += n
-			p.Data = p.Data[n:]
-		}
+			return at.Phys + gpa - at.Addr
+		})
 	}
 	out, err := os.Create(filepath.Join(t.TempDir(), "thin"))
 	if err != nil {
@@ -151,11 +174,16 @@ func TestThin(t *testing.T) {
 
 // inferred reads what package guest does, the search for VMCSs included, but for
 // the passes over all of memory.
-func inferred(t *testing.T, rec *recorder) {
+func inferred(t *testing.T, rec *recorder) *guest.Host {
 	ctx := context.Background()
 	h := guest.OpenHost(recordedCore{rec.mem.(vmcore.Core), rec})
-	if err := h.FindMachines(ctx, guest.MachineSearch{Explain: true}); err != nil {
-		t.Fatal(err)
+	for _, explain := range []bool{false, true} {
+		if explain && h.Machines[0].VCPUs[0].Vendor == guest.AMD {
+			break // a search for VMCSs finds none
+		}
+		if err := h.FindMachines(ctx, guest.MachineSearch{Explain: explain}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := h.FindRegisters(ctx, nil); err != nil {
 		t.Fatal(err)
@@ -167,7 +195,20 @@ func inferred(t *testing.T, rec *recorder) {
 		if _, err := m.Memory(); err != nil {
 			t.Log(m.ID(), err)
 		}
+		if m.Within == nil {
+			continue
+		}
+		for _, v := range m.VCPUs { // the code that it runs
+			mem, err := m.Virtual(v)
+			if err == nil {
+				_, err = mem.ReadPhys(make([]byte, 1), v.RIP().Value)
+			}
+			if err != nil {
+				t.Log(m.ID(), err)
+			}
+		}
 	}
+	return h
 }
 
 // A recordedCore has a recorder see what is read, but for what is read in big
@@ -250,11 +291,14 @@ func (r *fileRecorder) ReadAt(p []byte, off int64) (int, error) {
 // A recorder remembers the pages that were read.
 type recorder struct {
 	mem   physmem.Reader
+	lock  sync.Mutex
 	pages map[uint64]bool
 }
 
 func (r *recorder) ReadPhys(p []byte, addr uint64) (int, error) {
 	n, err := r.mem.ReadPhys(p, addr)
+	r.lock.Lock()
+	defer r.lock.Unlock()
 	for at := addr &^ 4095; r.pages != nil && n > 0 && at < addr+uint64(n); at += 4096 {
 		r.pages[at] = true
 	}

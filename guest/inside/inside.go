@@ -6,15 +6,13 @@
 // kernel describes itself (package linux). A dump without the guest's memory, as
 // makedumpfile -d 8 leaves it, tells nothing.
 //
-// A guest is hostile: what a look reads is bounded (see maxRead), so that a
+// A guest is hostile: what a look reads is bounded ([guest.Machine.Linux]), so that a
 // machine costs half a second at most, whatever is in its memory. All text is the
 // guest's choice.
 package inside
 
 import (
 	"time"
-
-	"github.com/pkg/errors"
 
 	"vmcsnote/guest"
 	"vmcsnote/linux"
@@ -65,7 +63,7 @@ type Options struct {
 // ([guest.Host.FindRegisters]). What it could not tell is empty, and Err why.
 func Look(m *guest.Machine, o Options) *System {
 	s := &System{VCPUs: make([]Activity, len(m.VCPUs))}
-	k, err := OpenLinux(m)
+	k, err := m.Linux()
 	if err != nil {
 		s.Err = err
 		return s
@@ -74,35 +72,3 @@ func Look(m *guest.Machine, o Options) *System {
 	s.lookLinux(m, o)
 	return s
 }
-
-// OpenLinux opens the Linux kernel that runs in a machine. It goes by the page
-// tables of the machine's vCPUs.
-func OpenLinux(m *guest.Machine) (*linux.Kernel, error) {
-	mem, err := m.Memory()
-	if err != nil {
-		return nil, err
-	}
-	r := roots(m)
-	if len(r) == 0 {
-		return nil, errors.New("no vCPU is known to be in 64-bit mode")
-	}
-	return linux.Find(&limited{mem: mem, left: maxRead}, r)
-}
-
-// roots returns the page tables of vCPUs in 64-bit mode.
-func roots(m *guest.Machine) (all []linux.Root) {
-	for _, v := range m.VCPUs {
-		if v.Regs == nil || !v.Regs.CR3.Known() || !v.Regs.LongMode {
-			continue
-		}
-		r := linux.Root{CR3: v.Regs.CR3.Value, Levels: 4}
-		if v.Regs.CR4.Value&cr4LA57 != 0 {
-			r.Levels = 5
-		}
-		all = append(all, r)
-	}
-	return all
-}
-
-// cr4LA57 is the bit of CR4 for page tables of 5 levels.
-const cr4LA57 = 1 << 12

@@ -102,7 +102,7 @@ func (f *guestsFlags) addLayout(fs *pflag.FlagSet) {
 	fs.StringVar(&f.layout, "layout", "", "take the layout from `WHAT`: a blob, a record, another core, a directory of the kernel patches' version 3, or a name out of vmcsnote layouts")
 	fs.BoolVar(&f.raw, "raw", false, "VMCORE is raw physical memory, from address 0 on")
 	fs.BoolVar(&f.encrypted, "encrypted", false, "read the memory of a guest that is encrypted (SEV, TDX): it is ciphertext")
-	fs.BoolVar(&f.nested, "nested", false, "look in every guest's memory for the guests that it runs, besides those that the host's KVM had loaded")
+	fs.BoolVar(&f.nested, "nested", false, "look in every guest's memory for the guests that it runs, besides those that KVM tells")
 }
 
 // form is how the dump is opened.

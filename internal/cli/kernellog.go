@@ -8,7 +8,6 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/guest"
-	"vmcsnote/guest/inside"
 	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/jsonstream"
@@ -64,7 +63,7 @@ func (f *guestsFlags) kernel(ctx context.Context, e *env, c vmcore.Core) (*linux
 	if err := findRegisters(ctx, e, h); err != nil {
 		return nil, err
 	}
-	k, err := inside.OpenLinux(h.Machines[0])
+	k, err := h.Machines[0].Linux()
 	if errors.Is(err, vmcore.ErrExcluded) {
 		return nil, hint.With(err, message.TakeQEMUCore)
 	}

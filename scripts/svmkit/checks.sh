@@ -23,6 +23,21 @@ spinning() {
 	[ -n "$want" ] && fields "$1" guest,rip,rsp,r15,cr3 | grep -x "[0-9]* $want"
 }
 
+# nested DUMP FIELD VALUE: so says the line of the guest in nest04, with the registers
+# that it was given.
+nested() {
+	local want
+	want=$(sed -n 's/^N\.0 EXPECT rip=\([^ ]*\) rsp=\([^ ]*\) r15=\([^ ]*\) cr3=\([^ \r]*\).*/\1 \2 \3 \4/p' "$o/nest04.log")
+	[ -n "$want" ] && fields "$1" "guest,rip,rsp,r15,cr3,$2" | grep -x "$(numberOf nest04).0 $want $3"
+}
+nestedPID() { sed -n 's/^N MEMORY .* pid=\([0-9]*\).*/\1/p' "$o/nest04.log"; }
+nestedCode() {
+	local code
+	code=$(sed -n 's/^N\.0 CODE gpa=0x20000 bytes=\([0-9a-f]*\).*/\1/p' "$o/nest04.log")
+	[ -n "$code" ] && vmcsnote guests --guest "$(numberOf nest04).0" --vcpu 0 --read "gva:0x20000:$((${#code} / 2))" "$d/$1" |
+		sed 's/  |.*//; s/^[0-9a-f]* *//' | tr -d ' \n' | grep -x "$code"
+}
+
 # running: of both guests that never leave their loop, R15 is what they were given.
 running() { [ "$(sed -n 's/.* r15=\([^ ]*\) .* errno=.*/"value": "\1"/p' "$o"/[AB].log | grep -cf - "$o/running.out")" = 2 ]; }
 
@@ -30,7 +45,7 @@ running() { [ "$(sed -n 's/.* r15=\([^ ]*\) .* errno=.*/"value": "\1"/p' "$o"/[A
 burning() {
 	local q=0xb0b0b0b0b0b0b00
 	fields "$1" guest,vcpu,cs.selector,r15,r14,r13,r12,rbx,rbp,rax,rip |
-		grep -x "0 0 0x33 ${q}1 ${q}2 ${q}3 ${q}4 ${q}5 ${q}6 ${q}7 0x4[0-9a-f]*"
+		grep -x "0 1 0x33 ${q}1 ${q}2 ${q}3 ${q}4 ${q}5 ${q}6 ${q}7 0x4[0-9a-f]*"
 }
 
 # listed DUMP: there are these vCPUs, and no others, but for guests of guests.
@@ -51,7 +66,7 @@ greets() { # the kernel's log is in the core of a guest
 	makedumpfile --message-level 4 -f --dump-dmesg "$d/$1.core" "$d/$1.dmesg" && grep "hello from $1" "$d/$1.dmesg"
 }
 releaseOf() { [ "$(crash --osrelease "$d/$1.core")" = "$(cat "$built/guests.release")" ]; }
-gdbSees() { gdb -nx -batch -ex 'info registers r15' -c "$d/web01.core" 2>&1 | grep 'r15 *0xb0b0b0b0b0b0b001'; }
+gdbSees() { gdb -nx -batch -ex 'thread 2' -ex 'info registers r15' -c "$d/web01.core" 2>&1 | grep 'r15 *0xb0b0b0b0b0b0b001'; }
 drgnSees() { # where there is drgn
 	/usr/bin/python3 -c 'import drgn, sys
 p = drgn.Program()
@@ -59,7 +74,7 @@ p.set_core_dump(sys.argv[1])
 print(p.flags)' "$d/$1.core" | grep IS_LINUX_KERNEL
 }
 crashSees() {
-	printf 'set -c 0\nbt\nq\n' | timeout 300 crash -s "$built/guests.vmlinux" "$d/web01.core" >"$d/web01.bt" 2>&1
+	printf 'set -c 1\nbt\nq\n' | timeout 300 crash -s "$built/guests.vmlinux" "$d/web01.core" >"$d/web01.bt" 2>&1
 	grep 'COMMAND: "burner"' "$d/web01.bt" && grep 'RIP: 00000000004[0-9a-f]*' "$d/web01.bt"
 }
 
@@ -80,8 +95,14 @@ check() {
 		ok "$n: the busy program's registers" burning "$n"
 		ok "$n: registers of a guest on the first processor" spinning "$n" A
 		ok "$n: registers of a guest on the second processor, which crashed" spinning "$n" B
+		[ "$GUESTS" != all ] || ok "$n: registers of the guest in nest04" nested "$n" vcpu 0
 		ok "$n: all registers of a paused guest as QEMU has them" "$WORK/svmcheck" registers "$d/$n.json" 1 "$o/db02.registers"
 	done
+	if [ "$GUESTS" = all ]; then
+		# Nest04's own kernel tells; d31 lacks its memory.
+		ok 'full: process of the guest in nest04' nested full pid "$(nestedPID)"
+		ok 'full: memory of the guest in nest04' nestedCode full
+	fi
 	for n in $(numbers | awk '/0/ && $1 !~ /^[AB]$/ {print $1}'); do
 		ok "$n: extract" extracted "$n" "$d/full"
 		ok "$n: verify" vmcsnote verify --deep "$d/$n.core"

@@ -148,6 +148,10 @@ func (h *Host) printRest(w io.Writer, nested bool) {
 	for m := range h.All() {
 		byKVM := m.FoundBy == guest.FoundByKVM && !nested
 		switch {
+		case m.OwnKVM && len(m.Nested) > 0:
+			fmt.Fprintf(w, "guest %s is a hypervisor; its guests are those that KVM in its kernel lists\n", m.ID())
+		case m.OwnKVM:
+			fmt.Fprintf(w, "guest %s is a hypervisor; KVM in its kernel lists no guest\n", m.ID())
 		case len(m.Nested) > 0 && m.Found == nil:
 			fmt.Fprintf(w, "guest %s is a hypervisor; the host's KVM lists those of its guests that ran\n", m.ID())
 		case len(m.Nested) > 0:
