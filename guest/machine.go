@@ -215,6 +215,22 @@ func (m *Machine) Memory() (*Memory, error) {
 	return mem, nil
 }
 
+// Forget drops the page tables that were kept since they were read: some 600 KiB
+// for each machine whose memory has been read.
+func (m *Machine) Forget() {
+	if m.proc != nil {
+		m.proc.tables.Forget()
+	}
+	if mem := m.memory; mem != nil {
+		if mem.ept != nil {
+			mem.ept.tables.Forget()
+		}
+		if mem.proc != nil {
+			mem.proc.tables.Forget()
+		}
+	}
+}
+
 // open opens the memory by EPT.
 func (m *Machine) open() (*Memory, error) {
 	if m.EPTP == 0 && !m.Shadow {

@@ -275,15 +275,17 @@ func (f *guestsFlags) extractAll(ctx context.Context, e *env, paths []string, di
 	names := make(fileNames)
 	failed := false
 	for m := range h.All() {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		out := filepath.Join(dir, names.of(m))
 		err := notOver(out, paths)
 		if err == nil {
 			err = f.write(ctx, e, h, m, nil, out, force)
 		}
-		if err != nil {
+		m.Forget()
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return context.Cause(ctx) // it is not about this guest
+		default:
 			failed = true
 			e.Failure(errors.WithMessage(named(dumpName(paths), err), guestlist.MachineText(m)))
 		}

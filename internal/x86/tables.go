@@ -119,6 +119,15 @@ func (f *Format) decode(m *Mapping, addr uint64, i int) (next uint64, leaf bool,
 	return next, leaf, err
 }
 
+// Forget drops the tables that were kept since they were read.
+func (t *Tables) Forget() {
+	for level := range t.cache {
+		for i := range t.cache[level] {
+			t.cache[level][i].Store(nil)
+		}
+	}
+}
+
 // load returns the table of a level at addr, from the cache if it is there.
 func (t *Tables) load(level int, addr uint64) (*table, error) {
 	slot := &t.cache[level-1][Mix(addr)%cached]

@@ -86,11 +86,11 @@ func idText(m *guest.Machine, v *guest.VCPU, field string) string {
 	case "UUID":
 		return word(m.UUID)
 	case "PID":
-		return word(strings.Trim(CountText(m.PID), "-"))
+		return number(CountText(m.PID))
 	case "TID":
-		return word(strings.Trim(CountText(v.TID), "-"))
+		return number(CountText(v.TID))
 	case "CPU":
-		return word(strings.Trim(hostCPUText(v), "-"))
+		return number(hostCPUText(v))
 	case "STATE":
 		return word(v.State)
 	case "VMCB":
@@ -107,6 +107,14 @@ func word(s string) string {
 		return "?"
 	}
 	return strings.ReplaceAll(message.Name(s), " ", `\x20`)
+}
+
+// number is a number as lists have it, where a dash stands for none.
+func number(s string) string {
+	if s == "-" {
+		return "?"
+	}
+	return s
 }
 
 func known(addr uint64) string {

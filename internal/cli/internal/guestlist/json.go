@@ -57,6 +57,7 @@ func (h *Host) WriteJSON(w io.Writer, paths []string, shortfall any) error {
 
 // reportMachine prints a machine, and those that run in it.
 func reportMachine(s *jsonstream.Stream, h *Host, m *guest.Machine) {
+	defer m.Forget() // there may be a thousand
 	s.Object(func() {
 		s.Field("id", m.Number)
 		s.Field("guest", m.ID())

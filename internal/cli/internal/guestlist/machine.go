@@ -17,6 +17,7 @@ import (
 
 // printMachine prints all that is known of a machine.
 func printMachine(w io.Writer, m *guest.Machine) {
+	defer m.Forget() // there may be a thousand
 	fmt.Fprintf(w, "\nguest %s: %s, page tables of its process at %s\n", m.ID(), pagingText(m), known(m.Process))
 	if m.FoundBy == guest.FoundByKVM {
 		printProcess(w, m)
