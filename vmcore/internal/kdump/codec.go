@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/anchore/go-lzo"
 	"github.com/klauspost/compress/snappy"
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
@@ -54,7 +53,7 @@ func (c *Codec) Inflate(page, src []byte, flags uint32) (err error) {
 		n, err = c.inflateZlib(page, src)
 	case LZO:
 		method = "lzo"
-		n, err = lzo.Decompress(src, page)
+		n, err = inflateLZO(page, src)
 	case Snappy:
 		method = "snappy"
 		if n, err = snappy.DecodedLen(src); err == nil && n == len(page) {
