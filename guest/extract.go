@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sort"
 
 	"github.com/pkg/errors"
 
@@ -133,7 +134,7 @@ func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 	if err != nil && !errors.Is(err, vmcore.ErrNoMemory) {
 		return nil, err
 	}
-	slices.SortStableFunc(s.Lost, func(a, b Loss) int { return cmp.Compare(b.Pages, a.Pages) })
+	sort.SliceStable(s.Lost, func(i, j int) bool { return s.Lost[i].Pages > s.Lost[j].Pages })
 	return s, err
 }
 

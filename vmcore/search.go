@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -155,7 +156,7 @@ func (s *NoteFinder) add(h Hit) {
 
 // cut sorts the hits, and keeps the preferred ones.
 func (s *NoteFinder) cut() {
-	slices.SortFunc(s.hits, Hit.before)
+	sort.Slice(s.hits, func(i, j int) bool { return s.hits[i].before(s.hits[j]) < 0 })
 	if n := len(s.hits) - maxHits; n > 0 {
 		s.hits, s.more = s.hits[:maxHits], s.more+n
 	}

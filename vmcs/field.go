@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sort"
 	"sync"
 )
 
@@ -86,7 +87,7 @@ var fieldTable = sync.OnceValue(func() *fieldIndex {
 			t.byName[f.Name] = f
 		}
 	}
-	slices.SortFunc(t.fields, func(a, b Field) int { return cmp.Compare(a.Encoding, b.Encoding) })
+	sort.Slice(t.fields, func(i, j int) bool { return t.fields[i].Encoding < t.fields[j].Encoding })
 	return t
 })
 

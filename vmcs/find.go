@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"slices"
+	"sort"
 	"sync/atomic"
 
 	"github.com/pkg/errors"
@@ -303,7 +304,7 @@ func (f *finder) choose(ctx context.Context, res *Result) error {
 		}
 	}
 	settleTrust(res.Trials)
-	slices.SortStableFunc(res.Trials, Trial.before)
+	sort.SliceStable(res.Trials, func(i, j int) bool { return res.Trials[i].before(res.Trials[j]) < 0 })
 	var best *plan
 	if len(res.Trials) > 0 && res.Trials[0].rank() > 0 {
 		best = f.plans[slices.IndexFunc(f.plans, func(p *plan) bool { return p.layout == res.Trials[0].Layout })]

@@ -1,8 +1,8 @@
 package vmcs
 
 import (
-	"cmp"
 	"slices"
+	"sort"
 )
 
 // Form is what a layout was read from.
@@ -114,8 +114,9 @@ func (e Entry) highHalf(h Entry) bool {
 // exactly where nothing overlaps, and no longer than the entries.
 func (l *Layout) overlaps() (pairs [][2]Entry) {
 	order := slices.Clone(l.Entries)
-	slices.SortStableFunc(order, func(a, b Entry) int {
-		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(b.Width, a.Width))
+	sort.SliceStable(order, func(i, j int) bool {
+		a, b := order[i], order[j]
+		return a.Offset < b.Offset || a.Offset == b.Offset && a.Width > b.Width
 	})
 	var furthest Entry
 	for _, e := range order {

@@ -3,6 +3,7 @@ package jsonstream
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -44,12 +45,14 @@ func (s *Stream) value(v reflect.Value) {
 			}
 		})
 	case reflect.Map:
-		keys := v.MapKeys()
-		slices.SortFunc(keys, func(a, b reflect.Value) int { return cmp.Compare(a.String(), b.String()) })
+		values := make(map[string]reflect.Value)
+		for key, value := range v.Seq2() {
+			values[key.String()] = value
+		}
 		s.within("{}", func() {
-			for _, key := range keys {
-				s.name(text(key.String()))
-				s.value(v.MapIndex(key))
+			for _, key := range slices.Sorted(maps.Keys(values)) {
+				s.name(text(key))
+				s.value(values[key])
 			}
 		})
 	case reflect.Struct:

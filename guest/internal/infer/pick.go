@@ -3,6 +3,7 @@ package infer
 import (
 	"cmp"
 	"slices"
+	"sort"
 )
 
 // A pick is the array decided on for a vCPU.
@@ -10,6 +11,11 @@ type pick struct {
 	byPointer, byWords bool
 	array              uint64
 	from               hit // byPointer
+}
+
+// sortHits sorts by address.
+func sortHits(hits []hit) {
+	sort.Slice(hits, func(i, j int) bool { return hits[i].addr < hits[j].addr })
 }
 
 // pickArrays decides which array is which vCPU's. vCPUs of one guest often have
@@ -21,7 +27,7 @@ func pickArrays(wants []*wanted, directMaps []uint64) []pick {
 	picks := make([]pick, len(wants))
 	for _, w := range wants {
 		slices.Sort(w.arrays)
-		slices.SortFunc(w.pointers, func(a, b hit) int { return cmp.Compare(a.addr, b.addr) })
+		sortHits(w.pointers)
 	}
 	// What the dump says of the direct map is preferred, but not relied on: there
 	// are kexec-tools that did not know where KASLR had put it.
@@ -34,7 +40,7 @@ func pickArrays(wants []*wanted, directMaps []uint64) []pick {
 		w.pointers = slices.DeleteFunc(w.pointers, func(h hit) bool { return h.base != base && len(h.regs) > 0 })
 		all = append(all, w.pointers...)
 	}
-	slices.SortFunc(all, func(a, b hit) int { return cmp.Compare(a.addr, b.addr) })
+	sortHits(all)
 	for _, w := range wants {
 		for i := range w.pointers {
 			w.pointers[i].nearest(all)

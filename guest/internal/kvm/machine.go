@@ -1,9 +1,8 @@
 package kvm
 
 import (
-	"cmp"
 	"iter"
-	"slices"
+	"sort"
 
 	"github.com/pkg/errors"
 
@@ -108,7 +107,9 @@ func (m *Machine) Slots() (all []Slot, err error) {
 	}
 	// The array has the highest first; those before an error are in order, too.
 	defer func() {
-		slices.SortStableFunc(all, func(a, b Slot) int { return cmp.Or(cmp.Compare(a.Space, b.Space), cmp.Compare(a.GPA, b.GPA)) })
+		sort.SliceStable(all, func(i, j int) bool {
+			return all[i].Space < all[j].Space || all[i].Space == all[j].Space && all[i].GPA < all[j].GPA
+		})
 	}()
 	for space, at := range spaces {
 		if at == 0 {

@@ -1,10 +1,10 @@
 package elfcore
 
 import (
-	"cmp"
 	"debug/elf"
 	"fmt"
 	"slices"
+	"sort"
 
 	"github.com/pkg/errors"
 
@@ -96,7 +96,7 @@ func (c *ELF) evictable(size int64) (plan.Extent, error) {
 	if !slices.ContainsFunc(segs, func(e plan.Extent) bool { return e.Size > 0 }) {
 		return plan.Extent{}, errors.Wrap(plan.ErrNoPlace, "no PT_LOAD stands after the notes")
 	}
-	slices.SortFunc(segs, func(a, b plan.Extent) int { return cmp.Compare(a.Off, b.Off) })
+	sort.Slice(segs, func(i, j int) bool { return segs[i].Off < segs[j].Off })
 	room := plan.Extent{Off: segs[0].Off, Size: uint64(size + c.notes.Align - 1)} // to start where notes may
 	for _, e := range segs {
 		if e.Off >= room.Off+room.Size {

@@ -1,10 +1,9 @@
 package elfcore
 
 import (
-	"cmp"
 	"debug/elf"
 	"fmt"
-	"slices"
+	"sort"
 
 	"vmcsnote/elfnote"
 	"vmcsnote/vmcore/internal/plan"
@@ -164,7 +163,7 @@ func (c *ELF) fixes(sp elfnote.Splice, shift int64) ([]plan.Fix, error) {
 			sections,
 		}
 	}
-	slices.SortFunc(f, func(a, b plan.Fix) int { return cmp.Compare(a.Off, b.Off) })
+	sort.Slice(f, func(i, j int) bool { return f[i].Off < f[j].Off })
 	return f, nil
 }
 

@@ -2,8 +2,8 @@ package flat
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
+	"sort"
 
 	"github.com/pkg/errors"
 
@@ -145,7 +145,7 @@ func (t *planner) gaps() []plan.Extent {
 			add(s.Off-1, 1)
 		}
 	}
-	slices.SortFunc(all, func(a, b plan.Extent) int { return cmp.Compare(a.Off, b.Off) })
+	sort.Slice(all, func(i, j int) bool { return all[i].Off < all[j].Off })
 	for _, e := range all {
 		merged = AppendExtent(merged, int64(e.Off), int64(e.Off+e.Size))
 	}

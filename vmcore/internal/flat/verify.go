@@ -1,9 +1,8 @@
 package flat
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
+	"sort"
 
 	"vmcsnote/vmcore/internal/plan"
 )
@@ -52,7 +51,7 @@ func (f *Records) trailing() int64 { return f.Size - f.End - RecordHeader }
 // missing returns how many bytes something in the plain form refers to, within
 // its size, though no record holds them, and the first one's offset.
 func (f *Records) missing(used []plan.Extent) (first int64, bytes int64) {
-	slices.SortFunc(used, func(a, b plan.Extent) int { return cmp.Compare(a.Off, b.Off) })
+	sort.Slice(used, func(i, j int) bool { return used[i].Off < used[j].Off })
 	at := int64(0)
 	for _, e := range used {
 		if e.Off >= uint64(f.View.Size) {
