@@ -3,6 +3,7 @@ package linux
 // A CPU is the processor that a kernel was booted on. What is not known is zero.
 type CPU struct {
 	Vendor                             string // as CPUID has it: GenuineIntel
+	Name                               string // the "model name" of /proc/cpuinfo
 	Family, Model, Stepping, Microcode uint64
 	Hypervisor                         bool // it is a virtual one
 }
@@ -10,6 +11,7 @@ type CPU struct {
 // cpuFields are of boot_cpu_data.
 type cpuFields struct {
 	Vendor    Field `btf:"x86_vendor_id"`
+	Name      Field `btf:"x86_model_id"`
 	Family    Field `btf:"x86"`
 	Model     Field `btf:"x86_model"`
 	Stepping  Field `btf:"x86_stepping|x86_mask"` // renamed in 4.16
@@ -36,6 +38,9 @@ func (k *Kernel) CPU() (c CPU, err error) {
 		return c, err
 	}
 	if c.Vendor, err = k.Text(at, f.Vendor); err != nil {
+		return CPU{}, err
+	}
+	if c.Name, err = k.Text(at, f.Name); err != nil {
 		return CPU{}, err
 	}
 	for field, to := range map[*Field]*uint64{&f.Family: &c.Family, &f.Model: &c.Model, &f.Stepping: &c.Stepping, &f.Microcode: &c.Microcode} {

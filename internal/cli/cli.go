@@ -72,7 +72,7 @@ type env struct {
 // commands lists the commands in the order in which people meet them.
 func commands() []command {
 	return []command{
-		injectCommand(), recordCommand(), showCommand(), verifyCommand(), removeCommand(), guestsCommand(), extractCommand(),
+		injectCommand(), recordCommand(), showCommand(), verifyCommand(), removeCommand(), guestsCommand(), extractCommand(), reportCommand(),
 		layoutsCommand(), completionCommand(), versionCommand(), helpCommand(),
 	}
 }

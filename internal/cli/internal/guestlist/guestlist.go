@@ -1,5 +1,5 @@
 // Package guestlist tells a person, or by JSON a program, which guests a host
-// has: a line for each vCPU, all of it, or single fields.
+// has: a line for each vCPU, all of it, single fields, or a page for a browser.
 package guestlist
 
 import (
