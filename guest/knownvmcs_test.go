@@ -66,32 +66,33 @@ func TestKnownLayout(t *testing.T) {
 	}
 }
 
+// vmcs12Of returns a VMCS as a hypervisor in a machine of KVM's has it: all fields
+// of a sound VMCS, but for RIP and RSP.
+func vmcs12Of(w *VCPU, rip uint64) []byte {
+	page := make([]byte, vmcs.PageSize)
+	binary.LittleEndian.PutUint32(page, 0x11e57ed0)
+	for _, entry := range vmcs.BuiltinFor(0x11e57ed0)[0].Entries {
+		x, ok := w.Read(entry.Encoding)
+		switch entry.Encoding {
+		case vmcs.GuestRIP:
+			x = rip
+		case vmcs.GuestRSP:
+			x = 0x2222
+		}
+		if ok && entry.Known {
+			copy(page[entry.Offset:entry.Offset+entry.Width], binary.LittleEndian.AppendUint64(nil, x))
+		}
+	}
+	return page
+}
+
 // A vCPU in a guest of its guest: the machine's own VMCS is VMCS01, and the
 // guest's guest is listed below it, by VMCS12, with the state that is in VMCS02.
 func TestNestedByKVM(t *testing.T) {
 	core, layout := openCore(t, intelHosts[2].core), noteLayout(t, "../testdata/cores/"+intelHosts[2].layout)
 	found := inferred(t, core, layout)
 	w := found.Machines[0].VCPUs[0]
-	inner := vmcs.BuiltinFor(0x11e57ed0)
-	vmcs12 := make([]byte, vmcs.PageSize)
-	put := func(e vmcs.Encoding, v uint64) {
-		for _, entry := range inner[0].Entries {
-			if entry.Known && entry.Encoding == e {
-				var b [8]byte
-				binary.LittleEndian.PutUint64(b[:], v)
-				copy(vmcs12[entry.Offset:entry.Offset+entry.Width], b[:])
-			}
-		}
-	}
-	// VMCS12 is as a hypervisor has it: all fields of a sound VMCS.
-	for _, entry := range inner[0].Entries {
-		if x, ok := w.Read(entry.Encoding); ok && entry.Known {
-			put(entry.Encoding, x)
-		}
-	}
-	put(vmcs.GuestRIP, 0x1111)
-	put(vmcs.GuestRSP, 0x2222)
-	binary.LittleEndian.PutUint32(vmcs12, 0x11e57ed0)
+	vmcs12 := vmcs12Of(w, 0x1111)
 	const gpa = 0x5000
 	for _, running := range []bool{false, true} {
 		t.Run(fmt.Sprintf("running %v", running), func(t *testing.T) {
