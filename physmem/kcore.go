@@ -3,13 +3,13 @@ package physmem
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"io"
 	"math"
 	"path/filepath"
 	"slices"
+	"sort"
 
 	"github.com/pkg/errors"
 )
@@ -47,7 +47,7 @@ func OpenKCore(root string) (*KCore, error) {
 	// unmapped there, and would read as zeros whoever owns them now; so RAM,
 	// which is larger, comes first.
 	loads = slices.DeleteFunc(loads, func(l load) bool { return !l.usable() })
-	slices.SortStableFunc(loads, func(a, b load) int { return cmp.Compare(b.size, a.size) })
+	sort.SliceStable(loads, func(i, j int) bool { return loads[i].size > loads[j].size })
 	return &KCore{path: path, f: f, loads: loads}, nil
 }
 

@@ -104,3 +104,19 @@ type chooser interface {
 	complete() []candidate
 	valid() error
 }
+
+// A commaList is the value of a flag that takes words with commas between them,
+// and may be given several times. (pflag's own takes CSV, with quotes.)
+type commaList []string
+
+// String returns the words as they are given.
+func (l *commaList) String() string { return strings.Join(*l, ",") }
+
+// Set adds words.
+func (l *commaList) Set(words string) error {
+	*l = append(*l, strings.Split(words, ",")...)
+	return nil
+}
+
+// Type names the kind of value.
+func (l *commaList) Type() string { return "words" }

@@ -29,7 +29,7 @@ type guestsFlags struct {
 	raw     bool
 	guest   string // "" for all
 	vcpu    string // "" for all
-	fields  []string
+	fields  commaList
 	read    string
 	verbose bool
 	explain bool
@@ -75,7 +75,7 @@ The exit status is 3 if no VMCS is found and there is no note.`,
 			var f guestsFlags
 			fs.BoolVarP(&f.verbose, "verbose", "v", false, "print all that is known of each machine: its process and memory slots, all registers and all fields of the VMCS or VMCB")
 			fs.BoolVar(&f.asJSON, "json", false, "print one JSON document with everything")
-			fs.StringSliceVar(&f.fields, "field", nil, "print only the field or register `NAME`, a line for each vCPU; several with commas")
+			fs.Var(&f.fields, "field", "print only the field or register `NAME`, a line for each vCPU; several with commas")
 			fs.StringVar(&f.read, "read", "", "print memory at `gpa:0xADDR:LENGTH` or gva:0xADDR:LENGTH")
 			fs.BoolVar(&f.explain, "explain", false, "search for VMCSs in any case; print why each page was taken for one or was not, and where KVM's structures disagree")
 			fs.BoolVar(&f.wantLog, "log", false, "print the kernel's log as dmesg does: the host's own, or with --guest that guest's")

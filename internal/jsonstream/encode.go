@@ -46,8 +46,8 @@ func (s *Stream) value(v reflect.Value) {
 		})
 	case reflect.Map:
 		values := make(map[string]reflect.Value)
-		for key, value := range v.Seq2() {
-			values[key.String()] = value
+		for i := v.MapRange(); i.Next(); {
+			values[i.Key().String()] = i.Value()
 		}
 		s.within("{}", func() {
 			for _, key := range slices.Sorted(maps.Keys(values)) {

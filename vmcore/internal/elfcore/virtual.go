@@ -1,9 +1,9 @@
 package elfcore
 
 import (
-	"cmp"
 	"debug/elf"
 	"slices"
+	"sort"
 
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/physmap"
@@ -37,7 +37,7 @@ func (c *ELF) DirectMaps() []uint64 {
 		}
 		size[base] += max(1, p.Memsz)
 	}
-	slices.SortStableFunc(bases, func(a, b uint64) int { return cmp.Compare(size[b], size[a]) })
+	sort.SliceStable(bases, func(i, j int) bool { return size[bases[i]] > size[bases[j]] })
 	return bases[:min(len(bases), maxDirectMaps)]
 }
 

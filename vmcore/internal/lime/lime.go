@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"sort"
 
 	"github.com/pkg/errors"
 
@@ -79,7 +80,7 @@ func Open(r io.ReaderAt, size int64) (*Memory, error) {
 		}
 		m.End = at
 	}
-	slices.SortStableFunc(m.framed, func(a, b framedRange) int { return a.Compare(b.Range) })
+	sort.SliceStable(m.framed, func(i, j int) bool { return m.framed[i].Compare(m.framed[j].Range) < 0 })
 	for i := 1; i < len(m.framed); i++ {
 		if a, b := m.framed[i-1].Range, m.framed[i].Range; b.Addr-a.Addr < a.Size {
 			return nil, plan.FormatErrorf(0, "ranges", fmt.Sprintf("%#x twice", b.Addr), "ranges that do not overlap")
