@@ -1,6 +1,7 @@
 package x86
 
 import (
+	"iter"
 	"math/bits"
 	"strconv"
 	"strings"
@@ -23,28 +24,47 @@ const (
 // Of returns the names of the bits set in v, in their order; those without a
 // name are "bit N".
 func (n BitNames) Of(v uint64) (set []string) {
+	if v == 0 {
+		return nil
+	}
+	var names [64]string
+	for bit, name := range n.all() {
+		if bit < len(names) && names[bit] == "" {
+			names[bit] = name
+		}
+	}
 	for ; v != 0; v &= v - 1 {
 		bit := bits.TrailingZeros64(v)
-		name, ok := n.Name(bit)
-		if !ok {
-			name = "bit " + strconv.Itoa(bit)
+		if names[bit] == "" {
+			names[bit] = "bit " + strconv.Itoa(bit)
 		}
-		set = append(set, name)
+		set = append(set, names[bit])
 	}
 	return set
 }
 
 // Name returns a bit's name; false if it has none.
 func (n BitNames) Name(bit int) (string, bool) {
-	for list := range strings.SplitSeq(string(n), ";") {
-		first, names, _ := strings.Cut(list, " ")
-		from, _ := strconv.Atoi(first)
-		for name := range strings.SplitSeq(names, ",") {
-			if from == bit && name != "-" {
-				return name, true
-			}
-			from++
+	for b, name := range n.all() {
+		if b == bit {
+			return name, true
 		}
 	}
 	return "", false
+}
+
+// all yields the bits that have names.
+func (n BitNames) all() iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		for list := range strings.SplitSeq(string(n), ";") {
+			first, names, _ := strings.Cut(list, " ")
+			bit, _ := strconv.Atoi(first)
+			for name := range strings.SplitSeq(names, ",") {
+				if name != "-" && !yield(bit, name) {
+					return
+				}
+				bit++
+			}
+		}
+	}
 }

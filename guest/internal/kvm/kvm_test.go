@@ -227,17 +227,17 @@ func TestState(t *testing.T) {
 
 // kvm_x86_ops leads to the vendor, whether KVM is built in or not.
 func TestVendor(t *testing.T) {
-	c := newCrowd(t)
-	ops, err := c.v.kvm.Symbol("kvm_x86_ops")
+	c, v := newCrowd(t)
+	ops, err := v.kvm.Symbol("kvm_x86_ops")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bind(c.v.kvm, c.v.fields.builtIn()); err != nil {
+	if err := bind(v.kvm, v.fields.builtIn()); err != nil {
 		t.Fatal(err)
 	}
 	// What vcpu_create leads to is not in this dump; vm_list stands for it.
-	c.put(ops+c.v.fields.ops.Create.Offset(), 8, c.v.list)
-	if name, err := c.v.creator(c.v.kvm); name != "vm_list" || err != nil {
+	c.Put(ops+v.fields.ops.Create.Offset(), 8, v.list)
+	if name, err := v.creator(v.kvm); name != "vm_list" || err != nil {
 		t.Errorf("%q (%v)", name, err)
 	}
 	for _, test := range []struct {

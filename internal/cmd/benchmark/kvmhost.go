@@ -10,29 +10,64 @@ const (
 	// maxKVM bounds the peak memory of guests, in bytes, where KVM's structures
 	// list the machines.
 	maxKVM = 96 << 20
-	// kvmHost is a dump of a KVM host whose kernel has BTF; compressed is the
-	// same one by makedumpfile.
-	kvmHost    = "intel-6.1"
-	compressed = "intel-6.1-d31"
+	// maxMany bounds it where there are 1,000 machines with 8 vCPUs each, and
+	// maxManySeconds the time.
+	maxMany        = 256 << 20
+	maxManySeconds = 5
 )
+
+// dumps are of KVM hosts whose kernels have BTF: as the kernel wrote them, and
+// compressed by makedumpfile.
+var dumps = []struct{ vendor, elf, kdump string }{
+	{"Intel", "intel-6.1", "intel-6.1-d31"},
+	{"AMD", "amd-6.1", "amd-6.1-d31"},
+}
 
 // kvmHosts measures that listing machines by KVM's own structures takes no longer
 // if the host has more memory. What is added is holes, or pages that are left out.
 func (b *bench) kvmHosts() error {
-	for _, size := range []struct {
-		name  string
-		bytes int64
-	}{{"64 GiB", 64 << 30}, {"1 TiB", 1 << 40}} {
-		for _, kind := range []struct {
-			name, core string
-			more       func(path string, size int64) error
-		}{{"ELF", kvmHost, grow}, {"kdump", compressed, widen}} {
-			if err := b.kvmHost(kind.name, kind.core, size.name, func(path string) error { return kind.more(path, size.bytes) }); err != nil {
-				return err
+	for _, host := range dumps {
+		for _, size := range []struct {
+			name  string
+			bytes int64
+		}{{"64 GiB", 64 << 30}, {"1 TiB", 1 << 40}} {
+			for _, kind := range []struct {
+				name, core string
+				more       func(path string, size int64) error
+			}{{host.vendor + ", ELF", host.elf, grow}, {host.vendor + ", kdump", host.kdump, widen}} {
+				if err := b.kvmHost(kind.name, kind.core, size.name, func(path string) error { return kind.more(path, size.bytes) }); err != nil {
+					return err
+				}
 			}
 		}
 	}
 	return nil
+}
+
+// manyMachines takes the time and the memory of listing very many machines.
+func (b *bench) manyMachines() error {
+	const n = "1000"
+	if _, err := b.exec(filepath.Join(b.made, "pages"), "machines", n, filepath.Join(b.made, "amd-6.12"), b.path("machines")); err != nil {
+		return err
+	}
+	for _, form := range []struct {
+		name string
+		args []string
+	}{{"guests", nil}, {"guests -v", []string{"-v"}}, {"guests --json", []string{"--json"}}} {
+		mode := form.name + ", 1,000 machines of 8 vCPUs"
+		var took []float64
+		for range min(b.runs, 5) {
+			c := b.command(filepath.Join(b.made, "vmcsnote"), append([]string{"guests", b.path("machines")}, form.args...)...)
+			t, err := pipeline(c)
+			if err != nil {
+				return err
+			}
+			b.peaks.note(mode, maxMany, c)
+			took = append(took, t.Seconds())
+		}
+		b.table.atMost(mode, ratioOf(took).median, maxManySeconds, "%.1f s")
+	}
+	return b.remove("machines")
 }
 
 // kvmHost compares a core with one that has been given more memory.

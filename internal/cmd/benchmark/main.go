@@ -4,8 +4,8 @@
 //
 //	scripts/bench --dir /var/tmp --runs 15
 //
-// Absolute times depend on the machine and are not printed, but for CPU times
-// that are bounded on any. The two sides of a
+// Absolute times depend on the machine and are not printed, but for those that are
+// bounded on any. The two sides of a
 // ratio run by turns, with the page cache warm and nothing left to write back,
 // and the median of the pairwise ratios counts.
 //
@@ -102,6 +102,7 @@ func run(ctx context.Context, dir, made, only string, runs int) (bool, error) {
 		{"guests, zstd", func() error { return b.guestsKDump("zstd") }},
 		{"guests, 100,000 pages", b.crowd},
 		{"guests by KVM's structures", b.kvmHosts},
+		{"guests, 1,000 machines", b.manyMachines},
 		{"extract", b.extract},
 		{"XFS", func() error { return b.clones("XFS", "mkfs.xfs", "-q", "-m", "reflink=1") }},
 		{"btrfs", func() error { return b.clones("btrfs", "mkfs.btrfs", "-q") }},

@@ -5,6 +5,7 @@
 //	pages make raw|zlib|zstd N HOLE HEAD BLOB OUT
 //	pages inflate DUMP
 //	pages host|crowd N HOST.zst OUT
+//	pages machines N HOST OUT
 //
 // It is a program of its own because it takes memory: what the kernel reports
 // as a process's peak memory is at least that of the process that started it.
@@ -50,6 +51,12 @@ func run(args []string) error {
 			return errors.WithStack(err)
 		}
 		return hostSpec{args[2], n, args[0] == "crowd"}.make(args[3])
+	case len(args) == 4 && args[0] == "machines":
+		n, err := strconv.ParseInt(args[1], 10, 32)
+		if err != nil {
+			return errors.WithStack(err)
+		}
+		return makeMachines(args[2], n, args[3])
 	case len(args) == 2 && args[0] == "inflate":
 		d, err := load(args[1])
 		if err != nil {
@@ -62,5 +69,5 @@ func run(args []string) error {
 		_, err = fmt.Println(took)
 		return errors.WithStack(err)
 	}
-	return errors.New("usage: pages make raw|zlib|zstd N HOLE HEAD BLOB OUT, pages inflate DUMP, or pages host|crowd N HOST.zst OUT")
+	return errors.New("usage: pages make raw|zlib|zstd N HOLE HEAD BLOB OUT, pages inflate DUMP, pages host|crowd N HOST.zst OUT, or pages machines N HOST OUT")
 }
