@@ -70,7 +70,7 @@ func TestAMDRegisters(t *testing.T) {
 			}
 			for name, want := range truth[0].Segments {
 				s := segments[name]
-				g := qemuregs.Segment{Selector: s.Selector.Value, Base: s.Base.Value, Limit: s.Limit.Value, Flags: descriptorFlags(s.Rights.Value)}
+				g := qemuregs.SegmentState{Selector: s.Selector.Value, Base: s.Base.Value, Limit: s.Limit.Value, Flags: descriptorFlags(s.Rights.Value)}
 				if g != want || !s.Base.Known() || !s.Limit.Known() {
 					t.Errorf("%s is %#x, want %#x", name, g, want)
 				}

@@ -228,8 +228,8 @@ func (m *Machine) settle() {
 // openKVM opens the memory of a machine that KVM listed: it lies where KVM's
 // own slots have it in the process. What EPT or NPT map is read by these, which
 // are what the guest itself saw.
-func (m *Machine) openKVM() *Memory {
-	mem := &Memory{host: m.outer, proc: m.proc}
+func (m *Machine) openKVM() *Physical {
+	mem := &Physical{host: m.outer, proc: m.proc}
 	if m.proc != nil {
 		mem.slots = usableSlots(m.Slots)
 	}

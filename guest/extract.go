@@ -13,7 +13,7 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// A Source is a guest's physical memory: [Memory], out of its host's dump, or
+// A Source is a guest's physical memory: [Physical], out of its host's dump, or
 // that of package qemucore, out of a core of the process that ran it.
 type Source interface {
 	// Memory is the memory that may be there, in whole pages.

@@ -58,7 +58,7 @@ func FuzzMemory(f *testing.F) {
 	f.Add(uint64(3), uint8(2), uint8(50), uint64(0x105e), uint64(0x1000), uint64(0))
 	f.Add(uint64(4), uint8(15), uint8(30), uint64(0x5e), uint64(0), uint64(0))
 	f.Fuzz(func(t *testing.T, seed uint64, pages, rare uint8, eptp, cr3, cr4 uint64) {
-		m, err := OpenMemory(newNoise(seed, pages, rare), Config{EPTP: eptp, HostCR3: cr3, HostCR4: cr4})
+		m, err := OpenPhysical(newNoise(seed, pages, rare), Config{EPTP: eptp, HostCR3: cr3, HostCR4: cr4})
 		if err != nil {
 			if m != nil || !errors.Is(err, ErrBadEPTP) && !errors.Is(err, ErrNoEPT) {
 				t.Fatalf("%v with %v", m, err)

@@ -18,7 +18,7 @@
 //     AMD's processors nested_cr3.
 //   - [Process] turns HVA into HPA by the page tables that HOST_CR3 points to,
 //     as Linux fills them.
-//   - [Memory] is the guest's physical memory as a whole: what EPT maps, and
+//   - [Physical] is the guest's physical memory as a whole: what EPT maps, and
 //     what EPT does not map, because the guest has never touched it, through
 //     the process, by memory slots ([Slot]): KVM's own, or such as are inferred
 //     from pages that both map. Without EPT, and without KVM's slots, there is
@@ -44,7 +44,7 @@ const pageSize = x86.PageSize
 
 var (
 	// ErrNotMapped: there is no entry for the address. For EPT: the guest has
-	// not touched it, or it is no memory. In [Memory]: and no memory slot that
+	// not touched it, or it is no memory. In [Physical]: and no memory slot that
 	// is known covers it.
 	ErrNotMapped = x86.ErrNotMapped
 	// ErrNotPresent: the address is in a memory slot, but the process has no

@@ -72,9 +72,9 @@ func (h *huge) any(space, addr, size uint64) bool {
 	return addr < h.hole || addr < h.pages*pageSize+4*gib-h.hole && addr+size > 4*gib
 }
 
-func (h *huge) open(t testing.TB) *Memory {
+func (h *huge) open(t testing.TB) *Physical {
 	t.Helper()
-	m, err := OpenMemory(h, Config{EPTP: hugeEPT | 4<<46 | 0x5e, HostCR3: hugeProc | 4<<46})
+	m, err := OpenPhysical(h, Config{EPTP: hugeEPT | 4<<46 | 0x5e, HostCR3: hugeProc | 4<<46})
 	if err != nil {
 		t.Fatal(err)
 	}

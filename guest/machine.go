@@ -64,7 +64,7 @@ type Machine struct {
 	encrypted bool
 	tdx       bool          // KVM says that the machine is a guest of TDX
 	npt       uint64        // of a machine's machine: its nested page tables in the other's memory
-	memory    *Memory       // nil until it has been opened
+	memory    *Physical     // nil until it has been opened
 	kernel    *linux.Kernel // likewise
 	failed    error         // why it cannot be opened, whatever registers are known
 }
@@ -177,11 +177,11 @@ func hostTable(c *vmcs.Candidate) uint64 {
 	return cr3 & x86.AddrMask
 }
 
-// Memory opens the machine's guest-physical memory; see [OpenMemory]. A machine
+// Memory opens the machine's guest-physical memory; see [OpenPhysical]. A machine
 // without EPT needs the registers ([Host.FindRegisters]), and fails with
 // [ErrNoEPT] without. [ErrNeverRan] means that none of the vCPUs has an EPT yet, and
 // [ErrEncrypted] that only ciphertext is there; see [Machine.AllowEncrypted].
-func (m *Machine) Memory() (*Memory, error) {
+func (m *Machine) Memory() (*Physical, error) {
 	if m.memory != nil || m.failed != nil {
 		return m.memory, m.failed
 	}
@@ -232,7 +232,7 @@ func (m *Machine) Forget() {
 }
 
 // open opens the memory by EPT.
-func (m *Machine) open() (*Memory, error) {
+func (m *Machine) open() (*Physical, error) {
 	if m.EPTP == 0 && !m.Shadow {
 		return nil, ErrNeverRan
 	}
@@ -240,7 +240,7 @@ func (m *Machine) open() (*Memory, error) {
 	c := Config{EPTP: m.EPTP, ModeBased: v.Secondary()&x86.SecondaryModeBasedExecute != 0}
 	c.HostCR3, _ = v.Read(vmcs.HostCR3)
 	c.HostCR4, _ = v.Read(vmcs.HostCR4)
-	return OpenMemory(m.outer, c)
+	return OpenPhysical(m.outer, c)
 }
 
 // AddressSpace returns the address space of the process that runs the machine,

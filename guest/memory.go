@@ -44,23 +44,23 @@ type Config struct {
 	HostCR3, HostCR4 uint64
 }
 
-// Memory is a guest's physical memory. It is a [physmem.Reader] whose addresses are
+// Physical is a guest's physical memory. It is a [physmem.Reader] whose addresses are
 // guest-physical, and safe for concurrent use where the host's is.
 //
 // What EPT maps is read where EPT says, and only what it does not map is read
 // through the process. It holds some 600 KiB of tables at most.
-type Memory struct {
+type Physical struct {
 	host  physmem.Reader
 	ept   *EPT     // nil: by the process alone
 	proc  *Process // nil: by EPT alone
 	slots []Slot   // by rising GPA, disjoint
 }
 
-// OpenMemory opens the guest's memory in the host's, and infers its memory
+// OpenPhysical opens the guest's memory in the host's, and infers its memory
 // slots, for which it goes through EPT and the process's tables a few times. It
 // fails with [ErrNoEPT] where EPTP is 0, and with [ErrBadEPTP]; what it finds
 // broken in the tables themselves is left out.
-func OpenMemory(host physmem.Reader, c Config) (*Memory, error) {
+func OpenPhysical(host physmem.Reader, c Config) (*Physical, error) {
 	if c.EPTP == 0 {
 		return nil, ErrNoEPT
 	}
@@ -68,7 +68,7 @@ func OpenMemory(host physmem.Reader, c Config) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Memory{host: host, ept: ept}
+	m := &Physical{host: host, ept: ept}
 	if c.HostCR3 != 0 {
 		m.proc = NewProcess(host, c.HostCR3, c.HostCR4)
 		m.slots = slotsOf(infer.Slots(ept, m.proc))
@@ -77,10 +77,10 @@ func OpenMemory(host physmem.Reader, c Config) (*Memory, error) {
 }
 
 // Slots are the memory slots inferred, by rising guest-physical address.
-func (m *Memory) Slots() []Slot { return m.slots }
+func (m *Physical) Slots() []Slot { return m.slots }
 
 // slot returns the first slot that ends after gpa.
-func (m *Memory) slot(gpa uint64) (Slot, bool) {
+func (m *Physical) slot(gpa uint64) (Slot, bool) {
 	i := sort.Search(len(m.slots), func(i int) bool { return gpa < m.slots[i].GPA+m.slots[i].Size })
 	if i == len(m.slots) {
 		return Slot{}, false
@@ -92,7 +92,7 @@ func (m *Memory) slot(gpa uint64) (Slot, bool) {
 // [ErrNotMapped], [ErrNotPresent], [ErrSwapped], [ErrMMIO] or [ErrReserved], or
 // is the reader's error for a table; the mapping is then the stretch it holds
 // for.
-func (m *Memory) Translate(gpa uint64) (Mapping, error) {
+func (m *Physical) Translate(gpa uint64) (Mapping, error) {
 	e, err := Mapping{Size: x86.EPTEnd}, ErrNotMapped
 	switch {
 	case gpa >= x86.EPTEnd:
@@ -131,9 +131,9 @@ func clip(m Mapping, lo, hi uint64) Mapping {
 }
 
 // ReadPhys implements [physmem.Reader]. It reads as far as it can; the error is
-// an [*AddressError] with the error of [Memory.Translate] or, if the page
+// an [*AddressError] with the error of [Physical.Translate] or, if the page
 // itself is not in the dump, of the host's reader.
-func (m *Memory) ReadPhys(p []byte, gpa uint64) (n int, err error) {
+func (m *Physical) ReadPhys(p []byte, gpa uint64) (n int, err error) {
 	for n < len(p) {
 		at := gpa + uint64(n)
 		phys, size, err := m.stretch(at, uint64(len(p)-n))
@@ -151,7 +151,7 @@ func (m *Memory) ReadPhys(p []byte, gpa uint64) (n int, err error) {
 
 // stretch returns the host's address of gpa, and how many bytes from there on are
 // the guest's in one piece, no more than limit.
-func (m *Memory) stretch(gpa, limit uint64) (phys, size uint64, err error) {
+func (m *Physical) stretch(gpa, limit uint64) (phys, size uint64, err error) {
 	e, err := m.Translate(gpa)
 	if err != nil {
 		return 0, 0, err

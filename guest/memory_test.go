@@ -82,7 +82,7 @@ func TestMemoryOfGuests(t *testing.T) {
 		core := openCore(t, "vmx/"+name+"/mini")
 		for _, v := range loadKnown(t, name) {
 			t.Run(name+"/"+v.Guest, func(t *testing.T) {
-				m, err := OpenMemory(core, v.config())
+				m, err := OpenPhysical(core, v.config())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -118,7 +118,7 @@ func TestMemoryOfLinux(t *testing.T) {
 			h := openHost(t, name)
 			c := Config{EPTP: mustField(t, h, "EPT_POINTER")}
 			c.HostCR3, c.HostCR4 = mustField(t, h, "HOST_CR3"), mustField(t, h, "HOST_CR4")
-			m, err := OpenMemory(h.core, c)
+			m, err := OpenPhysical(h.core, c)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -246,10 +246,10 @@ func TestMemory(t *testing.T) {
 		})
 	}
 
-	if _, err := OpenMemory(v, Config{HostCR3: v.cr3}); err != ErrNoEPT {
+	if _, err := OpenPhysical(v, Config{HostCR3: v.cr3}); err != ErrNoEPT {
 		t.Errorf("without EPT: %v", err)
 	}
-	if _, err := OpenMemory(v, Config{EPTP: 1}); !errors.Is(err, ErrBadEPTP) {
+	if _, err := OpenPhysical(v, Config{EPTP: 1}); !errors.Is(err, ErrBadEPTP) {
 		t.Errorf("a bad EPTP: %v", err)
 	}
 }

@@ -179,7 +179,7 @@ func (a *asked) innerMachine(m *Machine, outer *VCPU) {
 
 // openNested opens the memory of a machine's machine on AMD's processors: by the
 // nested page tables in the machine's memory.
-func (m *Machine) openNested() (*Memory, error) {
+func (m *Machine) openNested() (*Physical, error) {
 	if m.npt == 0 || m.outer == nil {
 		return nil, ErrNoEPT
 	}
@@ -189,7 +189,7 @@ func (m *Machine) openNested() (*Memory, error) {
 			levels = 5
 		}
 	}
-	return &Memory{host: m.outer, ept: &EPT{x86.NewTables(m.outer, x86.NPT(levels, 0), m.npt&x86.AddrMask)}}, nil
+	return &Physical{host: m.outer, ept: &EPT{x86.NewTables(m.outer, x86.NPT(levels, 0), m.npt&x86.AddrMask)}}, nil
 }
 
 // newerPages is memory of which some pages are newer than in the Reader.

@@ -12,7 +12,7 @@ import (
 // much a guest's tables claim to map, its ranges are no more than the host has.
 // It takes a bit for each page of the host's, and 16 bytes for each of its
 // ranges.
-func (m *Memory) Once(host physmem.Memory) physmem.Memory {
+func (m *Physical) Once(host physmem.Memory) physmem.Memory {
 	return physmem.With(m, physmem.Joined(func(yield func(physmem.Range) bool) {
 		p := newHostPages(host)
 		m.pieces(func(gpa, n uint64, _ bool, err error) bool {

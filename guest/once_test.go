@@ -51,7 +51,7 @@ func TestOnce(t *testing.T) {
 			r := newRAM()
 			root := r.table()
 			tt.ept(r, root)
-			m, err := OpenMemory(r, Config{EPTP: root | 0x1e})
+			m, err := OpenPhysical(r, Config{EPTP: root | 0x1e})
 			if err != nil {
 				t.Fatal(err)
 			}

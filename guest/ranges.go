@@ -23,7 +23,7 @@ type Tally struct {
 }
 
 // Tally counts. It goes through all tables, and reads no memory of the guest.
-func (m *Memory) Tally() (t Tally) {
+func (m *Physical) Tally() (t Tally) {
 	m.pieces(func(_, size uint64, byEPT bool, err error) bool {
 		switch {
 		case err == nil && byEPT:
@@ -46,7 +46,7 @@ func (m *Memory) Tally() (t Tally) {
 
 // Exceeds reports whether EPT and the process map more than limit bytes. It stops
 // there: tables that refer to one another can map 256 TiB out of a few pages.
-func (m *Memory) Exceeds(limit uint64) bool {
+func (m *Physical) Exceeds(limit uint64) bool {
 	total := uint64(0)
 	return !m.pieces(func(_, size uint64, _ bool, err error) bool {
 		if err == nil {
@@ -59,7 +59,7 @@ func (m *Memory) Exceeds(limit uint64) bool {
 // Empty reports whether EPT has no entry at all, so that nothing tells where the
 // guest's memory is. KVM drops all of EPT when a memory slot is removed, and fills
 // it again as the guest runs.
-func (m *Memory) Empty() bool {
+func (m *Physical) Empty() bool {
 	if m.ept == nil || len(m.slots) > 0 {
 		return false
 	}
@@ -72,7 +72,7 @@ func (m *Memory) Empty() bool {
 // Ranges implements [physmem.Memory]: the guest-physical memory that EPT or the
 // process map, in whole pages. Some of it may not be in the dump: ReadPhys then
 // returns an error.
-func (m *Memory) Ranges() iter.Seq[physmem.Range] {
+func (m *Physical) Ranges() iter.Seq[physmem.Range] {
 	return physmem.Joined(func(yield func(physmem.Range) bool) {
 		m.pieces(func(gpa, size uint64, _ bool, err error) bool {
 			return err != nil || yield(physmem.Range{Addr: gpa, Size: size})
@@ -83,7 +83,7 @@ func (m *Memory) Ranges() iter.Seq[physmem.Range] {
 // pieces returns all of the guest's memory by rising address, in pieces that one
 // entry maps, or that there is trouble with. It reports whether yield never
 // asked it to stop.
-func (m *Memory) pieces(yield func(gpa, size uint64, byEPT bool, err error) bool) bool {
+func (m *Physical) pieces(yield func(gpa, size uint64, byEPT bool, err error) bool) bool {
 	var w *x86.Walker
 	if m.proc != nil {
 		w = m.proc.tables.Walker()
@@ -109,7 +109,7 @@ func (m *Memory) pieces(yield func(gpa, size uint64, byEPT bool, err error) bool
 
 // untouched returns what slots have between the guest-physical addresses lo and
 // hi, where EPT maps nothing.
-func (m *Memory) untouched(w *x86.Walker, lo, hi uint64, yield func(gpa, size uint64, byEPT bool, err error) bool) bool {
+func (m *Physical) untouched(w *x86.Walker, lo, hi uint64, yield func(gpa, size uint64, byEPT bool, err error) bool) bool {
 	for lo < hi {
 		s, ok := m.slot(lo)
 		if !ok || s.GPA >= hi {

@@ -11,8 +11,8 @@ import (
 type Origin uint8
 
 const (
-	// Unknown: no value. Its bits are zero and mean nothing.
-	Unknown Origin = iota
+	// FromNowhere: no value. Its bits are zero and mean nothing.
+	FromNowhere Origin = iota
 	// FromVMCS: a guest-state field of the VMCS.
 	FromVMCS
 	// FromKVM: KVM's structure of the vCPU in the host's memory.
@@ -31,14 +31,14 @@ var originNames = [...]string{"unknown", "vmcs", "kvm", "kvm-dirty", "apic", "vm
 // String names the origin, for people and for --json.
 func (o Origin) String() string { return originNames[o] }
 
-// A Register is a register's value, if Origin is not Unknown.
+// A Register is a register's value, if Origin is not FromNowhere.
 type Register struct {
 	Value  uint64
 	Origin Origin
 }
 
 // Known reports whether the register has a value.
-func (r Register) Known() bool { return r.Origin != Unknown }
+func (r Register) Known() bool { return r.Origin != FromNowhere }
 
 // String returns the value in hexadecimal, or "?" if it is unknown.
 func (r Register) String() string {

@@ -148,7 +148,7 @@ func TestRegisters(t *testing.T) {
 			}
 			rip, gs := FromKVMDirty, FromKVM
 			if inGuest {
-				rip, gs = FromVMCS, Unknown // the processor had it
+				rip, gs = FromVMCS, FromNowhere // the processor had it
 			} else {
 				check("msr_c0000102", r.KernelGSBase, h.truth["msr_c0000102"], gs)
 			}

@@ -33,7 +33,7 @@ func ShadowOf(v *vmcs.VMCS, r *Registers) (Shadow, bool) {
 //
 // Nothing in such a VMCS leads to guest-physical memory; package infer tells how
 // it is found.
-func OpenShadow(host physmem.Reader, c Shadow) (*Memory, error) {
+func OpenShadow(host physmem.Reader, c Shadow) (*Physical, error) {
 	// While the guest's paging is off these tables map guest-physical
 	// addresses, which have no sign extension.
 	real := c.Guest.Mode() == NoPaging
@@ -49,7 +49,7 @@ func OpenShadow(host physmem.Reader, c Shadow) (*Memory, error) {
 		return nil, ErrNoEPT // KVM has no such tables
 	}
 	shadow := &EPT{x86.NewTables(host, format, c.Paging.CR3&x86.AddrMask)}
-	m := &Memory{host: host, proc: NewProcess(host, c.HostCR3, c.HostCR4)}
+	m := &Physical{host: host, proc: NewProcess(host, c.HostCR3, c.HostCR4)}
 	if real {
 		m.ept = shadow
 		if m.slots = slotsOf(infer.Slots(shadow, m.proc)); len(m.slots) == 0 {
@@ -58,7 +58,7 @@ func OpenShadow(host physmem.Reader, c Shadow) (*Memory, error) {
 		return m, nil
 	}
 	paging := func(slots []infer.Slot) infer.Paging {
-		m := &Memory{host: host, proc: m.proc, slots: slotsOf(slots)}
+		m := &Physical{host: host, proc: m.proc, slots: slotsOf(slots)}
 		return func(gva uint64) (gpa uint64, ok bool) {
 			e, err := c.Guest.Translate(m, gva)
 			return e.Phys + gva - e.Addr, err == nil

@@ -22,9 +22,9 @@ func newTestVM() *testVM {
 	return &testVM{ram: r, ept: r.table(), cr3: r.table(), frame: 0x40_0000_0000, zero: 0x3fff_f000}
 }
 
-func (v *testVM) open(t testing.TB) *Memory {
+func (v *testVM) open(t testing.TB) *Physical {
 	t.Helper()
-	m, err := OpenMemory(v, Config{EPTP: v.ept | 0x5e, HostCR3: v.cr3 | 0x004})
+	m, err := OpenPhysical(v, Config{EPTP: v.ept | 0x5e, HostCR3: v.cr3 | 0x004})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,15 +86,15 @@ func rights(attrib uint16) uint32 {
 // loaded and stored by VMLOAD and VMSAVE, not by VMRUN: state is the VMCB that
 // these are done with, for KVM that of the machine even while a guest of it runs.
 // It may be v itself.
-func (v *VMCB) Segments(state *VMCB) []x86.Segment {
-	all := make([]x86.Segment, 0, len(x86.SegmentNames))
+func (v *VMCB) Segments(state *VMCB) []x86.SegmentState {
+	all := make([]x86.SegmentState, 0, len(x86.SegmentNames))
 	for i, at := range []int{0, segCS, segSS, 3, 4, 5, segLDTR, segTR} {
 		from := v
 		if i > 3 {
 			from = state
 		}
 		get := func(part string) uint64 { return from.Read(segmentField(at, part)) }
-		s := x86.Segment{
+		s := x86.SegmentState{
 			Name: x86.SegmentNames[i], Selector: uint16(get("selector")), Base: get("base"), Limit: uint32(get("limit")),
 			Rights: rights(uint16(get("attrib"))),
 		}
@@ -115,9 +115,9 @@ func (v *VMCB) Segments(state *VMCB) []x86.Segment {
 }
 
 // Tables returns base and limit of GDTR and IDTR.
-func (v *VMCB) Tables() (gdt, idt x86.Segment) {
-	table := func(name string, at int) x86.Segment {
-		return x86.Segment{Name: name, Base: v.Read(segmentField(at, "base")), Limit: uint32(v.Read(segmentField(at, "limit")))}
+func (v *VMCB) Tables() (gdt, idt x86.SegmentState) {
+	table := func(name string, at int) x86.SegmentState {
+		return x86.SegmentState{Name: name, Base: v.Read(segmentField(at, "base")), Limit: uint32(v.Read(segmentField(at, "limit")))}
 	}
 	return table("GDTR", segGDTR), table("IDTR", segIDTR)
 }

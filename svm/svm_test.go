@@ -337,7 +337,7 @@ func TestSegments(t *testing.T) {
 	state := with(map[string]uint64{"fs.base": 0x33a323c0, "tr.selector": 0x40, "tr.base": 0xfffffe4ec941e000, "tr.limit": 0x4087, "tr.attrib": 0x89, "ldtr.attrib": 0x82})
 	v := with(values)
 	segments := v.Segments(state)
-	want := []x86.Segment{
+	want := []x86.SegmentState{
 		{Name: "ES", Rights: 0x10000},
 		{Name: "CS", Selector: 0x10, Limit: 0xffffffff, Rights: 0xa09b},
 		{Name: "SS", Selector: 0x18, Limit: 0xffffffff, Rights: 0xc0f3},
@@ -351,7 +351,7 @@ func TestSegments(t *testing.T) {
 		t.Errorf("%+v, want %+v", segments, want)
 	}
 	gdt, idt := v.Tables()
-	if gdt != (x86.Segment{Name: "GDTR", Base: 0xfffffe4ec941c000, Limit: 0x7f}) || idt != (x86.Segment{Name: "IDTR", Base: 0xfffffe0000000000, Limit: 0xfff}) {
+	if gdt != (x86.SegmentState{Name: "GDTR", Base: 0xfffffe4ec941c000, Limit: 0x7f}) || idt != (x86.SegmentState{Name: "IDTR", Base: 0xfffffe0000000000, Limit: 0xfff}) {
 		t.Errorf("%+v, %+v", gdt, idt)
 	}
 }

@@ -183,8 +183,8 @@ func (s *flatStream) record(off, size int64) error {
 			continue
 		}
 		p := s.spans[i]
-		if p.what == isBehind {
-			n, err := s.behind(i, off, end-off)
+		if p.what == isAfterBitmaps {
+			n, err := s.afterBitmaps(i, off, end-off)
 			if err != nil {
 				return s.broken(err, p, off, end-off, nil)
 			}

@@ -20,11 +20,11 @@ type span struct {
 type spanKind int
 
 const (
-	isPlain  spanKind = iota
-	isTable           // entries to be mended, kept
-	isBitmap          // of the pages in a kdump-compressed dump, counted as it passes
-	isBehind          // page descriptors and page data, while the count is not known
-	isDescs           // page descriptors
+	isPlain        spanKind = iota
+	isTable                 // entries to be mended, kept
+	isBitmap                // of the pages in a kdump-compressed dump, counted as it passes
+	isAfterBitmaps          // page descriptors and page data, while the count is not known
+	isDescs                 // page descriptors
 )
 
 // entryAt returns where the entry begins that has the byte at off.
@@ -59,7 +59,7 @@ func spansOf(c Core, l *Layout) (spans []span, fresh []freshBytes) {
 		s := span{src: p.Src, end: p.Src + p.N, dst: at, entry: p.Entry, mend: p.Mend}
 		switch {
 		case p.Later != nil:
-			s = span{src: pages.Descs, end: plan.Endless, dst: pages.Descs + l.Shift, what: isBehind}
+			s = span{src: pages.Descs, end: plan.Endless, dst: pages.Descs + l.Shift, what: isAfterBitmaps}
 		case p.N == 0:
 			fresh = append(fresh, freshBytes{at, slices.Concat(p.Lit, make([]byte, p.Zero))})
 		case p.Mend == nil:
@@ -123,12 +123,12 @@ func (s *flatStream) count(p span, off int64, b []byte) error {
 	return nil
 }
 
-// after takes up to n bytes at off, after the bitmaps: span i. How many of
+// afterBitmaps takes up to n bytes at off, after the bitmaps: span i. How many of
 // them are page descriptors the bitmap tells; or, if makedumpfile goes in cycles
 // and writes it bit by bit, the order of the records: it writes the descriptors
 // one after the other, and so the page data, which is what does not go on where
 // they did. It returns what it took.
-func (s *flatStream) behind(i int, off, n int64) (int64, error) {
+func (s *flatStream) afterBitmaps(i int, off, n int64) (int64, error) {
 	p := s.spans[i]
 	table := span{src: p.src, end: p.end, dst: p.dst, what: isDescs, entry: plan.DescSize}
 	mend := pagesOf(s.c).Mend

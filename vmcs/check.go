@@ -6,7 +6,7 @@ import "vmcsnote/internal/x86"
 type Answer uint8
 
 const (
-	Unknown Answer = iota // the dump does not hold what it takes to tell
+	Undecided Answer = iota // the dump does not hold what it takes to tell
 	No
 	Yes
 )
@@ -65,7 +65,7 @@ func (j *judge) add(c Check) bool {
 	if j.keep {
 		j.checks = append(j.checks, c)
 	}
-	if c.Fails == Rejected && c.Answer != Unknown {
+	if c.Fails == Rejected && c.Answer != Undecided {
 		j.hard++
 	}
 	switch c.Answer {

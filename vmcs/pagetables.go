@@ -40,7 +40,7 @@ func (t *hostTables) gone(others bool) Answer {
 	if t.complete && others {
 		return No
 	}
-	return Unknown
+	return Undecided
 }
 
 const (

@@ -38,13 +38,13 @@ func validRights(i int, r uint32) bool {
 	}
 }
 
-// A Segment is one of the guest's segment registers, with its hidden part.
-type Segment = x86.Segment
+// A SegmentState is one of the guest's segment registers, with its hidden part.
+type SegmentState = x86.SegmentState
 
 // Segments returns the guest's segments, those of which the layout has all four
 // fields.
-func (v *VMCS) Segments() []Segment {
-	var segments []Segment
+func (v *VMCS) Segments() []SegmentState {
+	var segments []SegmentState
 	for i, name := range x86.SegmentNames {
 		e := Encoding(2 * i)
 		selector, ok1 := v.Read(GuestESSelector + e)
@@ -52,7 +52,7 @@ func (v *VMCS) Segments() []Segment {
 		limit, ok3 := v.Read(GuestESLimit + e)
 		rights, ok4 := v.Read(GuestESARBytes + e)
 		if ok1 && ok2 && ok3 && ok4 {
-			segments = append(segments, Segment{Name: name, Selector: uint16(selector), Base: base, Limit: uint32(limit), Rights: uint32(rights)})
+			segments = append(segments, SegmentState{Name: name, Selector: uint16(selector), Base: base, Limit: uint32(limit), Rights: uint32(rights)})
 		}
 	}
 	return segments

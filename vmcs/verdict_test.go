@@ -226,7 +226,7 @@ func TestMappedPage(t *testing.T) {
 	res := find(t, h.memory, Search{Note: h.note})
 	for _, c := range res.VMCSs {
 		i := slices.IndexFunc(c.Checks, func(k Check) bool { return k.Name == "HOST_CR3's page tables" })
-		want := Unknown
+		want := Undecided
 		if c.Addr == v.Addr {
 			want = Yes
 		}

@@ -88,7 +88,7 @@ func (c *CPU) Note() elfnote.Note {
 	le.PutUint32(d[28:], uint32(len(slots)))
 	var known, newer uint64
 	for i, r := range noted(c.Regs) {
-		if r.Origin == guest.Unknown || r.Origin == guest.FromVMCS {
+		if r.Origin == guest.FromNowhere || r.Origin == guest.FromVMCS {
 			continue
 		}
 		known |= 1 << i

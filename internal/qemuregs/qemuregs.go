@@ -18,12 +18,12 @@ type CPU struct {
 	// their names.
 	Registers map[string]uint64
 	// Segments are ES to GS, LDTR, TR, GDTR and IDTR by their names.
-	Segments map[string]Segment
+	Segments map[string]SegmentState
 }
 
-// A Segment is a segment register. Flags are the upper half of a segment
+// A SegmentState is a segment register. Flags are the upper half of a segment
 // descriptor without its base and limit, 0 for one that is not usable.
-type Segment struct {
+type SegmentState struct {
 	Selector, Base, Limit, Flags uint64
 }
 
@@ -41,7 +41,7 @@ func Parse(text string) ([]CPU, error) {
 	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
 		line := lines.Text()
 		if strings.HasPrefix(line, "CPU#") {
-			all = append(all, CPU{map[string]uint64{}, map[string]Segment{}})
+			all = append(all, CPU{map[string]uint64{}, map[string]SegmentState{}})
 			continue
 		}
 		if len(all) == 0 {
@@ -49,7 +49,7 @@ func Parse(text string) ([]CPU, error) {
 		}
 		c := &all[len(all)-1]
 		if m := segment.FindStringSubmatch(line); m != nil && slices.Contains([]string{"ES", "CS", "SS", "DS", "FS", "GS", "LDT", "TR", "GDT", "IDT"}, m[1]) {
-			c.Segments[long(m[1])] = Segment{hex(m[2]), hex(m[3]), hex(m[4]), hex(m[5])}
+			c.Segments[long(m[1])] = SegmentState{hex(m[2]), hex(m[3]), hex(m[4]), hex(m[5])}
 			continue
 		}
 		for _, m := range register.FindAllStringSubmatch(line, -1) {

@@ -12,8 +12,8 @@ const (
 	RightsUnusable = 1 << 16
 )
 
-// A Segment is a segment register with its hidden part.
-type Segment struct {
+// A SegmentState is a segment register with its hidden part.
+type SegmentState struct {
 	Name     string // ES, CS, SS, DS, FS, GS, LDTR or TR
 	Selector uint16
 	Base     uint64
@@ -26,7 +26,7 @@ type Segment struct {
 var SegmentNames = [...]string{"ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR"}
 
 // Usable is false for a segment that is not loaded.
-func (s Segment) Usable() bool { return s.Rights&RightsUnusable == 0 }
+func (s SegmentState) Usable() bool { return s.Rights&RightsUnusable == 0 }
 
 var (
 	dataTypes   = [...]string{"r", "rw", "r-down", "rw-down"}

@@ -52,22 +52,22 @@ func TestVerifySound(t *testing.T) {
 
 func TestVerifyFaults(t *testing.T) {
 	for name, want := range map[string]string{
-		"bad-load-overflow":      "expected p_offset + p_filesz below 2^63: no reader",
-		"bad-note-not-first":     "expected phdr[0]: crash takes it for memory",
-		"bad-notes-behind-loads": "reach beyond 0x1000, the p_offset of phdr[1]: crash loses all notes",
-		"bad-p-align-8":          "p_align of the PT_NOTE is 8, expected 0 to 4: drgn, readelf and eu-readelf lose notes",
-		"bad-note-padding":       "the padding of the last note lacks 1 bytes at offset 0x11b7: readelf, eu-readelf and drgn lose it",
-		"notes-align-8":          "the notes are padded to 8 bytes, expected 4: crash and makedumpfile",
-		"bad-paddr-overflow":     "overflows: readers differ",
-		"bad-vmcsinfo-twice":     "a second VMCSINFO note at 0x",
-		"bad-zero-fill-mid":      "64 zero bytes at offset 0x284 stand between notes: crash, eu-readelf and drgn",
-		"bad-zero-fill-tail":     "zero fill at offset 0x",
-		"deb-t1.head":            "it is truncated: crash and makedumpfile refuse",
-		"truncated-memory":       "it is truncated: crash and makedumpfile refuse",
-		"no-load":                "no PT_LOAD has a place in the file: crash finds no memory",
-		"unused-phdrs":           "could not finish the dump (DUMP_ELF_INCOMPLETE): crash warns",
-		"unused-odd":             "phdr[2] is a PT_NULL, expected PT_LOAD: crash takes it for memory",
-		"phoff-128":              "e_phoff is 0x80, expected 0x40: crash and makedumpfile",
+		"bad-load-overflow":     "expected p_offset + p_filesz below 2^63: no reader",
+		"bad-note-not-first":    "expected phdr[0]: crash takes it for memory",
+		"bad-notes-after-loads": "reach beyond 0x1000, the p_offset of phdr[1]: crash loses all notes",
+		"bad-p-align-8":         "p_align of the PT_NOTE is 8, expected 0 to 4: drgn, readelf and eu-readelf lose notes",
+		"bad-note-padding":      "the padding of the last note lacks 1 bytes at offset 0x11b7: readelf, eu-readelf and drgn lose it",
+		"notes-align-8":         "the notes are padded to 8 bytes, expected 4: crash and makedumpfile",
+		"bad-paddr-overflow":    "overflows: readers differ",
+		"bad-vmcsinfo-twice":    "a second VMCSINFO note at 0x",
+		"bad-zero-fill-mid":     "64 zero bytes at offset 0x284 stand between notes: crash, eu-readelf and drgn",
+		"bad-zero-fill-tail":    "zero fill at offset 0x",
+		"deb-t1.head":           "it is truncated: crash and makedumpfile refuse",
+		"truncated-memory":      "it is truncated: crash and makedumpfile refuse",
+		"no-load":               "no PT_LOAD has a place in the file: crash finds no memory",
+		"unused-phdrs":          "could not finish the dump (DUMP_ELF_INCOMPLETE): crash warns",
+		"unused-odd":            "phdr[2] is a PT_NULL, expected PT_LOAD: crash takes it for memory",
+		"phoff-128":             "e_phoff is 0x80, expected 0x40: crash and makedumpfile",
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string

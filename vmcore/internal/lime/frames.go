@@ -46,7 +46,7 @@ type frameChunk struct{ mem, off uint64 }
 
 // index walks the chunks of a range of n bytes at addr from file offset at, and
 // returns where the next range begins. A file may end within.
-func (m *Memory) index(addr, n uint64, at, size int64) (f framedRange, next int64, err error) {
+func (m *Image) index(addr, n uint64, at, size int64) (f framedRange, next int64, err error) {
 	f.Addr, f.Size = addr, n
 	b := make([]byte, chunkHeader+chunkSum+binary.MaxVarintLen32)
 	for mem := uint64(0); mem < n; {
@@ -94,7 +94,7 @@ func (m *Memory) index(addr, n uint64, at, size int64) (f framedRange, next int6
 }
 
 // find returns the range that has addr, or nil.
-func (m *Memory) find(addr uint64) *framedRange {
+func (m *Image) find(addr uint64) *framedRange {
 	i, found := slices.BinarySearchFunc(m.framed, addr, func(f framedRange, a uint64) int { return cmp.Compare(f.Addr, a) })
 	if !found {
 		i--
@@ -106,7 +106,7 @@ func (m *Memory) find(addr uint64) *framedRange {
 }
 
 // after returns how many bytes from addr on lie before the next framed range.
-func (m *Memory) after(addr uint64) uint64 {
+func (m *Image) after(addr uint64) uint64 {
 	for _, f := range m.framed {
 		if f.Addr > addr {
 			return f.Addr - addr
@@ -119,7 +119,7 @@ func (m *Memory) after(addr uint64) uint64 {
 var chunkBuffers = sync.Pool{New: func() any { return new([2][]byte) }}
 
 // read reads memory of one chunk.
-func (m *Memory) read(f *framedRange, p []byte, addr uint64) (n int, err error) {
+func (m *Image) read(f *framedRange, p []byte, addr uint64) (n int, err error) {
 	rel := addr - f.Addr
 	i, found := slices.BinarySearchFunc(f.chunks, rel, func(c frameChunk, a uint64) int { return cmp.Compare(c.mem, a) })
 	if !found {
@@ -142,7 +142,7 @@ func (m *Memory) read(f *framedRange, p []byte, addr uint64) (n int, err error) 
 }
 
 // chunk inflates one chunk into buf.
-func (m *Memory) chunk(c frameChunk, buf *[2][]byte) (b []byte, err error) {
+func (m *Image) chunk(c frameChunk, buf *[2][]byte) (b []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil { // the file is hostile
 			err = errors.Errorf("the decompressor fails: %v", r)

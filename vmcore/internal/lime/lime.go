@@ -40,8 +40,8 @@ const (
 
 // Open opens an image of LiME or AVML in the first size bytes of r. Ranges of
 // both may be mixed.
-func Open(r io.ReaderAt, size int64) (*Memory, error) {
-	m := &Memory{Format: "lime", r: r}
+func Open(r io.ReaderAt, size int64) (*Image, error) {
+	m := &Image{Format: "lime", r: r}
 	var raw []elf.ProgHeader
 	for at := int64(0); at < size; {
 		b := make([]byte, headerSize)
@@ -90,8 +90,8 @@ func Open(r io.ReaderAt, size int64) (*Memory, error) {
 	return m, nil
 }
 
-// A Memory is the memory of a LiME or AVML image.
-type Memory struct {
+// An Image is the memory that LiME or AVML wrote.
+type Image struct {
 	Format string // "lime" or "avml"
 	End    int64  // where the file ends by its headers
 
@@ -102,7 +102,7 @@ type Memory struct {
 }
 
 // ReadPhys implements [physmem.Memory].
-func (m *Memory) ReadPhys(p []byte, addr uint64) (n int, err error) {
+func (m *Image) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	for n < len(p) {
 		at := addr + uint64(n)
 		f := m.find(at)
@@ -128,7 +128,7 @@ func (m *Memory) ReadPhys(p []byte, addr uint64) (n int, err error) {
 }
 
 // Ranges implements [physmem.Memory].
-func (m *Memory) Ranges() iter.Seq[physmem.Range] {
+func (m *Image) Ranges() iter.Seq[physmem.Range] {
 	rs := slices.Collect(m.raw.Ranges())
 	for _, f := range m.framed {
 		rs = append(rs, physmem.Range{Addr: f.Addr, Size: f.held})
@@ -137,7 +137,7 @@ func (m *Memory) Ranges() iter.Seq[physmem.Range] {
 }
 
 // Data implements [physmem.Sparse].
-func (m *Memory) Data(r physmem.Range) iter.Seq[physmem.Range] {
+func (m *Image) Data(r physmem.Range) iter.Seq[physmem.Range] {
 	return func(yield func(physmem.Range) bool) {
 		for at := r.Addr; at < r.End(); {
 			part := physmem.Between(at, r.End())

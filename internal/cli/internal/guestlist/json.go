@@ -204,7 +204,7 @@ func reportVCPU(v *guest.VCPU) vcpuReport {
 	return r
 }
 
-func (r *vcpuReport) segments(all []vmcs.Segment) {
+func (r *vcpuReport) segments(all []vmcs.SegmentState) {
 	for _, s := range all {
 		r.Segments = append(r.Segments, segmentReport{s.Name, message.Hex(uint64(s.Selector)), message.Hex(s.Base), message.Hex(uint64(s.Limit)), message.Hex(uint64(s.Rights)), vmcs.RightsText(s.Rights)})
 	}

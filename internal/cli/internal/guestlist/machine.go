@@ -119,7 +119,7 @@ func shellWord(s string) string {
 const EmptyEPT = "EPT has no entry: KVM dropped all of it, as when a memory slot is removed, and no vCPU has run since"
 
 // printMemory prints where the guest's memory is, and how much of it there is.
-func printMemory(w io.Writer, m *guest.Machine, mem *guest.Memory) {
+func printMemory(w io.Writer, m *guest.Machine, mem *guest.Physical) {
 	for _, s := range m.Slots {
 		fmt.Fprintf(w, "  slot %d: %#x to %#x, in the process at %#x%s\n", s.ID, s.GPA, s.GPA+s.Size-1, s.HVA, slotFlags(s))
 	}
