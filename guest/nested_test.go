@@ -58,7 +58,7 @@ func TestOwnKVM(t *testing.T) {
 				t.Fatal(err)
 			}
 			outer := &VCPU{from: &kvm.VCPU{Nested: test.running, State: "guest", VMX: &kvm.VMX{VMCS12: at, VMCS02: w.VMCSAddr}}}
-			m := &Machine{VCPUs: []*VCPU{outer}, memory: &Memory{host: h.Core, ept: ept}, kernel: k}
+			m := &Machine{VCPUs: []*VCPU{outer}, memory: &Physical{host: h.Core, ept: ept}, kernel: k}
 			a := &asked{Host: h, mem: h.Core, k: k, known: map[uint64]*vmcs.Candidate{w.VMCSAddr: w.Candidate}}
 			l := &loaded{intel: map[uint64]*VCPU{1: outer}}
 			if test.loaded {
@@ -92,7 +92,7 @@ func TestOwnKVMHides(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, running := range []bool{false, true} {
-		m := &Machine{memory: &Memory{host: h.Core}, kernel: k, VCPUs: []*VCPU{{Regs: &Registers{CR4: Register{x86.CR4VMXE, FromKVM}}}}}
+		m := &Machine{memory: &Physical{host: h.Core}, kernel: k, VCPUs: []*VCPU{{Regs: &Registers{CR4: Register{x86.CR4VMXE, FromKVM}}}}}
 		l := new(loaded)
 		if running {
 			l.intel = map[uint64]*VCPU{0x1000: m.VCPUs[0]}
