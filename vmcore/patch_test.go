@@ -166,8 +166,8 @@ func TestFlatFaults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			faults.Stops(t, c.version(nil), edits, c.check)
-			faults.PowerLoss(t, c.version(nil), edits, 10, c.check)
+			faults.Stops(t, c.version(nil), edits, 1, c.check)
+			faults.PowerLoss(t, c.version(nil), edits, 1, 10, c.check)
 			c.failWrites(t, len(edits))
 		})
 	}

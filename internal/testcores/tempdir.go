@@ -2,6 +2,7 @@ package testcores
 
 import (
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,6 +15,8 @@ const memoryRoom = 2 << 30
 // TestMain: tests write small dumps by the hundred, each with several syncs, and
 // would spend most of their time waiting for the disk. None of them judges what
 // the disk does; who wants to see them on one sets TMPDIR, as .ci/run does.
+//
+// What a process that was killed left behind goes when the next one starts.
 func InMemory() {
 	const dir = "/dev/shm"
 	var fs unix.Statfs_t
@@ -24,5 +27,46 @@ func InMemory() {
 	if fs.Type != unix.TMPFS_MAGIC || fs.Flags&unix.ST_NOEXEC != 0 || fs.Bavail*uint64(fs.Bsize) < memoryRoom {
 		return
 	}
-	os.Setenv("TMPDIR", dir)
+	sweep(filepath.Join(dir, memoryDir+"*"))
+	tmp, err := os.MkdirTemp(dir, memoryDir)
+	if err == nil {
+		err = os.Chmod(tmp, 0o777|os.ModeSticky) // as the directories that it stands for
+	}
+	if err == nil && hold(tmp) {
+		os.Setenv("TMPDIR", tmp)
+	}
+}
+
+const memoryDir = "vmcsnote-test-"
+
+// held is the directory that this process holds the lock of.
+var held *os.File
+
+// hold locks a new directory for the life of this process. It reports false if
+// sweep was faster.
+func hold(dir string) bool {
+	var err error
+	if held, err = os.Open(dir); err != nil || unix.Flock(int(held.Fd()), unix.LOCK_EX) != nil {
+		return false
+	}
+	_, err = os.Stat(dir)
+	return err == nil
+}
+
+// sweep removes directories whose processes are gone.
+func sweep(pattern string) {
+	dirs, err := filepath.Glob(pattern)
+	if err != nil {
+		return
+	}
+	for _, dir := range dirs {
+		f, err := os.Open(dir)
+		if err != nil {
+			continue
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			os.RemoveAll(dir)
+		}
+		f.Close()
+	}
 }

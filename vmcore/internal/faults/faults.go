@@ -6,11 +6,12 @@ import (
 	"testing"
 )
 
-// Stops checks what is found of a file if the process dies between any two of
-// the edits: check fails if a version is neither the old dump nor the new one.
-func Stops(t testing.TB, file *Version, edits []Edit, check func(*Version) error) {
+// Stops checks what is found of a file if the process dies after one of the
+// edits, every so many of them: check fails if a version is neither the old dump
+// nor the new one.
+func Stops(t testing.TB, file *Version, edits []Edit, every int, check func(*Version) error) {
 	t.Helper()
-	for i := range edits {
+	for i := 0; i < len(edits); i += every {
 		if err := check(&Version{file.Base, file.Size, edits[:i+1]}); err != nil {
 			t.Fatalf("stopped after %d of %d: %v", i+1, len(edits), err)
 		}
@@ -18,9 +19,9 @@ func Stops(t testing.TB, file *Version, edits []Edit, check func(*Version) error
 }
 
 // PowerLoss checks what is found of a file if the power fails at any of the
-// edits: what was not synced may be there or not. It tries as many versions for
-// each edit as tries says.
-func PowerLoss(t testing.TB, file *Version, edits []Edit, tries int, check func(*Version) error) {
+// edits, or at every so many of them: what was not synced may be there or not.
+// It tries as many versions for each edit as tries says.
+func PowerLoss(t testing.TB, file *Version, edits []Edit, every, tries int, check func(*Version) error) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(1, 2))
 	var durable, pending []Edit
@@ -31,6 +32,9 @@ func PowerLoss(t testing.TB, file *Version, edits []Edit, tries int, check func(
 			continue
 		}
 		pending = append(pending, e.Sectors()...)
+		if i%every != 0 {
+			continue
+		}
 		for range tries {
 			lost := slices.Clone(pending)
 			rng.Shuffle(len(lost), func(i, j int) { lost[i], lost[j] = lost[j], lost[i] })

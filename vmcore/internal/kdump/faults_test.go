@@ -218,7 +218,7 @@ func TestStopAfterEveryWrite(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			j, _ := c.run(t, 0)
-			faults.Stops(t, c.version(nil), j.Edits, c.check)
+			faults.Stops(t, c.version(nil), j.Edits, 1, c.check)
 		})
 	}
 }
@@ -229,11 +229,11 @@ func TestPowerLoss(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tries := 60
-			if len(c.base) > 200<<10 {
+			if len(c.base) > 200<<10 || testing.Short() {
 				tries = 10
 			}
 			j, _ := c.run(t, 0)
-			faults.PowerLoss(t, c.version(nil), j.Edits, tries, c.check)
+			faults.PowerLoss(t, c.version(nil), j.Edits, 1, tries, c.check)
 		})
 	}
 }
