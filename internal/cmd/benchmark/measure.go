@@ -122,7 +122,7 @@ func (b *bench) stream(mode, kernel, core string) (time.Duration, error) {
 }
 
 // maxPeak bounds the peak memory of whatever does not search, in bytes.
-const maxPeak = 24 << 20
+const maxPeak = 20 << 20
 
 // peaks is the peak memory of each mode that vmcsnote ran in.
 type peaks []peak

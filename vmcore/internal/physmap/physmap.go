@@ -40,13 +40,10 @@ type Map struct {
 // New maps the PT_LOADs among progs, cut at the end of r, which has size bytes.
 func New(r io.ReaderAt, size int64, progs []elf.ProgHeader) *Map {
 	loads := make([]run, 0, len(progs))
-	var filed, known []physmem.Range
 	for _, p := range progs {
 		if p.Type != elf.PT_LOAD {
 			continue
 		}
-		filed = append(filed, physmem.Range{Addr: p.Paddr, Size: p.Filesz})
-		known = append(known, physmem.Range{Addr: p.Paddr, Size: p.Memsz})
 		n := plan.Extent{Off: p.Off, Size: p.Filesz}.Clip(size)
 		if n == 0 || p.Paddr+n < p.Paddr {
 			continue
@@ -54,7 +51,7 @@ func New(r io.ReaderAt, size int64, progs []elf.ProgHeader) *Map {
 		loads = append(loads, run{p.Paddr, n, int64(p.Off)})
 	}
 	slices.SortStableFunc(loads, func(a, b run) int { return cmp.Compare(a.addr, b.addr) })
-	m := &Map{r: r, runs: loads[:0], filed: physmem.Union(filed), known: physmem.Union(known)}
+	m := &Map{r: r, runs: loads[:0]}
 	var covered uint64 // everything below is mapped, or will never be
 	for _, l := range loads {
 		if l.addr+l.size <= covered {
@@ -66,8 +63,23 @@ func New(r io.ReaderAt, size int64, progs []elf.ProgHeader) *Map {
 		covered = l.addr + l.size
 		m.runs = append(m.runs, l)
 	}
+	m.runs = slices.Clone(m.runs)
 	m.Once = onceOnly(m.runs)
+	m.filed = claimed(progs, func(p *elf.ProgHeader) uint64 { return p.Filesz })
+	m.known = claimed(progs, func(p *elf.ProgHeader) uint64 { return p.Memsz })
 	return m
+}
+
+// claimed returns the memory that the PT_LOADs claim, by one of their sizes. What
+// it returns has no room left: there may be 65,000 of them, next to each other.
+func claimed(progs []elf.ProgHeader, size func(*elf.ProgHeader) uint64) []physmem.Range {
+	all := make([]physmem.Range, 0, len(progs))
+	for i := range progs {
+		if p := &progs[i]; p.Type == elf.PT_LOAD {
+			all = append(all, physmem.Range{Addr: p.Paddr, Size: size(p)})
+		}
+	}
+	return slices.Clone(physmem.Union(all))
 }
 
 // onceOnly returns the memory of the runs without what lies in the same bytes of
@@ -85,7 +97,7 @@ func onceOnly(runs []run) []physmem.Range {
 		once = append(once, physmem.Range{Addr: r.addr + uint64(skip), Size: r.size - uint64(skip)})
 		covered = r.off + int64(r.size)
 	}
-	return physmem.Union(once)
+	return slices.Clone(physmem.Union(once))
 }
 
 // contains reports whether addr is in one of the ranges, which are sorted.
