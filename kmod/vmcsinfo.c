@@ -12,20 +12,20 @@
  * those of the kernel patches "Export offsets of VMCS fields as note
  * information for kdump" (April 2012).
  *
- * Two experiments locate a field, on a VMCS page of our own:
+ * Two experiments locate the fields, on a VMCS page of our own (locate.h):
  *
  *   read:   fill the page with 16-bit cells that each encode their own offset;
  *           what VMREAD returns then says where it was read from.
- *   write:  VMWRITE a marker, VMCLEAR, which flushes the VMCS to its page, and
- *           look for the bytes that changed.
+ *   write:  VMWRITE a marker to every field, then VMCLEAR, which flushes the VMCS
+ *           to its page; over a background of zeros and one of ones.
  *
- * A field is published if both agree on all of its bytes, or by the first one
- * alone if the processor does not let it be written. The access rights of
- * segments are the exception: processors keep them shifted, or packed in 16
- * bits, so the second experiment places them and says how they are stored.
+ * A field is published if its marker is where VMREAD read, over both backgrounds,
+ * or by VMREAD alone if the processor does not let it be written. Access rights of
+ * segments may be stored shifted, or packed in 16 bits: they lie where VMREAD and
+ * the markers agree on one of these forms.
  *
  * Why KVM is safe from us. The experiments run in a kernel thread on one
- * processor, with interrupts off, in many short turns. A task that runs a
+ * processor, with interrupts off, in three short turns. A task that runs a
  * virtual CPU is never that thread: before ours could run on this processor, the
  * scheduler called KVM's preempt notifier, which put the virtual CPU away
  * (kvm_sched_out()), and until interrupts are on again nothing can load it back.
@@ -38,7 +38,7 @@
  * at any point of a turn. With kvm_intel loaded that path VMCLEARs by address what
  * KVM has loaded, and executes VMXOFF if CR4.VMXE is set. Without kvm_intel only
  * kernels that have arch/x86/virt/hw.c do so: in others a panic on this very
- * processor during one of the turns (some milliseconds in all, once) could not
+ * processor during one of the turns (some microseconds each, once) could not
  * start the capture kernel. So modprobe loads kvm_intel first (MODULE_SOFTDEP).
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -84,49 +84,17 @@ MODULE_PARM_DESC(cells, "publish the values that VMREAD gave, as in 2012, instea
 
 #define NOTE_NAME	"VMCSINFO"
 #define NO_VMCS		(~0ULL)		/* what VMPTRST gives where none is current */
-#define VMCS_HEADER	8		/* revision identifier, VMX-abort indicator */
 #define VMCS_SHADOW	BIT(31)		/* of the first word: a shadow VMCS */
 #define PT_TRACES	BIT(0)		/* of IA32_RTIT_CTL: TraceEn */
 #define PT_WITH_VMX	BIT(14)		/* of IA32_VMX_MISC: VMXON leaves Intel PT on */
 #define CPUID_VMX	BIT(5)		/* of CPUID.1:ECX */
+#define CPUID_HYBRID	0x1a		/* leaf: EAX[31:24] is the type of the core */
 #define TRIES		10		/* to find VMX operation in order */
-#define READ_ONLY	13		/* VM-instruction error: VMWRITE to a read-only field */
-#define MARKER		0xf1e2d3c4b5a69788ULL
-#define MARKER_RIGHTS	0x0001f0ffULL	/* all bits that access rights have */
-#define MARKER_PACKED	0xf8ffULL	/* the same in 16 bits: bit 16 moves to 11 */
+#define VMCS_SIZE	GENMASK(12, 0)	/* of the upper half of IA32_VMX_BASIC */
 
-struct field {
-	const char *name;
-	u16 encoding;
-};
-
-#define FIELD(encoding, name) { #name, encoding },
-static const struct field fields[] __initconst = {
-#include "fields.h"
-};
-
-#undef FIELD
-
-/* How access rights are stored. */
-enum rights { UNKNOWN, PLAIN, ROTATED, PACKED };
-
-static const char * const rights_names[] = { "unknown", "plain", "rotated", "packed" };
-
-/* What the experiments found of a field. */
-struct place {
-	u64 value;	/* what VMREAD gave of the cells */
-	int read;	/* the offset that follows from it, or an error */
-	int write;	/* where the marker was found, or an error */
-	enum rights rights;
-};
-
-static struct place places[ARRAY_SIZE(fields)] __initdata;
-
-static u8 *vmcs __initdata;		/* a page each, while probing */
-static u8 *before __initdata;
 static u8 *vmxon_region __initdata;
-static u32 revision __initdata;
 static unsigned int probed_cpu __initdata;
+static const char *core_type __initdata;	/* of that one, or NULL */
 
 static char *note;	/* the buffer that is published */
 static size_t note_size;
@@ -219,6 +187,8 @@ static int __init vmcs_write(unsigned long encoding, u64 value)
 	return err;
 }
 
+#include "locate.h"
+
 /*
  * CR4.VMXE alone changes, and is back before interrupts are on again: nobody
  * sees it, so the kernel's copy of CR4 need not know. (Its own function for
@@ -298,167 +268,36 @@ static void __init end(struct turn *t)
 	local_irq_restore(t->irqflags);
 }
 
-/* ---------------------------------------------------------- experiments -- */
-
 /*
- * The cell at an even offset, as in 2012: the offset's upper bits in an odd
- * byte, its lower ones in an even byte, so that a value shifted by a byte shows.
+ * What the processor can do and is, even if the kernel has switched it off. The
+ * header of the kernel's own function for this differs between kernels.
  */
-static u16 __init cell(unsigned int offset)
+static void __init cpuid_of(u32 leaf, u32 *eax, u32 *ecx)
 {
-	return ((offset >> 7) << 1 | 1) << 8 | (offset & 0x7f) << 1;
+	u32 ebx, edx;
+
+	*eax = leaf;
+	*ecx = 0;
+	asm volatile("cpuid" : "+a" (*eax), "=b" (ebx), "+c" (*ecx), "=d" (edx));
 }
 
-/* The offset that a cell encodes, or -ENOENT if it is none. */
-static int __init uncell(u16 c)
+/* The type of this CPU, if the processor has two: for who compares layouts. */
+static const char * __init type_of_core(void)
 {
-	unsigned int offset = (c >> 9) << 7 | (c & 0xff) >> 1;
+#ifdef X86_FEATURE_HYBRID_CPU
+	u32 eax, ecx;
 
-	return offset < PAGE_SIZE && cell(offset) == c ? (int)offset : -ENOENT;
-}
-
-/* Bytes that VMREAD and VMWRITE access: bits 14:13 of the encoding. */
-static unsigned int __init width(const struct field *f)
-{
-	static const u8 widths[] = { 2, 8, 4, 8 };
-
-	return widths[f->encoding >> 13 & 3];
-}
-
-static bool __init is_rights(const struct field *f)
-{
-	return f->encoding >= GUEST_ES_AR_BYTES && f->encoding <= GUEST_TR_AR_BYTES;
-}
-
-/*
- * Writes the page's header and makes it the current VMCS. Software that has
- * written to a VMCS's page has to VMCLEAR it before VMPTRLD (SDM volume 3,
- * "Initializing a VMCS").
- */
-static int __init load(void)
-{
-	((u32 *)vmcs)[0] = revision;
-	((u32 *)vmcs)[1] = 0;
-	return vmcs_clear(__pa(vmcs)) ?: vmcs_load(__pa(vmcs));
-}
-
-static int __init load_cells(void)
-{
-	unsigned int offset;
-	int err = vmcs_clear(__pa(vmcs));
-
-	for (offset = 0; offset < PAGE_SIZE; offset += 2)
-		*(u16 *)(vmcs + offset) = cell(offset);
-	return err ?: load();
-}
-
-/* The offset of a value that is made of width bytes of cells in a row. */
-static int __init decode(u64 value, unsigned int width)
-{
-	int offset = uncell(value);
-	unsigned int i;
-
-	for (i = 2; i < width && offset >= 0; i += 2)
-		if (uncell(value >> 8 * i) != offset + (int)i)
-			return -ENOENT;
-	return offset;
-}
-
-static int __init read_field(const struct field *f, struct place *p)
-{
-	int err = load_cells();
-
-	if (err)
-		return err;
-	p->read = vmcs_read(f->encoding, &p->value);
-	if (!p->read)
-		p->read = decode(p->value, width(f));
-	return 0;
-}
-
-/*
- * Writes a marker to the field on a page filled with background, and finds
- * where it went. Returns its offset and, of what lies there, as many bytes as
- * the field has; -EROFS where the field cannot be written, -ENOENT where nothing
- * changed or the bytes that did are not one piece.
- */
-static int __init write_on(u8 background, const struct field *f, u64 marker,
-			   u64 *stored, unsigned int *len)
-{
-	unsigned int lo, hi;
-	u64 error = 0;
-	int err;
-
-	/* What VMPTRLD and VMCLEAR change by themselves must not count. */
-	err = vmcs_clear(__pa(vmcs));
-	memset(vmcs, background, PAGE_SIZE);
-	err = err ?: load() ?: vmcs_clear(__pa(vmcs));
-	memcpy(before, vmcs, PAGE_SIZE);
-	err = err ?: load();
-	if (err)
-		return err;
-	if (vmcs_write(f->encoding, marker)) {
-		vmcs_read(VM_INSTRUCTION_ERROR, &error);
-		return error == READ_ONLY ? -EROFS : -ENXIO;
+	if (boot_cpu_has(X86_FEATURE_HYBRID_CPU)) {
+		cpuid_of(CPUID_HYBRID, &eax, &ecx);
+		switch (eax >> 24) {
+		case 0x20:
+			return "atom";
+		case 0x40:
+			return "core";
+		}
 	}
-	err = vmcs_clear(__pa(vmcs));
-	if (err)
-		return err;
-	for (lo = VMCS_HEADER; lo < PAGE_SIZE && vmcs[lo] == before[lo]; lo++)
-		;
-	for (hi = PAGE_SIZE; hi > lo && vmcs[hi - 1] == before[hi - 1]; hi--)
-		;
-	*len = hi - lo;
-	if (!*len || *len > sizeof(*stored))
-		return -ENOENT;
-	*stored = 0;
-	memcpy(stored, vmcs + lo, *len);
-	return lo;
-}
-
-static int __init write_field(const struct field *f, struct place *p)
-{
-	unsigned int n = width(f), len;
-	u64 marker = n == 8 ? MARKER : MARKER & (BIT_ULL(8 * n) - 1), stored;
-	int first = write_on(0x00, f, marker, &stored, &len);
-	int second;
-
-	if (first == -EFAULT || first == -EIO)
-		return first;
-	p->write = first;
-	if (first < 0)
-		return 0;
-	second = write_on(0xff, f, marker, &stored, &len);
-	if (second != first || len != n || stored != marker)
-		p->write = -ENOENT;
-	return 0;
-}
-
-/*
- * Places access rights. The marker has a zero byte wherever 32 bits store it,
- * so a background of ones shows the place of that one, too.
- */
-static int __init write_rights(const struct field *f, struct place *p)
-{
-	u64 zeros, ones;
-	unsigned int len, len1;
-	int first, second;
-
-	first = write_on(0x00, f, MARKER_RIGHTS, &zeros, &len);
-	if (first == -EFAULT || first == -EIO)
-		return first;
-	p->write = first;
-	if (first < 0)
-		return 0;
-	second = write_on(0xff, f, 0, &ones, &len1);
-	if (len == 3 && len1 == 4 && zeros == MARKER_RIGHTS && first == second)
-		p->rights = PLAIN;
-	else if (len == 3 && len1 == 4 && zeros == MARKER_RIGHTS && first == second + 1)
-		p->rights = ROTATED;
-	else if (len == 2 && zeros == MARKER_PACKED && first == second)
-		p->rights = PACKED;
-	p->write = p->rights == UNKNOWN ? -ENOENT : second;
-	return 0;
+#endif
+	return NULL;
 }
 
 /*
@@ -485,6 +324,8 @@ static int __init enabled(void)
 		return -ENODEV;
 	}
 	revision &= ~VMCS_SHADOW;
+	if (hi & VMCS_SIZE)
+		vmcs_size = min_t(unsigned int, hi & VMCS_SIZE, PAGE_SIZE);
 	if (!(lo & FEAT_CTL_LOCKED) ||
 	    !(lo & (FEAT_CTL_VMX_ENABLED_INSIDE_SMX | FEAT_CTL_VMX_ENABLED_OUTSIDE_SMX))) {
 		pr_info("VMX is %s by the firmware (IA32_FEATURE_CONTROL is %#x)\n",
@@ -505,55 +346,43 @@ static int __init enabled(void)
 	return 0;
 }
 
-/* One turn: locates a field. */
-static int __init probe_field(const struct field *f, struct place *p)
-{
-	struct turn t;
-	int err = begin(&t);
-
-	if (err)
-		return t.own ? err : -EAGAIN;
-	err = read_field(f, p);
-	if (!err)
-		err = is_rights(f) ? write_rights(f, p) : write_field(f, p);
-	end(&t);
-	return err;
-}
-
 /*
- * Locates all fields, a field a turn: a turn takes some ten microseconds.
- * Between CR4.VMXE and VMXON, or VMXOFF and CR4.VMXE, KVM can be preempted in
- * some kernels: it needs a moment more.
+ * Runs the experiments, one a turn: some two hundred VMREADs or VMWRITEs, a few
+ * microseconds on a processor. Between CR4.VMXE and VMXON, or VMXOFF and
+ * CR4.VMXE, KVM can be preempted in some kernels: it needs a moment more.
  */
 static long __init probe(void *unused)
 {
+	static int (* const passes[])(void) __initconst = { read_pass, write_zeros, write_ones };
 	unsigned int i = 0, tries = TRIES;
 	long err = enabled();
 
-	while (!err && i < ARRAY_SIZE(fields)) {
-		err = probe_field(&fields[i], &places[i]);
-		if (err == -EAGAIN && --tries) {
+	core_type = type_of_core();
+	while (!err && i < ARRAY_SIZE(passes)) {
+		struct turn t;
+
+		err = begin(&t);
+		if (err && !t.own && --tries) {
 			usleep_range(100, 1000);
 			err = 0;
 			continue;
 		}
+		if (!err) {
+			err = passes[i]();
+			end(&t);
+		}
 		if (err == -EBUSY)
 			pr_info("Intel PT traces this processor: VMX operation would end the trace\n");
 		else if (err)
-			pr_info("%s: VMX does not work here (%ld): another hypervisor has the processor\n",
-				fields[i].name, err);
+			pr_info("VMX does not work here (step %u, %ld): another hypervisor has the processor\n",
+				i, err);
 		i++;
 		cond_resched();
 	}
-	return err ? -ENODEV : 0;
-}
-
-/* Where the field lies, or an error: see the top of this file. */
-static int __init located(const struct field *f, const struct place *p)
-{
-	if (is_rights(f) || p->write == p->read)
-		return p->write;
-	return p->write == -EROFS ? p->read : -ENOENT;
+	if (err)
+		return -ENODEV;
+	locate_all();
+	return 0;
 }
 
 /* ----------------------------------------------------------------- note -- */
@@ -588,18 +417,18 @@ static size_t __init write_text(char *buf, size_t size)
 		emit("ACCESS_RIGHTS=%s\n", rights_names[rights()]);
 	emit("CPU_VENDOR=%s\nCPU_FAMILY=%x\nCPU_MODEL=%x\nCPU_STEPPING=%x\nCPU_MICROCODE=%x\n",
 	     c->x86_vendor_id, c->x86, c->x86_model, c->x86_stepping, c->microcode);
+	if (core_type)
+		emit("CPU_TYPE=%s\n", core_type);
 	if (boot_cpu_has(X86_FEATURE_HYPERVISOR))
 		emit("HYPERVISOR=1\n");
 	for (i = 0; i < ARRAY_SIZE(fields); i++) {
-		int offset = located(&fields[i], &places[i]);
-
-		if (offset < 0)
+		if (places[i].offset < 0)
 			continue;
 		if (cells)
 			emit("FIELD(%s)=%0*llx\n", fields[i].name,
 			     2 * width(&fields[i]), places[i].value);
 		else
-			emit("FIELD(%s)=%x\n", fields[i].name, offset);
+			emit("FIELD(%s)=%x\n", fields[i].name, places[i].offset);
 	}
 #undef emit
 	return len;
@@ -644,18 +473,6 @@ static struct kobj_attribute vmcsinfo_attr =
 /* ---------------------------------------------------------------- module -- */
 
 /*
- * What the processor can do, even if the kernel has switched it off. The header
- * of the kernel's own function for this differs between kernels.
- */
-static u32 __init cpuid_1_ecx(void)
-{
-	u32 eax = 1, ebx, ecx = 0, edx;
-
-	asm volatile("cpuid" : "+a" (eax), "=b" (ebx), "+c" (ecx), "=d" (edx));
-	return ecx;
-}
-
-/*
  * Tells why nothing shall be found out here, or returns 0. None of these is a
  * fault of the host, so all are -ENODEV, which systemd-modules-load does not take
  * for a failure.
@@ -664,11 +481,13 @@ static int __init refuse(void)
 {
 	struct kernfs_node *there = kernfs_find_and_get(kernel_kobj->sd, "vmcsinfo");
 	const char *why = NULL;
+	u32 eax, ecx;
 
 	kernfs_put(there);
+	cpuid_of(1, &eax, &ecx);
 	if (there)
 		why = "/sys/kernel/vmcsinfo is there already";
-	else if (!(cpuid_1_ecx() & CPUID_VMX))
+	else if (!(ecx & CPUID_VMX))
 		why = "the processor has no VMX";
 	else if (is_kdump_kernel())
 		why = "this kernel is here to save a dump";
@@ -698,16 +517,20 @@ static int __init find_out(void)
 	int err = -ENOMEM;
 
 	vmcs = (u8 *)get_zeroed_page(GFP_KERNEL);
-	before = (u8 *)get_zeroed_page(GFP_KERNEL);
+	cells_page = (u8 *)get_zeroed_page(GFP_KERNEL);
+	over_zeros = (u8 *)get_zeroed_page(GFP_KERNEL);
+	over_ones = (u8 *)get_zeroed_page(GFP_KERNEL);
 	vmxon_region = (u8 *)get_zeroed_page(GFP_KERNEL);
-	if (vmcs && before && vmxon_region) {
+	if (vmcs && cells_page && over_zeros && over_ones && vmxon_region) {
 		cpus_read_lock();
 		probed_cpu = cpumask_first(cpu_online_mask);
 		err = work_on_cpu(probed_cpu, probe, NULL);
 		cpus_read_unlock();
 	}
 	free_scratch(vmcs);
-	free_scratch(before);
+	free_scratch(cells_page);
+	free_scratch(over_zeros);
+	free_scratch(over_ones);
 	free_scratch(vmxon_region);
 	return err;
 }
@@ -720,8 +543,8 @@ static int __init vmcsinfo_init(void)
 	if (err)
 		return err;
 	for (i = 0; i < ARRAY_SIZE(fields); i++) {
-		n += located(&fields[i], &places[i]) >= 0;
-		both += places[i].read >= 0 && places[i].read == places[i].write;
+		n += places[i].offset >= 0;
+		both += places[i].offset >= 0 && !places[i].write;
 	}
 	if (!n) {
 		pr_info("no field could be located: this VMCS keeps them elsewhere\n");
