@@ -24,8 +24,8 @@ var (
 )
 
 // TestLicences keeps the REUSE layout: each licence that a file or REUSE.toml
-// names has its text in LICENSES, each text is named, and what is for the kernel
-// says GPL-2.0-only itself.
+// names has its text in LICENSES, each text is named, and what is for the
+// kernel says GPL-2.0-only itself.
 func TestLicences(t *testing.T) {
 	texts, err := filepath.Glob("LICENSES/*.txt")
 	if err != nil || len(texts) == 0 {

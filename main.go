@@ -1,5 +1,5 @@
-// Vmcsnote lists the virtual machines in Linux crash dumps, and puts the VMCSINFO
-// note into them.
+// Vmcsnote lists the virtual machines in Linux crash dumps, and puts the
+// VMCSINFO note into them.
 package main
 
 import (

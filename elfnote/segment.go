@@ -58,8 +58,8 @@ func Parse(r io.ReaderAt, size int64, order binary.ByteOrder) (*Segment, error) 
 
 // ParseAligned is [Parse] for a segment whose program header has the given
 // p_align. Notes may be padded to 8 only if p_align is 8, and most writers of 8
-// pad to 4 all the same: so 8 is tried if 4 leads nowhere. Where zeros have notes
-// after them it reads on, and tells of the [Gap].
+// pad to 4 all the same: so 8 is tried if 4 leads nowhere. Where zeros have
+// notes after them it reads on, and tells of the [Gap].
 func ParseAligned(r io.ReaderAt, size int64, order binary.ByteOrder, align uint64) (*Segment, error) {
 	s, err := walk(r, size, order, 4, true)
 	if err != nil && align == 8 {
@@ -202,8 +202,9 @@ func (s *Segment) Note(i int, limit int64) (Note, error) {
 	return n, nil
 }
 
-// Get reads the first note of that name and type 0 whole. It is false if there is
-// none, if its descriptor is larger than limit bytes, or if it cannot be read.
+// Get reads the first note of that name and type 0 whole. It is false if there
+// is none, if its descriptor is larger than limit bytes, or if it cannot be
+// read.
 func (s *Segment) Get(name string, limit int64) (Note, bool) {
 	i, ok := s.Find(name, 0)
 	if !ok {

@@ -105,7 +105,8 @@ func TestNoteLimit(t *testing.T) {
 }
 
 // TestAlign8: in a segment whose notes are padded to 8 a new one is padded so
-// too, and its removal is exact. p_align 8 alone does not make it such a segment.
+// too, and its removal is exact. p_align 8 alone does not make it such a
+// segment.
 func TestAlign8(t *testing.T) {
 	core, info, erase := Note{"CORE", 1, make([]byte, 12)}, Note{VMCoreInfo, 0, []byte("A=1\n")}, Note{"ERASEINFO", 0, []byte("erase x\n")}
 	vmcs := Note{VMCSInfo, 0, []byte("REVISION_ID=d\n")}

@@ -9,8 +9,8 @@ import (
 	"vmcsnote/svm"
 )
 
-// Encryption returns what encrypts the machine, by its vCPUs' VMCBs and KVM's own
-// structures.
+// Encryption returns what encrypts the machine, by its vCPUs' VMCBs and KVM's
+// own structures.
 func (m *Machine) Encryption() Encryption {
 	if m.tdx {
 		return TDX
@@ -67,14 +67,14 @@ func (a *asked) placeVMCB(v *VCPU, c *kvm.VCPU) {
 	v.VMCB &^= a.k.EncryptionMask()
 }
 
-// inferredWords are the words after struct kvm_vcpu, in struct vcpu_svm, in which
-// inferVMCB looks.
+// inferredWords are the words after struct kvm_vcpu, in struct vcpu_svm, in
+// which inferVMCB looks.
 const inferredWords = 64
 
 // inferVMCB finds the VMCB of a vCPU if there is no BTF of kvm_amd, as before
-// Linux 5.11: after the kvm_vcpu, struct vcpu_svm has the VMCB's virtual address
-// and, next to it, the physical one. The page that both lead to must be a VMCB.
-// While a guest of the machine runs it is that guest's.
+// Linux 5.11: after the kvm_vcpu, struct vcpu_svm has the VMCB's virtual
+// address and, next to it, the physical one. The page that both lead to must be
+// a VMCB. While a guest of the machine runs it is that guest's.
 func (a *asked) inferVMCB(v *VCPU, c *kvm.VCPU) {
 	if c.After == 0 || c.Nested {
 		return
@@ -99,8 +99,8 @@ func (a *asked) inferVMCB(v *VCPU, c *kvm.VCPU) {
 	}
 }
 
-// readVMCB reads the VMCB of a vCPU, and the registers that it has. state is the
-// address of the VMCB that VMLOAD and VMSAVE are done with, which is the
+// readVMCB reads the VMCB of a vCPU, and the registers that it has. state is
+// the address of the VMCB that VMLOAD and VMSAVE are done with, which is the
 // machine's own even while a guest of it runs.
 func (a *asked) readVMCB(v *VCPU, state uint64) {
 	var err error
@@ -120,8 +120,8 @@ func (a *asked) readVMCB(v *VCPU, state uint64) {
 }
 
 // takeVMCB takes what the VMCB holds, and state what VMLOAD and VMSAVE keep
-// there; nil if that is unknown. If the registers are encrypted that is nothing:
-// the save area has the host's.
+// there; nil if that is unknown. If the registers are encrypted that is
+// nothing: the save area has the host's.
 func (r *Registers) takeVMCB(v, state *svm.VMCB) {
 	if v.Encryption() >= svm.SEVES {
 		return
@@ -149,9 +149,9 @@ func (r *Registers) takeVMCB(v, state *svm.VMCB) {
 }
 
 // overlayAMD takes KVM's copies of registers over those of the VMCB. After an
-// exit KVM takes RAX, RSP, RIP, CR0, CR2 and CR3 out of the VMCB, and before each
-// entry it puts RAX, RSP and RIP back: its copies are never older. CR0, CR4 and
-// EFER in the VMCB have bits that KVM needs and the guest does not see.
+// exit KVM takes RAX, RSP, RIP, CR0, CR2 and CR3 out of the VMCB, and before
+// each entry it puts RAX, RSP and RIP back: its copies are never older. CR0,
+// CR4 and EFER in the VMCB have bits that KVM needs and the guest does not see.
 func (r *Registers) overlayAMD(k *kvm.Registers) {
 	vmcb := *r
 	r.overlay(k, false)

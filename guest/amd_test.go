@@ -206,8 +206,8 @@ func TestAMDShadow(t *testing.T) {
 	}
 }
 
-// What VMLOAD and VMSAVE keep in a VMCB that cannot be read is unknown: the other
-// VMCB of the vCPU has an old state of it.
+// What VMLOAD and VMSAVE keep in a VMCB that cannot be read is unknown: the
+// other VMCB of the vCPU has an old state of it.
 func TestAMDStateUnknown(t *testing.T) {
 	h := amdHost(t, "amd-6.12")
 	v := h.Machines[1].VCPUs[0]
@@ -235,8 +235,8 @@ func (c pageLost) ReadPhys(p []byte, addr uint64) (int, error) {
 }
 
 // A guest of nest04 was given these registers, and its code was printed. KVM in
-// nest04's kernel lists it with its process; without that kernel the host's KVM has
-// its state alone.
+// nest04's kernel lists it with its process; without that kernel the host's KVM
+// has its state alone.
 func TestAMDNested(t *testing.T) {
 	core := openCore(t, "linux-host/amd-6.1-nested")
 	open := func(t *testing.T, c vmcore.Core) (outer, inner *Machine) {

@@ -65,8 +65,8 @@ func (h *Host) askKernel(ctx context.Context, s MachineSearch, info string) erro
 	return a.list(ctx, s)
 }
 
-// list lists the machines of the KVM. It fails if there is none because KVM's list
-// cannot be read.
+// list lists the machines of the KVM. It fails if there is none because KVM's
+// list cannot be read.
 func (a *asked) list(ctx context.Context, s MachineSearch) error {
 	a.Machines, a.KVMError = nil, nil
 	a.keep(a.hv.VendorError)

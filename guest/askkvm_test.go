@@ -35,9 +35,9 @@ func inferred(t testing.TB, core vmcore.Core, l *vmcs.Layout) *Host {
 	return h
 }
 
-// kvmLike returns a kernel whose KVM has the machines that a search found, in the
-// same order: with the registers where the search found them. change, if not
-// nil, changes a machine's slots.
+// kvmLike returns a kernel whose KVM has the machines that a search found, in
+// the same order: with the registers where the search found them. change, if
+// not nil, changes a machine's slots.
 func kvmLike(t testing.TB, core vmcore.Core, found *Host, change func(m *Machine, slots []Slot) []Slot) *fakeHost {
 	h := newFakeHost(core)
 	for _, m := range found.Machines {
@@ -165,8 +165,8 @@ func TestDisagreeAboutAll(t *testing.T) {
 	h.Found.Disputes()
 }
 
-// With Explain a layout that is from a note in memory is one of the host's Notes,
-// by which it is named.
+// With Explain a layout that is from a note in memory is one of the host's
+// Notes, by which it is named.
 func TestExplainedNotes(t *testing.T) {
 	for _, tt := range intelHosts {
 		t.Run(tt.core, func(t *testing.T) {

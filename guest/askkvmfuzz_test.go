@@ -9,9 +9,9 @@ import (
 	"vmcsnote/internal/fakelinux"
 )
 
-// FuzzAskKVM changes words of a host's kernel: its types, symbols and tables, and
-// KVM's structures. Whatever they are, the search ends, and what it found can be
-// asked for everything.
+// FuzzAskKVM changes words of a host's kernel: its types, symbols and tables,
+// and KVM's structures. Whatever they are, the search ends, and what it found
+// can be asked for everything.
 func FuzzAskKVM(f *testing.F) {
 	core := openCore(f, intelHosts[0].core)
 	found := inferred(f, core, noteLayout(f, "../testdata/cores/"+intelHosts[0].layout))

@@ -8,9 +8,9 @@ import (
 	"vmcsnote/svm"
 )
 
-// complete takes the registers of a vCPU: what its VMCS or VMCB holds, and KVM's copies
-// of the others. While a guest of the machine runs, KVM's copies are that
-// guest's, and the machine's own are nowhere.
+// complete takes the registers of a vCPU: what its VMCS or VMCB holds, and
+// KVM's copies of the others. While a guest of the machine runs, KVM's copies
+// are that guest's, and the machine's own are nowhere.
 func (a *asked) complete(v *VCPU, c *kvm.VCPU) {
 	v.Regs = new(Registers)
 	if v.HasVMCS() {
@@ -76,9 +76,9 @@ func (a *asked) takeCopies(r *Registers, v *VCPU, c *kvm.VCPU) {
 }
 
 // overlay takes KVM's copies of registers that no VMCS holds, and of others if
-// regs_dirty says that they are newer: KVM would have written them to the VMCS on
-// the next VM entry. own says that CR3 in the VMCS is the guest's; otherwise it
-// is KVM's own table, and KVM's copy the guest's.
+// regs_dirty says that they are newer: KVM would have written them to the VMCS
+// on the next VM entry. own says that CR3 in the VMCS is the guest's; otherwise
+// it is KVM's own table, and KVM's copy the guest's.
 func (r *Registers) overlay(k *kvm.Registers, own bool) {
 	for i := range r.GPR {
 		if i != RSP {

@@ -118,8 +118,9 @@ func (r *Registers) compared() []Register {
 	return append(r.GPR[:len(r.GPR):len(r.GPR)], r.RIP, r.CR0, r.CR2, r.CR3, r.CR4, r.CR8, r.EFER, r.KernelGSBase)
 }
 
-// compareSlots looks for the slots inferred in KVM's. Neighbours in both memories
-// are one to the search, and it does not see what the guest has not touched.
+// compareSlots looks for the slots inferred in KVM's. Neighbours in both
+// memories are one to the search, and it does not see what the guest has not
+// touched.
 func (h *Host) compareSlots(m, inferred *Machine) {
 	mem, err := inferred.Memory()
 	if err != nil {

@@ -19,13 +19,14 @@ const (
 	TDX Encryption = "TDX"
 )
 
-// String returns the name that AMD or Intel gave it; "" if nothing is encrypted.
+// String returns the name that AMD or Intel gave it; "" if nothing is
+// encrypted.
 func (e Encryption) String() string { return string(e) }
 
-// ErrEncrypted means that the host cannot read a guest's memory. What can be read
-// is ciphertext, but for pages that the guest shares with its host.
+// ErrEncrypted means that the host cannot read a guest's memory. What can be
+// read is ciphertext, but for pages that the guest shares with its host.
 var ErrEncrypted = errors.New("the guest's memory is encrypted")
 
-// AllowEncrypted lets [Machine.Memory] open memory that is encrypted: what is read
-// of it is ciphertext, but for shared pages.
+// AllowEncrypted lets [Machine.Memory] open memory that is encrypted: what is
+// read of it is ciphertext, but for shared pages.
 func (m *Machine) AllowEncrypted() { m.encrypted = true }

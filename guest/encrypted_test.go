@@ -9,9 +9,9 @@ import (
 	"vmcsnote/internal/fakelinux"
 )
 
-// A guest of TDX has no vcpu_vmx: nothing that lies where that would have a VMCS,
-// and none of KVM's copies, is taken for the guest's state. Its memory is not
-// read unless the caller asks for ciphertext.
+// A guest of TDX has no vcpu_vmx: nothing that lies where that would have a
+// VMCS, and none of KVM's copies, is taken for the guest's state. Its memory is
+// not read unless the caller asks for ciphertext.
 func TestTDX(t *testing.T) {
 	core, layout := openCore(t, intelHosts[0].core), noteLayout(t, "../testdata/cores/"+intelHosts[0].layout)
 	found := inferred(t, core, layout)

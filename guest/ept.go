@@ -14,10 +14,10 @@ type EPT struct {
 	tables *x86.Tables
 }
 
-// NewEPT returns the tables that eptp, a VMCS's EPT_POINTER, refers to; r is the
-// host's memory. It reads nothing. With modeBased (mode-based execute control,
-// bit 22 of SECONDARY_VM_EXEC_CONTROL) an entry that has only bit 10 set is
-// present. The error wraps [ErrBadEPTP].
+// NewEPT returns the tables that eptp, a VMCS's EPT_POINTER, refers to; r is
+// the host's memory. It reads nothing. With modeBased (mode-based execute
+// control, bit 22 of SECONDARY_VM_EXEC_CONTROL) an entry that has only bit 10
+// set is present. The error wraps [ErrBadEPTP].
 func NewEPT(r physmem.Reader, eptp x86.EPTP, modeBased bool) (*EPT, error) {
 	memoryType, levels := eptp.MemoryType(), eptp.Levels()
 	switch {
@@ -35,8 +35,8 @@ func NewEPT(r physmem.Reader, eptp x86.EPTP, modeBased bool) (*EPT, error) {
 func (e *EPT) Root() uint64 { return e.tables.Root() }
 
 // Translate finds what maps gpa. The error is [ErrNotMapped], or an
-// [*EntryError] with [ErrMMIO], [ErrReserved] or the reader's error for a table;
-// the mapping is then the stretch it holds for.
+// [*EntryError] with [ErrMMIO], [ErrReserved] or the reader's error for a
+// table; the mapping is then the stretch it holds for.
 func (e *EPT) Translate(gpa uint64) (Mapping, error) {
 	m, err := e.tables.Translate(gpa)
 	if err == ErrNotCanonical { // beyond what the tables can map
@@ -47,6 +47,7 @@ func (e *EPT) Translate(gpa uint64) (Mapping, error) {
 
 // Mappings returns all mappings in order of address, and MMIO and whatever
 // cannot be followed with an [*EntryError] for the stretch concerned. Its time
-// and memory are bounded: it reads 4 Mi tables at most, after which it ends with
-// [ErrTooManyTables], and it does not follow a table again that it met before.
+// and memory are bounded: it reads 4 Mi tables at most, after which it ends
+// with [ErrTooManyTables], and it does not follow a table again that it met
+// before.
 func (e *EPT) Mappings() iter.Seq2[Mapping, error] { return e.tables.Mappings() }

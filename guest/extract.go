@@ -30,7 +30,8 @@ type Extraction struct {
 	VCPUs []*Registers
 	// Overwrite lets the core replace an existing file.
 	Overwrite bool
-	// Progress, where not nil, is told the bytes of memory done, and all there are.
+	// Progress, where not nil, is told the bytes of memory done, and all there
+	// are.
 	Progress func(done, total int64)
 }
 
@@ -44,8 +45,9 @@ type Summary struct {
 	Untouched uint64
 	// Lost is the memory that could not be read, by reason, most pages first.
 	Lost []Loss
-	// Zeros is how many pages of 4 KiB the core has as zeros that are untouched or
-	// lost: those in the smallest holes, where it would have thousands of PT_LOADs.
+	// Zeros is how many pages of 4 KiB the core has as zeros that are untouched
+	// or lost: those in the smallest holes, where it would have thousands of
+	// PT_LOADs.
 	Zeros uint64
 	// VCPUs are those in the notes, in their order.
 	VCPUs []*Registers
@@ -80,9 +82,9 @@ var reasons = []error{ErrSwapped, ErrNotPresent, ErrMMIO, ErrNotMapped,
 
 // Write writes the guest to the file out, by a [vmcore.Writer]: PT_LOADs by
 // guest-physical address with holes where there is no memory, then [CPUNotes],
-// then the guest's own VMCOREINFO, which is looked for on the way. It fails with
-// [vmcore.ErrNoMemory] where none of the memory can be read; the summary says why
-// then, and is nil after any other error.
+// then the guest's own VMCOREINFO, which is looked for on the way. It fails
+// with [vmcore.ErrNoMemory] where none of the memory can be read; the summary
+// says why then, and is nil after any other error.
 func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 	s := &Summary{VCPUs: inOrder(x.VCPUs)}
 	for _, r := range s.VCPUs {

@@ -36,8 +36,8 @@ func openExtracted(t testing.TB, path string) vmcore.Core {
 	return f
 }
 
-// The Linux guests: their pages have the hashes taken of them, and the notes are
-// those that crash reads.
+// The Linux guests: their pages have the hashes taken of them, and the notes
+// are those that crash reads.
 func TestExtractLinux(t *testing.T) {
 	for _, name := range hostNames(t) {
 		t.Run(name, func(t *testing.T) {

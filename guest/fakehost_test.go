@@ -11,8 +11,8 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// A fakeHost is a Linux kernel with KVM for Intel, made by hand, over the memory
-// of a host that has real VMCSs and real guests.
+// A fakeHost is a Linux kernel with KVM for Intel, made by hand, over the
+// memory of a host that has real VMCSs and real guests.
 type fakeHost struct {
 	*fakelinux.Kernel
 	core  vmcore.Core

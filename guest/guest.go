@@ -2,10 +2,11 @@
 // registers and their memory.
 //
 // A [Host] is the dump. [Host.FindMachines] asks KVM's own structures in it for
-// the machines, and searches for VMCSs if the kernel does not tell; it chooses the
-// layout of VMCSs and numbers machines and vCPUs. [Host.FindRegisters] finds the
-// registers that are in no VMCS. [Machine.Memory] and [Machine.Virtual] open a
-// machine's memory, [Extraction] writes it as a dump of its own.
+// the machines, and searches for VMCSs if the kernel does not tell; it chooses
+// the layout of VMCSs and numbers machines and vCPUs. [Host.FindRegisters]
+// finds the registers that are in no VMCS. [Machine.Memory] and
+// [Machine.Virtual] open a machine's memory, [Extraction] writes it as a dump
+// of its own.
 //
 // Four kinds of addresses meet here: those that the guest's programs use
 // (GVA), those that the guest takes for physical (GPA), those of the process
@@ -44,8 +45,8 @@ const pageSize = x86.PageSize
 
 var (
 	// ErrNotMapped: there is no entry for the address. For EPT: the guest has
-	// not touched it, or it is no memory. In [Physical]: and no memory slot that
-	// is known covers it.
+	// not touched it, or it is no memory. In [Physical]: and no memory slot
+	// that is known covers it.
 	ErrNotMapped = x86.ErrNotMapped
 	// ErrNotPresent: the address is in a memory slot, but the process has no
 	// page there: neither the guest nor its VMM ever touched it, or

@@ -23,7 +23,8 @@ type Host struct {
 	// Shortfall is the memory that the dump should have, but lacks.
 	Shortfall vmcore.Shortfall
 	// Layout is the layout that VMCSs are looked for with, LayoutFrom where it
-	// comes from. Without one, all built-in layouts and those of Notes are tried.
+	// comes from. Without one, all built-in layouts and those of Notes are
+	// tried.
 	Layout     *vmcs.Layout
 	LayoutFrom LayoutSource
 	// NoteError is why the dump's own VMCSINFO is of no use, if it is not.
@@ -33,9 +34,9 @@ type Host struct {
 	// were left out.
 	Notes     []FoundNote
 	MoreNotes int
-	// Files, if not nil, returns the layouts that the caller has for a processor:
-	// the one that fits, or those that may fit if nothing is known of it. They
-	// are used if there is no note.
+	// Files, if not nil, returns the layouts that the caller has for a
+	// processor: the one that fits, or those that may fit if nothing is known
+	// of it. They are used if there is no note.
 	Files func(p vmcs.Processor) []*vmcs.Layout
 	// Found is the result of the search for VMCSs.
 	Found *vmcs.Result
@@ -85,8 +86,8 @@ const (
 	LayoutOfFile
 )
 
-// OpenHost returns the host that a dump is of. It reads the dump's VMCSINFO note,
-// and nothing of the memory.
+// OpenHost returns the host that a dump is of. It reads the dump's VMCSINFO
+// note, and nothing of the memory.
 func OpenHost(c vmcore.Core) *Host {
 	h := &Host{Core: c, Shortfall: vmcore.ShortfallOf(c), Live: isLive(c.Notes())}
 	n, ok := c.Notes().Get(elfnote.VMCSInfo, elfnote.MaxBlob)
@@ -103,8 +104,8 @@ func OpenHost(c vmcore.Core) *Host {
 }
 
 // isLive reports whether the notes are those of /proc/kcore (fs/proc/kcore.c):
-// besides VMCOREINFO it has an NT_PRPSINFO whose pr_fname is vmlinux. No crashed
-// kernel writes one.
+// besides VMCOREINFO it has an NT_PRPSINFO whose pr_fname is vmlinux. No
+// crashed kernel writes one.
 func isLive(s *elfnote.Segment) bool {
 	const nameOff, name = 40, "vmlinux\x00" // struct elf_prpsinfo of x86-64
 	for i, n := range s.Notes {
@@ -120,9 +121,9 @@ func isLive(s *elfnote.Segment) bool {
 // maxPRPSInfo is more than struct elf_prpsinfo has in bytes.
 const maxPRPSInfo = 4096
 
-// SetLayout makes FindMachines look for VMCSs of a layout, whatever VMCSINFO the
-// dump has. desc is the descriptor of the VMCSINFO note that the layout is from;
-// nil if it is from none.
+// SetLayout makes FindMachines look for VMCSs of a layout, whatever VMCSINFO
+// the dump has. desc is the descriptor of the VMCSINFO note that the layout is
+// from; nil if it is from none.
 func (h *Host) SetLayout(l *vmcs.Layout, desc []byte) {
 	h.Layout, h.LayoutFrom, h.NoteError = l, LayoutGiven, nil
 	h.note = elfnote.Note{Name: elfnote.VMCSInfo, Desc: desc}
@@ -153,8 +154,8 @@ func (e *NoVMCSError) Error() string { return "no VMCS found, and no VMCSINFO" }
 // FindMachines finds the virtual machines, and those that run in them. It asks
 // KVM's own structures, which needs no search through memory. Where these do
 // not tell (see NoKVM), it searches for VMCSs: without a layout the VMCSINFO
-// notes in the host's memory are tried, and the built-in layouts. The error is a
-// [*NoVMCSError], or about memory that cannot be read.
+// notes in the host's memory are tried, and the built-in layouts. The error is
+// a [*NoVMCSError], or about memory that cannot be read.
 func (h *Host) FindMachines(ctx context.Context, s MachineSearch) error {
 	var byVMCS *Host // as if there were no KVM
 	if s.Explain {
@@ -252,8 +253,8 @@ func (h *Host) findNested(ctx context.Context, m *Machine, mem physmem.Memory, s
 // not tell. It passes over the host's memory once if a VMCS does not tell where
 // KVM has them. A guest of a guest has only the registers in its VMCS: nothing
 // tells which hypervisor's structures have the others, and whether those are of
-// the same moment. Progress, if not nil, is told how many bytes of that pass, of
-// how many, are done.
+// the same moment. Progress, if not nil, is told how many bytes of that pass,
+// of how many, are done.
 func (h *Host) FindRegisters(ctx context.Context, progress func(done, total uint64)) error {
 	var own, inner []*VCPU
 	for m := range h.All() {
@@ -328,8 +329,8 @@ func (h *Host) Machine(id string) *Machine {
 	return m
 }
 
-// VMCSInfo returns a VMCSINFO note that says what the layout used says: the note
-// itself if the layout is from one. It is false without a layout.
+// VMCSInfo returns a VMCSINFO note that says what the layout used says: the
+// note itself if the layout is from one. It is false without a layout.
 func (h *Host) VMCSInfo() (elfnote.Note, bool) {
 	l := h.Found.Layout
 	switch {

@@ -34,8 +34,8 @@ func segment(notes ...elfnote.Note) *elfnote.Segment {
 	return s
 }
 
-// The layout that a caller gives precedes the dump's note, and this one those in
-// memory. A note that is of no use leaves the built-in layouts.
+// The layout that a caller gives precedes the dump's note, and this one those
+// in memory. A note that is of no use leaves the built-in layouts.
 func TestHostLayout(t *testing.T) {
 	note := noteLayout(t, "../testdata/cores/vmx/hsw-default")
 	for _, tt := range []struct {

@@ -47,8 +47,8 @@ var errSpent = errors.New("reading the guest's kernel takes too long: its struct
 
 const (
 	// maxRead bounds what is read of a guest's memory for its kernel, in
-	// bytes. A look at a Linux 6.12 reads some 30 MiB: .rodata until kallsyms is found, then
-	// kallsyms and BTF.
+	// bytes. A look at a Linux 6.12 reads some 30 MiB: .rodata until kallsyms
+	// is found, then kallsyms and BTF.
 	maxRead = 256 << 20
 	// readCost is what each read costs besides, for small ones take time, too.
 	readCost = 1 << 10

@@ -13,10 +13,10 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// readVMCSs reads the VMCSs that KVM has, and no other memory. The layout is the
-// host's or, without one, that of the note which the module vmcsinfo publishes,
-// or the caller's file for this processor, or a built-in one that explains the
-// pages.
+// readVMCSs reads the VMCSs that KVM has, and no other memory. The layout is
+// the host's or, without one, that of the note which the module vmcsinfo
+// publishes, or the caller's file for this processor, or a built-in one that
+// explains the pages.
 func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	a.Found = &vmcs.Result{}
 	var addrs []uint64
@@ -96,7 +96,8 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 // through its host's page tables, and KVM knows that they are VMCSs.
 const judged = 256
 
-// moduleNote takes the note that the module vmcsinfo publishes, if it is loaded.
+// moduleNote takes the note that the module vmcsinfo publishes, if it is
+// loaded.
 func (a *asked) moduleNote() {
 	m, _ := a.k.Module("vmcsinfo")
 	if m == nil {
@@ -144,8 +145,8 @@ const (
 
 // inferVMCS finds the VMCS of a vCPU if there is no BTF of kvm_intel, as before
 // Linux 5.11. In struct vcpu_vmx there is vmcs01, whose first word is the
-// VMCS's virtual address, and after it loaded_vmcs, which points to vmcs01 unless
-// a guest of the machine runs. It returns 0 if nothing looks so.
+// VMCS's virtual address, and after it loaded_vmcs, which points to vmcs01
+// unless a guest of the machine runs. It returns 0 if nothing looks so.
 func (a *asked) inferVMCS(c *kvm.VCPU) uint64 {
 	b := make([]byte, vmxBytes)
 	n, _ := a.k.Read(b, c.After)

@@ -18,8 +18,8 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// The module vmcsinfo leads to the layout; otherwise the built-in ones are tried
-// on KVM's VMCSs alone.
+// The module vmcsinfo leads to the layout; otherwise the built-in ones are
+// tried on KVM's VMCSs alone.
 func TestKnownLayout(t *testing.T) {
 	core, layout := openCore(t, intelHosts[0].core), noteLayout(t, "../testdata/cores/"+intelHosts[0].layout)
 	found := inferred(t, core, layout)
@@ -66,8 +66,8 @@ func TestKnownLayout(t *testing.T) {
 	}
 }
 
-// vmcs12Of returns a VMCS as a hypervisor in a machine of KVM's has it: all fields
-// of a sound VMCS, but for RIP and RSP.
+// vmcs12Of returns a VMCS as a hypervisor in a machine of KVM's has it: all
+// fields of a sound VMCS, but for RIP and RSP.
 func vmcs12Of(w *VCPU, rip uint64) []byte {
 	page := make([]byte, vmcs.PageSize)
 	binary.LittleEndian.PutUint32(page, 0x11e57ed0)
@@ -87,7 +87,8 @@ func vmcs12Of(w *VCPU, rip uint64) []byte {
 }
 
 // A vCPU in a guest of its guest: the machine's own VMCS is VMCS01, and the
-// guest's guest is listed below it, by VMCS12, with the state that is in VMCS02.
+// guest's guest is listed below it, by VMCS12, with the state that is in
+// VMCS02.
 func TestNestedByKVM(t *testing.T) {
 	core, layout := openCore(t, intelHosts[2].core), noteLayout(t, "../testdata/cores/"+intelHosts[2].layout)
 	found := inferred(t, core, layout)
@@ -192,8 +193,8 @@ func TestThousandMachines(t *testing.T) {
 	}
 }
 
-// A list of more machines than any host has, all of them the same process's, ends
-// with an error.
+// A list of more machines than any host has, all of them the same process's,
+// ends with an error.
 func TestTooManyMachines(t *testing.T) {
 	f := newFakeHost(openCore(t, intelHosts[0].core))
 	first, _ := f.machine("vm", 1000, 0x1000, nil, fakeVCPU{tid: 1000})
@@ -229,8 +230,8 @@ func TestTooManyMachines(t *testing.T) {
 	}
 }
 
-// Cgroups with the longest path there is, of many machines, are not kept for all
-// of them.
+// Cgroups with the longest path there is, of many machines, are not kept for
+// all of them.
 func TestTooLongCgroups(t *testing.T) {
 	f := newFakeHost(openCore(t, intelHosts[0].core))
 	first, _ := f.machine("vm", 1000, 0x1000, nil, fakeVCPU{tid: 1000})

@@ -8,8 +8,8 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// A LeftOutError means that pages of KVM's structures were left out of the dump.
-// With -d 8, and so with -d 31, makedumpfile leaves out user memory; a
+// A LeftOutError means that pages of KVM's structures were left out of the
+// dump. With -d 8, and so with -d 31, makedumpfile leaves out user memory; a
 // makedumpfile that does not know the kernel mistakes pages of the kernel's
 // slabs for user memory.
 type LeftOutError struct {

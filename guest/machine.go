@@ -13,11 +13,11 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// A Machine is a virtual machine of a host, or of a machine: the vCPUs that share
-// their memory.
+// A Machine is a virtual machine of a host, or of a machine: the vCPUs that
+// share their memory.
 type Machine struct {
-	// Number counts the machines of a host, or of a machine, from 0 in the order
-	// in which they were created.
+	// Number counts the machines of a host, or of a machine, from 0 in the
+	// order in which they were created.
 	Number int
 	// EPTP is EPT_POINTER. It is 0 without EPT, and while none of the vCPUs has
 	// run.
@@ -82,14 +82,15 @@ const (
 // String returns "vmcs" or "kvm".
 func (f FoundBy) String() string { return [...]string{"vmcs", "kvm"}[f] }
 
-// Machines groups VMCSs in the memory outer by machine: those with the same EPT,
-// or, without EPT, of the same process. It numbers machines and vCPUs in the order
-// in which they were created: KVM gives the lowest VPID that is free to each vCPU.
+// Machines groups VMCSs in the memory outer by machine: those with the same
+// EPT, or, without EPT, of the same process. It numbers machines and vCPUs in
+// the order in which they were created: KVM gives the lowest VPID that is free
+// to each vCPU.
 //
 // A machine in system management mode has another EPT, and so has one that a
 // guest of this machine's runs: these are machines of their own, of the same
-// process. A vCPU that never ran has no EPT yet, though it is enabled: it goes to
-// the process's first machine.
+// process. A vCPU that never ran has no EPT yet, though it is enabled: it goes
+// to the process's first machine.
 func Machines(outer physmem.Reader, found []*vmcs.Candidate) []*Machine {
 	type key struct {
 		eptp, process uint64
@@ -177,10 +178,11 @@ func hostTable(c *vmcs.Candidate) uint64 {
 	return cr3 & x86.AddrMask
 }
 
-// Memory opens the machine's guest-physical memory; see [OpenPhysical]. A machine
-// without EPT needs the registers ([Host.FindRegisters]), and fails with
-// [ErrNoEPT] without. [ErrNeverRan] means that none of the vCPUs has an EPT yet, and
-// [ErrEncrypted] that only ciphertext is there; see [Machine.AllowEncrypted].
+// Memory opens the machine's guest-physical memory; see [OpenPhysical]. A
+// machine without EPT needs the registers ([Host.FindRegisters]), and fails
+// with [ErrNoEPT] without. [ErrNeverRan] means that none of the vCPUs has an
+// EPT yet, and [ErrEncrypted] that only ciphertext is there; see
+// [Machine.AllowEncrypted].
 func (m *Machine) Memory() (*Physical, error) {
 	if m.memory != nil || m.failed != nil {
 		return m.memory, m.failed
@@ -215,8 +217,8 @@ func (m *Machine) Memory() (*Physical, error) {
 	return mem, nil
 }
 
-// Forget drops the page tables that were kept since they were read: some 600 KiB
-// for each machine whose memory has been read.
+// Forget drops the page tables that were kept since they were read: some 600
+// KiB for each machine whose memory has been read.
 func (m *Machine) Forget() {
 	if m.proc != nil {
 		m.proc.tables.Forget()
@@ -249,8 +251,8 @@ func (m *Machine) AddressSpace() (*Process, physmem.Reader) { return m.proc, m.o
 
 // Virtual returns the machine's memory by the virtual addresses of one of its
 // vCPUs. Without EPT the tables of GUEST_CR3 are the hypervisor's, which lead
-// straight to the host's memory but have only what the guest has touched of late;
-// the guest's own have it all, if they can be found.
+// straight to the host's memory but have only what the guest has touched of
+// late; the guest's own have it all, if they can be found.
 func (m *Machine) Virtual(v *VCPU) (physmem.Reader, error) {
 	mem, err := m.Memory()
 	switch {
@@ -288,9 +290,10 @@ func (t inTurn) ReadPhys(p []byte, addr uint64) (int, error) {
 	return n + k, err2
 }
 
-// Hypervisor reports whether the machine runs one: whether any of its vCPUs sees
-// CR4.VMXE set, or EFER.SVME on AMD's processors. It is false for a machine's machine
-// there: VMRUN demands EFER.SVME of every guest, so that says nothing.
+// Hypervisor reports whether the machine runs one: whether any of its vCPUs
+// sees CR4.VMXE set, or EFER.SVME on AMD's processors. It is false for a
+// machine's machine there: VMRUN demands EFER.SVME of every guest, so that says
+// nothing.
 func (m *Machine) Hypervisor() bool {
 	for _, v := range m.VCPUs {
 		switch {

@@ -16,8 +16,8 @@ type Slot struct {
 	GPA, HVA uint64 // of the first byte
 	Size     uint64 // bytes
 	// Pages are the 4 KiB pages that EPT maps to where the process has them:
-	// what the slot was inferred from, and verified by. 0 for RAM from 0 on that
-	// goes by the memory above it. 0 for KVM's own slots.
+	// what the slot was inferred from, and verified by. 0 for RAM from 0 on
+	// that goes by the memory above it. 0 for KVM's own slots.
 	Pages uint64
 	// Space, ID and Flags are of KVM's own slots: the address space (1 is that
 	// of system management mode), its number, and KVM_MEM_LOG_DIRTY_PAGES (1),
@@ -44,8 +44,9 @@ type Config struct {
 	HostCR3, HostCR4 uint64
 }
 
-// Physical is a guest's physical memory. It is a [physmem.Reader] whose addresses are
-// guest-physical, and safe for concurrent use where the host's is.
+// Physical is a guest's physical memory. It is a [physmem.Reader] whose
+// addresses are guest-physical, and safe for concurrent use where the host's
+// is.
 //
 // What EPT maps is read where EPT says, and only what it does not map is read
 // through the process. It holds some 600 KiB of tables at most.
@@ -119,8 +120,8 @@ func (m *Physical) Translate(gpa uint64) (Mapping, error) {
 	return clip(user, max(s.GPA, e.Addr), min(s.GPA+s.Size, e.Addr+e.Size)), err
 }
 
-// clip returns the part of a mapping from lo up to hi, which it overlaps. It may
-// begin below 0: a large page of the process that a slot begins in.
+// clip returns the part of a mapping from lo up to hi, which it overlaps. It
+// may begin below 0: a large page of the process that a slot begins in.
 func clip(m Mapping, lo, hi uint64) Mapping {
 	end := min(m.Addr+m.Size, hi)
 	if skip := lo - m.Addr; int64(skip) > 0 {
@@ -149,8 +150,8 @@ func (m *Physical) ReadPhys(p []byte, gpa uint64) (n int, err error) {
 	return n, nil
 }
 
-// stretch returns the host's address of gpa, and how many bytes from there on are
-// the guest's in one piece, no more than limit.
+// stretch returns the host's address of gpa, and how many bytes from there on
+// are the guest's in one piece, no more than limit.
 func (m *Physical) stretch(gpa, limit uint64) (phys, size uint64, err error) {
 	e, err := m.Translate(gpa)
 	if err != nil {

@@ -254,8 +254,8 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// A table of EPT that is not in the dump costs nothing where the process has the
-// memory.
+// A table of EPT that is not in the dump costs nothing where the process has
+// the memory.
 func TestMemoryLostTable(t *testing.T) {
 	v := newTestVM()
 	v.slot(0, 0x7f00_4000_0000, 8*mib)

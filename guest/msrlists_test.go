@@ -21,8 +21,8 @@ func (k *scannedKVM) Ranges() iter.Seq[physmem.Range] {
 	return k.testKVM.Ranges()
 }
 
-// Where the VMCS tells by its lists of MSRs where KVM's structure is, only that is
-// searched; otherwise all memory is.
+// Where the VMCS tells by its lists of MSRs where KVM's structure is, only that
+// is searched; otherwise all memory is.
 func TestSearchNearLists(t *testing.T) {
 	const lists, elsewhere = testPointer + 0x148, 0x700028
 	here := func(k *testKVM) {

@@ -14,9 +14,9 @@ import (
 )
 
 // nested lists the machines that run in m: all of them, if m's own kernel has a
-// KVM that lists them. Otherwise it lists the one whose VMCS or VMCB each vCPU has
-// loaded, by the host's KVM. Others are in m's memory alone, which is searched
-// only if the caller asks.
+// KVM that lists them. Otherwise it lists the one whose VMCS or VMCB each vCPU
+// has loaded, by the host's KVM. Others are in m's memory alone, which is
+// searched only if the caller asks.
 func (a *asked) nested(ctx context.Context, m *Machine, s MachineSearch) error {
 	l := a.loaded(m)
 	if listed, err := a.ownKVM(ctx, m, s, l); listed || err != nil {
@@ -84,10 +84,10 @@ func (a *asked) loaded(m *Machine) *loaded {
 	return l
 }
 
-// ownKVM lists the machines that run in m by the KVM in m's own kernel. It reports
-// whether there is one that can be believed. Names, processes and threads are those of
-// that kernel. Registers and state of a vCPU that runs are the host's: they are
-// newer.
+// ownKVM lists the machines that run in m by the KVM in m's own kernel. It
+// reports whether there is one that can be believed. Names, processes and
+// threads are those of that kernel. Registers and state of a vCPU that runs are
+// the host's: they are newer.
 func (a *asked) ownKVM(ctx context.Context, m *Machine, s MachineSearch, l *loaded) (listed bool, err error) {
 	if len(l.intel)+len(l.amd) == 0 && !m.Hypervisor() {
 		return false, nil
@@ -177,8 +177,8 @@ func (a *asked) innerMachine(m *Machine, outer *VCPU) {
 	n.VCPUs = append(n.VCPUs, v)
 }
 
-// openNested opens the memory of a machine's machine on AMD's processors: by the
-// nested page tables in the machine's memory.
+// openNested opens the memory of a machine's machine on AMD's processors: by
+// the nested page tables in the machine's memory.
 func (m *Machine) openNested() (*Physical, error) {
 	if m.npt == 0 || m.outer == nil {
 		return nil, ErrNoEPT

@@ -12,8 +12,8 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// page puts a page of its own into the kernel's memory, and returns its physical
-// address.
+// page puts a page of its own into the kernel's memory, and returns its
+// physical address.
 func (h *fakeHost) page(b []byte) uint64 {
 	at := (h.Heap + pageSize - 1) &^ (pageSize - 1)
 	h.Heap = at + pageSize
@@ -21,9 +21,9 @@ func (h *fakeHost) page(b []byte) uint64 {
 	return at - fakelinux.Direct
 }
 
-// A machine on Intel's processors whose own kernel has a KVM. Of a VMCS that the
-// machine has loaded, the machine's memory has an old one, the host the newer copy,
-// and while it runs VMCS02 the state.
+// A machine on Intel's processors whose own kernel has a KVM. Of a VMCS that
+// the machine has loaded, the machine's memory has an old one, the host the
+// newer copy, and while it runs VMCS02 the state.
 func TestOwnKVM(t *testing.T) {
 	core, layout := openCore(t, intelHosts[2].core), noteLayout(t, "../testdata/cores/"+intelHosts[2].layout)
 	w := inferred(t, core, layout).Machines[0].VCPUs[0]

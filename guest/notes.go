@@ -8,11 +8,11 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// The notes of a vCPU are those of QEMU's dump-guest-memory (its arch_dump.c for
-// i386, since 1.2), so that whatever reads its dumps reads these: crash takes
-// the registers of bt from NT_PRSTATUS and, with them, CR3 and the IDT from
-// QEMU's own note. A register that is not known is zero there, as a note has no
-// way to say it.
+// The notes of a vCPU are those of QEMU's dump-guest-memory (its arch_dump.c
+// for i386, since 1.2), so that whatever reads its dumps reads these: crash
+// takes the registers of bt from NT_PRSTATUS and, with them, CR3 and the IDT
+// from QEMU's own note. A register that is not known is zero there, as a note
+// has no way to say it.
 
 // The names, types and sizes in bytes of the notes.
 const (
@@ -35,8 +35,9 @@ func (w *noteWriter) regs(rs ...Register) {
 	}
 }
 
-// PRStatus makes the NT_PRSTATUS note, struct elf_prstatus of x86-64 with pr_pid
-// and pr_reg alone. pid is the vCPU's number counted from 1, as QEMU does it.
+// PRStatus makes the NT_PRSTATUS note, struct elf_prstatus of x86-64 with
+// pr_pid and pr_reg alone. pid is the vCPU's number counted from 1, as QEMU
+// does it.
 func PRStatus(pid uint32, r *Registers) elfnote.Note {
 	w := noteWriter(make([]byte, prRegsOff, prStatusSize))
 	binary.LittleEndian.PutUint32(w[32:], pid)
@@ -93,9 +94,9 @@ func CPUNotes(vcpus []*Registers) []elfnote.Note {
 	return notes
 }
 
-// LayoutNote returns a VMCSINFO note that says what the layout says, for a host's
-// dump without one: text, with offsets. A layout's high halves, and what it was
-// published by, are not in it.
+// LayoutNote returns a VMCSINFO note that says what the layout says, for a
+// host's dump without one: text, with offsets. A layout's high halves, and what
+// it was published by, are not in it.
 func LayoutNote(l *vmcs.Layout) elfnote.Note {
 	return elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte(l.Text(vmcs.Processor{}))}
 }

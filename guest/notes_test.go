@@ -25,8 +25,8 @@ func TestNotesAreQEMUs(t *testing.T) {
 	if err1 != nil || err2 != nil {
 		t.Fatal(err1, err2)
 	}
-	// QEMU's own emulation leaves the limit's bits 19:16 in the flags; KVM, and so
-	// QEMU with it, gives none.
+	// QEMU's own emulation leaves the limit's bits 19:16 in the flags; KVM, and
+	// so QEMU with it, gives none.
 	for at := 152 + 10; at < 392; at += 24 {
 		state.Desc[at] &^= 0xf
 	}

@@ -70,8 +70,8 @@ func (p *hostPages) within(lo, hi uint64, yield func(lo, hi uint64) bool) bool {
 	return true
 }
 
-// take returns the runs of pages from phys on that the host has and that have not
-// been taken. It is false if yield is.
+// take returns the runs of pages from phys on that the host has and that have
+// not been taken. It is false if yield is.
 func (p *hostPages) take(phys, size uint64, yield func(addr, size uint64) bool) bool {
 	for end := phys + size; phys < end; {
 		n := phys / chunkSize
@@ -103,7 +103,8 @@ func (p *hostPages) chunk(n uint64) *pageChunk {
 	return &pageChunk{left: left}
 }
 
-// take returns the runs of pages from lo to hi, all of the chunk, not taken yet.
+// take returns the runs of pages from lo to hi, all of the chunk, not taken
+// yet.
 func (c *pageChunk) take(lo, hi uint64, yield func(addr, size uint64) bool) bool {
 	var addr, size uint64
 	for at := lo; at < hi; {

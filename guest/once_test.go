@@ -8,8 +8,8 @@ import (
 	"vmcsnote/physmem"
 )
 
-// Memory that a guest's tables claim to map is given once for each page that the
-// host has.
+// Memory that a guest's tables claim to map is given once for each page that
+// the host has.
 func TestOnce(t *testing.T) {
 	const gib = 1 << 30
 	whole := []physmem.Range{{Addr: 0, Size: 4 * gib}}

@@ -78,8 +78,8 @@ var (
 
 // Translate finds what maps gva. mem is the memory that the tables are in and
 // that the result is an address of: the guest's. It is the host's for shadow
-// paging, where GUEST_CR3 points to KVM's own tables. With an error, the mapping
-// is the stretch around gva for which the error holds.
+// paging, where GUEST_CR3 points to KVM's own tables. With an error, the
+// mapping is the stretch around gva for which the error holds.
 //
 // The error wraps [ErrNotCanonical], or it is an [*EntryError] with
 // [ErrNotMapped], [ErrReserved] or what mem said of a table.
@@ -123,14 +123,15 @@ func (m pdptes) ReadPhys(p []byte, addr uint64) (int, error) {
 	return m.Reader.ReadPhys(p, addr)
 }
 
-// Virtual is memory by virtual address: a [physmem.Reader] whose addresses are GVAs.
+// Virtual is memory by virtual address: a [physmem.Reader] whose addresses are
+// GVAs.
 type Virtual struct {
 	Paging Paging
 	Mem    physmem.Reader // as for [Paging.Translate]
 }
 
-// ReadPhys fills p with the memory at gva, as [physmem.Reader] does. The error is an
-// [*AddressError].
+// ReadPhys fills p with the memory at gva, as [physmem.Reader] does. The error
+// is an [*AddressError].
 func (v Virtual) ReadPhys(p []byte, gva uint64) (n int, err error) {
 	for n < len(p) {
 		at := gva + uint64(n)

@@ -138,8 +138,8 @@ func TestPagingOf(t *testing.T) {
 	}
 }
 
-// TestVirtualByRegisters: without a VMCS the registers tell the paging, and those
-// that are not known do not: nothing is read at the wrong place.
+// TestVirtualByRegisters: without a VMCS the registers tell the paging, and
+// those that are not known do not: nothing is read at the wrong place.
 func TestVirtualByRegisters(t *testing.T) {
 	known := func(x uint64) Register { return Register{x, FromKVM} }
 	const paged, real = x86.CR0PG | x86.CR0PE, 0

@@ -8,8 +8,8 @@ import (
 	"vmcsnote/physmem"
 )
 
-// Process is the user half of a process's address space in the host, by its page
-// tables. It is safe for concurrent use.
+// Process is the user half of a process's address space in the host, by its
+// page tables. It is safe for concurrent use.
 type Process struct {
 	tables *x86.Tables
 }

@@ -44,8 +44,9 @@ func (m *Physical) Tally() (t Tally) {
 	return t
 }
 
-// Exceeds reports whether EPT and the process map more than limit bytes. It stops
-// there: tables that refer to one another can map 256 TiB out of a few pages.
+// Exceeds reports whether EPT and the process map more than limit bytes. It
+// stops there: tables that refer to one another can map 256 TiB out of a few
+// pages.
 func (m *Physical) Exceeds(limit uint64) bool {
 	total := uint64(0)
 	return !m.pieces(func(_, size uint64, _ bool, err error) bool {
@@ -56,9 +57,9 @@ func (m *Physical) Exceeds(limit uint64) bool {
 	})
 }
 
-// Empty reports whether EPT has no entry at all, so that nothing tells where the
-// guest's memory is. KVM drops all of EPT when a memory slot is removed, and fills
-// it again as the guest runs.
+// Empty reports whether EPT has no entry at all, so that nothing tells where
+// the guest's memory is. KVM drops all of EPT when a memory slot is removed,
+// and fills it again as the guest runs.
 func (m *Physical) Empty() bool {
 	if m.ept == nil || len(m.slots) > 0 {
 		return false
@@ -80,8 +81,8 @@ func (m *Physical) Ranges() iter.Seq[physmem.Range] {
 	})
 }
 
-// pieces returns all of the guest's memory by rising address, in pieces that one
-// entry maps, or that there is trouble with. It reports whether yield never
+// pieces returns all of the guest's memory by rising address, in pieces that
+// one entry maps, or that there is trouble with. It reports whether yield never
 // asked it to stop.
 func (m *Physical) pieces(yield func(gpa, size uint64, byEPT bool, err error) bool) bool {
 	var w *x86.Walker

@@ -24,8 +24,8 @@ const (
 	ByKVM
 )
 
-// String names the searches that held, "pointer", "words" or "pointer+words", or
-// returns "kvm".
+// String names the searches that held, "pointer", "words" or "pointer+words",
+// or returns "kvm".
 func (m Method) String() string {
 	if m&ByKVM != 0 {
 		return "kvm"
@@ -40,17 +40,17 @@ type Evidence struct {
 	Held Method
 	// Array is the physical address of the registers in KVM's structure.
 	Array uint64
-	// Pointers and Words count what each search found; more than 64 are 64. Where
-	// all memory is searched, the same pointer without such registers below it
-	// (the per-CPU current_vmcs) counts as well.
+	// Pointers and Words count what each search found; more than 64 are 64.
+	// Where all memory is searched, the same pointer without such registers
+	// below it (the per-CPU current_vmcs) counts as well.
 	Pointers, Words int
 	// DirectMap is the virtual address at which the host's kernel has physical
 	// address 0, by the pointer; 0 without.
 	DirectMap uint64
 }
 
-// findRegisters returns the registers of each VMCS's vCPU: those in the VMCS, and
-// those that the search finds.
+// findRegisters returns the registers of each VMCS's vCPU: those in the VMCS,
+// and those that the search finds.
 func findRegisters(ctx context.Context, s infer.Search, vs []*vmcs.VMCS) ([]*Registers, error) {
 	found, err := s.Registers(ctx, vs)
 	if err != nil {

@@ -385,7 +385,8 @@ func (k *testKVM) Ranges() iter.Seq[physmem.Range] {
 	}
 }
 
-// vCPUs of one guest have the same CR0, CR3 and CR4, and often lie side by side.
+// vCPUs of one guest have the same CR0, CR3 and CR4, and often lie side by
+// side.
 func TestRegSearchNeighbours(t *testing.T) {
 	const size, distance = 0x2380, 0x1960 // of the structure, in Linux 6.1
 	for _, tt := range []struct {

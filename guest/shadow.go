@@ -31,8 +31,8 @@ func ShadowOf(v *vmcs.VMCS, r *Registers) (Shadow, bool) {
 // OpenShadow opens the memory of a guest without EPT. It fails with [ErrNoEPT]
 // if no memory is found that is proven to be the guest's.
 //
-// Nothing in such a VMCS leads to guest-physical memory; package infer tells how
-// it is found.
+// Nothing in such a VMCS leads to guest-physical memory; package infer tells
+// how it is found.
 func OpenShadow(host physmem.Reader, c Shadow) (*Physical, error) {
 	// While the guest's paging is off these tables map guest-physical
 	// addresses, which have no sign extension.

@@ -41,8 +41,8 @@ func (v *testVM) guestMap(root uint64, next *uint64, gva, gpa uint64) {
 
 const guestRoot = 0x50000
 
-// newShadowVM is a Linux-like guest of 16 MiB below and 16 MiB above 4 GiB, of whose
-// pages some are in KVM's tables.
+// newShadowVM is a Linux-like guest of 16 MiB below and 16 MiB above 4 GiB, of
+// whose pages some are in KVM's tables.
 func newShadowVM() (*testVM, Shadow) {
 	v := newTestVM()
 	v.slot(0, 0x7f00_4000_0000, 16*mib)

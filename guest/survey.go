@@ -24,8 +24,8 @@ var trustOf = map[vmcs.Owner]int{vmcs.OwnerKernel: 3, vmcs.OwnerUnknown: 2, vmcs
 
 // A Survey is what one pass over a host's memory has found.
 type Survey struct {
-	// Notes are the intact notes of the name and type looked for. Those that are
-	// to be trusted most come first. More is how many were left out.
+	// Notes are the intact notes of the name and type looked for. Those that
+	// are to be trusted most come first. More is how many were left out.
 	Notes []FoundNote
 	More  int
 

@@ -104,7 +104,8 @@ func readTruth(t *testing.T, name string) truth {
 }
 
 // Everything listed of an Intel host with a real QEMU is what the host, QEMU's
-// monitors and kvmguest printed; KVM's structures and the search for VMCSs agree.
+// monitors and kvmguest printed; KVM's structures and the search for VMCSs
+// agree.
 func TestGoldenTruth(t *testing.T) {
 	for name, file := range map[string]string{"intel-6.1": "intel-6.1", "intel-6.1-d31": "intel-6.1", "intel-6.12": "intel-6.12"} {
 		t.Run(name, func(t *testing.T) {
@@ -174,8 +175,8 @@ func (truth) checkMachine(t *testing.T, m *Machine, want *trueMachine, noUser bo
 	}
 }
 
-// checkVCPU compares the registers that the truth has. QEMU and KVM_GET_REGS show
-// RIP after a HLT.
+// checkVCPU compares the registers that the truth has. QEMU and KVM_GET_REGS
+// show RIP after a HLT.
 func checkVCPU(t *testing.T, m *Machine, v *VCPU, want map[string]uint64, threads map[int]string) {
 	t.Helper()
 	if comm, ok := threads[v.TID]; !ok || comm != v.Thread || !v.HasVMCS() || v.Vendor != Intel {

@@ -30,8 +30,8 @@ type VCPU struct {
 	// VMCSAddr is the physical address of the VMCS in use, whether or not it
 	// could be read; 0 on AMD's processors.
 	VMCSAddr uint64
-	// VMCB is the physical address of the VMCB in use; 0 on Intel's. SVM is what
-	// it holds, nil if it could not be read.
+	// VMCB is the physical address of the VMCB in use; 0 on Intel's. SVM is
+	// what it holds, nil if it could not be read.
 	VMCB uint64
 	SVM  *svm.VMCB
 

@@ -122,8 +122,8 @@ func (f *infoFinder) read(addr uint64) (elfnote.Note, bool) {
 // runs reports whether the note's kernel may be the one that runs. What the
 // note's symbols lead to by a vCPU's page tables decides: the release that
 // uname(2) gives. A vCPU in user mode may have page tables without the kernel
-// (page-table isolation); of that it is known where the kernel is entered, which
-// is within its text.
+// (page-table isolation); of that it is known where the kernel is entered,
+// which is within its text.
 func (f *infoFinder) runs(n elfnote.Note, vcpus []*Registers) bool {
 	uts, ok1 := infoValue(n, "SYMBOL(init_uts_ns)", 16)
 	name, ok2 := infoValue(n, "OFFSET(uts_namespace.name)", 10)
@@ -177,9 +177,9 @@ func (r *Registers) tellPaging() bool {
 // is from there to physical memory.
 const startKernelMap = 0xffffffff80000000
 
-// pageTables returns the kernel's topmost page table as an alias: drgn reads it by
-// its virtual address, since /proc/vmcore has a PT_LOAD for that, and everything
-// else through it.
+// pageTables returns the kernel's topmost page table as an alias: drgn reads it
+// by its virtual address, since /proc/vmcore has a PT_LOAD for that, and
+// everything else through it.
 func pageTables(n elfnote.Note) []vmcore.Alias {
 	table, ok := infoValue(n, "SYMBOL(swapper_pg_dir)", 16)
 	base, err := strconv.ParseInt(InfoLine(string(n.Desc), "NUMBER(phys_base)"), 10, 64)
@@ -192,7 +192,8 @@ func pageTables(n elfnote.Note) []vmcore.Alias {
 // release is OSRELEASE of the note.
 func release(n elfnote.Note) string { return InfoLine(string(n.Desc), "OSRELEASE") }
 
-// InfoLine returns the value of a line KEY=VALUE in the text of VMCOREINFO, or "".
+// InfoLine returns the value of a line KEY=VALUE in the text of VMCOREINFO, or
+// "".
 func InfoLine(vmcoreinfo, key string) string {
 	for line := range strings.Lines(vmcoreinfo) {
 		if v, ok := strings.CutPrefix(line, key+"="); ok {

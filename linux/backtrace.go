@@ -53,8 +53,8 @@ const (
 // Backtrace returns the functions on a processor's stack in the kernel, the
 // innermost first. It ends where the kernel was entered from user mode. It goes
 // by the kernel's ORC tables; where these do not tell, by frame pointers; and
-// where these lead nowhere, by whatever on the stack looks like an address that a
-// function returns to.
+// where these lead nowhere, by whatever on the stack looks like an address that
+// a function returns to.
 //
 // Of a processor in user mode, it is empty.
 func (k *Kernel) Backtrace(r Registers) []Frame {
@@ -103,8 +103,8 @@ func (u *unwinder) add(addr uint64, by Unwinder) {
 	u.frames = append(u.frames, f)
 }
 
-// text reports whether an address is in a function: in the image's code, that of
-// its start included, or in a module's.
+// text reports whether an address is in a function: in the image's code, that
+// of its start included, or in a module's.
 func (k *Kernel) text(addr uint64) bool {
 	if !isKernel(addr) {
 		return false

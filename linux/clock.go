@@ -16,9 +16,9 @@ type timeFields struct {
 func (f *timeFields) binding() Binding { return Binding{"", "timekeeper", f} }
 
 // Clock returns the time of day by the kernel's clock, and how long the kernel
-// has been up, both in seconds: as /proc/uptime has it, the time that the machine
-// slept included. They are of the last tick; while all processors idle, there is
-// none.
+// has been up, both in seconds: as /proc/uptime has it, the time that the
+// machine slept included. They are of the last tick; while all processors idle,
+// there is none.
 func (k *Kernel) Clock() (now time.Time, up time.Duration, err error) {
 	at, err := k.timekeeper()
 	if err != nil {

@@ -1,6 +1,7 @@
 package linux
 
-// A CPU is the processor that a kernel was booted on. What is not known is zero.
+// A CPU is the processor that a kernel was booted on. What is not known is
+// zero.
 type CPU struct {
 	Vendor                             string // as CPUID has it: GenuineIntel
 	Name                               string // the "model name" of /proc/cpuinfo

@@ -5,14 +5,14 @@
 // [Kernel] it returns knows three things that lead to everything else, and
 // needs no debug information for them:
 //
-//   - Addresses. The kernel's image lies at phys_base, everything else is mapped
-//     by the page tables at swapper_pg_dir ([Kernel.Read]).
-//   - Symbols, by kallsyms: of the image ([Kernel.Symbol], [Kernel.SymbolAt]) and of
-//     modules ([Module.Symbol]). VMCOREINFO names the tables since Linux 6.0. In
-//     older kernels they are found in the image, because they agree with each
-//     other.
-//   - Types, by BTF, of vmlinux ([Kernel.Struct]) and of modules since Linux 5.11
-//     ([Module.Struct]).
+//   - Addresses. The kernel's image lies at phys_base, everything else is
+//     mapped by the page tables at swapper_pg_dir ([Kernel.Read]).
+//   - Symbols, by kallsyms: of the image ([Kernel.Symbol], [Kernel.SymbolAt])
+//     and of modules ([Module.Symbol]). VMCOREINFO names the tables since Linux
+//     6.0. In older kernels they are found in the image, because they agree
+//     with each other.
+//   - Types, by BTF, of vmlinux ([Kernel.Struct]) and of modules since Linux
+//     5.11 ([Module.Struct]).
 //
 // A [Field] is a member of a struct, by a path that may follow pointers. It is
 // resolved once, then read from many objects. Members move, and some change
@@ -33,12 +33,12 @@
 //
 // # Why not cilium/ebpf/btf
 //
-// It was measured (v0.22.0, on the BTF of Debian's 6.12 and its kvm modules). It
-// adds 569 KB to a binary of 4.9 MB, and takes 150 ms to load and 330 ms to
+// It was measured (v0.22.0, on the BTF of Debian's 6.12 and its kvm modules).
+// It adds 569 KB to a binary of 4.9 MB, and takes 150 ms to load and 330 ms to
 // inflate task_struct and vcpu_vmx, with a peak of 26 MiB. But it follows types
 // recursively: BTF of 4.8 MB that holds a chain of 400,000 const types ends the
 // process with a stack overflow, which Go cannot recover from. A dump must not
 // do that. The reader here follows types in a loop, and only those that a path
-// names. All of this package adds 131 KB; a program that lists a host's machines
-// by it has a peak of 30 MiB.
+// names. All of this package adds 131 KB; a program that lists a host's
+// machines by it has a peak of 30 MiB.
 package linux

@@ -137,9 +137,10 @@ func appendSpan(all []span, addr, size uint64) []span {
 	return append(all, span{addr, size})
 }
 
-// adopt takes what the kernel's own VMCOREINFO states, if it is there and agrees
-// with what the page tables say. It goes on with the kernel's reference page
-// tables: those of a process, which led here, may lack what was mapped since.
+// adopt takes what the kernel's own VMCOREINFO states, if it is there and
+// agrees with what the page tables say. It goes on with the kernel's reference
+// page tables: those of a process, which led here, may lack what was mapped
+// since.
 func (k *Kernel) adopt() {
 	pgd, err := k.Symbol("init_top_pgt")
 	if errors.Is(err, ErrNoSymbol) {

@@ -161,7 +161,8 @@ func TestSearchBounded(t *testing.T) {
 	}{
 		{"digits everywhere", func(f *fakelinux.Kernel) { f.Image("", bytes.Repeat(digits, 1<<20/len(digits))) }},
 		{"names that begin anywhere", func(f *fakelinux.Kernel) {
-			// Each word is a name of three characters, and the number of symbols.
+			// Each word is a name of three characters, and the number of
+			// symbols.
 			const num = 0xfff03
 			var markers []byte
 			for i := range uint32(num+markerEvery-1) / markerEvery {

@@ -15,8 +15,8 @@ import (
 //	6.1 to 6.3  the same, with seqs_of_names before token_table
 //	since 6.4   num_syms, names, markers, token_table, token_index, offsets, relative_base
 //
-// 7.x has no relative_base. A guest's kernel is found without VMCOREINFO, so its
-// tables are searched for whatever its version.
+// 7.x has no relative_base. A guest's kernel is found without VMCOREINFO, so
+// its tables are searched for whatever its version.
 //
 // The token table has each character that names use, so "0" to "9" in a row;
 // the token index agrees with it entry by entry; markers is the offset of each
@@ -27,8 +27,9 @@ const (
 	markerEvery = 256
 	// maxRun bounds how far apart two tables are that follow each other.
 	maxRun = 64
-	// maxDigits, maxWalked and maxAround bound the search of a hostile image: a kernel
-	// has digits in a row at a few places, and its names are walked twice.
+	// maxDigits, maxWalked and maxAround bound the search of a hostile image: a
+	// kernel has digits in a row at a few places, and its names are walked
+	// twice.
 	maxDigits = 256
 	maxWalked = 8 << 20
 	maxAround = 192 << 20
@@ -243,8 +244,8 @@ const seqSize = 3
 
 func marker(b []byte, off int) uint32 { return binary.LittleEndian.Uint32(b[off:]) }
 
-// markersBefore takes what ends at end in b for the markers. b ends at the token
-// table.
+// markersBefore takes what ends at end in b for the markers. b ends at the
+// token table.
 func (f *tableFinder) markersBefore(b []byte, end int, tokenTable uint64) (names, numSyms, num uint64, ok bool) {
 	for bound := end - maxRun; end > bound && end > 4 && marker(b, end-4) == 0; { // alignment
 		end -= 4

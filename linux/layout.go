@@ -6,9 +6,9 @@ import (
 	"github.com/pkg/errors"
 )
 
-// A layout reads the kernel's variables and structures by what VMCOREINFO states
-// of them, otherwise by kallsyms and BTF: a kernel has no VMCOREINFO of its own
-// until late in its boot. It keeps the first error.
+// A layout reads the kernel's variables and structures by what VMCOREINFO
+// states of them, otherwise by kallsyms and BTF: a kernel has no VMCOREINFO of
+// its own until late in its boot. It keeps the first error.
 type layout struct {
 	k   *Kernel
 	err error
@@ -63,7 +63,8 @@ func (l *layout) size(name string) uint64 {
 	})
 }
 
-// stated returns the value of a line of VMCOREINFO, or what BTF has in its place.
+// stated returns the value of a line of VMCOREINFO, or what BTF has in its
+// place.
 func (l *layout) stated(key string, btf func() (uint64, error)) uint64 {
 	if l.err != nil {
 		return 0

@@ -91,7 +91,8 @@ func (k *Kernel) BuildID() string { return k.info["BUILD-ID"] }
 func (k *Kernel) Levels() int { return k.levels }
 
 // EncryptionMask returns the bit of page table entries that is no part of an
-// address but marks encrypted memory: AMD's C-bit, 0 if memory is not encrypted.
+// address but marks encrypted memory: AMD's C-bit, 0 if memory is not
+// encrypted.
 func (k *Kernel) EncryptionMask() uint64 {
 	mask, _ := k.info.number("sme_mask")
 	return mask

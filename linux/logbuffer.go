@@ -2,9 +2,9 @@ package linux
 
 import "github.com/pkg/errors"
 
-// A logBuffer is the log of Linux 3.5 to 5.9: records of different sizes (struct
-// printk_log), one after the other, in a buffer. One with length 0 stands where
-// the next did not fit: that is at the buffer's start.
+// A logBuffer is the log of Linux 3.5 to 5.9: records of different sizes
+// (struct printk_log), one after the other, in a buffer. One with length 0
+// stands where the next did not fit: that is at the buffer's start.
 type logBuffer struct {
 	k      *Kernel
 	addr   uint64

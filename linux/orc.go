@@ -29,8 +29,8 @@ const (
 	orcSPIndirect // the offset counts from what is in memory where RSP leads
 )
 
-// How the registers are numbered (arch/x86/include/asm/orc_types.h): until 6.19,
-// and since 7.2 at the latest.
+// How the registers are numbered (arch/x86/include/asm/orc_types.h): until
+// 6.19, and since 7.2 at the latest.
 var (
 	orcRegsOld = []orcReg{orcUndefined, orcPrevSP, orcDX, orcDI, orcBP, orcSP, orcR10, orcR13, orcBPIndirect, orcSPIndirect}
 	orcRegsNew = []orcReg{orcUndefined, orcAX, orcDX, orcSP, orcBP, orcDI, orcR10, orcR13, orcPrevSP, orcSPIndirect, orcBPIndirect}
@@ -251,8 +251,8 @@ func (k *Kernel) orcEntry(o *orc, at uint64) (e orcEntry, err error) {
 	return e, nil
 }
 
-// Where struct pt_regs has registers, and what the processor itself pushes, from
-// RIP on.
+// Where struct pt_regs has registers, and what the processor itself pushes,
+// from RIP on.
 const (
 	ptR13   = 16
 	ptBP    = 32
@@ -266,8 +266,8 @@ const (
 )
 
 // orcStep goes to the caller by the kernel's ORC tables (unwind_next_frame in
-// arch/x86/kernel/unwind_orc.c). It ends at the frame that was entered from user
-// mode, or that has no caller.
+// arch/x86/kernel/unwind_orc.c). It ends at the frame that was entered from
+// user mode, or that has no caller.
 func (u *unwinder) orcStep() (ended bool, err error) {
 	at := u.regs.RIP
 	if !u.exact {

@@ -40,8 +40,8 @@ func (k *Kernel) perCPU() ([]uint64, error) {
 	})
 }
 
-// CPUOf returns the number of the processor that has its variables at a GS base.
-// In the kernel that is what the segment register has, in user mode
+// CPUOf returns the number of the processor that has its variables at a GS
+// base. In the kernel that is what the segment register has, in user mode
 // IA32_KERNEL_GS_BASE.
 func (k *Kernel) CPUOf(gsBase uint64) (int, bool) {
 	all, err := k.perCPU()

@@ -6,9 +6,9 @@ import (
 	"github.com/pkg/errors"
 )
 
-// A printkRing is the log since Linux 5.10 (struct printk_ringbuffer): a ring of
-// descriptors, an array of what is known of their messages, and a ring of texts.
-// Positions in both rings only grow; their low bits are the place.
+// A printkRing is the log since Linux 5.10 (struct printk_ringbuffer): a ring
+// of descriptors, an array of what is known of their messages, and a ring of
+// texts. Positions in both rings only grow; their low bits are the place.
 type printkRing struct {
 	k *Kernel
 

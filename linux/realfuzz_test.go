@@ -40,8 +40,8 @@ var fuzzPaths = map[string][]string{
 	"xa_node":         {"shift", "slots"},
 }
 
-// FuzzRealBTF changes bytes of a real kernel's BTF and of a module's. Where types
-// are taken out of it, and how big they are, must stay within it.
+// FuzzRealBTF changes bytes of a real kernel's BTF and of a module's. Where
+// types are taken out of it, and how big they are, must stay within it.
 func FuzzRealBTF(f *testing.F) {
 	k, _ := realKernel(f, "amd-6.12")
 	base, err := k.btf()

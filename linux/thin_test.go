@@ -41,8 +41,8 @@ var (
 )
 
 // TestThin makes a golden dump out of a host's: the pages that report reads
-// and, in place of the whole of BTF and kallsyms, what it needs of them. It does
-// so for developers; without -thin there is nothing to do.
+// and, in place of the whole of BTF and kallsyms, what it needs of them. It
+// does so for developers; without -thin there is nothing to do.
 func TestThin(t *testing.T) {
 	if *thinHost == "" {
 		return
@@ -172,8 +172,8 @@ func TestThin(t *testing.T) {
 	t.Logf("%d pages, %d bytes", len(pages), st.Size())
 }
 
-// inferred reads what package guest does, the search for VMCSs included, but for
-// the passes over all of memory.
+// inferred reads what package guest does, the search for VMCSs included, but
+// for the passes over all of memory.
 func inferred(t *testing.T, rec *recorder) *guest.Host {
 	ctx := context.Background()
 	h := guest.OpenHost(recordedCore{rec.mem.(vmcore.Core), rec})

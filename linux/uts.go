@@ -19,8 +19,8 @@ const (
 	maxUTSOffset = 64
 )
 
-// UTS returns what the initial namespace's uname(2) tells. It needs no types: the
-// system's name, which never changes, tells where the names are.
+// UTS returns what the initial namespace's uname(2) tells. It needs no types:
+// the system's name, which never changes, tells where the names are.
 func (k *Kernel) UTS() (u UTS, err error) {
 	at, err := k.Symbol("init_uts_ns")
 	if err != nil {

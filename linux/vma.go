@@ -6,7 +6,8 @@ import (
 	"github.com/pkg/errors"
 )
 
-// vmaFields is what leads from an address of a process to the file mapped there.
+// vmaFields is what leads from an address of a process to the file mapped
+// there.
 type vmaFields struct {
 	// Mappings are in a maple tree since 6.1, in a red-black tree before.
 	Maple Field `btf:"mm_mt.ma_root,optional"`
@@ -51,7 +52,8 @@ type Mapped struct {
 var ErrNoFile = errors.New("no file is mapped there")
 
 // MappedAt returns the file that the task has at an address in user memory. The
-// error wraps [ErrNoFile] if there is none: the process's own memory, or nothing.
+// error wraps [ErrNoFile] if there is none: the process's own memory, or
+// nothing.
 func (t Task) MappedAt(addr uint64) (m Mapped, err error) {
 	mm, err := t.MM()
 	if err != nil {

@@ -17,7 +17,8 @@ const (
 )
 
 // maxAllEntries bounds the entries of all XArrays of a kernel together, nodes
-// among them: a caller does not hear of nodes, and many arrays can share theirs.
+// among them: a caller does not hear of nodes, and many arrays can share
+// theirs.
 const maxAllEntries = 4 * maxEntries
 
 // An Entry is what an XArray has at an index.

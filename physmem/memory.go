@@ -67,7 +67,8 @@ func Union(rs []Range) []Range {
 	return slices.AppendSeq(rs[:0], Joined(slices.Values(rs)))
 }
 
-// Joined joins ranges, which are sorted by address, where they overlap or touch.
+// Joined joins ranges, which are sorted by address, where they overlap or
+// touch.
 func Joined(rs iter.Seq[Range]) iter.Seq[Range] {
 	return func(yield func(Range) bool) {
 		var run Range

@@ -10,7 +10,8 @@ import (
 )
 
 const (
-	// page is what Scan asks for after an error. No processor has smaller pages.
+	// page is what Scan asks for after an error. No processor has smaller
+	// pages.
 	page = 4096
 	// defaultChunk stays in the processor's cache from the read to the look.
 	defaultChunk = 256 << 10
@@ -27,11 +28,11 @@ type ScanOptions struct {
 	// CPU, 128 at most.
 	Workers int
 	// Progress, if not nil, is told how many bytes are done, what was skipped
-	// and lost among them. The last call says [Size] of the memory. It is called
-	// from one goroutine at a time, and should be quick.
+	// and lost among them. The last call says [Size] of the memory. It is
+	// called from one goroutine at a time, and should be quick.
 	Progress func(done uint64)
-	// Lost, if not nil, is told of each page that cannot be read, and why, in no
-	// order. It is called from one goroutine at a time.
+	// Lost, if not nil, is told of each page that cannot be read, and why, in
+	// no order. It is called from one goroutine at a time.
 	Lost func(addr uint64, err error)
 }
 

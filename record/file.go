@@ -74,7 +74,8 @@ func isRecord(r io.Reader) bool {
 	return err == nil && Looks(b)
 }
 
-// makeDir makes a directory that is missing, durably, and reports whether it did.
+// makeDir makes a directory that is missing, durably, and reports whether it
+// did.
 func makeDir(dir string) (made bool, err error) {
 	err = os.Mkdir(dir, 0o755)
 	if errors.Is(err, os.ErrExist) {

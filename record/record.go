@@ -20,8 +20,8 @@
 // sha256sum prints it.
 //
 // Where the kernel publishes no note, and a file of layouts by processor has
-// served (internal/cpulayouts), the record is of version 2: a line "layout: FILE"
-// stands in the pair's place, and the note is there.
+// served (internal/cpulayouts), the record is of version 2: a line "layout:
+// FILE" stands in the pair's place, and the note is there.
 //
 // One record has one form: the keys are these, in this order, and anything else
 // is refused, unknown keys too. A key that a reader skips could be the one that

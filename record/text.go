@@ -24,7 +24,8 @@ const (
 // ErrChecksum says that the record is not as it was written.
 var ErrChecksum = errors.New("checksum does not match")
 
-// Looks reports whether a file that begins with b is a record, of whatever version.
+// Looks reports whether a file that begins with b is a record, of whatever
+// version.
 func Looks(b []byte) bool {
 	return bytes.HasPrefix(b, []byte(magic))
 }
@@ -80,7 +81,8 @@ func Parse(b []byte) (Record, error) {
 			return Record{}, errors.Wrapf(err, "record's line %d, %.32q", n, key)
 		}
 	}
-	// What is missing, out of order, twice there or written in another way shows here.
+	// What is missing, out of order, twice there or written in another way
+	// shows here.
 	if !bytes.Equal(r.Encode(), b) || r.Layout != "" && len(r.Note) == 0 {
 		return Record{}, errors.New("record is not in the form in which it is written")
 	}

@@ -16,8 +16,8 @@ type Fault struct {
 // Error names the field, its value and the rule.
 func (f *Fault) Error() string { return fmt.Sprintf("%s is %#x: %s", f.Field.Name, f.Value, f.Why) }
 
-// Bits that no processor accepts (APM volume 2, "Canonicalization and Consistency
-// Checks").
+// Bits that no processor accepts (APM volume 2, "Canonicalization and
+// Consistency Checks").
 const (
 	cr4Reserved  = ^uint64(1<<24-1)&^(1<<32) | 1<<19 | 7<<13 // bit 32 is FRED
 	eferReserved = ^uint64(1<<0 | 1<<8 | 1<<10 | 0x3f<<11 | 3<<17 | 3<<20)
@@ -31,8 +31,8 @@ const (
 
 // Check returns what VMRUN would refuse, nil for a VMCB that it accepts. A page
 // that is no VMCB hardly ever passes; a VMCB that has never run passes but for
-// ASID 0, which counts as a fault here only if something else is there of a run.
-// Of a guest whose registers are encrypted the save area is not checked.
+// ASID 0, which counts as a fault here only if something else is there of a
+// run. Of a guest whose registers are encrypted the save area is not checked.
 func (v *VMCB) Check() []*Fault {
 	var all []*Fault
 	fault := func(bad bool, f Field, why string) {

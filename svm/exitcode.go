@@ -14,8 +14,8 @@ type codeRange struct {
 }
 
 // exitCodes are the exit codes as Linux names them (SVM_EXIT_… in
-// arch/x86/include/uapi/asm/svm.h); those it has no name for are named after the
-// APM (volume 2, appendix C).
+// arch/x86/include/uapi/asm/svm.h); those it has no name for are named after
+// the APM (volume 2, appendix C).
 var exitCodes = []codeRange{
 	{0x60, "INTR NMI SMI INIT VINTR CR0_SEL_WRITE IDTR_READ GDTR_READ LDTR_READ TR_READ IDTR_WRITE GDTR_WRITE LDTR_WRITE TR_WRITE " +
 		"RDTSC RDPMC PUSHF POPF CPUID RSM IRET SWINT INVD PAUSE HLT INVLPG INVLPGA IOIO MSR TASK_SWITCH FERR_FREEZE SHUTDOWN " +
@@ -33,8 +33,8 @@ const exceptionNames = x86.ExceptionNames
 
 // ExitCodeName names an exit code. One without a name is its number.
 func ExitCodeName(code uint64) string {
-	// Until Linux 6.x only the lower half is written. VMRUN fails with -1, which
-	// is 64 bits wide.
+	// Until Linux 6.x only the lower half is written. VMRUN fails with -1,
+	// which is 64 bits wide.
 	if n := -code - 1; n < uint64(len(invalidCodes)) {
 		return invalidCodes[n]
 	}
@@ -88,8 +88,8 @@ func (v *VMCB) ExitReason() string {
 	return name
 }
 
-// faultNames are the bits of a page fault's error code, and those that exit_info_1
-// has of a nested page fault.
+// faultNames are the bits of a page fault's error code, and those that
+// exit_info_1 has of a nested page fault.
 const faultNames x86.BitNames = "0 present,write,user,reserved,fetch,PK,SS;31 RMP,final,page table;35 encrypted,size mismatch,VMPL"
 
 // NeverRan reports whether the virtual CPU has never entered the guest: the
@@ -103,8 +103,8 @@ func (v *VMCB) NeverRan() bool {
 // eventTypes are those of bits 10:8 of event_inj and exit_int_info.
 var eventTypes = [...]string{"external interrupt", "type 1", "NMI", "exception", "software interrupt", "type 5", "type 6", "type 7"}
 
-// Event puts event_inj and exit_int_info into words, such as "external interrupt
-// 0xec"; it is empty if the field is not valid (bit 31).
+// Event puts event_inj and exit_int_info into words, such as "external
+// interrupt 0xec"; it is empty if the field is not valid (bit 31).
 func Event(v uint32) string {
 	if v>>31 == 0 {
 		return ""

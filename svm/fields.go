@@ -118,8 +118,8 @@ var table = sync.OnceValue(func() []Field {
 	)
 })
 
-// Fields returns all fields but reserved ones, in the order in which they lie in
-// the page. The 15 bytes of the instruction that exited are no field; see
+// Fields returns all fields but reserved ones, in the order in which they lie
+// in the page. The 15 bytes of the instruction that exited are no field; see
 // [VMCB.Instruction].
 func Fields() []Field { return slices.Clone(table()) }
 
@@ -141,9 +141,9 @@ func FieldByName(name string) (Field, bool) {
 // Save reports whether the field is in the state save area.
 func (f Field) Save() bool { return f.Offset >= saveArea }
 
-// Instruction returns the bytes of the instruction that caused the last exit, as
-// far as the processor has stored them: with decode assists, after nested page
-// faults and some others.
+// Instruction returns the bytes of the instruction that caused the last exit,
+// as far as the processor has stored them: with decode assists, after nested
+// page faults and some others.
 func (v *VMCB) Instruction() []byte {
 	const length, bytes, most = 0xd0, 0xd1, 15
 	return slices.Clone(v.page[bytes : bytes+min(int(v.page[length]), most)])

@@ -71,8 +71,8 @@ const (
 	attribBig     = 1 << 10
 )
 
-// rights returns attributes as a VMCS has them. A segment that is not present is
-// not loaded: the VMCB has no bit for it.
+// rights returns attributes as a VMCS has them. A segment that is not present
+// is not loaded: the VMCB has no bit for it.
 func rights(attrib uint16) uint32 {
 	r := uint32(attrib&0xff) | uint32(attrib&0xf00)<<4
 	if attrib&attribPresent == 0 {
@@ -84,8 +84,8 @@ func rights(attrib uint16) uint32 {
 // Segments returns the guest's segment registers as KVM shows them to its
 // process, in the order of [x86.SegmentNames]. All but CS, SS, DS and ES are
 // loaded and stored by VMLOAD and VMSAVE, not by VMRUN: state is the VMCB that
-// these are done with, for KVM that of the machine even while a guest of it runs.
-// It may be v itself.
+// these are done with, for KVM that of the machine even while a guest of it
+// runs. It may be v itself.
 func (v *VMCB) Segments(state *VMCB) []x86.SegmentState {
 	all := make([]x86.SegmentState, 0, len(x86.SegmentNames))
 	for i, at := range []int{0, segCS, segSS, 3, 4, 5, segLDTR, segTR} {

@@ -13,8 +13,8 @@ import (
 	"vmcsnote/internal/x86"
 )
 
-// scripts/kernels writes testdata: where the struct vmcb of Debian's kernels has
-// its members, by their BTF.
+// scripts/kernels writes testdata: where the struct vmcb of Debian's kernels
+// has its members, by their BTF.
 func TestFieldsAgainstBTF(t *testing.T) {
 	files, err := filepath.Glob("testdata/vmcb-*.txt")
 	if err != nil || len(files) < 4 {
@@ -62,7 +62,8 @@ func TestFieldsAgainstBTF(t *testing.T) {
 	}
 }
 
-// older reports whether a release is of a version before another, "" being none.
+// older reports whether a release is of a version before another, "" being
+// none.
 func older(release, version string) bool {
 	var a, b, c, d int
 	fmt.Sscanf(release, "%d.%d", &a, &b)

@@ -11,8 +11,8 @@
 // returns what the processor would refuse.
 //
 // The guest's state is in the save area unless its registers are encrypted
-// (SEV-ES and SEV-SNP; see [VMCB.Encryption]): then the save area has nothing of
-// the guest's.
+// (SEV-ES and SEV-SNP; see [VMCB.Encryption]): then the save area has nothing
+// of the guest's.
 package svm
 
 import (

@@ -78,7 +78,8 @@ func FuzzParsePair(f *testing.F) {
 	})
 }
 
-// checkError fails the test unless err contains want, or is nil where want is "".
+// checkError fails the test unless err contains want, or is nil where want is
+// "".
 func checkError(t *testing.T, err error, want string) {
 	t.Helper()
 	switch {

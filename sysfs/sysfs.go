@@ -7,7 +7,8 @@
 // buffer that holds it ([Pair]). The pair says nothing of what is in the
 // buffer; reading it is physmem's work.
 //
-// All files are looked up below a root directory, which is "/" on a real machine.
+// All files are looked up below a root directory, which is "/" on a real
+// machine.
 package sysfs
 
 import (

@@ -21,8 +21,10 @@ const (
 // VMCSInfo returns the pair of the VMCSINFO buffer, in either of the forms that
 // the kernel patches of 2012 gave it:
 //
-//   - v1 (April): /sys/kernel/vmcsinfo holds address and size, and the buffer an ELF note;
-//   - v2 (May): /sys/kernel/vmcsinfo holds the address, /sys/kernel/vmcsinfo_maxsize the size, both hexadecimal, and the buffer
+//   - v1 (April): /sys/kernel/vmcsinfo holds address and size, and the buffer
+//     an ELF note;
+//   - v2 (May): /sys/kernel/vmcsinfo holds the address,
+//     /sys/kernel/vmcsinfo_maxsize the size, both hexadecimal, and the buffer
 //     binary records.
 //
 // Where /sys/kernel/vmcsinfo does not exist or is empty the error is ErrNoPair.

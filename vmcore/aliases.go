@@ -21,14 +21,15 @@ type (
 	// what, Readers which and how. It is a Remark if every core of the same
 	// writer is so, and otherwise a fault of this core.
 	Finding = plan.Finding
-	// PFNs are page frame numbers from Start up to End, which is not among them.
+	// PFNs are page frame numbers from Start up to End, which is not among
+	// them.
 	PFNs = kdump.PFNs
 	// A FileError is an error about a file: its Path, and Err. Methods of
 	// [File] return one, or an [fs.PathError].
 	FileError = inputfile.Error
-	// A FormatError says what is wrong with a dump, and where: Off is the offset
-	// in the file, What the field, Found and Want what is there and what was
-	// expected.
+	// A FormatError says what is wrong with a dump, and where: Off is the
+	// offset in the file, What the field, Found and Want what is there and what
+	// was expected.
 	FormatError = plan.FormatError
 )
 

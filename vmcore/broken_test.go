@@ -140,8 +140,8 @@ func TestStreamFlatErrors(t *testing.T) {
 	}
 }
 
-// TestStreamFlatBroken: from a damaged record on a stream can be passed on as it
-// came, and nothing that came before is lost.
+// TestStreamFlatBroken: from a damaged record on a stream can be passed on as
+// it came, and nothing that came before is lost.
 func TestStreamFlatBroken(t *testing.T) {
 	dump := testcores.Bytes(t, "flat/cloud-c1.flat-zlib")
 	records := recordsOf(dump)

@@ -52,8 +52,8 @@ type Plan struct {
 	file *File
 }
 
-// String returns the plan in full, a line for each step, and the new size of the
-// file if that changes.
+// String returns the plan in full, a line for each step, and the new size of
+// the file if that changes.
 func (p *Plan) String() string {
 	var s string
 	if p.InPlace != nil {
@@ -97,10 +97,10 @@ func sizeAfter(size int64, steps []plan.Step) int64 {
 
 // Plan plans to change the notes of the core in place, the cheapest way that
 // is safe: see [Placement]. A file that its owner has no permission to write is
-// cloned or copied, never given another mode meanwhile. alt is the splice to use
-// if only the end of the notes can be changed; it may equal sp. only restricts
-// where the notes may go, unless it is "". Nothing is written. The error wraps
-// [ErrNoPlace] if no placement will do.
+// cloned or copied, never given another mode meanwhile. alt is the splice to
+// use if only the end of the notes can be changed; it may equal sp. only
+// restricts where the notes may go, unless it is "". Nothing is written. The
+// error wraps [ErrNoPlace] if no placement will do.
 //
 // If the note to take out had made memory shift, the core shifts back. Only a
 // clone or a copy can do that, so these are tried first. If it had split the
@@ -219,7 +219,8 @@ func (o *File) replace(ctx context.Context, l *Layout, clone bool, progress Prog
 	if err := n.Sync(); err != nil {
 		return err
 	}
-	// A sync may take minutes: look at the file again; Commit looks at its name.
+	// A sync may take minutes: look at the file again; Commit looks at its
+	// name.
 	if err := o.unchanged(); err != nil {
 		return err
 	}

@@ -19,7 +19,8 @@ import (
 )
 
 // TestFlatCopySame: a copy is what a stream of the dump becomes, and of a dump
-// that no stream can be changed of, right all the same, in a file and in a pipe.
+// that no stream can be changed of, right all the same, in a file and in a
+// pipe.
 func TestFlatCopySame(t *testing.T) {
 	plain := testdumps.Rearranged(t, testcores.Bytes(t, "flat/cloud-c1.flat-zlib"))
 	c := testdumps.OpenKDump(t, plain)
@@ -86,8 +87,8 @@ func (r holedReader) ReadAt(p []byte, off int64) (int, error) {
 	return r.ReaderAt.ReadAt(p, off)
 }
 
-// TestCopyBadDisk: if the bitmap cannot be read, nothing says how many page descriptors
-// there are, whose offsets must change: there is no copy.
+// TestCopyBadDisk: if the bitmap cannot be read, nothing says how many page
+// descriptors there are, whose offsets must change: there is no copy.
 func TestCopyBadDisk(t *testing.T) {
 	b := testdumps.KDump{}.Build()
 	whole := testdumps.OpenKDump(t, b)

@@ -20,8 +20,8 @@
 // is safe there, and carries it out. [Stream] changes a stream as it passes.
 // [Writer] writes a new core.
 //
-// Everything read from a dump is hostile: no offset or size is used before it is
-// checked, and nothing is allocated because a header says so.
+// Everything read from a dump is hostile: no offset or size is used before it
+// is checked, and nothing is allocated because a header says so.
 package vmcore
 
 import (
@@ -42,7 +42,8 @@ type Core interface {
 	// Memory is the physical memory that the dump holds. An error of ReadPhys
 	// wraps [ErrExcluded] where the dump left the memory out, [ErrTruncated]
 	// where the file ends before it, [ErrOtherPiece] where another piece of a
-	// split dump may hold it, or [ErrNoMemory] where the dump has no such memory.
+	// split dump may hold it, or [ErrNoMemory] where the dump has no such
+	// memory.
 	physmem.Memory
 	physmem.Sparse
 
@@ -65,7 +66,8 @@ type Core interface {
 	// Plain is the dump in plain form: another Core if it is flattened, and
 	// where it is in a [File].
 	Plain() Core
-	// PlainSize is the size of the plain form in bytes, or endless for a stream.
+	// PlainSize is the size of the plain form in bytes, or endless for a
+	// stream.
 	PlainSize() int64
 	// Claimed is where the plain form ends by its headers.
 	Claimed() int64
@@ -75,8 +77,8 @@ type Core interface {
 }
 
 // Open opens the dump in the first size bytes of r: it reads the headers, and
-// walks the notes. It returns a [*FormatError] for a file that is not a dump; the
-// error wraps [ErrNotCore] if the kind of file is unknown.
+// walks the notes. It returns a [*FormatError] for a file that is not a dump;
+// the error wraps [ErrNotCore] if the kind of file is unknown.
 //
 // A truncated dump opens if its headers and notes are whole.
 func Open(r io.ReaderAt, size int64) (Core, error) {

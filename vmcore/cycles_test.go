@@ -59,8 +59,8 @@ func TestStreamFlatCycles(t *testing.T) {
 }
 
 // TestStreamFlatCyclesWrong: page data that do not begin where descriptors end
-// are an error, and the copy has no end marker. The rest can be passed on, so that
-// all of the dump is there.
+// are an error, and the copy has no end marker. The rest can be passed on, so
+// that all of the dump is there.
 func TestStreamFlatCyclesWrong(t *testing.T) {
 	plain := testdumps.Rearranged(t, testcores.Bytes(t, "flat/cloud-c1.flat-zlib"))
 	for _, tc := range []struct {

@@ -57,8 +57,8 @@ func OpenUnpacked(f *os.File, path string, open func(io.ReaderAt, int64) (Core, 
 }
 
 // OpenFileRW opens a core for changing it in place: only a regular file that
-// nobody else is changing ([ErrBusy]). If its mode does not let its owner write it,
-// as 0400 after cp /proc/vmcore, a new file can still take its place: see
+// nobody else is changing ([ErrBusy]). If its mode does not let its owner write
+// it, as 0400 after cp /proc/vmcore, a new file can still take its place: see
 // [File.Plan].
 func OpenFileRW(path string) (*File, error) {
 	return openFile(path, os.O_RDWR, syscall.LOCK_EX, Open)

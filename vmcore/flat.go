@@ -13,8 +13,8 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// A flatDump is an open flattened dump: a dump of another kind, the plain form, cut
-// into records, each of which says where its bytes belong. Its writers are
+// A flatDump is an open flattened dump: a dump of another kind, the plain form,
+// cut into records, each of which says where its bytes belong. Its writers are
 // makedumpfile -F, whose output goes through a pipe to ssh or to a raw device,
 // and QEMU (dump-guest-memory -z, -l, -s), which may be given a descriptor that
 // cannot seek. makedumpfile -R puts the plain form together; a Flat reads it as
@@ -59,7 +59,8 @@ type cutOff struct{ plain, cut error }
 func (e *cutOff) Error() string { return fmt.Sprintf("%v; %v", e.cut, e.plain) }
 func (e *cutOff) Unwrap() error { return e.cut }
 
-// CutOff reports whether the file of a flattened dump ends before its end marker.
+// CutOff reports whether the file of a flattened dump ends before its end
+// marker.
 func CutOff(c Core) bool {
 	f, ok := asFlat(c)
 	return ok && f.IsCut()
@@ -93,9 +94,9 @@ func (f *flatDump) PlainSize() int64 { return f.View.Size }
 func (f *flatDump) Format() string { return "flat-" + f.Core.Format() }
 
 // Verify implements [Core]: what is wrong with the records, and then what is
-// wrong with the plain form. Records out of order are nothing wrong: makedumpfile
-// itself writes an ELF core's program headers last, and the page descriptors
-// of a compressed dump in between their pages.
+// wrong with the plain form. Records out of order are nothing wrong:
+// makedumpfile itself writes an ELF core's program headers last, and the page
+// descriptors of a compressed dump in between their pages.
 func (f *flatDump) Verify() []Finding {
 	used := []plan.Extent{{Off: uint64(f.NotesOff()), Size: uint64(f.Notes().Size)}}
 	u, err := f.Used()
@@ -132,10 +133,11 @@ func (f *flatDump) PlanCopy(sp elfnote.Splice) (*Layout, error) {
 }
 
 // writeFlat writes the copy of a flattened dump that l lays out, in the records
-// that [Stream] would write: a copy and a stream are the same bytes. If a stream
-// of the dump could not be changed, the copy has records of 64 KiB in the order
-// of the plain form. That can turn out at the end: a new file is then written
-// once more, and for any other w, which may be a pipe, it is tried first.
+// that [Stream] would write: a copy and a stream are the same bytes. If a
+// stream of the dump could not be changed, the copy has records of 64 KiB in
+// the order of the plain form. That can turn out at the end: a new file is then
+// written once more, and for any other w, which may be a pipe, it is tried
+// first.
 func (o *File) writeFlat(ctx context.Context, w io.Writer, l *Layout, opt CopyOptions) error {
 	err := o.streamRecords(ctx, w, l, opt)
 	if !unstreamable(err) {
@@ -152,8 +154,8 @@ func (o *File) writeFlat(ctx context.Context, w io.Writer, l *Layout, opt CopyOp
 	return flat.Flatten(ctx, w, &countReader{io.NewSectionReader(o.plain(), 0, o.PlainSize()), opt.Progress.counter(o.PlainSize())}, l)
 }
 
-// streamRecords writes the copy as a stream. If it could not be changed that way
-// the error is for unstreamable, and w has nothing, or is a new file.
+// streamRecords writes the copy as a stream. If it could not be changed that
+// way the error is for unstreamable, and w has nothing, or is a new file.
 func (o *File) streamRecords(ctx context.Context, w io.Writer, l *Layout, opt CopyOptions) error {
 	f := o.Core.(*flatDump)
 	stream := func(w io.Writer, opt CopyOptions) error {

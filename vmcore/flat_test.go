@@ -22,7 +22,8 @@ import (
 	"vmcsnote/vmcore/internal/testdumps"
 )
 
-// opener returns a function for openFlat that takes any plain form, a core or not.
+// opener returns a function for openFlat that takes any plain form, a core or
+// not.
 func opener() func(io.ReaderAt, int64) (Core, error) {
 	return func(r io.ReaderAt, size int64) (Core, error) { return elfCore{&elfcore.ELF{R: r, Size: size}}, nil }
 }

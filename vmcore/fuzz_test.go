@@ -14,8 +14,8 @@ import (
 	"vmcsnote/vmcore/internal/testdumps"
 )
 
-// FuzzStream adds a note to whatever comes: an error before anything is known is
-// one before anything is written.
+// FuzzStream adds a note to whatever comes: an error before anything is known
+// is one before anything is written.
 func FuzzStream(f *testing.F) {
 	testdumps.ELFSeeds(f)
 	n := elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=d\nFIELD(GUEST_RIP)=0706\n")}
@@ -119,8 +119,8 @@ func FuzzOpenMemory(f *testing.F) {
 }
 
 // FuzzStreamFlat: whatever the bytes, no panic, and no memory for what a record
-// claims; what passes is what -o gives for the plain form, and what does not has
-// no end marker.
+// claims; what passes is what -o gives for the plain form, and what does not
+// has no end marker.
 func FuzzStreamFlat(f *testing.F) {
 	for _, name := range []string{"kernel-slack", "tight-small-loads", "elf32-msb", "sections-after"} {
 		plain := testcores.Bytes(f, name)

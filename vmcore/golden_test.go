@@ -81,7 +81,8 @@ func TestGoldenInPlace(t *testing.T) {
 				only := pl
 				p, err := f.Plan(f.Notes().Insert(n), f.Notes().Append(n), only)
 				if errors.Is(err, ErrNoPlace) {
-					// Not every core has the room; which do, the golden files say.
+					// Not every core has the room; which do, the golden files
+					// say.
 					testcores.Same(t, path, name)
 					if testcores.HasGolden(t, name+"."+string(pl)) {
 						t.Error(err)

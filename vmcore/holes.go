@@ -13,9 +13,9 @@ import (
 
 // Memory may be in more pieces than a core should have PT_LOADs: a guest's with
 // a balloon in it, or out of a host's dump without the pages of zeros. crash
-// looks for each address through all PT_LOADs, and more than 65,534 of them some
-// readers do not take at all. So only the biggest holes part them; the others
-// read as zeros, and are counted.
+// looks for each address through all PT_LOADs, and more than 65,534 of them
+// some readers do not take at all. So only the biggest holes part them; the
+// others read as zeros, and are counted.
 const (
 	maxLoads   = 4096
 	maxAliases = 16
@@ -29,8 +29,8 @@ const (
 	maxMemory = 1 << 62
 )
 
-// plan goes through the ranges, and decides for which memory there is room in the
-// file.
+// plan goes through the ranges, and decides for which memory there is room in
+// the file.
 func (w *Writer) plan(ctx context.Context) error {
 	next := uint64(0)
 	for r := range w.mem.Ranges() {

@@ -16,12 +16,12 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// ErrNoNotes is returned for a change to an image of memory: it has no place for
-// notes.
+// ErrNoNotes is returned for a change to an image of memory: it has no place
+// for notes.
 var ErrNoNotes = errors.New("an image of memory has no notes")
 
-// An image is memory in a form that has no notes: LiME's, AVML's, raw, and an ELF
-// file without a PT_NOTE. It can be read, but not changed.
+// An image is memory in a form that has no notes: LiME's, AVML's, raw, and an
+// ELF file without a PT_NOTE. It can be read, but not changed.
 type image struct {
 	memory
 	// Size is the file's size in bytes.

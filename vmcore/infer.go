@@ -22,7 +22,8 @@ const maxHeadRuns = 1 << 16
 var errNotYet = errors.New("not among the records so far")
 
 // A flatHead keeps the beginning of a flattened stream, record by record, and
-// reads like its plain form, as far as that has come. Other bytes are errNotYet.
+// reads like its plain form, as far as that has come. Other bytes are
+// errNotYet.
 type flatHead struct {
 	h     *head
 	at    int64      // of the next record in the stream
@@ -298,8 +299,8 @@ func sumNotes(r io.ReaderAt, c Core) (uint64, error) {
 	return h.Sum64(), nil
 }
 
-// smallNotes returns where the notes lie, but for descriptors that no edit looks
-// into, for they are too large: device dumps of many MiB.
+// smallNotes returns where the notes lie, but for descriptors that no edit
+// looks into, for they are too large: device dumps of many MiB.
 func smallNotes(c Core) (es []plan.Extent) {
 	s := c.Notes()
 	at := int64(0)

@@ -27,9 +27,9 @@ type keptChunk struct {
 
 const chunkKept = 4 << 10
 
-// keep returns what is to be kept for the check at the end: headers, [smallNotes],
-// what follows the notes as far as the planner looks for room there, and tables
-// further on.
+// keep returns what is to be kept for the check at the end: headers,
+// [smallNotes], what follows the notes as far as the planner looks for room
+// there, and tables further on.
 func (s *flatStream) keep() (*keptBytes, error) {
 	notes := s.c.NotesOff() + s.c.Notes().Size
 	end := notes + max(s.sp.Grow(), 0) + kdump.MaxBlockSize

@@ -12,18 +12,18 @@ import (
 // seconds: /proc/sys/fs/lease-break-time is 45 if nobody has changed it.
 const leaseBreak = 40 * time.Second
 
-// A lease tells whether others have a file open, and makes those wait who open it
-// later. A reader that has begun (scp, rsync, cp) gets neither the old dump nor
-// the new one from a file that changes in place.
+// A lease tells whether others have a file open, and makes those wait who open
+// it later. A reader that has begun (scp, rsync, cp) gets neither the old dump
+// nor the new one from a file that changes in place.
 type lease struct {
 	f     *os.File
 	taken time.Time
 }
 
-// takeLease returns a lease on f, or an error that wraps [ErrNoPlace] if another
-// process, or this one, has the file open. It returns nil where the kernel does
-// not tell: file systems such as NFS have no leases, and only the file's owner
-// and processes with CAP_LEASE get one.
+// takeLease returns a lease on f, or an error that wraps [ErrNoPlace] if
+// another process, or this one, has the file open. It returns nil where the
+// kernel does not tell: file systems such as NFS have no leases, and only the
+// file's owner and processes with CAP_LEASE get one.
 func takeLease(f *os.File) (*lease, error) {
 	_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
 	switch {
@@ -44,8 +44,8 @@ func (l *lease) release() error {
 	return errors.Wrap(err, "lease")
 }
 
-// broken reports whether somebody who wanted to open the file has waited so long
-// that the kernel may have let him.
+// broken reports whether somebody who wanted to open the file has waited so
+// long that the kernel may have let him.
 func (l *lease) broken() bool {
 	if l == nil || time.Since(l.taken) < leaseBreak {
 		return false

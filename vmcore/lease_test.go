@@ -72,8 +72,8 @@ func TestReaderGetsOneDump(t *testing.T) {
 	}
 }
 
-// TestReaderAfterPlan: who opens the file after the plan was made is seen before
-// anything is written.
+// TestReaderAfterPlan: who opens the file after the plan was made is seen
+// before anything is written.
 func TestReaderAfterPlan(t *testing.T) {
 	path := testcores.Open(t, "kernel-slack")
 	needLeases(t, path)

@@ -37,7 +37,8 @@ func (w *Writer) loads() []part {
 	return loads
 }
 
-// within returns the PT_LOADs of those aliases that are within one of the loads.
+// within returns the PT_LOADs of those aliases that are within one of the
+// loads.
 func within(loads []part, aliases []Alias) (ps []part) {
 	for _, a := range aliases {
 		i, found := slices.BinarySearchFunc(loads, a.Addr, func(p part, addr uint64) int { return cmp.Compare(p.Addr, addr) })
@@ -54,8 +55,8 @@ func within(loads []part, aliases []Alias) (ps []part) {
 // head writes what goes before the memory. The program headers are where
 // makedumpfile looks for them, directly after the ELF header; then come the
 // notes, below all memory, as crash wants them. p_vaddr, but for aliases, and
-// p_align are 0, as in a dump of QEMU's that does not know of virtual addresses:
-// crash finds the guest's page tables by the notes.
+// p_align are 0, as in a dump of QEMU's that does not know of virtual
+// addresses: crash finds the guest's page tables by the notes.
 func (w *Writer) head(ns []elfnote.Note, loads []part) error {
 	var notes []byte
 	for _, n := range ns {

@@ -243,7 +243,8 @@ func TestFlatRefuses(t *testing.T) {
 	}
 }
 
-// TestFlatPlanParts: memory in records of a byte makes no plan of as many steps.
+// TestFlatPlanParts: memory in records of a byte makes no plan of as many
+// steps.
 func TestFlatPlanParts(t *testing.T) {
 	plain := testcores.Bytes(t, "kernel-full")
 	c, err := elfcore.Open(bytes.NewReader(plain), int64(len(plain)))

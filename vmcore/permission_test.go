@@ -42,8 +42,8 @@ func as(t *testing.T, uid int, do func()) {
 	}
 }
 
-// readOnlyCore makes a core of mode 0400 that belongs to uid, in a directory that
-// belongs to dirUID.
+// readOnlyCore makes a core of mode 0400 that belongs to uid, in a directory
+// that belongs to dirUID.
 func readOnlyCore(t *testing.T, name string, mode os.FileMode, uid, dirUID int) string {
 	t.Helper()
 	path := testcores.Open(t, name)
@@ -104,8 +104,8 @@ func TestForeignMeta(t *testing.T) {
 	}
 }
 
-// TestMode0400: root and the owner may change what cp makes of /proc/vmcore. Its
-// mode stays, and no other is ever seen.
+// TestMode0400: root and the owner may change what cp makes of /proc/vmcore.
+// Its mode stays, and no other is ever seen.
 func TestMode0400(t *testing.T) {
 	for _, tt := range []struct {
 		name            string

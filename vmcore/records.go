@@ -20,8 +20,8 @@ import (
 //
 // Records may come in any order, so that some of this has to be taken on trust:
 //
-//   - An ELF core's program headers come last from makedumpfile. Where they have
-//     not come, the notes are taken for what the record directly after the
+//   - An ELF core's program headers come last from makedumpfile. Where they
+//     have not come, the notes are taken for what the record directly after the
 //     table's place holds, if the next record begins at its end: makedumpfile
 //     -E leaves no room between table, notes and memory, unless it was told to
 //     erase symbols (--config, --eppic). Such a dump is not streamed.

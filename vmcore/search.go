@@ -74,8 +74,8 @@ func NewNoteFinder(m physmem.Reader, n NoteSearch) *NoteFinder {
 	return &NoteFinder{NoteSearch: n, m: m, head: elfnote.Note{Name: n.Name, Type: n.Type}.Encode(n.Order)}
 }
 
-// Hits returns the notes found, the one preferred first: 16 at most, and how many
-// more there were.
+// Hits returns the notes found, the one preferred first: 16 at most, and how
+// many more there were.
 func (s *NoteFinder) Hits() (hits []Hit, more int) {
 	s.cut()
 	return s.hits, s.more
@@ -119,8 +119,8 @@ func (s *NoteFinder) look(addr uint64) {
 }
 
 // desc reads a descriptor. It is false where memory ends, and where the header
-// of another such note is inside. It reads twice as much as before each time, so
-// that headers in a row cost no more than they are long.
+// of another such note is inside. It reads twice as much as before each time,
+// so that headers in a row cost no more than they are long.
 func (s *NoteFinder) desc(addr uint64, size int) ([]byte, bool) {
 	var desc []byte
 	for len(desc) < size {

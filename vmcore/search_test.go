@@ -41,8 +41,8 @@ func TestSearchNoteLive(t *testing.T) {
 	}
 }
 
-// TestSearchNoteManyRuns searches a dump with more runs of pages than the 2^20 that
-// were once the most: none of the holes between them counts as memory.
+// TestSearchNoteManyRuns searches a dump with more runs of pages than the 2^20
+// that were once the most: none of the holes between them counts as memory.
 func TestSearchNoteManyRuns(t *testing.T) {
 	const runs = 1<<20 + 1
 	s := testdumps.KDump{MaxMapnr: 2 * runs, Pages: []uint64{}, Edit: func(b []byte, h *kdump.Header) {
@@ -244,8 +244,8 @@ func TestSearchNoteBadPage(t *testing.T) {
 	}
 }
 
-// Memory full of headers, or of notes that differ, hides no note: one that is at
-// the start of a page is found, and one of trusted memory is kept.
+// Memory full of headers, or of notes that differ, hides no note: one that is
+// at the start of a page is found, and one of trusted memory is kept.
 func TestSearchNoteFull(t *testing.T) {
 	var decoys []byte
 	for i := range 3 * maxHits {

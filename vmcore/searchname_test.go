@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A name is found wherever it begins at a multiple of 4 bytes, and nowhere else:
-// at each place around the blocks in which most memory is looked at.
+// A name is found wherever it begins at a multiple of 4 bytes, and nowhere
+// else: at each place around the blocks in which most memory is looked at.
 func TestEachName(t *testing.T) {
 	for _, tt := range []struct{ name, text string }{
 		{"two words and zeros", "VMCSINFO\x00\x00\x00\x00"},

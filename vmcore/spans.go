@@ -123,11 +123,11 @@ func (s *flatStream) count(p span, off int64, b []byte) error {
 	return nil
 }
 
-// afterBitmaps takes up to n bytes at off, after the bitmaps: span i. How many of
-// them are page descriptors the bitmap tells; or, if makedumpfile goes in cycles
-// and writes it bit by bit, the order of the records: it writes the descriptors
-// one after the other, and so the page data, which is what does not go on where
-// they did. It returns what it took.
+// afterBitmaps takes up to n bytes at off, after the bitmaps: span i. How many
+// of them are page descriptors the bitmap tells; or, if makedumpfile goes in
+// cycles and writes it bit by bit, the order of the records: it writes the
+// descriptors one after the other, and so the page data, which is what does not
+// go on where they did. It returns what it took.
 func (s *flatStream) afterBitmaps(i int, off, n int64) (int64, error) {
 	p := s.spans[i]
 	table := span{src: p.src, end: p.end, dst: p.dst, what: isDescs, entry: plan.DescSize}
@@ -162,8 +162,9 @@ func (s *flatStream) bitmapEnd(p span) int64 {
 	return min(p.end, p.src+int64((pagesOf(s.c).End+7)/8))
 }
 
-// checkCut makes sure, where the stream ends early, that page data was not taken
-// for page descriptors: there are no more of these than the bitmap has pages.
+// checkCut makes sure, where the stream ends early, that page data was not
+// taken for page descriptors: there are no more of these than the bitmap has
+// pages.
 func (b bitStream) checkCut() error {
 	if uint64(b.descs) > b.pages*plan.DescSize {
 		return b.checkPages()

@@ -26,7 +26,8 @@ import (
 // sparseNote is what the sparse dumps hold, besides zeros.
 var sparseNote = elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte("REVISION_ID=12\nFIELD(GUEST_RIP)=08\n")}
 
-// holeFile makes a file of a size that is a hole but for what is at the offsets.
+// holeFile makes a file of a size that is a hole but for what is at the
+// offsets.
 func holeFile(t *testing.T, size int64, at map[int64][]byte) *os.File {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "sparse"))
@@ -176,8 +177,8 @@ func TestSparse(t *testing.T) {
 	}
 }
 
-// TestFlattenedMemory: a dump and its flattened form have the same memory, and the
-// same is found in it.
+// TestFlattenedMemory: a dump and its flattened form have the same memory, and
+// the same is found in it.
 func TestFlattenedMemory(t *testing.T) {
 	for name, b := range testdumps.AllKDumps(t) {
 		if strings.HasPrefix(name, "sparse-no-page") {

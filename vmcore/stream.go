@@ -25,10 +25,11 @@ type Edit func(Core) (elfnote.Splice, error)
 //
 // Nothing is written before the notes are known and the edit has been agreed
 // to: an error until then is an [*Unwritten], which has all that was read.
-// If the stream ends before the memory that its headers promise, the error wraps
-// [ErrTruncated], and the layout is returned; what was written by then is the truncated core
-// with its notes changed. With all other errors the layout is nil. If a
-// flattened dump cannot be changed to its end, the error is a [*Broken].
+// If the stream ends before the memory that its headers promise, the error
+// wraps [ErrTruncated], and the layout is returned; what was written by then is
+// the truncated core with its notes changed. With all other errors the layout
+// is nil. If a flattened dump cannot be changed to its end, the error is a
+// [*Broken].
 func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, error) {
 	return StreamWithin(ctx, w, r, edit, plan.MaxHead)
 }

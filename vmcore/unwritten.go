@@ -19,8 +19,8 @@ type Unwritten struct {
 // Unwrap returns the cause, for errors.Is and errors.As.
 func (u *Unwritten) Unwrap() error { return u.error }
 
-// PassOn writes the stream to w as it came, byte for byte, to its end. It can be
-// called once.
+// PassOn writes the stream to w as it came, byte for byte, to its end. It can
+// be called once.
 func (u *Unwritten) PassOn(ctx context.Context, w io.Writer) error {
 	err := u.h.streamer(ctx, w).Copy(plan.Endless)
 	if errors.Is(err, io.EOF) {

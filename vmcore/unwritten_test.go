@@ -19,7 +19,8 @@ import (
 	"vmcsnote/vmcore/internal/testdumps"
 )
 
-// TestPassOn: whatever a stream cannot be changed for, all of it can be passed on.
+// TestPassOn: whatever a stream cannot be changed for, all of it can be passed
+// on.
 func TestPassOn(t *testing.T) {
 	boom := errors.New("boom")
 	refuse := func(Core) (elfnote.Splice, error) { return elfnote.Splice{}, boom }

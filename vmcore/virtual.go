@@ -6,8 +6,8 @@ import (
 	"vmcsnote/physmem"
 )
 
-// Progs returns the program headers of an ELF core, in file order; nil for other
-// dumps. It must not be changed.
+// Progs returns the program headers of an ELF core, in file order; nil for
+// other dumps. It must not be changed.
 func Progs(c Core) []elf.ProgHeader {
 	if e, ok := c.Plain().(elfCore); ok {
 		return e.Progs
@@ -27,10 +27,10 @@ func ProcessMemory(c Core) (physmem.Memory, bool) {
 	return nil, false
 }
 
-// DirectMaps returns the virtual addresses at which the kernel of a dump may have
-// physical address 0: p_vaddr - p_paddr of the PT_LOADs, each once, the one of
-// most memory first. On x86 one of them is that of the kernel's text. It is
-// empty if the dump does not tell.
+// DirectMaps returns the virtual addresses at which the kernel of a dump may
+// have physical address 0: p_vaddr - p_paddr of the PT_LOADs, each once, the
+// one of most memory first. On x86 one of them is that of the kernel's text. It
+// is empty if the dump does not tell.
 func DirectMaps(c Core) []uint64 {
 	var m any = c.Plain()
 	if i, ok := m.(*image); ok {

@@ -46,9 +46,9 @@ const (
 	createWorkers = 4
 )
 
-// Create begins a core in the file out, with mode 0600: memory holds secrets. Its
-// notes may take notesSize bytes. The file appears when it is complete; until
-// then there is nothing of it.
+// Create begins a core in the file out, with mode 0600: memory holds secrets.
+// Its notes may take notesSize bytes. The file appears when it is complete;
+// until then there is nothing of it.
 func Create(out string, notesSize int64, overwrite bool) (*Writer, error) {
 	f, err := atomicfile.Create(out, atomicfile.Options{Mode: 0o600, Overwrite: overwrite})
 	if err != nil {
@@ -60,10 +60,10 @@ func Create(out string, notesSize int64, overwrite bool) (*Writer, error) {
 // Discard removes what was written, unless the core is finished.
 func (w *Writer) Discard() { w.out.Discard() }
 
-// Copy writes all of m, in whole pages, whose ranges it goes through twice. What
-// cannot be read becomes a hole between PT_LOADs, and opt.Lost is told. see, if
-// not nil, is shown all memory as it is written, a few pages at a time; it must
-// not keep b. One goroutine at a time calls opt.Lost or see.
+// Copy writes all of m, in whole pages, whose ranges it goes through twice.
+// What cannot be read becomes a hole between PT_LOADs, and opt.Lost is told.
+// see, if not nil, is shown all memory as it is written, a few pages at a time;
+// it must not keep b. One goroutine at a time calls opt.Lost or see.
 func (w *Writer) Copy(ctx context.Context, m physmem.Memory, opt physmem.ScanOptions, see func(addr uint64, b []byte)) error {
 	w.mem = m
 	err := w.plan(ctx)

@@ -12,10 +12,10 @@ import (
 // in the high byte and 0 in the low one. That parity shows a value that VMREAD
 // has moved by a byte.
 
-// decodeCells returns the offset that the first of the cells in v tells, and the
-// bytes that all of them cover. A fault says what is wrong with a value that
-// is not made of consecutive cells; no cell is zero, so zero digits in front
-// are an extension.
+// decodeCells returns the offset that the first of the cells in v tells, and
+// the bytes that all of them cover. A fault says what is wrong with a value
+// that is not made of consecutive cells; no cell is zero, so zero digits in
+// front are an extension.
 func decodeCells(v uint64) (offset, width int, fault string) {
 	if v == 0 {
 		return 0, 0, "value 0 is no cell"

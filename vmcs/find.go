@@ -25,9 +25,9 @@ type Search struct {
 	// program may be the author: they are tried beside the built-in ones. With
 	// Note there are none.
 	Found []FoundNote
-	// Files are layouts that the caller has for processors of which the memory's
-	// may be one: they are tried after those of Found. With Note they do not
-	// matter.
+	// Files are layouts that the caller has for processors of which the
+	// memory's may be one: they are tried after those of Found. With Note they
+	// do not matter.
 	Files []*Layout
 	// Nested is for a guest's memory: the VMCSs in it are those of a
 	// hypervisor that runs there, and may have any built-in layout besides
@@ -180,8 +180,8 @@ func Find(ctx context.Context, m physmem.Memory, s Search) (*Result, error) {
 	return res, f.choose(ctx, res)
 }
 
-// giveTables returns each plan the host's page tables to check pages by. It parses
-// VMCOREINFO once: the text may have a MiB, and there are many layouts.
+// giveTables returns each plan the host's page tables to check pages by. It
+// parses VMCOREINFO once: the text may have a MiB, and there are many layouts.
 func (f *finder) giveTables() {
 	memMap, owners := newMemMap(f.VMCOREINFO), NewOwners(f.r, f.VMCOREINFO)
 	for _, p := range f.plans {

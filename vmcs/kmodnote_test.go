@@ -18,8 +18,8 @@ var kmodNotes = []struct {
 	{"kmod-penryn", "", 122},
 }
 
-// TestKernelModuleNotes reads both forms of the module's note: they are the same
-// layout, and the true one.
+// TestKernelModuleNotes reads both forms of the module's note: they are the
+// same layout, and the true one.
 func TestKernelModuleNotes(t *testing.T) {
 	for _, tt := range kmodNotes {
 		t.Run(tt.name, func(t *testing.T) {
@@ -66,8 +66,9 @@ func TestKernelModuleNotes(t *testing.T) {
 	}
 }
 
-// TestKernelModuleCells writes the note with cells anew from the one with offsets,
-// as VMREAD would have given them: byte for byte what the module wrote.
+// TestKernelModuleCells writes the note with cells anew from the one with
+// offsets, as VMREAD would have given them: byte for byte what the module
+// wrote.
 func TestKernelModuleCells(t *testing.T) {
 	for _, tt := range kmodNotes {
 		l, err := ParseNote(readTestdata(t, tt.name+".note"))

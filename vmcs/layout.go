@@ -140,8 +140,8 @@ func (e Encoding) slot() (int, bool) {
 	return int(e>>13&3<<8 | e>>10&3<<6 | e>>1&63), e.Valid() && !e.High() && e>>1&511 < 64
 }
 
-// clone returns a copy with an index, whose access rights can be settled without
-// changing l.
+// clone returns a copy with an index, whose access rights can be settled
+// without changing l.
 func (l *Layout) clone() *Layout {
 	c := *l
 	c.Entries = slices.Clone(l.Entries)

@@ -33,8 +33,8 @@ var endedVerdicts = map[uint64]Verdict{
 	0x1efa0000: Stale, 0x1fc12000: Stale,
 }
 
-// TestGuestsEnded is on a real dump that has the page tables by which the kernel
-// maps each VMCS, and its struct page.
+// TestGuestsEnded is on a real dump that has the page tables by which the
+// kernel maps each VMCS, and its struct page.
 func TestGuestsEnded(t *testing.T) {
 	m := loadMemory(t, "vmx/guests-ended/mini")
 	for _, s := range []Search{{Note: loadNote(t, "vmx/deb27-package-kdump")}, {}, {VMCOREINFO: endedInfo}} {
@@ -97,8 +97,8 @@ func TestMemMap(t *testing.T) {
 			to.set("HOST_CR3", from.get("HOST_CR3"))
 			to.set("EPT_POINTER", from.get("EPT_POINTER"))
 			tables := hostTables{r: m, memMap: newMemMap(endedInfo)}
-			// mem_section says where the struct pages are; the stale one's is at
-			// vmemmap, ffffea0000000000, 64 bytes a page.
+			// mem_section says where the struct pages are; the stale one's is
+			// at vmemmap, ffffea0000000000, 64 bytes a page.
 			frame := tables.translate(pageTables[4], from.get("HOST_CR3"), 0xffffea0000000000+stale/PageSize*64)
 			if frame == ^uint64(0) || binary.LittleEndian.Uint32(m[frame&^(PageSize-1)][frame%PageSize+48:]) == 0 {
 				t.Fatalf("struct page at %#x", frame)

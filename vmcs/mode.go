@@ -64,8 +64,8 @@ func (v *VMCS) seen(register, mask, shadow Encoding) (uint64, bool) {
 
 // OwnCR3 reports whether GUEST_CR3 is the guest's. It is the hypervisor's where
 // there is no EPT, and where the guest's paging is off but the processor cannot
-// run it so (EPT without "unrestricted guest", as on Nehalem): a table that maps
-// everything to itself.
+// run it so (EPT without "unrestricted guest", as on Nehalem): a table that
+// maps everything to itself.
 func (v *VMCS) OwnCR3() bool {
 	_, ept := v.EPTPointer()
 	real, ok := v.Read(GuestCR0)
@@ -73,9 +73,9 @@ func (v *VMCS) OwnCR3() bool {
 	return ept && !(ok && ok2 && real&^seen&x86.CR0PG != 0)
 }
 
-// GuestEFER returns GUEST_IA32_EFER, if VM entry loads it (VM_ENTRY_CONTROLS bit
-// 15): else what is in the page is old. Its LMA and LME are what the processor
-// runs with.
+// GuestEFER returns GUEST_IA32_EFER, if VM entry loads it (VM_ENTRY_CONTROLS
+// bit 15): else what is in the page is old. Its LMA and LME are what the
+// processor runs with.
 func (v *VMCS) GuestEFER() (uint64, bool) {
 	efer, ok1 := v.Read(GuestIA32EFER)
 	entry, ok2 := v.Read(VMEntryControls)
@@ -94,8 +94,9 @@ func (v *VMCS) EPTPointer() (x86.EPTP, bool) {
 }
 
 // NeverExited reports whether no VM exit was ever recorded in the VMCS: its
-// virtual CPU has never run. Exit reason 0 is that of an exception or NMI, which
-// VM_EXIT_INTR_INFO then describes (bit 31); a fresh VMCS has zeros in both.
+// virtual CPU has never run. Exit reason 0 is that of an exception or NMI,
+// which VM_EXIT_INTR_INFO then describes (bit 31); a fresh VMCS has zeros in
+// both.
 func (v *VMCS) NeverExited() bool {
 	reason, ok := v.Read(VMExitReason)
 	info, ok2 := v.Read(VMExitIntrInfo)

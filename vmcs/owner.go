@@ -33,8 +33,8 @@ type Owners struct {
 // kernelMap is where x86-64 Linux maps its image, and phys_base is relative to.
 const kernelMap = linuxText
 
-// NewOwners takes the memory and VMCOREINFO of a dump. It is nil where that does
-// not tell: in other kernels than x86-64's, and before 4.16 (phys_base).
+// NewOwners takes the memory and VMCOREINFO of a dump. It is nil where that
+// does not tell: in other kernels than x86-64's, and before 4.16 (phys_base).
 func NewOwners(r physmem.Reader, vmcoreinfo string) *Owners {
 	m := newMemMap(vmcoreinfo)
 	table, err := strconv.ParseUint(infoValue(vmcoreinfo, "SYMBOL(swapper_pg_dir)"), 16, 64)

@@ -29,8 +29,9 @@ func (v *VMCS) Shadow() bool {
 func (v *VMCS) Abort() uint32 { return binary.LittleEndian.Uint32(v.Page[4:]) }
 
 // Field returns the field called name (Linux's name, or another that the layout
-// has) as VMREAD does: access rights are decoded, as far as the layout tells how
-// they are stored. The result is false where the layout does not have the field.
+// has) as VMREAD does: access rights are decoded, as far as the layout tells
+// how they are stored. The result is false where the layout does not have the
+// field.
 func (v *VMCS) Field(name string) (uint64, bool) {
 	if f, ok := FieldByName(name); ok {
 		return v.Read(f.Encoding)

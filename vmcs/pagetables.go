@@ -128,8 +128,8 @@ func (t *hostTables) translate(f *x86.Format, root, linear uint64) uint64 {
 	return m.Phys + linear - m.Addr
 }
 
-// search returns the linear address in the kernel's half that maps addr, and whose
-// bits 29:0 are those of addr.
+// search returns the linear address in the kernel's half that maps addr, and
+// whose bits 29:0 are those of addr.
 func (t *hostTables) search(table, addr uint64, level, levels int, linear uint64) (uint64, bool) {
 	if level == 2 {
 		return linear | addr&(1<<30-1), t.translate(pageDirectory, table, addr&(1<<30-1)) == addr

@@ -21,8 +21,8 @@ type Processor struct {
 	Hypervisor bool // it is a virtual one
 }
 
-// Processor returns the one that a note's text says it is of, by its lines CPU_*
-// and HYPERVISOR.
+// Processor returns the one that a note's text says it is of, by its lines
+// CPU_* and HYPERVISOR.
 func (l *Layout) Processor() Processor {
 	p := Processor{RevisionID: l.RevisionID}
 	numbers := map[string]*uint64{"CPU_FAMILY": &p.Family, "CPU_MODEL": &p.Model, "CPU_STEPPING": &p.Stepping, "CPU_MICROCODE": &p.Microcode}
@@ -74,8 +74,8 @@ func (l *Layout) Text(p Processor) string {
 	return b.String()
 }
 
-// Same reports whether two layouts of a revision identifier have all fields that
-// both have in the same places.
+// Same reports whether two layouts of a revision identifier have all fields
+// that both have in the same places.
 func (l *Layout) Same(o *Layout) bool {
 	return l.RevisionID == o.RevisionID && len(l.conflicts(o)) == 0
 }

@@ -25,8 +25,8 @@ type Sieve struct {
 	full  bool // there are more
 }
 
-// Look looks at the memory at addr. Several goroutines may call it at a time. It
-// never fails.
+// Look looks at the memory at addr. Several goroutines may call it at a time.
+// It never fails.
 func (s *Sieve) Look(addr uint64, b []byte) error {
 	var found []uint64
 	known := builtinIDs()
@@ -55,7 +55,8 @@ func (s *Sieve) Look(addr uint64, b []byte) error {
 // Lost is told of a page that cannot be read; see [physmem.ScanOptions].
 func (s *Sieve) Lost(addr uint64, err error) { s.miss(addr, err) }
 
-// serves reports whether the sieve has kept all pages that a layout may explain.
+// serves reports whether the sieve has kept all pages that a layout may
+// explain.
 func (s *Sieve) serves(l *Layout) bool {
 	known := builtinIDs()
 	for _, id := range append([]uint32{l.RevisionID}, l.OtherIDs...) {

@@ -168,8 +168,8 @@ func TestFindShuffled(t *testing.T) {
 	}
 }
 
-// TestFindBuiltin is on the genuine VMCSs in every built-in layout, found without
-// a note, in a guest's memory with the note of the host.
+// TestFindBuiltin is on the genuine VMCSs in every built-in layout, found
+// without a note, in a guest's memory with the note of the host.
 func TestFindBuiltin(t *testing.T) {
 	host := loadNote(t, "vmx/hsw-default")
 	from := host.clone()

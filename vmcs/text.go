@@ -211,7 +211,8 @@ func (f textField) cellShaped() bool {
 	return (f.digits == 4 || f.digits == 8 || f.digits == 16) && f.digits/2 >= min(f.width(), 4)
 }
 
-// cells returns the width of the cells the value is made of, false if it is not.
+// cells returns the width of the cells the value is made of, false if it is
+// not.
 func (f textField) cells() (width int, ok bool) {
 	_, width, fault := decodeCells(f.value)
 	if fault != "" || !f.cellShaped() {

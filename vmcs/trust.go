@@ -11,13 +11,14 @@ import (
 type trust uint8
 
 const (
-	// trustRefuted: a note found in memory that may be a process's, and that has
-	// fields elsewhere than a built-in layout which explains the pages as well.
+	// trustRefuted: a note found in memory that may be a process's, and that
+	// has fields elsewhere than a built-in layout which explains the pages as
+	// well.
 	trustRefuted trust = iota
 	// trustBuiltin: published, for the processor it was taken from.
 	trustBuiltin
-	// trustFile: the caller has it, and says that it is of a processor with this
-	// revision identifier.
+	// trustFile: the caller has it, and says that it is of a processor with
+	// this revision identifier.
 	trustFile
 	// trustFound: a note found in memory that may be a process's. It is of this
 	// very processor, if it is genuine.

@@ -9,8 +9,8 @@ import (
 	"vmcsnote/internal/x86"
 )
 
-// TestFoundNotes is on a host in whose memory there are notes, of which some are
-// forged or of another processor.
+// TestFoundNotes is on a host in whose memory there are notes, of which some
+// are forged or of another processor.
 func TestFoundNotes(t *testing.T) {
 	tr := loadTruth(t, "vmx/hsw-default")
 	genuine := loadNote(t, "vmx/hsw-default")

@@ -189,8 +189,9 @@ func TestShadow(t *testing.T) {
 	}
 }
 
-// TestNestedOutnumber is on a host of a hypervisor that has more guests than the
-// host, without a note: what that keeps for them lies in the host's memory too.
+// TestNestedOutnumber is on a host of a hypervisor that has more guests than
+// the host, without a note: what that keeps for them lies in the host's memory
+// too.
 func TestNestedOutnumber(t *testing.T) {
 	for _, tables := range []string{"left out", "zero"} {
 		h := loadHost(t, "hsw-default")
@@ -342,8 +343,8 @@ func TestDecoys(t *testing.T) {
 	}
 }
 
-// mapMore lets the direct map of the kernel whose page tables are at cr3 have the
-// 512 MiB after the dump's own.
+// mapMore lets the direct map of the kernel whose page tables are at cr3 have
+// the 512 MiB after the dump's own.
 func mapMore(m memory, cr3 uint64) {
 	base := uint64(0xffff_8880_0000_0000)
 	table := cr3 & x86.AddrMask

@@ -1,11 +1,11 @@
 // Package vmcs knows the VMCS (Virtual Machine Control Structure), the page in
 // which an Intel processor keeps the state of one virtual CPU.
 //
-// The architecture defines what a VMCS holds: every field has an encoding, which
-// says how wide the field is and what it is for (Encoding, Field). It does not
-// define where in the page a field lies. That is undocumented and differs between
-// generations of processors. A Layout has these places for one VMCS revision
-// identifier. It comes
+// The architecture defines what a VMCS holds: every field has an encoding,
+// which says how wide the field is and what it is for (Encoding, Field). It
+// does not define where in the page a field lies. That is undocumented and
+// differs between generations of processors. A Layout has these places for one
+// VMCS revision identifier. It comes
 //
 //   - from a VMCSINFO note in one of its published forms (ParseNote),
 //   - from the files that later versions of the 2012 kernel patches put into
@@ -14,16 +14,16 @@
 //
 // Find searches memory for pages that are VMCSs. Such a page begins with a
 // revision identifier, but most pages that begin with one are no VMCSs. So Find
-// also checks what the processor demands of a VMCS before it enters a guest, and
-// what the page leads to. A VMCS returns its fields as VMREAD would (VMCS.Read by
-// encoding, such as HostCR3, and VMCS.Field by name), and puts them into words:
-// the guest's mode, its segments, why it was left (ExitReason), the bits of
-// controls (FieldBits).
+// also checks what the processor demands of a VMCS before it enters a guest,
+// and what the page leads to. A VMCS returns its fields as VMREAD would
+// (VMCS.Read by encoding, such as HostCR3, and VMCS.Field by name), and puts
+// them into words: the guest's mode, its segments, why it was left
+// (ExitReason), the bits of controls (FieldBits).
 //
-// Notes come from crash dumps, so the parsers keep what is consistent and report
-// the rest: a field that is not consistent is left out, with a line in
-// Layout.Warnings. They return an error, and no layout, if nothing is consistent
-// or if two readings are possible.
+// Notes come from crash dumps, so the parsers keep what is consistent and
+// report the rest: a field that is not consistent is left out, with a line in
+// Layout.Warnings. They return an error, and no layout, if nothing is
+// consistent or if two readings are possible.
 package vmcs
 
 const (

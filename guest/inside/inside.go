@@ -1,14 +1,14 @@
-// Package inside tells what a virtual machine of a crashed host was doing: which
-// operating system ran in it, whether that panicked, and which task each vCPU
-// was at.
+// Package inside tells what a virtual machine of a crashed host was doing:
+// which operating system ran in it, whether that panicked, and which task each
+// vCPU was at.
 //
 // [Look] reads it from the guest's memory in the host's dump, where the guest's
-// kernel describes itself (package linux). A dump without the guest's memory, as
-// makedumpfile -d 8 leaves it, tells nothing.
+// kernel describes itself (package linux). A dump without the guest's memory,
+// as makedumpfile -d 8 leaves it, tells nothing.
 //
-// A guest is hostile: what a look reads is bounded ([guest.Machine.Linux]), so that a
-// machine costs half a second at most, whatever is in its memory. All text is the
-// guest's choice.
+// A guest is hostile: what a look reads is bounded ([guest.Machine.Linux]), so
+// that a machine costs half a second at most, whatever is in its memory. All
+// text is the guest's choice.
 package inside
 
 import (
@@ -26,7 +26,8 @@ type System struct {
 	// build: "10.0.20348". Hostname is Linux' alone.
 	Release  string
 	Hostname string
-	// Uptime is how long the system has been up, by its own clock; 0 if unknown.
+	// Uptime is how long the system has been up, by its own clock; 0 if
+	// unknown.
 	Uptime time.Duration
 	// Panic is what Linux said when it panicked; "" if it did not.
 	Panic string

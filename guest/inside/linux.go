@@ -80,7 +80,8 @@ func (s *System) activity(r *guest.Registers, o Options) (a Activity) {
 
 // running returns the task that a vCPU ran. The guest's own number of the vCPU
 // follows from its GS base. In user mode the kernel's GS base is in
-// IA32_KERNEL_GS_BASE, but for the first instructions in the kernel and the last.
+// IA32_KERNEL_GS_BASE, but for the first instructions in the kernel and the
+// last.
 func (s *System) running(r *guest.Registers) (linux.Task, bool) {
 	for _, gs := range []guest.Register{r.Seg[guest.GS].Base, r.KernelGSBase} {
 		if !gs.Known() {

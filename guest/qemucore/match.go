@@ -18,12 +18,12 @@ type Match struct {
 	// of one of the core's threads. The C library's thread control block is
 	// there, at an address that is random and the thread's own.
 	CPUs, Threads int
-	// Pages that HOST_CR3 maps for the process to write to were looked up in the
-	// core; Covered are in one of its PT_LOADs. Read-only pages do not count:
-	// gdb and the kernel leave out what is unchanged in its file.
+	// Pages that HOST_CR3 maps for the process to write to were looked up in
+	// the core; Covered are in one of its PT_LOADs. Read-only pages do not
+	// count: gdb and the kernel leave out what is unchanged in its file.
 	Pages, Covered uint64
-	// Compared pages, not zero, were in both; Same are equal. Some differ if the
-	// core was not written at the moment of the crash.
+	// Compared pages, not zero, were in both; Same are equal. Some differ if
+	// the core was not written at the moment of the crash.
 	Compared, Same uint64
 	// GuestPages of the machine's memory that the process has were looked up in
 	// the core; GuestCovered are in it. Identity does not depend on them.
@@ -56,8 +56,8 @@ const (
 
 // Compare compares a process's core, its memory by virtual address and its
 // threads, with the process that runs the machine in the host's dump. The
-// machine's memory, in the slots, is looked up but not compared: QEMU can be told
-// to have it left out of its cores (-machine dump-guest-core=off).
+// machine's memory, in the slots, is looked up but not compared: QEMU can be
+// told to have it left out of its cores (-machine dump-guest-core=off).
 func Compare(m *guest.Machine, core physmem.Memory, threads []Thread, slots []guest.Slot) Match {
 	var match Match
 	for _, v := range m.VCPUs {

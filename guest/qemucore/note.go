@@ -47,7 +47,8 @@ const (
 	maxNoteSlots = 4096
 	noAPICID     = 1<<32 - 1
 
-	// maxVMCSNote is the size in bytes of the largest descriptor of a VMCS note.
+	// maxVMCSNote is the size in bytes of the largest descriptor of a VMCS
+	// note.
 	maxVMCSNote = noteSlotsOff + maxNoteSlots*noteSlotSize
 )
 
@@ -109,8 +110,8 @@ func (c *CPU) Note() elfnote.Note {
 	return elfnote.Note{Name: NoteName, Desc: d}
 }
 
-// ParseVMCSNote reads a VMCS note. The layout is that of the core's VMCSINFO; a copy
-// of it has the access rights as the note says. An error wraps [ErrNote].
+// ParseVMCSNote reads a VMCS note. The layout is that of the core's VMCSINFO; a
+// copy of it has the access rights as the note says. An error wraps [ErrNote].
 func ParseVMCSNote(n elfnote.Note, layout *vmcs.Layout) (*CPU, error) {
 	le := binary.LittleEndian
 	d := n.Desc

@@ -1,6 +1,6 @@
 // Package qemucore reads and adds to a core of the process that ran a guest
-// (QEMU's, by gcore or systemd-coredump): whose process it is, the guest's memory
-// in it, and the vCPUs' state in notes of its own.
+// (QEMU's, by gcore or systemd-coredump): whose process it is, the guest's
+// memory in it, and the vCPUs' state in notes of its own.
 package qemucore
 
 import (
@@ -17,17 +17,17 @@ import (
 	"vmcsnote/physmem"
 )
 
-// GuestMemory is a guest's physical memory in a core of the process that ran it:
-// the memory slots say where in the process's address space it lies. It is a
-// [guest.Source].
+// GuestMemory is a guest's physical memory in a core of the process that ran
+// it: the memory slots say where in the process's address space it lies. It is
+// a [guest.Source].
 type GuestMemory struct {
 	core  physmem.Memory // by virtual address
 	slots []guest.Slot
 }
 
 // NewGuestMemory takes the core's memory by virtual address
-// (vmcore.ProcessMemory) and the slots: as the host's dump tells them, or as the
-// core's own VMCS notes have them. They must be sorted and disjoint.
+// (vmcore.ProcessMemory) and the slots: as the host's dump tells them, or as
+// the core's own VMCS notes have them. They must be sorted and disjoint.
 func NewGuestMemory(core physmem.Memory, slots []guest.Slot) *GuestMemory {
 	return &GuestMemory{core, slots}
 }
@@ -35,8 +35,8 @@ func NewGuestMemory(core physmem.Memory, slots []guest.Slot) *GuestMemory {
 // Slots implements [guest.Source].
 func (m *GuestMemory) Slots() []guest.Slot { return m.slots }
 
-// ReadPhys implements [physmem.Reader]. The error wraps [guest.ErrNotMapped] outside
-// of the slots, or says why the core does not have the memory.
+// ReadPhys implements [physmem.Reader]. The error wraps [guest.ErrNotMapped]
+// outside of the slots, or says why the core does not have the memory.
 func (m *GuestMemory) ReadPhys(p []byte, gpa uint64) (n int, err error) {
 	for n < len(p) {
 		at := gpa + uint64(n)
@@ -58,7 +58,8 @@ func (m *GuestMemory) ReadPhys(p []byte, gpa uint64) (n int, err error) {
 	return n, nil
 }
 
-// Ranges implements [guest.Source]: the whole pages of the slots that the core has.
+// Ranges implements [guest.Source]: the whole pages of the slots that the core
+// has.
 func (m *GuestMemory) Ranges() iter.Seq[physmem.Range] {
 	return physmem.Joined(func(yield func(physmem.Range) bool) {
 		for _, s := range m.slots {

@@ -1,6 +1,6 @@
 // Package armed checks whether a machine's next crash dump will carry the note:
-// whether kdump is loaded, the note published and recorded, and the program, the
-// record and the hook where the capture kernel finds them.
+// whether kdump is loaded, the note published and recorded, and the program,
+// the record and the hook where the capture kernel finds them.
 package armed
 
 import (
@@ -10,7 +10,8 @@ import (
 	"vmcsnote/sysfs"
 )
 
-// ErrCapture means that the machine runs a capture kernel, which is never armed.
+// ErrCapture means that the machine runs a capture kernel, which is never
+// armed.
 var ErrCapture = errors.New("this is a capture kernel")
 
 // A State is the outcome of a check.

@@ -68,9 +68,10 @@ func (c *checker) binary(im *image, rebuild Cure) {
 	c.no(what, "vmcsnote is not in it", InstallHook, rebuild)
 }
 
-// recordInside compares the record in the image with the machine's. It is usually
-// older, which does not matter as long as the note is the same: the hook looks
-// for the newer one on the root file system, but a dump may go elsewhere.
+// recordInside compares the record in the image with the machine's. It is
+// usually older, which does not matter as long as the note is the same: the
+// hook looks for the newer one on the root file system, but a dump may go
+// elsewhere.
 func (c *checker) recordInside(im *image, rebuild Cure) {
 	const what = "record inside"
 	text, there := im.contents[source.DefaultRecord[1:]]
@@ -132,8 +133,8 @@ func (c *checker) hook(im *image, rebuild Cure) {
 	}
 }
 
-// setting returns the value of name in a kdump.conf: lines of a name and a value,
-// or, in SUSE's, NAME="VALUE"; # begins a comment.
+// setting returns the value of name in a kdump.conf: lines of a name and a
+// value, or, in SUSE's, NAME="VALUE"; # begins a comment.
 func setting(conf, name string) (value string) {
 	for line := range strings.Lines(conf) {
 		line, _, _ = strings.Cut(line, "#")

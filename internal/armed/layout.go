@@ -12,8 +12,9 @@ import (
 	"vmcsnote/record"
 )
 
-// byLayout checks a host whose kernel publishes no pair, as noPair tells: a file
-// of layouts must fit its processor, and the record have the note of that file.
+// byLayout checks a host whose kernel publishes no pair, as noPair tells: a
+// file of layouts must fit its processor, and the record have the note of that
+// file.
 func (c *checker) byLayout(noPair error) {
 	const what = "layout"
 	p, err := cpulayouts.Machine(c.root)
@@ -22,7 +23,8 @@ func (c *checker) byLayout(noPair error) {
 		c.record(nil)
 		return
 	}
-	// Another microcode counts if the record was made so: somebody asked for it.
+	// Another microcode counts if the record was made so: somebody asked for
+	// it.
 	recorded, _ := record.ReadFile(filepath.Join(c.root, source.DefaultRecord))
 	files, _ := cpulayouts.Read(c.root)
 	choice := cpulayouts.Choose(files, p, recorded.Layout != "")

@@ -16,7 +16,8 @@ root.img unsquashfs -n -no-xattrs -d "$t/root" "$t/image"
 erofs-root.img fsck.erofs --extract="$t/root" "$t/image"
 `
 
-// unpackFiles runs such a command for an image, and packs the files that matter.
+// unpackFiles runs such a command for an image, and packs the files that
+// matter.
 const unpackFiles = `t=$(mktemp -d) && trap 'rm -rf "$t"' EXIT && trap 'exit 1' HUP INT TERM && cat >"$t/image" && COMMAND >&2 &&
 cd "$t/root" && find usr/*bin/vmcsnote* bin/vmcsnote* sbin/vmcsnote* usr/libexec/vmcsnote etc/kdump* etc/vmcsnote | cpio -o -H newc`
 

@@ -145,9 +145,10 @@ func (n *File) flush() error {
 	return nil
 }
 
-// Commit gives the file its name. If was is nil, it fails with [ErrExists] where
-// the name is taken. Otherwise it replaces the file was, fails with [ErrTaken] if
-// the name belongs to another file now, and makes the change durable.
+// Commit gives the file its name. If was is nil, it fails with [ErrExists]
+// where the name is taken. Otherwise it replaces the file was, fails with
+// [ErrTaken] if the name belongs to another file now, and makes the change
+// durable.
 func (n *File) Commit(was fs.FileInfo) error {
 	if was != nil {
 		if now, err := n.stat(); err != nil || !sameInode(now, was) {

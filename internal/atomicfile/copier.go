@@ -15,7 +15,8 @@ const (
 	pageSize = 4096
 )
 
-// maxCopy bounds what copy_file_range copies at once, so that a signal is heeded.
+// maxCopy bounds what copy_file_range copies at once, so that a signal is
+// heeded.
 const maxCopy = 4 << 20
 
 // writeBehind is how much is copied before the disk is told to begin: a call

@@ -14,11 +14,13 @@ import (
 var (
 	// ErrSameFile is returned if the output would be written over the input.
 	ErrSameFile = errors.New("input and output are the same file")
-	// ErrBlockDevice is returned for a block device without [Options].Overwrite.
+	// ErrBlockDevice is returned for a block device without
+	// [Options].Overwrite.
 	ErrBlockDevice = errors.New("a block device: what is on it would be lost")
 	// ErrDangling is returned for a symbolic link to a file that is missing.
 	ErrDangling = errors.New("a symbolic link that leads nowhere")
-	// ErrNotRegular is returned for a device or a FIFO without [Options].Devices.
+	// ErrNotRegular is returned for a device or a FIFO without
+	// [Options].Devices.
 	ErrNotRegular = errors.New("not a regular file")
 )
 

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// temporary reports whether s is what tempName appends to a dot and the beginning
-// of a name.
+// temporary reports whether s is what tempName appends to a dot and the
+// beginning of a name.
 func temporary(s string) bool {
 	digits, ok := strings.CutPrefix(s, ".vmcsnote-")
 	return ok && len(digits) == 16 && strings.Trim(digits, "0123456789abcdef") == ""
@@ -20,8 +20,8 @@ func (n *File) lock() {
 }
 
 // removeLeftovers removes files under temporary names for the same path whose
-// writers were killed: nobody holds their lock any more. They may be as large as
-// a dump. Errors do not matter.
+// writers were killed: nobody holds their lock any more. They may be as large
+// as a dump. Errors do not matter.
 func (n *File) removeLeftovers() {
 	dir, err := unix.Openat(n.dirfd(), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestLeftovers: what a killed process left under a temporary name goes when the
-// next one writes the same path; what is being written stays.
+// TestLeftovers: what a killed process left under a temporary name goes when
+// the next one writes the same path; what is being written stays.
 func TestLeftovers(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.vmcsnote-core")

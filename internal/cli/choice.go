@@ -59,8 +59,8 @@ func (cs choices) check(word string) error {
 	return errors.Errorf("expected %s", cs.list())
 }
 
-// A choiceFlag is a flag that takes one of a few words: it checks, documents and
-// completes itself.
+// A choiceFlag is a flag that takes one of a few words: it checks, documents
+// and completes itself.
 type choiceFlag[T ~string] struct {
 	choices
 	value *T
@@ -81,8 +81,8 @@ func (f choiceFlag[T]) String() string {
 
 func (f choiceFlag[T]) Type() string { return "string" }
 
-// Set takes any word: the other flags and the arguments are parsed, too, before an
-// error is printed. See env.parse.
+// Set takes any word: the other flags and the arguments are parsed, too, before
+// an error is printed. See env.parse.
 func (f choiceFlag[T]) Set(word string) error {
 	*f.value = T(word)
 	return nil

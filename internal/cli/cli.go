@@ -121,8 +121,9 @@ func Main(args []string) int {
 }
 
 // wait waits for a command to end. After a signal it does not wait long for one
-// that is waiting itself, for a pipe that nobody writes to or reads; it does for
-// one that is changing a file, which takes back or finishes what it has begun.
+// that is waiting itself, for a pipe that nobody writes to or reads; it does
+// for one that is changing a file, which takes back or finishes what it has
+// begun.
 func wait(ctx context.Context, e *env, done chan error) error {
 	select {
 	case err := <-done:
@@ -188,8 +189,8 @@ func (e *env) parse(args []string) (runner, []string, error) {
 	return run, fs.Args(), err
 }
 
-// wantsJSON reports whether standard output is for one JSON document. After wrong
-// flags only some have been parsed: the words decide.
+// wantsJSON reports whether standard output is for one JSON document. After
+// wrong flags only some have been parsed: the words decide.
 func wantsJSON(fs *pflag.FlagSet, args []string, wrong bool) bool {
 	if wrong {
 		return fs.Lookup("json") != nil && slices.Contains(args, "--json") && !slices.Contains(args, "-")

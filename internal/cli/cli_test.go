@@ -228,7 +228,8 @@ type file struct {
 	info  fs.FileInfo
 	link  string
 	image *sparse.Image // of a regular file, else nil
-	// A later write to it gives it other times, however coarse the system's are.
+	// A later write to it gives it other times, however coarse the system's
+	// are.
 	settled bool
 }
 

@@ -36,11 +36,11 @@ const (
 // A candidate is a word that may come next.
 type candidate struct{ word, about string }
 
-// completeLine prints what may come next on a command line. Its arguments are the
-// shell's name and the words after vmcsnote, the last of which is to be
-// completed; for bash, the line in one piece. The first line of output is words,
-// files or directories, the others have a candidate each and, after a tab, what
-// it is.
+// completeLine prints what may come next on a command line. Its arguments are
+// the shell's name and the words after vmcsnote, the last of which is to be
+// completed; for bash, the line in one piece. The first line of output is
+// words, files or directories, the others have a candidate each and, after a
+// tab, what it is.
 func completeLine(_ context.Context, e *env, args []string) error {
 	if len(args) == 0 {
 		return usagef("%s: SHELL is missing", completeWord)
@@ -243,8 +243,8 @@ func noteNames(paths []string) []candidate {
 }
 
 // guestNames returns what --guest takes for the machines of the dump given
-// already: number, name, pid and UUID of each. Names and UUIDs are their owners'
-// choice, and go into a command line: only harmless ones are offered.
+// already: number, name, pid and UUID of each. Names and UUIDs are their
+// owners' choice, and go into a command line: only harmless ones are offered.
 func guestNames(paths []string) []candidate {
 	quiet := &env{Printer: &message.Printer{Stderr: io.Discard}, packed: true}
 	return inTime(func(ctx context.Context) (all []candidate) {
@@ -293,8 +293,8 @@ func homePath(path string) string {
 	return path
 }
 
-// inTime returns what find returns, or nil: a dump that takes long to read is not
-// waited for.
+// inTime returns what find returns, or nil: a dump that takes long to read is
+// not waited for.
 func inTime(find func(context.Context) []candidate) []candidate {
 	ctx, stop := context.WithTimeout(context.Background(), 2*time.Second)
 	defer stop()
@@ -308,8 +308,8 @@ func inTime(find func(context.Context) []candidate) []candidate {
 	}
 }
 
-// shellWords splits a line as a shell does, without expanding anything. The last
-// word is the one that the line ends in, empty after a blank.
+// shellWords splits a line as a shell does, without expanding anything. The
+// last word is the one that the line ends in, empty after a blank.
 func shellWords(line string) []string {
 	var words []string
 	var word strings.Builder

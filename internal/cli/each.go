@@ -10,7 +10,8 @@ import (
 	"vmcsnote/internal/cli/internal/message"
 )
 
-// errSome means that some of several files or guests failed; each has its message.
+// errSome means that some of several files or guests failed; each has its
+// message.
 type errSome struct{ status int }
 
 func (errSome) Error() string { return "some files failed" }

@@ -74,8 +74,8 @@ A dump that makedumpfile --split wrote is given by all its pieces.`,
 	}
 }
 
-// notOver refuses to write over the dumps that are read: with --force they would
-// be lost.
+// notOver refuses to write over the dumps that are read: with --force they
+// would be lost.
 func notOver(out string, dumps []string) error {
 	info, err := os.Stat(out)
 	if err != nil {
@@ -167,8 +167,8 @@ func (f *guestsFlags) write(ctx context.Context, e *env, h *guestlist.Host, m *g
 	return writeGuest(ctx, e, x, out, force, cure)
 }
 
-// choose returns the machine that --guest names, the one that the process ran, or
-// the only one.
+// choose returns the machine that --guest names, the one that the process ran,
+// or the only one.
 func (f *guestsFlags) choose(h *guestlist.Host, p *process) (*guest.Machine, error) {
 	if len(h.Machines) == 0 {
 		return nil, errNone(h)
@@ -224,7 +224,8 @@ func (f *guestsFlags) fromNotes(ctx context.Context, e *env, qemu, out string, f
 // addThem is the cure for a process's core without the notes.
 const addThem = "vmcsnote inject --vmcs-from HOST_VMCORE adds them, or give the host's dump"
 
-// errNoSlots means that nothing tells where in the process the guest's memory is.
+// errNoSlots means that nothing tells where in the process the guest's memory
+// is.
 var errNoSlots = errors.New("the host's dump does not tell where in the process the guest's memory is")
 
 // writeGuest writes the guest; cure is the hint if none of its memory is there.
@@ -248,8 +249,8 @@ func writeGuest(ctx context.Context, e *env, x guest.Extraction, out string, for
 // pages are in another piece.
 const takeAllPieces = "name all pieces of the split dump: the guest's memory, or its page tables, are in another one"
 
-// extractAll writes a core of every guest, and of those that run in them, into the
-// directory dir. A guest that fails does not stop the others.
+// extractAll writes a core of every guest, and of those that run in them, into
+// the directory dir. A guest that fails does not stop the others.
 func (f *guestsFlags) extractAll(ctx context.Context, e *env, paths []string, dir string, force bool) error {
 	c, err := e.openDump(ctx, paths, f.form())
 	if err != nil {
@@ -312,8 +313,9 @@ func makeDir(dir string) error {
 // tell the cases apart.
 type fileNames map[string]bool
 
-// of returns a new name for a machine's core. Names of machines are their owners'
-// choice: what a path or a shell could take for something else is replaced.
+// of returns a new name for a machine's core. Names of machines are their
+// owners' choice: what a path or a shell could take for something else is
+// replaced.
 func (names fileNames) of(m *guest.Machine) string {
 	const most = 100 // file systems take 255 bytes
 	clean := strings.Map(func(r rune) rune {

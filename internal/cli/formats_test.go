@@ -61,7 +61,8 @@ func TestNotADump(t *testing.T) {
 	}
 }
 
-// TestKindHints: each kind of file has a cure, and each compression an unpacker.
+// TestKindHints: each kind of file has a cure, and each compression an
+// unpacker.
 func TestKindHints(t *testing.T) {
 	for kind := range compressions {
 		if hint.Dumps[kind] == "" {

@@ -231,8 +231,8 @@ func findRegisters(ctx context.Context, e *env, h *guestlist.Host) error {
 	return nil
 }
 
-// wantsRegisters reports whether what is printed has registers that KVM may know
-// better than the VMCS. Finding them may read all memory once more.
+// wantsRegisters reports whether what is printed has registers that KVM may
+// know better than the VMCS. Finding them may read all memory once more.
 func (f *guestsFlags) wantsRegisters(h *guestlist.Host) bool {
 	if f.read != "" {
 		return slices.ContainsFunc(h.Machines, func(m *guest.Machine) bool { return m.Shadow })
@@ -264,7 +264,8 @@ func (n noVMCS) Hint() string {
 	return cure + guestlist.AddHost
 }
 
-// errNone is the error if there is no machine to read; it tells what was searched.
+// errNone is the error if there is no machine to read; it tells what was
+// searched.
 func errNone(h *guestlist.Host) error {
 	if h.NoKVM == nil {
 		return errors.New("no virtual machine: " + h.NoneText())
@@ -294,8 +295,8 @@ func (f *guestsFlags) pick(h *guestlist.Host) error {
 	return errors.Errorf("virtual machine %s has no vCPU %s, it has %d, counted from 0", f.guest, message.Name(f.vcpu), len(m.VCPUs))
 }
 
-// maxNamesakes bounds how many machines of one name an error lists: microVMs can
-// have the same socket's name by the thousand.
+// maxNamesakes bounds how many machines of one name an error lists: microVMs
+// can have the same socket's name by the thousand.
 const maxNamesakes = 8
 
 // machine returns the machine that --guest names.

@@ -10,8 +10,8 @@ import (
 	"vmcsnote/internal/cli/internal/message"
 )
 
-// TestSearching: on a terminal the progress follows the search from the host into
-// a guest and, with --explain, back to the host.
+// TestSearching: on a terminal the progress follows the search from the host
+// into a guest and, with --explain, back to the host.
 func TestSearching(t *testing.T) {
 	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {

@@ -51,8 +51,8 @@ func namedFlags(hint string) (flags []string) {
 // lower are the letters of commands and flags.
 const lower = "abcdefghijklmnopqrstuvwxyz"
 
-// otherCommand returns the command in a command line of vmcsnote's in a hint, or
-// "": the flags after it are its own.
+// otherCommand returns the command in a command line of vmcsnote's in a hint,
+// or "": the flags after it are its own.
 func otherCommand(hint string) string {
 	_, line, _ := strings.Cut(hint, "vmcsnote ")
 	return line[:len(line)-len(strings.TrimLeft(line, lower))]

@@ -32,14 +32,15 @@ var hintedErrors = []error{
 	nowhere, notInDump, noVMCS{new(vmcs.Result)}, usagef("wrong"),
 }
 
-// nowhere and notInDump are of a pair that leads to no note: the latter of a dump
-// whose memory can be searched.
+// nowhere and notInDump are of a pair that leads to no note: the latter of a
+// dump whose memory can be searched.
 var (
 	nowhere   = &source.PairError{Failed: []source.PlaceError{{Place: source.DevMem, Err: fs.ErrNotExist}}}
 	notInDump = &source.PairError{Failed: []source.PlaceError{{Place: source.InDump, Err: vmcore.ErrNoMemory}}}
 )
 
-// onlyOf names the commands that can fail with an error; all can with the others.
+// onlyOf names the commands that can fail with an error; all can with the
+// others.
 var onlyOf = map[error][]string{
 	vmcore.ErrSameFile: {"inject", "remove"},
 	vmcore.ErrNoPlace:  {"inject", "remove"},

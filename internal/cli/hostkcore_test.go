@@ -13,10 +13,10 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// kcore writes the memory of a host as /proc/kcore shows it (fs/proc/kcore.c): the
-// kernel's own notes, a segment for each range of memory at the offset that its
-// virtual address has, terabytes into the file, and segments of no memory, whose
-// p_paddr is -1.
+// kcore writes the memory of a host as /proc/kcore shows it (fs/proc/kcore.c):
+// the kernel's own notes, a segment for each range of memory at the offset that
+// its virtual address has, terabytes into the file, and segments of no memory,
+// whose p_paddr is -1.
 func kcore(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 2, 2)
 	c, err := vmcore.OpenFile(ts.MkAbs(args[0]))

@@ -17,8 +17,8 @@ import (
 
 // kdump makes of an ELF core the dump that makedumpfile -c would: its pages
 // after the header and sub header of a real dump, whose notes it has. With
-// filtered, without the memory of the processes that run guests, as by -d 8; with
-// damaged, with the data of its first page spoilt.
+// filtered, without the memory of the processes that run guests, as by -d 8;
+// with damaged, with the data of its first page spoilt.
 func kdump(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 2, 3)
 	const block = 4096

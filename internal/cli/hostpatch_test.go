@@ -136,8 +136,8 @@ func zeros(ts *testscript.TestScript, neg bool, args []string) {
 	patchMemory(ts, ts.MkAbs(args[0]), addr, make([]byte, 4096))
 }
 
-// rewrite replaces text, in Go's spelling, in the memory of a dump by text of the
-// same length.
+// rewrite replaces text, in Go's spelling, in the memory of a dump by text of
+// the same length.
 func rewrite(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 3, 3)
 	path := ts.MkAbs(args[0])

@@ -65,7 +65,8 @@ func nonote(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
 }
 
-// hostMachines finds the machines in a host's dump, those of the lowest VPID first.
+// hostMachines finds the machines in a host's dump, those of the lowest VPID
+// first.
 func hostMachines(ts *testscript.TestScript, c vmcore.Core) []*guest.Machine {
 	found, err := vmcs.Find(tb(ts).Context(), c, vmcs.Search{})
 	ts.Check(err)
@@ -77,9 +78,9 @@ func vpid(c *guest.VCPU) int {
 	return int(id)
 }
 
-// nest makes guest 1 of the host hsw-default, vCPU 0, a hypervisor with a guest:
-// at its page 0x9000 there is a VMCS as KVM keeps it for a hypervisor that runs
-// in it, at 0x8000 an EPT.
+// nest makes guest 1 of the host hsw-default, vCPU 0, a hypervisor with a
+// guest: at its page 0x9000 there is a VMCS as KVM keeps it for a hypervisor
+// that runs in it, at 0x8000 an EPT.
 func nest(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 1, 1)
 	path := ts.MkAbs(args[0])
@@ -126,8 +127,8 @@ func nest(ts *testscript.TestScript, neg bool, args []string) {
 
 // process makes the core that gcore would have written of the process that ran
 // a machine, out of the host's dump: with "lean" without pages that nobody has
-// written to, with "bare" without the guest's memory as well, with "half" without
-// every other page of that.
+// written to, with "bare" without the guest's memory as well, with "half"
+// without every other page of that.
 func process(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 3, 4)
 	n, err := strconv.Atoi(args[1])
@@ -254,7 +255,8 @@ func fields(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// truth compares the registers of guests --json with what KVM said of the guest.
+// truth compares the registers of guests --json with what KVM said of the
+// guest.
 func truth(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 2, 2)
 	want := make(map[string]string)

@@ -10,7 +10,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// initrd writes what is in a directory as the kernel takes it: a cpio archive (newc).
+// initrd writes what is in a directory as the kernel takes it: a cpio archive
+// (newc).
 func initrd(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 2, 2)
 	dir := ts.MkAbs(args[0])

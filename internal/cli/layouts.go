@@ -95,8 +95,8 @@ printed as a table instead.`,
 	}
 }
 
-// chosen returns the built-in layouts that the argument names: all, those with a
-// revision id, or one.
+// chosen returns the built-in layouts that the argument names: all, those with
+// a revision id, or one.
 func chosen(args []string) ([]*vmcs.Layout, error) {
 	layouts := vmcs.Builtin()
 	if len(args) == 0 {

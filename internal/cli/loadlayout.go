@@ -30,8 +30,8 @@ func (f *guestsFlags) setLayout(ctx context.Context, e *env, h *guestlist.Host) 
 	return nil
 }
 
-// loadLayout reads a layout from a file, a directory, or takes a built-in one; raw
-// is VMCSINFO's descriptor, where it is from one.
+// loadLayout reads a layout from a file, a directory, or takes a built-in one;
+// raw is VMCSINFO's descriptor, where it is from one.
 func (e *env) loadLayout(ctx context.Context, what string) (l *vmcs.Layout, raw []byte, err error) {
 	info, err := os.Stat(what)
 	if err != nil {

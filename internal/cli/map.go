@@ -42,7 +42,8 @@ func (f *mapFlags) draw(e *env, l *vmcs.Layout, title string) error {
 	return e.writeNew(f.svg, vmcsmap.SVG(l, fmt.Sprintf("%s: VMCS revision id %#x, %s", title, l.RevisionID, message.Plural(len(l.Entries), "field"))))
 }
 
-// layoutOf returns the layout in the VMCSINFO note of a core, a blob or a record.
+// layoutOf returns the layout in the VMCSINFO note of a core, a blob or a
+// record.
 func (e *env) layoutOf(ctx context.Context, path string) (*vmcs.Layout, error) {
 	r, err := e.look(ctx, path)
 	switch {

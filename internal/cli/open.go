@@ -156,8 +156,8 @@ func (s stream) sound() error {
 	return errors.Wrap(*s.damage, "the compressed stream is cut off or damaged: what came before was written")
 }
 
-// unpackStream looks at standard input, and unpacks it if it is compressed. With
-// --pass-through it stays as it is, to be passed on as it is.
+// unpackStream looks at standard input, and unpacks it if it is compressed.
+// With --pass-through it stays as it is, to be passed on as it is.
 func (f *changeFlags) unpackStream(e *env) (stream, error) {
 	p := vmcore.Peek(e.stdin)
 	kind := p.Kind()

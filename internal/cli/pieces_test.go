@@ -10,9 +10,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// split cuts a compressed dump at PFNs into the pieces that makedumpfile --split
-// would write: IN.1, IN.2 and so on. Each has all bitmaps and the descriptors
-// and data of its own pages.
+// split cuts a compressed dump at PFNs into the pieces that makedumpfile
+// --split would write: IN.1, IN.2 and so on. Each has all bitmaps and the
+// descriptors and data of its own pages.
 func split(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 2, 10)
 	const block = 4096

@@ -9,8 +9,8 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// processor returns this machine's; one of which nothing is known if /proc/cpuinfo
-// cannot be read.
+// processor returns this machine's; one of which nothing is known if
+// /proc/cpuinfo cannot be read.
 func (s submission) processor() vmcs.Processor {
 	p, err := cpulayouts.Machine(s.root)
 	if err != nil {

@@ -27,8 +27,8 @@ type span struct {
 // maxRead bounds what --read prints: it is for people.
 const maxRead = 16 << 20
 
-// parseSpan reads gpa:0xADDR:LENGTH or gva:0xADDR:LENGTH. Numbers are decimal, or
-// hexadecimal with 0x.
+// parseSpan reads gpa:0xADDR:LENGTH or gva:0xADDR:LENGTH. Numbers are decimal,
+// or hexadecimal with 0x.
 func parseSpan(s string) (span, error) {
 	bad := usagef("--read %q: expected gpa:0xADDR:LENGTH or gva:0xADDR:LENGTH", s)
 	parts := strings.Split(s, ":")
@@ -81,9 +81,9 @@ func (f *guestsFlags) dump(e *env, h *guestlist.Host) error {
 	return e.missing(d.lost, d.read)
 }
 
-// A dumper prints memory as hexdump -C does: lines of 16 bytes, a star for lines
-// that repeat the one above. What is missing has a line that says how much and
-// why.
+// A dumper prints memory as hexdump -C does: lines of 16 bytes, a star for
+// lines that repeat the one above. What is missing has a line that says how
+// much and why.
 type dumper struct {
 	w    *bufio.Writer // keeps its first error
 	read uint64        // bytes that there were

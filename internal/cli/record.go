@@ -75,8 +75,8 @@ func recordNote(e *env, f *source.Finder, path string, anyMicrocode, force bool)
 	return nil
 }
 
-// runningKernel returns a record of the running kernel, but for the note, and the
-// note that it or the directory of layouts leads to.
+// runningKernel returns a record of the running kernel, but for the note, and
+// the note that it or the directory of layouts leads to.
 func runningKernel(e *env, f *source.Finder, anyMicrocode bool) (r record.Record, s source.Source, err error) {
 	sys := sysfs.New(f.Root)
 	r.Time = time.Now().UTC().Truncate(time.Second)

@@ -75,7 +75,8 @@ func (f *guestsFlags) page(ctx context.Context, e *env, paths []string) (*report
 	return p, h.AddMachines(ctx, p)
 }
 
-// writePage writes the page to a file that appears whole, or to standard output.
+// writePage writes the page to a file that appears whole, or to standard
+// output.
 func (e *env) writePage(p *report.Page, out string, force bool) error {
 	if out == "-" {
 		return report.Write(e.Stdout, p)

@@ -12,7 +12,8 @@ import (
 	"vmcsnote/internal/testcores"
 )
 
-// linuxGuests are dumps of hosts with a Linux guest, in testdata/cores/linux-guest.
+// linuxGuests are dumps of hosts with a Linux guest, in
+// testdata/cores/linux-guest.
 var linuxGuests = []string{"amd64-nokaslr-idle-parked", "amd64-kaslr-spin-inguest-shuffled"}
 
 func guestFile(t *testing.T, name, file string) []byte {
@@ -86,7 +87,8 @@ func TestGuestClients(t *testing.T) {
 	}
 }
 
-// compareRegisters compares gdb's registers with what KVM said before the crash.
+// compareRegisters compares gdb's registers with what KVM said before the
+// crash.
 func compareRegisters(t *testing.T, out, truth string) {
 	t.Helper()
 	known := regexp.MustCompile(`(?m)^(\w+)=([0-9a-f]+)$`).FindAllStringSubmatch(truth, -1)
@@ -109,10 +111,11 @@ func compareRegisters(t *testing.T, out, truth string) {
 	}
 }
 
-// What takes files that are too large to be here, and runs where they are named:
-// VMCSNOTE_VMLINUX is the vmlinux of 6.1.0-56-amd64 with debug information, with
-// which crash prints of the guests what crash-8.0.2.txt holds; VMCSNOTE_HOST the
-// whole dump of a host with one Linux guest, whose core makedumpfile filters.
+// What takes files that are too large to be here, and runs where they are
+// named: VMCSNOTE_VMLINUX is the vmlinux of 6.1.0-56-amd64 with debug
+// information, with which crash prints of the guests what crash-8.0.2.txt
+// holds; VMCSNOTE_HOST the whole dump of a host with one Linux guest, whose
+// core makedumpfile filters.
 func TestGuestDeep(t *testing.T) {
 	if vmlinux := os.Getenv("VMCSNOTE_VMLINUX"); vmlinux != "" {
 		for _, name := range linuxGuests {

@@ -109,7 +109,8 @@ type builder struct {
 	shstrndx uint16
 }
 
-// newBuilder counts what the tables will hold, so that room for them can be left.
+// newBuilder counts what the tables will hold, so that room for them can be
+// left.
 func newBuilder(lines []*line) *builder {
 	b := &builder{elf: lines[0], names: "\x00"}
 	_, xnum := b.elf.get("xnum")
@@ -225,7 +226,8 @@ func (b *builder) edit(l *line) error {
 	return nil
 }
 
-// put writes p at an offset, over what may be there, and moves the cursor after it.
+// put writes p at an offset, over what may be there, and moves the cursor after
+// it.
 func (b *builder) put(at uint64, p []byte) error {
 	if at > MaxSize || uint64(len(p)) > MaxSize-at {
 		return errors.Errorf("%d bytes at offset %#x: expected a file of at most %d bytes", len(p), at, MaxSize)
@@ -239,7 +241,8 @@ func (b *builder) put(at uint64, p []byte) error {
 	return nil
 }
 
-// place returns where the contents of line l go, which begin at multiples of round.
+// place returns where the contents of line l go, which begin at multiples of
+// round.
 func (b *builder) place(l *line, round uint64) (uint64, error) {
 	at := b.cursor
 	if round > 1 {

@@ -11,7 +11,8 @@ import (
 	"github.com/pkg/errors"
 )
 
-// constants says how debug/elf spells the values of those fields that take names.
+// constants says how debug/elf spells the values of those fields that take
+// names.
 var constants = map[string]func(n uint32) string{
 	"e_type":    func(n uint32) string { return elf.Type(n).String() },
 	"e_machine": func(n uint32) string { return elf.Machine(n).String() },

@@ -12,7 +12,8 @@ import (
 // 0's sh_info. debug/elf has no name for it.
 const pnXNum = 0xffff
 
-// headers writes the file header and both tables into the room that was left for them.
+// headers writes the file header and both tables into the room that was left
+// for them.
 func (b *builder) headers() error {
 	header := elf.Header64{
 		Ident: [elf.EI_NIDENT]byte{

@@ -63,7 +63,8 @@ func (l *line) wrap(err error) error {
 	return errors.Wrapf(err, "line %d: %s", l.number, l.verb)
 }
 
-// split cuts a line into its words. Blanks and # inside a quoted string do not count.
+// split cuts a line into its words. Blanks and # inside a quoted string do not
+// count.
 func split(s string) ([]string, error) {
 	var words []string
 	for {
@@ -109,7 +110,8 @@ func (l *line) num(key string, otherwise uint64) (uint64, error) {
 	return n, errors.Wrap(err, key)
 }
 
-// parseNumber reads a number; a negative one is returned as its two's complement.
+// parseNumber reads a number; a negative one is returned as its two's
+// complement.
 func parseNumber(s string) (uint64, error) {
 	if n, err := strconv.ParseInt(s, 0, 64); err == nil {
 		return uint64(n), nil
@@ -121,7 +123,8 @@ func parseNumber(s string) (uint64, error) {
 	return n, nil
 }
 
-// bytes returns all the bytes that a key gives: nil where the line has no such key.
+// bytes returns all the bytes that a key gives: nil where the line has no such
+// key.
 func (l *line) bytes(key string, order byteOrder) ([]byte, error) {
 	var all []byte
 	for _, a := range l.args {

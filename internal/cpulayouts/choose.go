@@ -22,16 +22,16 @@ type Choice struct {
 	// Microcode is how the microcode of File differs, if it was taken all the
 	// same.
 	Microcode string
-	// Others fit as well, and Conflict reports whether one of them has fields in
-	// other places.
+	// Others fit as well, and Conflict reports whether one of them has fields
+	// in other places.
 	Others   []*File
 	Conflict bool
 	Refused  []Refusal
 }
 
-// Choose returns the first of the files that fits the processor. If none has its
-// microcode and anyMicrocode is set, it is the first for which nothing but that
-// differs.
+// Choose returns the first of the files that fits the processor. If none has
+// its microcode and anyMicrocode is set, it is the first for which nothing but
+// that differs.
 func Choose(files []*File, p vmcs.Processor, anyMicrocode bool) (c Choice) {
 	var fit []*File
 	for _, f := range files {
@@ -57,8 +57,8 @@ func Choose(files []*File, p vmcs.Processor, anyMicrocode bool) (c Choice) {
 	return c
 }
 
-// Differ returns in what the processor of a layout differs from p, or "" if that
-// is not known.
+// Differ returns in what the processor of a layout differs from p, or "" if
+// that is not known.
 func Differ(own, p vmcs.Processor) string {
 	if own.Family == 0 || p.Family == 0 {
 		return ""

@@ -1,7 +1,7 @@
 // Package cpulayouts reads the directories that hold layouts of VMCSs by
 // processor. A layout depends on the processor's model and microcode alone, so
-// that one host of a model, which finds it out with the kernel module, serves all
-// others: they need no module, but its file.
+// that one host of a model, which finds it out with the kernel module, serves
+// all others: they need no module, but its file.
 //
 // A file is the text of a VMCSINFO note with lines CPU_FAMILY, CPU_MODEL,
 // CPU_STEPPING and CPU_MICROCODE, in hexadecimal, and CPU_VENDOR for another
@@ -49,8 +49,8 @@ func ReadFile(path string) (*File, error) {
 	return f, inputfile.About(path, err)
 }
 
-// Parse takes the contents of a file. The error says what a file of layouts must
-// have, but these lack.
+// Parse takes the contents of a file. The error says what a file of layouts
+// must have, but these lack.
 func Parse(b []byte) (*File, error) {
 	n, err := elfnote.Wrap(b, elfnote.VMCSInfo, 0, binary.LittleEndian)
 	if err != nil {
@@ -132,8 +132,8 @@ func printable(name string) bool {
 	return !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// FileName returns the name for a layout of a processor, as Intel names its files
-// of microcode, with the microcode: 06-9e-0d-f4.
+// FileName returns the name for a layout of a processor, as Intel names its
+// files of microcode, with the microcode: 06-9e-0d-f4.
 func FileName(p vmcs.Processor) string {
 	name := fmt.Sprintf("%02x-%02x-%02x-%x", p.Family, p.Model, p.Stepping, p.Microcode)
 	if p.Type != "" && printable(p.Type) && !strings.ContainsAny(p.Type, "/") {

@@ -10,8 +10,8 @@ import (
 )
 
 // Install writes a file into a site's own directory below root, under the name
-// of its processor, and returns its path. It replaces a file with other contents
-// only if overwrite is set.
+// of its processor, and returns its path. It replaces a file with other
+// contents only if overwrite is set.
 func Install(root string, f *File, overwrite bool) (path string, err error) {
 	dir := filepath.Join(root, OwnDir)
 	path = filepath.Join(dir, FileName(f.Processor))

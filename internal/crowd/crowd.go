@@ -15,8 +15,8 @@ import (
 	"vmcsnote/physmem"
 )
 
-// A Host is the memory of a KVM host with more in it: what is added is where the
-// host's page tables map nothing.
+// A Host is the memory of a KVM host with more in it: what is added is where
+// the host's page tables map nothing.
 type Host struct {
 	// Note is its VMCOREINFO.
 	Note string
@@ -48,8 +48,8 @@ const (
 	phys  = table + 1<<32
 )
 
-// New returns a host with KVM for AMD's processors, to which nothing is added yet.
-// note is its VMCOREINFO.
+// New returns a host with KVM for AMD's processors, to which nothing is added
+// yet. note is its VMCOREINFO.
 func New(host physmem.Memory, note string) *Host {
 	h := &Host{Note: note, host: host, pages: map[uint64]*[pageSize]byte{}, structs: map[string]*linux.Struct{}, fields: map[[2]string]linux.Field{}}
 	h.Kernel = must(linux.Open(h, note))
@@ -202,8 +202,8 @@ func (h *Host) Link(machines ...Object) {
 	h.ring(h.list, links...)
 }
 
-// A Model is a process of the host that runs a machine: what is added to the host
-// has its cgroups and page tables.
+// A Model is a process of the host that runs a machine: what is added to the
+// host has its cgroups and page tables.
 type Model struct{ cgroups, pgd uint64 }
 
 // Model returns the process that runs the host's newest machine.

@@ -127,10 +127,10 @@ func (f *Kernel) Image(name string, b []byte) uint64 {
 	return addr
 }
 
-// MapImage maps the image in the kernel's page tables, as a guest's is found by,
-// and returns the physical address of the highest one, whose bit 12 is clear, as
-// it is of a pair's with page-table isolation. With five levels the kernel's
-// tables have one more.
+// MapImage maps the image in the kernel's page tables, as a guest's is found
+// by, and returns the physical address of the highest one, whose bit 12 is
+// clear, as it is of a pair's with page-table isolation. With five levels the
+// kernel's tables have one more.
 func (f *Kernel) MapImage(levels int) (cr3 uint64) {
 	const entries, large = 3, 2 << 20
 	f.Symbols["_text"], f.Symbols["init_top_pgt"] = ImageAddr, f.Symbols["swapper_pg_dir"]
@@ -190,8 +190,8 @@ func (f *Kernel) Info() string {
 // order is the old one.
 func (f *Kernel) Kallsyms(form Form, old bool) { f.KallsymsWith(form, old, false) }
 
-// KallsymsWith is Kallsyms that can add kallsyms_seqs_of_names to the old order,
-// as from 6.1 to 6.3.
+// KallsymsWith is Kallsyms that can add kallsyms_seqs_of_names to the old
+// order, as from 6.1 to 6.3.
 func (f *Kernel) KallsymsWith(form Form, old, seqs bool) {
 	tokens := make([]string, 256)
 	for i := range tokens {

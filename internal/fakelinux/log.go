@@ -67,7 +67,8 @@ func (f *Kernel) LogRing(ring Ring, messages ...Message) (descs, infos, data uin
 	return descs, infos, data
 }
 
-// Log adds the structs of the log of Linux 5.10 and newer, as LogRing fills them.
+// Log adds the structs of the log of Linux 5.10 and newer, as LogRing fills
+// them.
 func (b *BTF) Log() {
 	u64, u32, u16 := b.Int("unsigned long", 8, false), b.Int("unsigned int", 4, false), b.Int("short unsigned int", 2, false)
 	lpos := b.Struct("prb_data_blk_lpos", 16, M("begin", u64, 0), M("next", u64, 8))
@@ -79,8 +80,8 @@ func (b *BTF) Log() {
 	b.Struct("printk_ringbuffer", 88, M("desc_ring", descs, 0), M("text_data_ring", data, 48))
 }
 
-// LogBuffer adds a log as Linux 3.5 to 5.9 have it, in a buffer of so many bytes.
-// The first record begins at first. It returns the buffer's address.
+// LogBuffer adds a log as Linux 3.5 to 5.9 have it, in a buffer of so many
+// bytes. The first record begins at first. It returns the buffer's address.
 func (f *Kernel) LogBuffer(size, first int, messages ...Message) uint64 {
 	buf := f.Alloc(size)
 	at := first

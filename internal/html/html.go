@@ -2,12 +2,12 @@
 //
 // Names of elements and attributes are constants of the program: the type of
 // these parameters takes nothing else. Every value goes through one function,
-// which escapes it. A page forbids by itself all scripts and all of the network,
-// so a browser would not obey even what had got through.
+// which escapes it. A page forbids by itself all scripts and all of the
+// network, so a browser would not obey even what had got through.
 //
-// html/template does more, and would add 2.0 MB to a program of 6.1 MB (1.5 MB of
-// which text/template, Go 1.26): it calls methods by name, so the linker must keep
-// all that are exported.
+// html/template does more, and would add 2.0 MB to a program of 6.1 MB (1.5 MB
+// of which text/template, Go 1.26): it calls methods by name, so the linker
+// must keep all that are exported.
 package html
 
 import (
@@ -33,8 +33,8 @@ type Attr struct {
 // whose value is a script, a style or an address that is followed (see [Link]).
 func A(name constant, value string) Attr { return Attr{name, value} }
 
-// Link returns the attribute that makes an element a link to the one in the same
-// page that has the id.
+// Link returns the attribute that makes an element a link to the one in the
+// same page that has the id.
 func Link(id string) Attr { return Attr{"href", "#" + id} }
 
 // A Writer writes a page. It keeps its first error, for End.

@@ -84,8 +84,8 @@ func TestStyleSheet(t *testing.T) {
 }
 
 // TestOneWayIn: only html.go writes raw markup, and there what is not constant
-// goes through escape. The names of elements and attributes are constants: those
-// of other packages by the compiler, because constant is not exported.
+// goes through escape. The names of elements and attributes are constants:
+// those of other packages by the compiler, because constant is not exported.
 func TestOneWayIn(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil || len(files) < 2 {
@@ -126,8 +126,8 @@ func TestOneWayIn(t *testing.T) {
 	}
 }
 
-// safe reports whether an expression is made of constants, of values of the type
-// constant, and of what escape returns. css is checked by New.
+// safe reports whether an expression is made of constants, of values of the
+// type constant, and of what escape returns. css is checked by New.
 func safe(e ast.Expr) bool {
 	switch e := e.(type) {
 	case *ast.BasicLit:

@@ -23,9 +23,11 @@ const (
 )
 
 var (
-	// ErrFormat is wrapped by errors about what is no initramfs, or a damaged one.
+	// ErrFormat is wrapped by errors about what is no initramfs, or a damaged
+	// one.
 	ErrFormat = errors.New("not an initramfs")
-	// ErrTooLarge is wrapped by the error of one that unpacks to more than MaxUnpacked.
+	// ErrTooLarge is wrapped by the error of one that unpacks to more than
+	// MaxUnpacked.
 	ErrTooLarge = errors.New("initramfs is too large")
 )
 

@@ -36,8 +36,8 @@ func Check(path string, info fs.FileInfo) error {
 	return &fs.PathError{Op: "open", Path: path, Err: ErrFIFO}
 }
 
-// ReadAll reads a file of at most limit bytes. It may be a FIFO that has a writer,
-// as a shell's <(command) is, but it does not wait for one.
+// ReadAll reads a file of at most limit bytes. It may be a FIFO that has a
+// writer, as a shell's <(command) is, but it does not wait for one.
 func ReadAll(path string, limit int64) ([]byte, error) {
 	f, err := Open(path)
 	fifo := err

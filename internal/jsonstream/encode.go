@@ -64,7 +64,8 @@ func (s *Stream) value(v reflect.Value) {
 	}
 }
 
-// fields writes the fields of a struct. Those of an embedded one are among them.
+// fields writes the fields of a struct. Those of an embedded one are among
+// them.
 func (s *Stream) fields(v reflect.Value) {
 	for i := range v.NumField() {
 		field, f := v.Type().Field(i), v.Field(i)
@@ -108,8 +109,8 @@ func (s *Stream) name(name string) {
 // short are the escapes of two characters.
 var short = map[rune]byte{'"': '"', '\\': '\\', '\b': 'b', '\f': 'f', '\n': 'n', '\r': 'r', '\t': 't'}
 
-// quote writes a string of UTF-8. As encoding/json does, it escapes what HTML and
-// JavaScript take for something else.
+// quote writes a string of UTF-8. As encoding/json does, it escapes what HTML
+// and JavaScript take for something else.
 func (s *Stream) quote(text string) {
 	s.w.WriteByte('"')
 	for _, r := range text {

@@ -1,6 +1,6 @@
 // Package jsonstream writes JSON documents, whole or piece by piece, so that a
-// document of thousands of machines is never in memory. Texts that are not UTF-8,
-// which JSON cannot hold, get a form that keeps them apart.
+// document of thousands of machines is never in memory. Texts that are not
+// UTF-8, which JSON cannot hold, get a form that keeps them apart.
 package jsonstream
 
 import (

@@ -1,6 +1,6 @@
 // Package report writes a page about a crashed host and its guests, which a
-// browser shows without the network and without a script. It takes values, all of
-// which may be an attacker's: see package html.
+// browser shows without the network and without a script. It takes values, all
+// of which may be an attacker's: see package html.
 package report
 
 import (

@@ -34,7 +34,8 @@ func (e NotInMemoryError) Error() string {
 // Unwrap returns ErrNone.
 func (NotInMemoryError) Unwrap() error { return ErrNone }
 
-// A RefutedError means that the dump's VMCSs contradict every note in its memory.
+// A RefutedError means that the dump's VMCSs contradict every note in its
+// memory.
 type RefutedError struct {
 	Notes  int
 	Layout string // a built-in one, which explains them

@@ -37,8 +37,8 @@ func (f *Finder) FromLayouts(p vmcs.Processor, anyMicrocode bool) (Source, error
 	return Source{Kind: Layouts, File: filepath.Join(f.Root, c.File.Name), Layout: c.File.Name, Note: c.File.Note}, nil
 }
 
-// layoutAtDesk takes the file of layouts that is of the dump's processor. If the
-// dump does not tell which that is, it is the file that explains the dump's
+// layoutAtDesk takes the file of layouts that is of the dump's processor. If
+// the dump does not tell which that is, it is the file that explains the dump's
 // VMCSs, if one does so better than all layouts that are built in.
 func (f *Finder) layoutAtDesk(ctx context.Context) (Source, error) {
 	if f.Name != elfnote.VMCSInfo || !f.Whole || f.Capture() {
@@ -72,8 +72,8 @@ func (f *Finder) layoutAtDesk(ctx context.Context) (Source, error) {
 	return Source{Kind: Layouts, File: filepath.Join(f.Root, files[i].Name), Layout: files[i].Name, Note: files[i].Note}, nil
 }
 
-// A NoLayoutError means that there are layouts by processor, and that none is of
-// the processor.
+// A NoLayoutError means that there are layouts by processor, and that none is
+// of the processor.
 type NoLayoutError struct{ Refused []cpulayouts.Refusal }
 
 // Error says of the file that fits best why it does not.

@@ -6,8 +6,8 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// A Notice is something that a person should know about the way to a note: one of
-// the types below.
+// A Notice is something that a person should know about the way to a note: one
+// of the types below.
 type Notice any
 
 // NotUsed: a source exists and was passed over.
@@ -46,8 +46,8 @@ type More struct {
 // Searched: the search that had progress is over.
 type Searched struct{}
 
-// Candidates are the notes found, if there is more than one to choose from. Found,
-// if not nil, is what VMCSs they explain.
+// Candidates are the notes found, if there is more than one to choose from.
+// Found, if not nil, is what VMCSs they explain.
 type Candidates struct {
 	Name  string
 	Notes []guest.FoundNote

@@ -29,10 +29,10 @@ func (f *Finder) FromPair(p sysfs.Pair) (Source, error) {
 	return f.fromPair(p, Source{Kind: Pair})
 }
 
-// fromPair completes s with the note at the pair. Wherever it is read from, only a
-// blob with the note in it counts: an address of another boot leads to other
-// bytes. The note may end before the buffer does, and a filtered dump holds no
-// page of zeros; what was read before such a page will do.
+// fromPair completes s with the note at the pair. Wherever it is read from,
+// only a blob with the note in it counts: an address of another boot leads to
+// other bytes. The note may end before the buffer does, and a filtered dump
+// holds no page of zeros; what was read before such a page will do.
 func (f *Finder) fromPair(p sysfs.Pair, s Source) (Source, error) {
 	var failed []PlaceError
 	for _, m := range f.memories() {
@@ -47,9 +47,9 @@ func (f *Finder) fromPair(p sysfs.Pair, s Source) (Source, error) {
 }
 
 // note takes the note out of a kernel's buffer, of which only the beginning may
-// have been read: a complete note may end there, but only zero fill tells that a
-// text or records have ended. The buffer of the patches' version
-// 2 holds the descriptor alone: records, and no count of them.
+// have been read: a complete note may end there, but only zero fill tells that
+// a text or records have ended. The buffer of the patches' version 2 holds the
+// descriptor alone: records, and no count of them.
 func (f *Finder) note(b []byte, readErr error) (elfnote.Note, error) {
 	if len(b) == 0 && readErr != nil {
 		return elfnote.Note{}, readErr

@@ -1,6 +1,6 @@
 // Package source finds the note that a dump is to get: in a file, by a pair of
-// address and size in somebody's memory, in a record, or by a search of the dump's
-// own memory.
+// address and size in somebody's memory, in a record, or by a search of the
+// dump's own memory.
 package source
 
 import (
@@ -109,9 +109,9 @@ func (f *Finder) order() binary.ByteOrder {
 	return f.Core.Notes().Order
 }
 
-// Find returns the note of the source asked for. If none was, it is the first that
-// exists of the default record, /sys/kernel/vmcsinfo, the dump's memory and the
-// layouts by processor. The error wraps [ErrNone] if there is none.
+// Find returns the note of the source asked for. If none was, it is the first
+// that exists of the default record, /sys/kernel/vmcsinfo, the dump's memory
+// and the layouts by processor. The error wraps [ErrNone] if there is none.
 func (f *Finder) Find(ctx context.Context) (Source, error) {
 	switch {
 	case f.Blob != "":
@@ -158,10 +158,10 @@ func ReadBlob(path string) ([]byte, error) {
 	return b, err
 }
 
-// fromRecord takes the note that a record leads to: out of the dump's own memory
-// if it is there, otherwise the one that record has read. If the record is of
-// another boot, its address is stale, but its note is not: layouts depend on the
-// processor and its microcode.
+// fromRecord takes the note that a record leads to: out of the dump's own
+// memory if it is there, otherwise the one that record has read. If the record
+// is of another boot, its address is stale, but its note is not: layouts depend
+// on the processor and its microcode.
 func (f *Finder) fromRecord(path string) (Source, error) {
 	r, err := record.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -217,8 +217,8 @@ func (f *Finder) notUsed(n NotUsed) (Source, error) {
 	return Source{}, ErrNone
 }
 
-// dumpHolds takes the note at the pair out of the dump's own memory, which has it
-// if the record is of the very boot that crashed.
+// dumpHolds takes the note at the pair out of the dump's own memory, which has
+// it if the record is of the very boot that crashed.
 func (f *Finder) dumpHolds(p sysfs.Pair) (elfnote.Note, bool) {
 	if !f.Whole || p == (sysfs.Pair{}) {
 		return elfnote.Note{}, false
@@ -277,8 +277,8 @@ func (f *Finder) FromMachine() (Source, error) {
 	return Source{Kind: Record, File: path, Record: r, Note: n}, err
 }
 
-// Capture reports whether this is a capture environment; it is not if that cannot
-// be told.
+// Capture reports whether this is a capture environment; it is not if that
+// cannot be told.
 func (f *Finder) Capture() bool {
 	capture, err := sysfs.New(f.Root).InCapture()
 	return err == nil && capture

@@ -45,7 +45,8 @@ func Diff(got, want *Image) *Difference {
 	return &Difference{off, got.peek(off), want.peek(off), got.size, want.size}
 }
 
-// differ returns the first offset from off on at which two images differ, or end.
+// differ returns the first offset from off on at which two images differ, or
+// end.
 func differ(got, want *Image, off, end int64) int64 {
 	for off < end {
 		a, runA := got.run(off)

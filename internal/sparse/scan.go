@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// scanBuffer is how much Scan reads at a time, in bytes: a multiple of BlockSize.
+// scanBuffer is how much Scan reads at a time, in bytes: a multiple of
+// BlockSize.
 const scanBuffer = 256 * BlockSize
 
 // Scan reads the regular file f into an image. It asks the file system where

@@ -133,8 +133,8 @@ func (im *Image) Expand(f *os.File) error {
 	return nil
 }
 
-// run returns the data at off, which lies below the size, up to the end of its extent;
-// or nil and the length of the hole there.
+// run returns the data at off, which lies below the size, up to the end of its
+// extent; or nil and the length of the hole there.
 func (im *Image) run(off int64) ([]byte, int64) {
 	i, found := slices.BinarySearchFunc(im.extents, off, func(e extent, off int64) int {
 		switch {

@@ -30,7 +30,8 @@ func (im *Image) Save(w io.Writer) error {
 	return errors.WithStack(zw.Close())
 }
 
-// Load reads an image that [Image.Save] wrote. It accepts nothing after its end.
+// Load reads an image that [Image.Save] wrote. It accepts nothing after its
+// end.
 func Load(r io.Reader) (*Image, error) {
 	zr, err := gzip.NewReader(bufio.NewReader(r))
 	if err != nil {

@@ -12,9 +12,10 @@ const memoryRoom = 2 << 30
 
 // InMemory makes the temporary directories of this process and its children
 // directories of a memory file system, if there is one with room. Call it in
-// TestMain: tests write small dumps by the hundred, each with several syncs, and
-// would spend most of their time waiting for the disk. None of them judges what
-// the disk does; who wants to see them on one sets TMPDIR, as .ci/run does.
+// TestMain: tests write small dumps by the hundred, each with several syncs,
+// and would spend most of their time waiting for the disk. None of them judges
+// what the disk does; who wants to see them on one sets TMPDIR, as .ci/run
+// does.
 //
 // What a process that was killed left behind goes when the next one starts.
 func InMemory() {

@@ -96,13 +96,15 @@ func Pair(t testing.TB, name string) string {
 	return string(pair)
 }
 
-// Blob returns the memory that the pair points to: the note and the zero fill after it.
+// Blob returns the memory that the pair points to: the note and the zero fill
+// after it.
 func Blob(t testing.TB, name string) []byte {
 	t.Helper()
 	return Bytes(t, kernel(name)+".blob")
 }
 
-// kernel returns what the files of one kernel have in common: deb-t1 of deb-t1.thin.
+// kernel returns what the files of one kernel have in common: deb-t1 of
+// deb-t1.thin.
 func kernel(name string) string {
 	name, _, _ = strings.Cut(name, ".")
 	return name

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Tool returns the path of an installed program. Without it the test is skipped,
-// or fails where VMCSNOTE_CLIENTS=required, as in CI.
+// Tool returns the path of an installed program. Without it the test is
+// skipped, or fails where VMCSNOTE_CLIENTS=required, as in CI.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -25,8 +25,8 @@ func Tool(t testing.TB, name string) string {
 	return path
 }
 
-// Tools makes links to installed programs in dir, as by [Tool]. With dir as PATH
-// a script finds these and no others, whatever the machine has.
+// Tools makes links to installed programs in dir, as by [Tool]. With dir as
+// PATH a script finds these and no others, whatever the machine has.
 func Tools(t testing.TB, dir string, names ...string) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {

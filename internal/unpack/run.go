@@ -48,8 +48,8 @@ func RunScript(program, script string, r io.Reader) (io.ReadCloser, error) {
 	return &process{out: out, command: c, program: program}, nil
 }
 
-// A process is a command that runs: its output, to be read to the end or closed.
-// The command's input is the caller's again then.
+// A process is a command that runs: its output, to be read to the end or
+// closed. The command's input is the caller's again then.
 type process struct {
 	out     io.ReadCloser
 	command *exec.Cmd

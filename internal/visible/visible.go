@@ -12,8 +12,8 @@ import (
 )
 
 // Text returns text with what a terminal would obey or not show as \xNN or
-// \uNNNN: control characters but those in keep, marks that turn the direction of
-// writing, and bytes that are no UTF-8. Letters of all languages stay.
+// \uNNNN: control characters but those in keep, marks that turn the direction
+// of writing, and bytes that are no UTF-8. Letters of all languages stay.
 func Text(text, keep string) string {
 	var b strings.Builder
 	for len(text) > 0 {
@@ -36,8 +36,8 @@ func Text(text, keep string) string {
 // Name returns a name out of a dump as ASCII: see [ASCII].
 func Name(s string) string { return ASCII(s, "") }
 
-// ASCII returns s with every byte as \xNN that is not printable ASCII or in keep;
-// a backslash, too, so that no two texts become one.
+// ASCII returns s with every byte as \xNN that is not printable ASCII or in
+// keep; a backslash, too, so that no two texts become one.
 func ASCII(s, keep string) string {
 	var b strings.Builder
 	for i := range len(s) {
@@ -50,7 +50,8 @@ func ASCII(s, keep string) string {
 	return b.String()
 }
 
-// A Screen is a terminal to write to: it shows what is written as Text returns it.
+// A Screen is a terminal to write to: it shows what is written as Text returns
+// it.
 type Screen struct {
 	w    io.Writer
 	rest []byte // the beginning of a character

@@ -62,15 +62,16 @@ func PageDirectory() *Format {
 	return &Format{Name: "page table", Levels: 2, Width: 8, Decode: DecodePage}
 }
 
-// Pages32 returns the format of page tables in 32-bit paging. With pse (CR4.PSE)
-// there are pages of 4 MiB.
+// Pages32 returns the format of page tables in 32-bit paging. With pse
+// (CR4.PSE) there are pages of 4 MiB.
 func Pages32(pse bool) *Format {
 	return &Format{Name: "page table", Levels: 2, Width: 4, Decode: func(level int, entry uint64) (uint64, bool, error) {
 		return decode32(level, entry, pse)
 	}}
 }
 
-// decodePAE is DecodePage, but the highest entries have no bit for a large page.
+// decodePAE is DecodePage, but the highest entries have no bit for a large
+// page.
 func decodePAE(level int, entry uint64) (addr uint64, leaf bool, err error) {
 	if level == 3 {
 		entry &^= Large

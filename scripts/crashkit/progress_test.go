@@ -57,8 +57,8 @@ func progress(t *testing.T) string {
 	return script
 }
 
-// TestAwaitsSlow looks at a machine once in each second of a clock of the test's
-// own. A busy computer gives it little time, for longer than the limit.
+// TestAwaitsSlow looks at a machine once in each second of a clock of the
+// test's own. A busy computer gives it little time, for longer than the limit.
 func TestAwaitsSlow(t *testing.T) {
 	script := progress(t)
 	for _, tt := range []struct {

@@ -53,12 +53,12 @@ const (
 	ramEnd = 3 << 30
 )
 
-// fillLow returns the RAM from 0 on what EPT no longer maps of it. KVM drops EPT
-// entries when a slot is removed, and those that come back may be of the
-// firmware and of memory above: what the guest had below is in the process alone.
-// The RAM is the lowest slot aligned to 2 MiB in both address spaces. It begins
-// at 0 if the process has pages where it would have the first MiB, and none
-// right before.
+// fillLow returns the RAM from 0 on what EPT no longer maps of it. KVM drops
+// EPT entries when a slot is removed, and those that come back may be of the
+// firmware and of memory above: what the guest had below is in the process
+// alone. The RAM is the lowest slot aligned to 2 MiB in both address spaces. It
+// begins at 0 if the process has pages where it would have the first MiB, and
+// none right before.
 func fillLow(slots []Slot, proc Process) []Slot {
 	i := slices.IndexFunc(slots, func(s Slot) bool { return (s.HVA-s.GPA)%maxUnit == 0 && s.HVA > s.GPA })
 	if i < 0 || slots[i].GPA == 0 || slots[i].GPA >= ramEnd {
@@ -97,7 +97,8 @@ func fillLow(slots []Slot, proc Process) []Slot {
 	return append(low, filled...)
 }
 
-// anyPage reports whether the process has a page, swapped out or not, from hva on.
+// anyPage reports whether the process has a page, swapped out or not, from hva
+// on.
 func anyPage(p Process, hva, size uint64) bool {
 	for done := uint64(0); done < size; {
 		m, err := p.Translate(hva + done)
@@ -159,8 +160,8 @@ func limits(runs []run, i int) (lo, hi uint64) {
 	return lo, hi
 }
 
-// part lets two slots part where both reach for the same bytes of the process, a
-// being the one whose run is below b's there.
+// part lets two slots part where both reach for the same bytes of the process,
+// a being the one whose run is below b's there.
 func part(a, b run, reachA, reachB *run) {
 	lo, hi := max(reachB.lo+b.delta, a.hi+a.delta), min(reachA.hi+a.delta, b.lo+b.delta)
 	if a.hi+a.delta > b.lo+b.delta || lo >= hi {

@@ -19,8 +19,8 @@ func sortHits(hits []hit) {
 }
 
 // pickArrays decides which array is which vCPU's. vCPUs of one guest often have
-// the same CR0, CR3 and CR4, and their structures may lie side by side (the slab
-// that they come from has nothing else), so that the searches find one's
+// the same CR0, CR3 and CR4, and their structures may lie side by side (the
+// slab that they come from has nothing else), so that the searches find one's
 // registers for another. What tells them apart is the pointer: an array is that
 // of the next pointer above it, at the same distance for all of them.
 func pickArrays(wants []*wanted, directMaps []uint64) []pick {
@@ -29,8 +29,8 @@ func pickArrays(wants []*wanted, directMaps []uint64) []pick {
 		slices.Sort(w.arrays)
 		sortHits(w.pointers)
 	}
-	// What the dump says of the direct map is preferred, but not relied on: there
-	// are kexec-tools that did not know where KASLR had put it.
+	// What the dump says of the direct map is preferred, but not relied on:
+	// there are kexec-tools that did not know where KASLR had put it.
 	base, votes := most(wants, func(h hit, _ uint64) (uint64, bool) { return h.base, slices.Contains(directMaps, h.base) })
 	if votes == 0 {
 		base, _ = most(wants, func(h hit, _ uint64) (uint64, bool) { return h.base, true })
@@ -68,7 +68,8 @@ func pickArrays(wants []*wanted, directMaps []uint64) []pick {
 }
 
 // most is the value that most vCPUs have in one of their arrays found by
-// pointer, of several the lowest, and how many vCPUs; none where no array has one.
+// pointer, of several the lowest, and how many vCPUs; none where no array has
+// one.
 func most(wants []*wanted, value func(h hit, array uint64) (uint64, bool)) (best uint64, n int) {
 	votes := make(map[uint64]int)
 	for _, w := range wants {
@@ -104,10 +105,10 @@ func (h *hit) nearest(all []hit) {
 }
 
 // byPointer picks the array at that distance below a pointer. One that is in a
-// loaded_vmcs, with something pointing back at it, goes before others, which may
-// be in freed memory. Where only one vCPU says what the distance is, the array
-// may be that of a freed structure below its own, which does not fit: it must
-// have the vCPU's RSP or RIP then.
+// loaded_vmcs, with something pointing back at it, goes before others, which
+// may be in freed memory. Where only one vCPU says what the distance is, the
+// array may be that of a freed structure below its own, which does not fit: it
+// must have the vCPU's RSP or RIP then.
 func (w *wanted) byPointer(distance uint64, agreed bool) pick {
 	for _, self := range []bool{true, false} {
 		var p pick
@@ -131,8 +132,8 @@ func (w *wanted) byPointer(distance uint64, agreed bool) pick {
 	return pick{}
 }
 
-// byWords picks the array that is the only one with the vCPU's CR3 and RSP both,
-// and nobody else's. A CR3 or an RSP that is zero tells nothing.
+// byWords picks the array that is the only one with the vCPU's CR3 and RSP
+// both, and nobody else's. A CR3 or an RSP that is zero tells nothing.
 func (w *wanted) byWords(taken map[uint64]int) pick {
 	exact := slices.DeleteFunc(slices.Clone(w.exact), func(a uint64) bool { return taken[a] > 0 })
 	if len(exact) != 1 || w.cr3 == 0 || w.rsp == 0 || w.fullExact.Load() {

@@ -1,6 +1,6 @@
 // Package infer finds by experiment what KVM's structures tell where the kernel
-// has types for them: the registers of a vCPU that are in no VMCS, and the memory
-// slots of a guest.
+// has types for them: the registers of a vCPU that are in no VMCS, and the
+// memory slots of a guest.
 package infer
 
 import (
@@ -35,9 +35,9 @@ type Found struct {
 	ByPointer, ByWords bool
 	// Array is the physical address of the registers in KVM's structure.
 	Array uint64
-	// Pointers and Words count what each search found; more than 64 are 64. Where
-	// all memory is searched, the same pointer without such registers below it
-	// (the per-CPU current_vmcs) counts as well.
+	// Pointers and Words count what each search found; more than 64 are 64.
+	// Where all memory is searched, the same pointer without such registers
+	// below it (the per-CPU current_vmcs) counts as well.
 	Pointers, Words int
 	// DirectMap is the virtual address at which the host's kernel has physical
 	// address 0, by the pointer; 0 without.
@@ -65,9 +65,9 @@ type Copies struct {
 const walkDown = 0x8000
 
 // Registers returns what KVM keeps of each VMCS's vCPU. It looks where the VMCS
-// says that KVM's structure is; one pass over all memory looks for all vCPUs whose
-// VMCS does not say so. What is not certain stays unknown. It fails for ctx alone:
-// memory that cannot be read is memory in which nothing is found.
+// says that KVM's structure is; one pass over all memory looks for all vCPUs
+// whose VMCS does not say so. What is not certain stays unknown. It fails for
+// ctx alone: memory that cannot be read is memory in which nothing is found.
 func (s Search) Registers(ctx context.Context, vs []*vmcs.VMCS) ([]Found, error) {
 	found := make([]Found, len(vs))
 	wants := make([]*wanted, 0, len(vs))

@@ -20,9 +20,9 @@ const (
 	frameShift = 21 - 12 // pages are sampled by the 2 MiB of host memory they are in
 )
 
-// A sample is host pages with an address of the guest's for each. Which pages are
-// in it is for a hash of the host's address to decide, so that both sides of
-// the comparison can tell without knowing the other. While there are no more
+// A sample is host pages with an address of the guest's for each. Which pages
+// are in it is for a hash of the host's address to decide, so that both sides
+// of the comparison can tell without knowing the other. While there are no more
 // than maxSample pages, they are all in it.
 type sample struct {
 	addr   map[uint64]uint64 // by the host's page frame number

@@ -148,8 +148,8 @@ func (c *scan) pointer(w *wanted, h hit) {
 	w.fullPointers.Store(len(w.pointers) == maxHeld)
 }
 
-// array keeps the registers at addr, if they are w's. Those that fit w exactly are
-// kept apart: of a guest's other vCPUs there may be more with the same CR3.
+// array keeps the registers at addr, if they are w's. Those that fit w exactly
+// are kept apart: of a guest's other vCPUs there may be more with the same CR3.
 func (c *scan) array(w *wanted, words []byte, addr uint64) {
 	exact := w.exactly(words)
 	if w.fullArrays.Load() && !(exact && !w.fullExact.Load()) || !w.match(words) {

@@ -13,12 +13,12 @@ import (
 //
 //   - KVM's tables and the process's, put together, give GVA and HVA of pages.
 //   - The guest's own tables turn GVA into GPA. They are in the guest's memory,
-//     which the process has, and the highest of them is at the guest's CR3, which KVM
-//     keeps in the vCPU's structure.
+//     which the process has, and the highest of them is at the guest's CR3,
+//     which KVM keeps in the vCPU's structure.
 //   - So each page that the process has may be that table, and then HVA - CR3
 //     is the slot's delta. It is, if with that delta the guest's tables, four
-//     levels of them, turn the GVAs of the pages into GPAs which with that delta
-//     are the HVAs.
+//     levels of them, turn the GVAs of the pages into GPAs which with that
+//     delta are the HVAs.
 //
 // While the guest's paging is off, KVM's tables turn GPA into HPA, as EPT does.
 const (
@@ -124,9 +124,9 @@ func proven(page Paging, ps []pair, delta uint64, budget *int) bool {
 	return right >= wantPairs && right > wrong
 }
 
-// shadowRuns returns the runs of those pages whose GPA the guest's tables tell, so far
-// as these are in slots that are known. A delta that few pages have is out of
-// a table that was read in a wrong place.
+// shadowRuns returns the runs of those pages whose GPA the guest's tables tell,
+// so far as these are in slots that are known. A delta that few pages have is
+// out of a table that was read in a wrong place.
 func shadowRuns(page Paging, ps []pair) (runs []run) {
 	pages := make(map[uint64]int) // by delta
 	var found []pair              // GPA and HVA

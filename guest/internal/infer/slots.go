@@ -30,8 +30,8 @@ type Slot struct {
 	GPA, HVA uint64 // of the first byte
 	Size     uint64 // bytes
 	// Pages are the 4 KiB pages that EPT maps to where the process has them:
-	// what the slot was inferred from, and verified by. 0 for RAM from 0 on that
-	// goes by the memory above it.
+	// what the slot was inferred from, and verified by. 0 for RAM from 0 on
+	// that goes by the memory above it.
 	Pages uint64
 }
 
@@ -43,12 +43,12 @@ type Slot struct {
 // One host page in many places is the zero page or one merged by KSM. It has no
 // vote, but belongs to a slot that others voted for.
 //
-// First a sample of EPT's mappings votes (sample.go). Then all of EPT's mappings
-// are gone through: each piece of memory that a delta explains, by the process
-// mapping the same host page there, extends a run of that delta; what none
-// explains is sampled anew, so that slots which the sample missed have their
-// say in the next round. The runs, in order of GPA, are what is certain; how
-// far the slots reach beyond them is judged in extent.go.
+// First a sample of EPT's mappings votes (sample.go). Then all of EPT's
+// mappings are gone through: each piece of memory that a delta explains, by the
+// process mapping the same host page there, extends a run of that delta; what
+// none explains is sampled anew, so that slots which the sample missed have
+// their say in the next round. The runs, in order of GPA, are what is certain;
+// how far the slots reach beyond them is judged in extent.go.
 const (
 	maxRounds = 8
 	// maxDeltas and maxRuns bound the deltas and runs. A guest of QEMU has some
@@ -111,8 +111,8 @@ type classifier struct {
 	rest   sample // what no delta explains
 }
 
-// all sorts them, and takes from the budget the pieces they come in. It is false
-// where they are too many, or too many runs.
+// all sorts them, and takes from the budget the pieces they come in. It is
+// false where they are too many, or too many runs.
 func (c *classifier) all(ept Mapper, budget *int) bool {
 	for m, err := range ept.Mappings() {
 		if err != nil {

@@ -94,8 +94,8 @@ func (w *wanted) exactly(b []byte) bool {
 	return word(rsp) == w.rsp && w.haveCR3 && word(kvmCR3) == w.cr3
 }
 
-// agrees reports whether the RSP or the RIP of words that match is the vCPU's, as
-// far as it says something: KVM's copies may be old. RIP is that of the next
+// agrees reports whether the RSP or the RIP of words that match is the vCPU's,
+// as far as it says something: KVM's copies may be old. RIP is that of the next
 // instruction where KVM has done the one that the guest stopped at.
 func (w *wanted) agrees(b []byte) bool {
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
@@ -124,8 +124,8 @@ func (w *wanted) copies(b []byte) Copies {
 	return c
 }
 
-// eferKnown is all bits of EFER that any processor has: SCE, LME, LMA, NXE, SVME,
-// LMSLE, FFXSR, TCE.
+// eferKnown is all bits of EFER that any processor has: SCE, LME, LMA, NXE,
+// SVME, LMSLE, FFXSR, TCE.
 const eferKnown = 0xfd01
 
 // findEFER looks after CR4 for IA32_EFER: well formed, in accord with the mode

@@ -38,7 +38,8 @@ func newCrowd(t testing.TB) (*crowd.Host, *KVM) {
 
 // A big host: 1,000 machines of 8 vCPUs and 16 memory slots. What counts is how
 // often memory is read and how much is allocated, which is the same on every
-// machine that runs the test; the processor time is a bound that a slow one keeps.
+// machine that runs the test; the processor time is a bound that a slow one
+// keeps.
 func TestThousandMachines(t *testing.T) {
 	const n, vcpus, slots = 1000, 8, 16
 	c, v := newCrowd(t)

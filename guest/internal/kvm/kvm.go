@@ -160,8 +160,8 @@ func (v *KVM) creator(s scope) (string, error) {
 	return function.Name, err
 }
 
-// vendorOf tells whose a function is. Intel's begin with vt_ where there is TDX,
-// since Linux 6.16.
+// vendorOf tells whose a function is. Intel's begin with vt_ where there is
+// TDX, since Linux 6.16.
 func vendorOf(function string) (intel, amd bool) {
 	return strings.HasPrefix(function, "vmx_") || strings.HasPrefix(function, "vt_"), strings.HasPrefix(function, "svm_")
 }

@@ -173,8 +173,9 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// The slots before one that cannot be read are in order, as others are: who looks
-// for an address in them relies on it. Until Linux 5.16 KVM has the highest first.
+// The slots before one that cannot be read are in order, as others are: who
+// looks for an address in them relies on it. Until Linux 5.16 KVM has the
+// highest first.
 func TestSlotsBeforeAnError(t *testing.T) {
 	for _, host := range []string{"amd-5.10", "amd-6.12"} {
 		t.Run(host, func(t *testing.T) {

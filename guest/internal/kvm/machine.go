@@ -24,8 +24,8 @@ type Machine struct {
 	Addr uint64 // of its struct kvm
 	MM   uint64 // mm_struct of the process that runs it
 	PID  int    // of that process, by userspace_pid
-	// TDX means that the machine is a guest of Intel's TDX: its memory, its VMCSs
-	// and its registers are encrypted.
+	// TDX means that the machine is a guest of Intel's TDX: its memory, its
+	// VMCSs and its registers are encrypted.
 	TDX bool
 
 	threads map[int]linux.Task

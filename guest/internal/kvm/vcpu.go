@@ -95,8 +95,8 @@ func (v *VCPU) read() error {
 	if r.err != nil {
 		return errors.WithMessagef(r.err, "vCPU at %#x", v.Addr)
 	}
-	// Before it first runs, a vCPU has no thread. The struct pid may not be in the
-	// dump.
+	// Before it first runs, a vCPU has no thread. The struct pid may not be in
+	// the dump.
 	pid, err := r.k.Value(v.Addr, f.PID)
 	v.NeverRan = err == nil && pid == 0
 	if n, err := r.k.Value(v.Addr, f.Thread); err == nil {

@@ -1,5 +1,6 @@
 // Package vmm finds a virtual machine's name in what the host knows of
-// the process that runs it: its command line and its cgroup. It reads no memory.
+// the process that runs it: its command line and its cgroup. It reads no
+// memory.
 package vmm
 
 import (

@@ -90,8 +90,8 @@ func (b *bench) crowd() error {
 	return b.remove("crowd")
 }
 
-// extract compares taking a guest of 512 MiB out of its host's dump with a cp of
-// what comes out. Neither waits for the disk.
+// extract compares taking a guest of 512 MiB out of its host's dump with a cp
+// of what comes out. Neither waits for the disk.
 func (b *bench) extract() error {
 	if err := b.makeHost("host", hostPages); err != nil {
 		return err

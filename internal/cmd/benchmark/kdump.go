@@ -14,7 +14,8 @@ const (
 	maxStarts = 4
 	// smallDump is a real dump of 512 MiB of memory, filtered to 21,674 pages.
 	smallDump = "deb-t1.kdump-zstd"
-	// The large dump has a million pages, a run here and there in 1 TiB of memory.
+	// The large dump has a million pages, a run here and there in 1 TiB of
+	// memory.
 	largePages, largeHole = 1 << 20, 65280
 )
 

@@ -23,8 +23,9 @@ var dumps = []struct{ vendor, elf, kdump string }{
 	{"AMD", "amd-6.1", "amd-6.1-d31"},
 }
 
-// kvmHosts measures that listing machines by KVM's own structures takes no longer
-// if the host has more memory. What is added is holes, or pages that are left out.
+// kvmHosts measures that listing machines by KVM's own structures takes no
+// longer if the host has more memory. What is added is holes, or pages that are
+// left out.
 func (b *bench) kvmHosts() error {
 	for _, host := range dumps {
 		for _, size := range []struct {

@@ -4,10 +4,10 @@
 //
 //	scripts/bench --dir /var/tmp --runs 15
 //
-// Absolute times depend on the machine and are not printed, but for those that are
-// bounded on any. The two sides of a
-// ratio run by turns, with the page cache warm and nothing left to write back,
-// and the median of the pairwise ratios counts.
+// Absolute times depend on the machine and are not printed, but for those that
+// are bounded on any. The two sides of a ratio run by turns, with the page
+// cache warm and nothing left to write back, and the median of the pairwise
+// ratios counts.
 //
 // The cores are the headers of real ones around memory that is a hole, or that
 // is filled like that of the real core (cores.go). They come from a directory
@@ -68,7 +68,8 @@ type bench struct {
 	peaks peaks
 }
 
-// run runs the cases, prints the table, and reports whether all bounds were kept.
+// run runs the cases, prints the table, and reports whether all bounds were
+// kept.
 func run(ctx context.Context, dir, made, only string, runs int) (bool, error) {
 	dir, err := os.MkdirTemp(dir, "vmcsnote-bench-")
 	if err != nil {

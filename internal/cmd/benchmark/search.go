@@ -28,7 +28,8 @@ func (b *bench) search(mode, core string) (time.Duration, error) {
 }
 
 // searchELF compares searching with cat, which reads the same bytes and looks
-// at none. No block of the core is a hole, and the note is where its memory ends.
+// at none. No block of the core is a hole, and the note is where its memory
+// ends.
 func (b *bench) searchELF() error {
 	const kernel = "deb-t1"
 	core := b.path("dense")

@@ -11,9 +11,9 @@ import (
 	"github.com/pkg/errors"
 )
 
-// widen makes the kdump-compressed dump at path one of a machine with size bytes
-// of memory, by longer bitmaps: makedumpfile left all of the added pages out.
-// It is a little-endian dump of a 64-bit machine with pages of 4 KiB.
+// widen makes the kdump-compressed dump at path one of a machine with size
+// bytes of memory, by longer bitmaps: makedumpfile left all of the added pages
+// out. It is a little-endian dump of a 64-bit machine with pages of 4 KiB.
 func widen(path string, size int64) error {
 	const (
 		subHdrBlocks = 432 // offsets of the fields in the header

@@ -5,8 +5,8 @@
 //	go run ./internal/cmd/cores unpack vmx/hsw-default/mini host
 //	go run ./internal/cmd/cores pack vmcore testdata/cores/NAME.sparse.gz
 //
-// Names may begin with golden/. A core that is text is built by unpack. The hosts
-// with guests, which are not listed, are NAME.elf.zst.
+// Names may begin with golden/. A core that is text is built by unpack. The
+// hosts with guests, which are not listed, are NAME.elf.zst.
 package main
 
 import (

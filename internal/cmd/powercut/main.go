@@ -106,7 +106,8 @@ func run(log, disk, work string, seed uint64, command ...string) (failed int, er
 	return failed, nil
 }
 
-// lost returns what may have come to the disk of the writes since the last flush.
+// lost returns what may have come to the disk of the writes since the last
+// flush.
 func (r *replay) lost(epoch []write, rnd *rand.Rand) [][]write {
 	var forced, half, torn []write
 	for _, w := range epoch {

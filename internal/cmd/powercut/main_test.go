@@ -44,7 +44,8 @@ func TestRun(t *testing.T) {
 		at uint64
 		b  byte
 	}
-	// Two writes that depend on each other, in whatever order: B says that A is there.
+	// Two writes that depend on each other, in whatever order: B says that A is
+	// there.
 	for _, tt := range []struct {
 		name   string
 		writes []write

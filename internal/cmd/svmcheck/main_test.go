@@ -33,8 +33,8 @@ func TestProcess(t *testing.T) {
 	}
 }
 
-// The report is as guests --json has it, of a vCPU whose registers are all those
-// that QEMU prints.
+// The report is as guests --json has it, of a vCPU whose registers are all
+// those that QEMU prints.
 func TestRegisters(t *testing.T) {
 	truth := "../../../guest/testdata/amd-6.1.db02.registers"
 	const report = `{"guests":[{"guest":"1","vcpus":[{"registers":{

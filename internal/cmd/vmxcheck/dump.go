@@ -24,8 +24,8 @@ type vcpu struct {
 	gpa                uint64
 }
 
-// dump judges the host's dump: the note is in it, guests finds every vCPU of the
-// log with its registers, and --read and extract find its code.
+// dump judges the host's dump: the note is in it, guests finds every vCPU of
+// the log with its registers, and --read and extract find its code.
 func (r *run) dump() {
 	core := filepath.Join(r.dir, "vmcore")
 	tool := os.Getenv("TOOL")

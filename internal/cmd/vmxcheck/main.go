@@ -4,8 +4,9 @@
 //	go run ./internal/cmd/vmxcheck [--refused TEXT | --loads N] RUNDIR
 //
 // With --refused the module must not have loaded, and have said TEXT; with
-// --loads it must have been loaded that many times while guests ran. It prints what is
-// wrong, a line each, and a verdict; its exit status is 1 if anything is.
+// --loads it must have been loaded that many times while guests ran. It prints
+// what is wrong, a line each, and a verdict; its exit status is 1 if anything
+// is.
 package main
 
 import (
@@ -92,8 +93,8 @@ func (r *run) read(name string) string {
 }
 
 // layouts reads the notes published at four moments, and requires that they say
-// the same: before kvm_intel, with it loaded and idle, while guests run, and then
-// in the form of 2012.
+// the same: before kvm_intel, with it loaded and idle, while guests run, and
+// then in the form of 2012.
 func (r *run) layouts() *vmcs.Layout {
 	var first *vmcs.Layout
 	for _, moment := range []string{"before", "idle", "guests", "cells"} {
@@ -193,8 +194,9 @@ func (r *run) guests() {
 }
 
 // statistics requires that KVM entered guests between the first look at its
-// counters and the last, and that it met nothing new that it could not emulate. An
-// entry that fails ends a guest's program, which says so, and KVM logs its VMCS.
+// counters and the last, and that it met nothing new that it could not emulate.
+// An entry that fails ends a guest's program, which says so, and KVM logs its
+// VMCS.
 func (r *run) statistics() {
 	before, after := r.counters("statistics.before"), r.counters("statistics.after")
 	r.ok(after["exits"] > before["exits"], "KVM counted %d exits before, %d after", before["exits"], after["exits"])

@@ -7,7 +7,8 @@ import (
 	"vmcsnote/internal/testcores"
 )
 
-// Mounts are played by copies. One that is to fail is named in the file "fails".
+// Mounts are played by copies. One that is to fail is named in the file
+// "fails".
 const (
 	mountStub = `#!/bin/sh
 [ "$1" = --bind ] || exit 0

@@ -79,8 +79,8 @@ func TestSaved(t *testing.T) {
 	}
 }
 
-// TestCompressed sends the dump through a compressor, as with KDUMP_COMPRESSION,
-// whose exit status is the only one that kdump-config sees.
+// TestCompressed sends the dump through a compressor, as with
+// KDUMP_COMPRESSION, whose exit status is the only one that kdump-config sees.
 func TestCompressed(t *testing.T) {
 	m := newMachine(t)
 	testcores.Tools(t, m.path("tools"), "gzip")
@@ -162,8 +162,9 @@ func TestOther(t *testing.T) {
 	}
 }
 
-// TestTimeLimit has vmcsnote hang while the dump is saved: the machine boots all
-// the same. Where no timeout is to be had the dump has its note nevertheless.
+// TestTimeLimit has vmcsnote hang while the dump is saved: the machine boots
+// all the same. Where no timeout is to be had the dump has its note
+// nevertheless.
 func TestTimeLimit(t *testing.T) {
 	script := strings.Split(save, " ")[0] + " -c -d 31 /proc/vmcore FILE"
 	for _, row := range []struct {
@@ -200,8 +201,8 @@ func TestTimeLimit(t *testing.T) {
 }
 
 // TestCycles has the real makedumpfile save a dump in cycles, as it does where
-// the capture kernel's memory is small for the machine's: bitmaps and pages come
-// in turns then.
+// the capture kernel's memory is small for the machine's: bitmaps and pages
+// come in turns then.
 func TestCycles(t *testing.T) {
 	m := newMachine(t)
 	real := testcores.Tool(t, "makedumpfile")

@@ -26,9 +26,9 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// TestMain makes the test's own program vmcsnote, where it is called by that name.
-// fastExit keeps go test -race from making every vmcsnote wait for a second
-// before it exits.
+// TestMain makes the test's own program vmcsnote, where it is called by that
+// name. fastExit keeps go test -race from making every vmcsnote wait for a
+// second before it exits.
 const fastExit = "GORACE=atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {

@@ -11,7 +11,8 @@ import (
 
 const recordArmed = "../systemd/record-armed"
 
-// running turns the environment into a running kernel's, whose memory has the note.
+// running turns the environment into a running kernel's, whose memory has the
+// note.
 func (c *capture) running(note []byte) {
 	c.remove("proc/vmcore")
 	c.remove("etc/vmcsnote")

@@ -73,8 +73,9 @@ func openHeaders(r io.ReaderAt, size int64) (*ELF, error) {
 	return c, nil
 }
 
-// Infer makes a core out of an ELF header and of notes, which lie at start, with
-// memory directly after them: the program headers have not come in a stream.
+// Infer makes a core out of an ELF header and of notes, which lie at start,
+// with memory directly after them: the program headers have not come in a
+// stream.
 func Infer(r io.ReaderAt, h *Header, notes *elfnote.Segment, start int64) *ELF {
 	return &ELF{Header: *h, Size: plan.Endless, R: r, notes: notes, Phys: func() *physmap.Map { return &physmap.Map{} }, Progs: []elf.ProgHeader{
 		{Type: elf.PT_NOTE, Off: uint64(start), Filesz: uint64(notes.Size), Memsz: uint64(notes.Size)},
@@ -108,8 +109,8 @@ func (c *ELF) Ranges() iter.Seq[physmem.Range] { return c.Phys().Ranges() }
 // Data implements [physmem.Sparse], by the file's holes.
 func (c *ELF) Data(r physmem.Range) iter.Seq[physmem.Range] { return c.Phys().Data(r) }
 
-// read fills b from file offset off. The file's end is [plan.ErrChanged]: whoever
-// calls has looked at the size.
+// read fills b from file offset off. The file's end is [plan.ErrChanged]:
+// whoever calls has looked at the size.
 func (c *ELF) read(b []byte, off int64) error {
 	return plan.ReadFull(c.R, b, off)
 }
@@ -126,8 +127,8 @@ func (c *ELF) notesExtent() plan.Extent {
 	return plan.Extent{Off: n.Off, Size: n.Filesz}
 }
 
-// Format implements vmcore.Core: "elf64", "elf32", with "-be" where the byte order is
-// big-endian.
+// Format implements vmcore.Core: "elf64", "elf32", with "-be" where the byte
+// order is big-endian.
 func (c *ELF) Format() string {
 	s := "elf64"
 	if c.Class == elf.ELFCLASS32 {

@@ -19,8 +19,8 @@ const maxHeaderRoom = 256 << 20
 // PlanEvict plans to move the first PT_LOADs in file order to the end of the
 // file, and the notes with the splice applied into the room that they leave.
 // It costs those segments (the kernel's text, some 50 MB on x86) whatever the
-// size of the dump. It fails with an error that wraps [plan.ErrNoPlace] where that
-// cannot be done safely, or where crash could not read the result.
+// size of the dump. It fails with an error that wraps [plan.ErrNoPlace] where
+// that cannot be done safely, or where crash could not read the result.
 func (c *ELF) PlanEvict(sp elfnote.Splice) (*plan.InPlace, error) {
 	if c.Process() {
 		// eu-stack finds modules where segments that follow one another in
@@ -88,7 +88,8 @@ func (c *ELF) evictable(size int64) (plan.Extent, error) {
 		if e.Size > 0 && !e.Within(c.Size) {
 			return plan.Extent{}, errors.Wrapf(plan.ErrNoPlace, "phdr[%d] ends beyond the file's %#x bytes", i, c.Size)
 		}
-		// One without bytes in the file goes along: crash looks at its p_offset.
+		// One without bytes in the file goes along: crash looks at its
+		// p_offset.
 		if i != c.Note && hasPlace(p) && e.Off >= notes.Off+notes.Size && e.Within(c.Size) {
 			segs = append(segs, e)
 		}

@@ -166,8 +166,8 @@ func (c *change) version(edits []faults.Edit) *faults.Version {
 	return &faults.Version{Base: c.base, Size: c.size, Edits: edits}
 }
 
-// every is 1, or, if the core is large and there is little time, a prime: moving
-// its memory takes a hundred writes that are much alike.
+// every is 1, or, if the core is large and there is little time, a prime:
+// moving its memory takes a hundred writes that are much alike.
 func (c *change) every() int {
 	if testing.Short() && c.size > 1<<20 {
 		return 13

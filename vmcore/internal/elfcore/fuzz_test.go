@@ -13,7 +13,8 @@ import (
 	"vmcsnote/vmcore/internal/testdumps"
 )
 
-// FuzzOpen: whatever the bytes, no panic, and no memory for what a header claims.
+// FuzzOpen: whatever the bytes, no panic, and no memory for what a header
+// claims.
 func FuzzOpen(f *testing.F) {
 	testdumps.ELFSeeds(f)
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -175,8 +175,8 @@ func ReadHeader(r io.ReaderAt, size int64) (*Header, error) {
 	return h, h.readCounts(r, size)
 }
 
-// maxEntry bounds e_phentsize and e_shentsize: the ELF specification lets tables
-// have larger entries than it defines, but nobody writes any.
+// maxEntry bounds e_phentsize and e_shentsize: the ELF specification lets
+// tables have larger entries than it defines, but nobody writes any.
 const maxEntry = 256
 
 // pnXnum in e_phnum says that the number of program headers is in sh_info of
@@ -192,9 +192,9 @@ func (h *Header) readCounts(r io.ReaderAt, size int64) error {
 		return plan.FormatErrorf(int64(l.ePhentsize), "e_phentsize", fmt.Sprint(h.Phentsize), "%d to %d", l.Phentsize, maxEntry)
 	}
 	if h.Phnum != pnXnum {
-		// Without e_shnum, e_shoff leads nowhere or to 65,280 section headers and
-		// more. No dump has these, and a stream could not look; so neither does
-		// a file, and both give the same copy.
+		// Without e_shnum, e_shoff leads nowhere or to 65,280 section headers
+		// and more. No dump has these, and a stream could not look; so neither
+		// does a file, and both give the same copy.
 		return h.checkShentsize()
 	}
 	zero := plan.Extent{Off: h.Shoff, Size: l.shentsize}

@@ -26,8 +26,8 @@ func manyLoads(n int, size int64, load func(i int) elf.ProgHeader) *elfcore.ELF 
 	return c
 }
 
-// TestWhyNotIndexed: why memory is missing is told as the program headers tell it,
-// without going through them again for each page.
+// TestWhyNotIndexed: why memory is missing is told as the program headers tell
+// it, without going through them again for each page.
 func TestWhyNotIndexed(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
@@ -88,8 +88,8 @@ func TestSharedBytes(t *testing.T) {
 	}
 }
 
-// TestSameMemory: PT_LOADs for the same memory share bytes, and nothing is wrong
-// with that.
+// TestSameMemory: PT_LOADs for the same memory share bytes, and nothing is
+// wrong with that.
 func TestSameMemory(t *testing.T) {
 	c := manyLoads(100, 1<<20, func(i int) elf.ProgHeader {
 		return elf.ProgHeader{Type: elf.PT_LOAD, Off: uint64(i) * 512, Paddr: 0x1000 + uint64(i)*512, Filesz: 4096, Memsz: 4096}
@@ -103,8 +103,8 @@ func TestSameMemory(t *testing.T) {
 	}
 }
 
-// TestFindingsAreFew: a fault in each of 65,000 program headers is ten lines and
-// a number.
+// TestFindingsAreFew: a fault in each of 65,000 program headers is ten lines
+// and a number.
 func TestFindingsAreFew(t *testing.T) {
 	c := manyLoads(65_000, 1<<20, func(i int) elf.ProgHeader {
 		return elf.ProgHeader{Type: elf.PT_LOAD, Off: 4096, Paddr: uint64(i) << 20, Filesz: 2, Memsz: uint64(i%2) * 8 / 7}

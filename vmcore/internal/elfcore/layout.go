@@ -10,8 +10,8 @@ import (
 )
 
 // PlanCopy plans a copy of the core with the splice applied to its notes. It
-// writes nothing. It fails with a [*plan.FormatError] where tables and notes share
-// bytes, or where offsets leave what the class can express.
+// writes nothing. It fails with a [*plan.FormatError] where tables and notes
+// share bytes, or where offsets leave what the class can express.
 func (c *ELF) PlanCopy(sp elfnote.Splice) (*plan.Layout, error) {
 	if err := c.checkChange(); err != nil {
 		return nil, err
@@ -168,8 +168,8 @@ func (c *ELF) fixes(sp elfnote.Splice, shift int64) ([]plan.Fix, error) {
 }
 
 // putNotes writes the place and the size of the notes into the program header
-// at the start of b. p_memsz grows and shrinks with p_filesz, and so stays equal
-// or greater if it was; writers that leave it 0 get 0.
+// at the start of b. p_memsz grows and shrinks with p_filesz, and so stays
+// equal or greater if it was; writers that leave it 0 get 0.
 func (h *Header) putNotes(b []byte, off, size uint64) {
 	l := h.Layout
 	memsz, filesz := h.word(b, l.pMemsz), h.word(b, l.PFilesz)

@@ -18,8 +18,8 @@ const maxProgs = 1 << 22
 // the largest table that was seen, and more.
 const MaxUnused = 1 << 17
 
-// progsAtOnce is for how many program headers there is room from the start: 4 MB.
-// Growing to as many in steps takes twice that.
+// progsAtOnce is for how many program headers there is room from the start: 4
+// MB. Growing to as many in steps takes twice that.
 const progsAtOnce = 75_000
 
 // readProgs reads the program header table, and finds the one PT_NOTE, if there

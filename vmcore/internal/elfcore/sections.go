@@ -56,8 +56,8 @@ type section struct {
 	typ elf.SectionType
 }
 
-// sections returns where each section's bytes lie; sections without any are left
-// out.
+// sections returns where each section's bytes lie; sections without any are
+// left out.
 func (c *ELF) sections() ([]section, error) {
 	var s []section
 	err := c.eachSection(func(b []byte) {

@@ -21,7 +21,8 @@ const maxTail = 32 << 20
 // of e_shoff and PT_NOTE's program header, switches to it. Then it is written
 // where a copy has it, another such write switches there, and the rest is cut
 // off.
-// It fails with an error that wraps [plan.ErrNoPlace] where that cannot be done.
+// It fails with an error that wraps [plan.ErrNoPlace] where that cannot be
+// done.
 func (c *ELF) PlanEnd(sp elfnote.Splice) (*plan.InPlace, error) {
 	if err := c.checkTail(); err != nil {
 		return nil, err

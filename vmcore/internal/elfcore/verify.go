@@ -8,10 +8,10 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// Verify implements vmcore.Core. What readers need of an ELF core was measured with
-// crash 8.0, makedumpfile 1.7, libkdumpfile 0.5.1, drgn 0.0.22, readelf 2.40 and
-// eu-readelf 0.188. A sound core by the kernel, by makedumpfile or by QEMU gives
-// remarks at most.
+// Verify implements vmcore.Core. What readers need of an ELF core was measured
+// with crash 8.0, makedumpfile 1.7, libkdumpfile 0.5.1, drgn 0.0.22, readelf
+// 2.40 and eu-readelf 0.188. A sound core by the kernel, by makedumpfile or by
+// QEMU gives remarks at most.
 //
 // A process's core is read by other programs: what gdb 13, eu-stack 0.188 and
 // readelf need of it was measured, too. crash and the like are not asked.
@@ -142,8 +142,8 @@ func (v *Verifier) headers() {
 	if c.Note != 0 {
 		v.Fault("crash takes it for memory", "phdr[%d] is the PT_NOTE, expected phdr[0]", c.Note)
 	}
-	// crash starts with phdr[1] when it looks for the lowest p_offset, and stays
-	// with 0 if it finds that there.
+	// crash starts with phdr[1] when it looks for the lowest p_offset, and
+	// stays with 0 if it finds that there.
 	if len(c.Progs) > 1 && c.Progs[1].Off == 0 {
 		v.Remark("crash 8.0 cannot open it", "phdr[1] has p_offset 0, as makedumpfile -E writes it for memory that it left out")
 	}

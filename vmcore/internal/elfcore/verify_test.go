@@ -9,7 +9,8 @@ import (
 	"vmcsnote/vmcore/internal/testdumps"
 )
 
-// TestVerifySound: a sound core of a kernel, of makedumpfile and of QEMU passes.
+// TestVerifySound: a sound core of a kernel, of makedumpfile and of QEMU
+// passes.
 func TestVerifySound(t *testing.T) {
 	for name, remarks := range map[string][]string{
 		"deb-t1.thin":            nil,

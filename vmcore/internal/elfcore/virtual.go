@@ -9,8 +9,8 @@ import (
 	"vmcsnote/vmcore/internal/physmap"
 )
 
-// Virtual returns the memory of a process's core by virtual address; false for a
-// machine's core.
+// Virtual returns the memory of a process's core by virtual address; false for
+// a machine's core.
 func (c *ELF) Virtual() (physmem.Memory, bool) {
 	if !c.unplaced() {
 		return nil, false

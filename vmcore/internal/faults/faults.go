@@ -7,8 +7,8 @@ import (
 )
 
 // Stops checks what is found of a file if the process dies after one of the
-// edits, every so many of them: check fails if a version is neither the old dump
-// nor the new one.
+// edits, every so many of them: check fails if a version is neither the old
+// dump nor the new one.
 func Stops(t testing.TB, file *Version, edits []Edit, every int, check func(*Version) error) {
 	t.Helper()
 	for i := 0; i < len(edits); i += every {

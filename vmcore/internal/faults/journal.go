@@ -135,8 +135,8 @@ func (v *Version) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// Sectors cuts an edit where sectors begin: a disk writes these whole. A hole may
-// be punched in part, too.
+// Sectors cuts an edit where sectors begin: a disk writes these whole. A hole
+// may be punched in part, too.
 func (e Edit) Sectors() []Edit {
 	var parts []Edit
 	unit := int64(plan.SectorSize)

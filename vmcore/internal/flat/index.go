@@ -17,7 +17,8 @@ const (
 	// makedumpfile has two records for each 64 KiB: this is enough for 64 GiB
 	// of them. An ELF core has a handful of runs, whatever its size.
 	MaxRuns = 1 << 21
-	// maxChunk is what a run's record has at most; larger ones count as several.
+	// maxChunk is what a run's record has at most; larger ones count as
+	// several.
 	maxChunk = 1 << 30
 	// MaxHoles bounds what the plain form may have in bytes that no record
 	// holds, beyond the file's own size: reading zeros takes time, too. Writers

@@ -10,8 +10,8 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// PlanInPlace turns a plan for the plain form into one for the file: each step is
-// done where the records hold the bytes. Never does a second record hold a
+// PlanInPlace turns a plan for the plain form into one for the file: each step
+// is done where the records hold the bytes. Never does a second record hold a
 // byte that one held before: crash would read either.
 //
 // Bytes that no record holds get new records of zeros at the end of the file,
@@ -76,8 +76,8 @@ func (t *planner) checkShared() error {
 }
 
 // maxParts bounds the steps of a plan: one for each record that it reads or
-// writes. Records of makedumpfile have up to 64 KiB, and the first segment of an
-// ELF core some 50 MB.
+// writes. Records of makedumpfile have up to 64 KiB, and the first segment of
+// an ELF core some 50 MB.
 const maxParts = 4096
 
 // checkParts makes sure that what the plan reads and writes does not lie in too

@@ -1,5 +1,5 @@
-// Package flat reads and writes flattened dumps: a dump of another kind, the plain
-// form, cut into records. It knows nothing of what the plain form is.
+// Package flat reads and writes flattened dumps: a dump of another kind, the
+// plain form, cut into records. It knows nothing of what the plain form is.
 package flat
 
 import (
@@ -37,9 +37,9 @@ type Records struct {
 }
 
 // Open walks the records of the flattened dump in the first size bytes of
-// r, from the first to the end marker. It fails with a [*plan.FormatError] where
-// r is no flattened dump, where a record is none, or where the plain form is
-// flattened again.
+// r, from the first to the end marker. It fails with a [*plan.FormatError]
+// where r is no flattened dump, where a record is none, or where the plain form
+// is flattened again.
 //
 // It keeps 24 bytes for each run of records of the same size that follow one
 // another in the plain form, as those of an ELF core do, and else for each

@@ -19,8 +19,8 @@ const (
 	chunkPages = chunkSize * 8
 )
 
-// A bitmapIndex says where in the table of descriptors a page's is: the pages in
-// the dump are numbered in the order of their PFNs.
+// A bitmapIndex says where in the table of descriptors a page's is: the pages
+// in the dump are numbered in the order of their PFNs.
 type bitmapIndex struct {
 	// before[i] is the number of pages before chunk i of the bitmap. The last
 	// is that of all pages.
@@ -105,8 +105,9 @@ func countBits(b []byte, i, end uint64) (n uint64) {
 	return n
 }
 
-// Ranges implements [physmem.Memory]. It keeps no list: a bitmap in which every second
-// bit is set has 64 times its size in ranges. It ends where the file does.
+// Ranges implements [physmem.Memory]. It keeps no list: a bitmap in which every
+// second bit is set has 64 times its size in ranges. It ends where the file
+// does.
 func (c *Dump) Ranges() iter.Seq[physmem.Range] {
 	return func(yield func(physmem.Range) bool) {
 		var run physmem.Range

@@ -73,7 +73,8 @@ func TestInflate(t *testing.T) {
 	}
 }
 
-// TestInflatePanics: what a decompressor does to hostile bytes is its own affair.
+// TestInflatePanics: what a decompressor does to hostile bytes is its own
+// affair.
 func TestInflatePanics(t *testing.T) {
 	c := &kdump.Codec{Zlib: brokenReader{}}
 	if err := c.Inflate(make([]byte, 4096), make([]byte, 10), kdump.Zlib); err == nil || !strings.Contains(err.Error(), "the decompressor fails: index") {

@@ -24,7 +24,8 @@ import (
 //	eraseinfo    what makedumpfile --config erased, text
 //
 // Descriptors, and the sub header's fields for notes, VMCOREINFO (which is one
-// of the notes) and eraseinfo, hold offsets in the file: notes can lie anywhere.
+// of the notes) and eraseinfo, hold offsets in the file: notes can lie
+// anywhere.
 type Dump struct {
 	Header
 	// Size is the file's size in bytes.
@@ -74,8 +75,8 @@ func (c *Dump) Notes() *elfnote.Segment { return c.notes }
 // NotesOff implements vmcore.Core.
 func (c *Dump) NotesOff() int64 { return int64(c.Note.Off) }
 
-// Format implements vmcore.Core: "kdump", with "-32" for a 32-bit machine's, and
-// "-be" where the byte order is big-endian.
+// Format implements vmcore.Core: "kdump", with "-32" for a 32-bit machine's,
+// and "-be" where the byte order is big-endian.
 func (c *Dump) Format() string {
 	s := "kdump"
 	if c.ABI.word == 4 {

@@ -143,8 +143,8 @@ func TestAlternating(t *testing.T) {
 }
 
 // TestLive reads a live system's dump: the memory had more pages to dump
-// when they were written than when they were counted, so that page data, that of
-// the pages of zeros first, begins before the descriptors end.
+// when they were written than when they were counted, so that page data, that
+// of the pages of zeros first, begins before the descriptors end.
 func TestLive(t *testing.T) {
 	b := testdumps.LiveKDump.Build()
 	c := testdumps.OpenKDump(t, b)

@@ -238,8 +238,8 @@ func TestPowerLoss(t *testing.T) {
 	}
 }
 
-// TestWriteFails: a write that fails before the dump has changed leaves it as it
-// was, byte for byte; a later one leaves the old or the new dump.
+// TestWriteFails: a write that fails before the dump has changed leaves it as
+// it was, byte for byte; a later one leaves the old or the new dump.
 func TestWriteFails(t *testing.T) {
 	for name, c := range changes(t) {
 		t.Run(name, func(t *testing.T) {

@@ -217,8 +217,8 @@ func (h *Header) readSub(r io.ReaderAt, size int64) error {
 		h.Note = h.extent(b[a.Note:])
 	}
 	if h.Version >= 5 {
-		// A piece of a split dump may say how large its eraseinfo was to be, and
-		// have none: the header at offset 0 is no eraseinfo.
+		// A piece of a split dump may say how large its eraseinfo was to be,
+		// and have none: the header at offset 0 is no eraseinfo.
 		if e := h.extent(b[a.Erase:]); e.Off != 0 {
 			h.Erase = e
 		}

@@ -8,12 +8,12 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// PlanCopy implements vmcore.Core. The notes stay where they are and grow into the
-// zeros after them; if there are too few, the sub header gets as many blocks
-// more as will do, and all after it shifts. Notes at the end of the file
-// ([plan.End]) come back to the sub header, where no reader has trouble with them.
-// It fails with a [*plan.FormatError] where notes share bytes with something else,
-// and on a stream whose notes come after its memory.
+// PlanCopy implements vmcore.Core. The notes stay where they are and grow into
+// the zeros after them; if there are too few, the sub header gets as many
+// blocks more as will do, and all after it shifts. Notes at the end of the file
+// ([plan.End]) come back to the sub header, where no reader has trouble with
+// them. It fails with a [*plan.FormatError] where notes share bytes with
+// something else, and on a stream whose notes come after its memory.
 func (c *Dump) PlanCopy(sp elfnote.Splice) (*plan.Layout, error) {
 	if err := c.checkSplice(sp); err != nil {
 		return nil, err
@@ -108,8 +108,8 @@ func (c *Dump) planShift(sp elfnote.Splice, start, end, grow int64) (*move, erro
 	return m, nil
 }
 
-// moved returns the new place of what lies at off. Offsets that no file can have
-// stay as they are.
+// moved returns the new place of what lies at off. Offsets that no file can
+// have stay as they are.
 func (m *move) moved(off uint64) uint64 {
 	if off < uint64(m.end) || off > math.MaxInt64-uint64(max(m.shift, 0)) {
 		return off
@@ -248,8 +248,8 @@ func (c *Dump) Pages() *plan.Pages {
 	}
 }
 
-// countPages counts the pages in bytes b of the bitmap, of which the first bit is
-// PFN first's.
+// countPages counts the pages in bytes b of the bitmap, of which the first bit
+// is PFN first's.
 func (c *Dump) countPages(b []byte, first uint64) uint64 {
 	from, end := max(c.StartPFN, first), min(c.EndPFN, first+uint64(len(b))*8)
 	if from >= end {

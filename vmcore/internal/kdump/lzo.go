@@ -6,10 +6,10 @@ import "github.com/pkg/errors"
 var errLZO = errors.New("not LZO1X data of a page")
 
 // inflateLZO decompresses src, a block of LZO1X, into page, and returns how
-// many bytes it is. Documentation/staging/lzo.rst of Linux describes the format:
-// instructions that each copy bytes from what came out before, then up to 3
-// literal ones; and runs of literal bytes. The module that does this too takes
-// three times as long, since it copies byte by byte.
+// many bytes it is. Documentation/staging/lzo.rst of Linux describes the
+// format: instructions that each copy bytes from what came out before, then up
+// to 3 literal ones; and runs of literal bytes. The module that does this too
+// takes three times as long, since it copies byte by byte.
 func inflateLZO(page, src []byte) (int, error) {
 	z := lzo{src: src, page: page}
 	if len(src) < 3 {

@@ -222,8 +222,8 @@ func (r *pageReader) bytes(e plan.Extent) ([]byte, error) {
 	return r.data[i : i+e.Size], nil
 }
 
-// pageReaders keeps page readers for the next call, the one used last first: who
-// reads on gets the reader that knows where.
+// pageReaders keeps page readers for the next call, the one used last first:
+// who reads on gets the reader that knows where.
 type pageReaders struct {
 	sync.Mutex
 	free []*pageReader

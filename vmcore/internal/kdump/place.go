@@ -158,8 +158,8 @@ func (h holder) Switch(place int64, sp elfnote.Splice) (int64, []byte, error) {
 	return h.SubOff() + first, b, nil
 }
 
-// movedNotes returns where the notes are once the splice is applied and they lie
-// at place. If none are left, that is nowhere.
+// movedNotes returns where the notes are once the splice is applied and they
+// lie at place. If none are left, that is nowhere.
 func (c *Dump) movedNotes(sp elfnote.Splice, place int64) plan.Extent {
 	if size := c.notes.Size + sp.Grow(); size > 0 {
 		return plan.Extent{Off: uint64(place), Size: uint64(size)}
@@ -167,8 +167,8 @@ func (c *Dump) movedNotes(sp elfnote.Splice, place int64) plan.Extent {
 	return plan.Extent{}
 }
 
-// movedInfo returns where VMCOREINFO is once the splice is applied and the notes
-// lie at place. Where it goes with its note, its size becomes 0.
+// movedInfo returns where VMCOREINFO is once the splice is applied and the
+// notes lie at place. Where it goes with its note, its size becomes 0.
 func (c *Dump) movedInfo(sp elfnote.Splice, place int64) (plan.Extent, error) {
 	if c.apart().Size > 0 {
 		return c.Info, nil

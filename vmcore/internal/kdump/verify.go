@@ -11,8 +11,8 @@ import (
 // MaxPageFindings bounds how many pages Verify complains of one by one.
 const MaxPageFindings = 10
 
-// Verify implements vmcore.Core. What readers need of a kdump-compressed dump was
-// read in the sources of crash 8.0, makedumpfile 1.7 and libkdumpfile 0.5.
+// Verify implements vmcore.Core. What readers need of a kdump-compressed dump
+// was read in the sources of crash 8.0, makedumpfile 1.7 and libkdumpfile 0.5.
 func (c *Dump) Verify() []plan.Finding {
 	v := c.verifyHead()
 	v.descriptors()
@@ -30,8 +30,8 @@ func (c *Dump) verifyHead() *verifier {
 	return v
 }
 
-// VerifyPages inflates every page, and finds what Verify has not. It stops early
-// for ctx.
+// VerifyPages inflates every page, and finds what Verify has not. It stops
+// early for ctx.
 func (c *Dump) VerifyPages(ctx context.Context) []plan.Finding {
 	v := &verifier{c: c}
 	physmem.Scan(ctx, c, physmem.ScanOptions{Lost: v.lost}, func(uint64, []byte) error { return nil })

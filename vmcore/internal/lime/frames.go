@@ -186,8 +186,8 @@ func (m *Image) chunk(c frameChunk, buf *[2][]byte) (b []byte, err error) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// maskedSum is the checksum of the framing format: a CRC-32C, masked so that one
-// of data with checksums in it is not weak.
+// maskedSum is the checksum of the framing format: a CRC-32C, masked so that
+// one of data with checksums in it is not weak.
 func maskedSum(b []byte) uint32 {
 	c := crc32.Checksum(b, castagnoli)
 	return (c>>15 | c<<17) + 0xa282ead8

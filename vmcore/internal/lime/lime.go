@@ -17,10 +17,10 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// The form of LiME (version 1) and of AVML (version 2): for each range of memory
-// a header of 32 bytes, all little-endian, and its contents. AVML compresses
-// them in the framing format of snappy, and writes the compressed size, 64
-// bits, after them.
+// The form of LiME (version 1) and of AVML (version 2): for each range of
+// memory a header of 32 bytes, all little-endian, and its contents. AVML
+// compresses them in the framing format of snappy, and writes the compressed
+// size, 64 bits, after them.
 //
 //	magic    4 bytes
 //	version  32 bits

@@ -70,8 +70,9 @@ func New(r io.ReaderAt, size int64, progs []elf.ProgHeader) *Map {
 	return m
 }
 
-// claimed returns the memory that the PT_LOADs claim, by one of their sizes. What
-// it returns has no room left: there may be 65,000 of them, next to each other.
+// claimed returns the memory that the PT_LOADs claim, by one of their sizes.
+// What it returns has no room left: there may be 65,000 of them, next to each
+// other.
 func claimed(progs []elf.ProgHeader, size func(*elf.ProgHeader) uint64) []physmem.Range {
 	all := make([]physmem.Range, 0, len(progs))
 	for i := range progs {
@@ -82,8 +83,8 @@ func claimed(progs []elf.ProgHeader, size func(*elf.ProgHeader) uint64) []physme
 	return slices.Clone(physmem.Union(all))
 }
 
-// onceOnly returns the memory of the runs without what lies in the same bytes of
-// the file as memory that is in it already.
+// onceOnly returns the memory of the runs without what lies in the same bytes
+// of the file as memory that is in it already.
 func onceOnly(runs []run) []physmem.Range {
 	byOff := slices.Clone(runs)
 	slices.SortStableFunc(byOff, func(a, b run) int { return cmp.Compare(a.off, b.off) })
@@ -140,8 +141,8 @@ func (m *Map) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	return n, nil
 }
 
-// Ranges implements [physmem.Memory]. Of memory that shares bytes of the file it
-// yields that at one address; ReadPhys reads it at every address.
+// Ranges implements [physmem.Memory]. Of memory that shares bytes of the file
+// it yields that at one address; ReadPhys reads it at every address.
 func (m *Map) Ranges() iter.Seq[physmem.Range] { return slices.Values(m.Once) }
 
 // Data implements [physmem.Sparse], by the file's holes.

@@ -9,8 +9,8 @@ import (
 )
 
 // Data yields the parts of n bytes at off that may hold other bytes than zeros,
-// by rising offset. A file's holes do not; r may also know for itself. The bytes
-// must be in r.
+// by rising offset. A file's holes do not; r may also know for itself. The
+// bytes must be in r.
 func Data(r io.ReaderAt, off, n int64) iter.Seq[Extent] {
 	if r, ok := r.(interface {
 		Data(off, n int64) iter.Seq[Extent]

@@ -21,7 +21,8 @@ var (
 	ErrTruncated = errors.New("the file is truncated")
 	// ErrNoMemory: no PT_LOAD covers this physical address.
 	ErrNoMemory = errors.New("not in the dump's memory")
-	// ErrNoPlace: the change cannot be made in place under the restrictions given.
+	// ErrNoPlace: the change cannot be made in place under the restrictions
+	// given.
 	ErrNoPlace = errors.New("no safe place for the notes")
 	// ErrOnePass: the dump can be changed in a file, but not in a stream.
 	ErrOnePass = errors.New("cannot be changed in one pass")

@@ -13,8 +13,8 @@ type Finding struct {
 	Readers string
 }
 
-// MaxOfKind is how many findings of one kind are listed. A core may have as many
-// faulty program headers, sections or notes as its tables have entries.
+// MaxOfKind is how many findings of one kind are listed. A core may have as
+// many faulty program headers, sections or notes as its tables have entries.
 const MaxOfKind = 10
 
 // Findings collects what Verify finds.

@@ -52,7 +52,8 @@ type Piece struct {
 	Err error // why the copy cannot go on here
 }
 
-// All returns the pieces one by one, each when the one before has been dealt with.
+// All returns the pieces one by one, each when the one before has been dealt
+// with.
 func (l *Layout) All() iter.Seq[Piece] {
 	return func(yield func(Piece) bool) {
 		for _, p := range l.Pieces {

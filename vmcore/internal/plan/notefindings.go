@@ -8,9 +8,9 @@ import (
 	"vmcsnote/elfnote"
 )
 
-// Registers checks the notes with the CPUs' registers, which begin at the offset
-// off: those of an architecture are of one size, and have room for registers.
-// Words are of that many bytes.
+// Registers checks the notes with the CPUs' registers, which begin at the
+// offset off: those of an architecture are of one size, and have room for
+// registers. Words are of that many bytes.
 func Registers(f *Findings, s *elfnote.Segment, off int64, word int, readers string) {
 	least := int64(32 + 10*word) // what struct elf_prstatus has before pr_reg
 	first := int64(0)

@@ -29,8 +29,8 @@ type Holder interface {
 	Switch(place int64, sp elfnote.Splice) (off int64, b []byte, err error)
 }
 
-// AtEnd reports whether the splice touches the notes' end alone: it grows there,
-// over zero fill at most, or it only takes away.
+// AtEnd reports whether the splice touches the notes' end alone: it grows
+// there, over zero fill at most, or it only takes away.
 func AtEnd(h Holder, sp elfnote.Splice) bool {
 	n := h.Notes()
 	return sp.Off+sp.Del == n.Size && (len(sp.Ins) == 0 || sp.Off == n.Fill)
@@ -105,8 +105,8 @@ func PlanTail(h Holder, p *InPlace, sp elfnote.Splice) error {
 	return PlanSwitch(h, p, sp, start, h.Header()+" takes it in")
 }
 
-// PlanMove plans to write the whole new notes to place, where nothing is, and to
-// switch to them.
+// PlanMove plans to write the whole new notes to place, where nothing is, and
+// to switch to them.
 func PlanMove(h Holder, p *InPlace, sp elfnote.Splice, place int64) error {
 	PlanWrite(h, p, sp, place)
 	p.CommitHere()

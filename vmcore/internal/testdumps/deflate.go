@@ -10,8 +10,8 @@ import (
 	"vmcsnote/vmcore/internal/kdump"
 )
 
-// Deflate compresses a page. For lzo it must be 16 bytes over and over: there is
-// no LZO compressor in Go.
+// Deflate compresses a page. For lzo it must be 16 bytes over and over: there
+// is no LZO compressor in Go.
 func Deflate(page []byte, flags uint32) []byte {
 	var b bytes.Buffer
 	switch flags {

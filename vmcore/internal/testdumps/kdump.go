@@ -178,9 +178,9 @@ var KDumps = map[string]KDump{
 	"sparse-no-page-set": {Pages: []uint64{}, There: []uint64{1, 2}},
 }
 
-// LiveKDump is a live system's dump: the memory had more pages to dump when they
-// were written than when they were counted, so that page data, that of the pages
-// of zeros first, begins before the descriptors end.
+// LiveKDump is a live system's dump: the memory had more pages to dump when
+// they were written than when they were counted, so that page data, that of the
+// pages of zeros first, begins before the descriptors end.
 var LiveKDump = KDump{Edit: func(b []byte, h *kdump.Header) {
 	const more = 2 // descriptors where the page of zeros is
 	at := h.DescOff() + int64(len(Pages)-more)*plan.DescSize

@@ -34,8 +34,8 @@ func NotesText(t testing.TB, s *elfnote.Segment) (b []byte) {
 	return b
 }
 
-// WithoutTables returns the findings but for the remark on VMCOREINFO, whose text
-// is a test's own and tells nothing of page tables.
+// WithoutTables returns the findings but for the remark on VMCOREINFO, whose
+// text is a test's own and tells nothing of page tables.
 func WithoutTables(found []plan.Finding) []plan.Finding {
 	return slices.DeleteFunc(found, func(f plan.Finding) bool { return f.Remark && strings.HasPrefix(f.Text, "VMCOREINFO has no line") })
 }

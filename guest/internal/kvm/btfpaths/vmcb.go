@@ -30,9 +30,9 @@ func writeVMCB(dir string, kernels []*kernel) error {
 	return nil
 }
 
-// vmcb prints path, offset and size of the members of both areas. Hyper-V's part,
-// and the host's state in the save area of a guest with encrypted registers, are
-// none of the VMCB that AMD documents.
+// vmcb prints path, offset and size of the members of both areas. Hyper-V's
+// part, and the host's state in the save area of a guest with encrypted
+// registers, are none of the VMCB that AMD documents.
 func (k *kernel) vmcb(w io.Writer) error {
 	s, err := k.types["kvm-amd"].Struct("vmcb")
 	if err != nil {

@@ -181,8 +181,8 @@ func pageVCPU(m *guest.Machine, v *guest.VCPU, a inside.Activity) report.VCPU {
 	return c
 }
 
-// frameText prints a function of a backtrace. A question mark is before one that
-// only the stack's words tell of, as the kernel prints it.
+// frameText prints a function of a backtrace. A question mark is before one
+// that only the stack's words tell of, as the kernel prints it.
 func frameText(f linux.Frame) string {
 	text := fmt.Sprintf("%#x", f.Addr)
 	if f.Symbol.Name != "" {

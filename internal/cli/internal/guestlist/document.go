@@ -34,7 +34,8 @@ type searchReport struct {
 	Lost    uint64 `json:"lost"`    // that could not be read
 	Error   string `json:"error,omitempty"`
 	Dropped int    `json:"dropped"` // VMCSs that are one too many
-	// Strangers are revision identifiers of no layout, of pages that look like VMCSs.
+	// Strangers are revision identifiers of no layout, of pages that look like
+	// VMCSs.
 	Strangers []strangerReport `json:"strangers,omitempty"`
 }
 
@@ -91,7 +92,8 @@ type vcpuReport struct {
 	Score   int    `json:"score"`
 	VPID    uint16 `json:"vpid"` // 0: VPIDs are not enabled
 	Mode    string `json:"mode"`
-	// Emulated: the processor runs the guest in another mode than it believes in.
+	// Emulated: the processor runs the guest in another mode than it believes
+	// in.
 	Emulated bool   `json:"mode_emulated,omitempty"`
 	Abort    uint32 `json:"abort,omitempty"` // VMX-abort indicator
 	// ExitReason is VM_EXIT_REASON in words.

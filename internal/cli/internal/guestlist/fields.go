@@ -27,9 +27,9 @@ func RegisterNames() (names []string) {
 	return names
 }
 
-// PrintFields prints the fields asked for, a line for each vCPU, in the order of
-// the list. Where there is no value the line has a question mark in its place; a
-// name that is nobody's is an error.
+// PrintFields prints the fields asked for, a line for each vCPU, in the order
+// of the list. Where there is no value the line has a question mark in its
+// place; a name that is nobody's is an error.
 func (h *Host) PrintFields(out io.Writer, fields []string) error {
 	for _, n := range fields {
 		if slices.Contains(RegisterNames(), n) || slices.Contains(idNames, n) {
@@ -63,8 +63,8 @@ func (h *Host) PrintFields(out io.Writer, fields []string) error {
 	return w.Flush()
 }
 
-// idNames are what --field takes besides fields and registers: which machine and
-// vCPU a line is about.
+// idNames are what --field takes besides fields and registers: which machine
+// and vCPU a line is about.
 var idNames = []string{"GUEST", "VCPU", "VMCS", "EPTP", "VPID", "NAME", "UUID", "PID", "TID", "CPU", "STATE", "VMCB", "NCR3"}
 
 // idText returns the value of one of idNames, or "". A question mark stands for
@@ -151,7 +151,8 @@ func hasEntry(l *vmcs.Layout, name string) bool {
 	return ok
 }
 
-// valueText returns a field's or register's value in hexadecimal, "?" without one.
+// valueText returns a field's or register's value in hexadecimal, "?" without
+// one.
 func valueText(v *guest.VCPU, name string) string {
 	if v.Regs != nil {
 		for _, r := range allRegisters(v.Regs) {

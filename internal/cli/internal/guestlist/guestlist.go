@@ -229,8 +229,8 @@ func exitText(v *guest.VCPU) string {
 	return "?"
 }
 
-// explain prints why each page was taken for a VMCS or was not, and how each layout
-// did.
+// explain prints why each page was taken for a VMCS or was not, and how each
+// layout did.
 func (h *Host) explain(w io.Writer) {
 	explain(w, h.Found)
 	for m := range h.All() {

@@ -9,8 +9,8 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// TestHypervisors: what a machine that is a hypervisor runs is told, or why it is
-// not known, and no reason that is not the true one.
+// TestHypervisors: what a machine that is a hypervisor runs is told, or why it
+// is not known, and no reason that is not the true one.
 func TestHypervisors(t *testing.T) {
 	inner := []*guest.Machine{{}}
 	found := &vmcs.Result{Layout: vmcs.Builtin()[0], Trials: make([]vmcs.Trial, 1)}

@@ -10,7 +10,8 @@ import (
 )
 
 // WriteJSON prints the document of --json, one vCPU at a time: there may be
-// thousands, with some 25 KB each. shortfall is what the dump lacks, if anything.
+// thousands, with some 25 KB each. shortfall is what the dump lacks, if
+// anything.
 func (h *Host) WriteJSON(w io.Writer, paths []string, shortfall any) error {
 	s := jsonstream.New(w)
 	s.Object(func() {

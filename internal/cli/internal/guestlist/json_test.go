@@ -12,8 +12,8 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// TestReportOfMany: --json of 8,192 machines is one document, of which little is in
-// memory at any moment.
+// TestReportOfMany: --json of 8,192 machines is one document, of which little
+// is in memory at any moment.
 func TestReportOfMany(t *testing.T) {
 	const many, most = 8192, 32 << 20
 	args := []string{"qemu-system-x86_64", "-append", strings.Repeat("x", 4000)}

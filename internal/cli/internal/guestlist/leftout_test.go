@@ -12,7 +12,8 @@ import (
 )
 
 // A dump without KVM's structures is one that makedumpfile made without knowing
-// the kernel: the cure names the version that does, and the level that needs none.
+// the kernel: the cure names the version that does, and the level that needs
+// none.
 func TestLeftOutHints(t *testing.T) {
 	for mark, want := range map[guest.SlabMark]string{guest.SlabFlag: "knows this kernel", guest.SlabType: "1.7.6", guest.SlabInfo: "1.7.8"} {
 		err := errors.Wrap(&guest.LeftOutError{Err: vmcore.ErrExcluded, Mark: mark}, "vmcore")

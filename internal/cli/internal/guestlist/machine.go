@@ -294,7 +294,8 @@ func fieldText(v *guest.VCPU, e vmcs.Entry, x uint64) string {
 		return ""
 	}
 	if strings.HasSuffix(e.Name, "_GUEST_HOST_MASK") {
-		// All that a hypervisor does not know it keeps to itself: no names there.
+		// All that a hypervisor does not know it keeps to itself: no names
+		// there.
 		bits = slices.DeleteFunc(bits, func(b string) bool { return strings.HasPrefix(b, "bit ") })
 	}
 	return strings.Join(bits, " ")

@@ -10,8 +10,8 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// TestShellWord: a command line out of a dump, pasted into a shell, is the words
-// that it was, and nothing that runs.
+// TestShellWord: a command line out of a dump, pasted into a shell, is the
+// words that it was, and nothing that runs.
 func TestShellWord(t *testing.T) {
 	for _, tt := range []struct{ name, word, want string }{
 		{"plain", "-name", "-name"},
@@ -42,8 +42,9 @@ func TestShellWord(t *testing.T) {
 	}
 }
 
-// TestUnknownTables: what translates a machine's addresses, and why KVM's registers
-// are missing, is told as it is on either vendor's processors, or not at all.
+// TestUnknownTables: what translates a machine's addresses, and why KVM's
+// registers are missing, is told as it is on either vendor's processors, or not
+// at all.
 func TestUnknownTables(t *testing.T) {
 	block := func(control byte) *svm.VMCB { // nested_ctl
 		page := make([]byte, svm.PageSize)

@@ -35,8 +35,8 @@ func NewPage(c vmcore.Core, path string) *report.Page {
 	return p
 }
 
-// AddMachines adds the host's machines to the page. vCPUs are put into words when
-// the page is written.
+// AddMachines adds the host's machines to the page. vCPUs are put into words
+// when the page is written.
 func (h *Host) AddMachines(ctx context.Context, p *report.Page) error {
 	p.Remarks = append(p.Remarks, h.remarks()...)
 	if len(h.Machines) == 0 {

@@ -9,8 +9,8 @@ import (
 	"vmcsnote/guest"
 )
 
-// TestPrintList: on a terminal long names are cut until lines fit, but something
-// of them stays; elsewhere only what is longer than any name is cut.
+// TestPrintList: on a terminal long names are cut until lines fit, but
+// something of them stays; elsewhere only what is longer than any name is cut.
 func TestPrintList(t *testing.T) {
 	machine := func(name string) *Host {
 		v := &guest.VCPU{HostCPU: 12, TID: 4711, State: "halted", Regs: &guest.Registers{}}

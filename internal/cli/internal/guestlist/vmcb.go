@@ -11,8 +11,8 @@ import (
 	"vmcsnote/svm"
 )
 
-// vmcbText puts what a field of a VMCB holds into words; bits are those that are
-// set, if it is a field of bits. Both are empty if there are none.
+// vmcbText puts what a field of a VMCB holds into words; bits are those that
+// are set, if it is a field of bits. Both are empty if there are none.
 func vmcbText(v *guest.VCPU, f svm.Field) (text string, bits []string) {
 	x := v.SVM.Read(f)
 	if bits, ok := svm.FieldBits(f, x); ok {
@@ -24,8 +24,8 @@ func vmcbText(v *guest.VCPU, f svm.Field) (text string, bits []string) {
 	return v.SVM.FieldText(f), nil
 }
 
-// printVMCB prints all fields of a VMCB. Of a guest whose registers are encrypted
-// the save area is the host's.
+// printVMCB prints all fields of a VMCB. Of a guest whose registers are
+// encrypted the save area is the host's.
 func printVMCB(w io.Writer, v *guest.VCPU) {
 	fmt.Fprintln(w, "  VMCB:")
 	for _, f := range guestFields(v) {
@@ -41,7 +41,8 @@ func printVMCB(w io.Writer, v *guest.VCPU) {
 	}
 }
 
-// guestFields lists the fields of a vCPU's VMCB that are the guest's or about it.
+// guestFields lists the fields of a vCPU's VMCB that are the guest's or about
+// it.
 func guestFields(v *guest.VCPU) (fields []svm.Field) {
 	hidden := v.SVM.Encryption() >= svm.SEVES
 	for _, f := range svm.Fields() {

@@ -82,8 +82,8 @@ func accessHint(path string) string {
 	return who + ", or write a copy elsewhere with -o\n" + who
 }
 
-// attributeHint is the cure where the kernel forbids what the permissions allow:
-// mostly for an attribute of the file, or of its directory.
+// attributeHint is the cure where the kernel forbids what the permissions
+// allow: mostly for an attribute of the file, or of its directory.
 func attributeHint(path string) string {
 	for _, p := range []string{path, filepath.Dir(path)} {
 		if path == "" {

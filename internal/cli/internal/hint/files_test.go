@@ -14,7 +14,8 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// TestReadOnlyHint: chmod helps the owner alone, and inject -n is run by anybody.
+// TestReadOnlyHint: chmod helps the owner alone, and inject -n is run by
+// anybody.
 func TestReadOnlyHint(t *testing.T) {
 	got := Of(errors.Wrap(vmcore.ErrReadOnly, "mode 0644, owner uid 0"))
 	if want := "run as root, or as its owner after chmod u+w, or write a copy with -o"; got != want {

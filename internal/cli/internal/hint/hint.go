@@ -1,6 +1,6 @@
-// Package hint tells a person the cure for an error, in a few words. A cure that
-// depends on the command has a line for each; package cli prints the first that
-// names no flag the command lacks.
+// Package hint tells a person the cure for an error, in a few words. A cure
+// that depends on the command has a line for each; package cli prints the first
+// that names no flag the command lacks.
 package hint
 
 import (

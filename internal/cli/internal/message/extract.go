@@ -11,8 +11,8 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// PartOfGuest warns of a process's core that has only part of the guest's memory,
-// as where one of several memory backends is shared.
+// PartOfGuest warns of a process's core that has only part of the guest's
+// memory, as where one of several memory backends is shared.
 func (p *Printer) PartOfGuest(path string, m qemucore.Match) {
 	if lacks := m.GuestPages - m.GuestCovered; lacks > 0 {
 		p.Say("warning: %s lacks %d of the %d pages of the guest's memory that were looked up in it", path, lacks, m.GuestPages)
@@ -20,8 +20,9 @@ func (p *Printer) PartOfGuest(path string, m qemucore.Match) {
 	}
 }
 
-// Extracted tells what a guest's core has and what it lacks. Its memory may be out
-// of a process's core, whose page tables do not tell what the guest has touched.
+// Extracted tells what a guest's core has and what it lacks. Its memory may be
+// out of a process's core, whose page tables do not tell what the guest has
+// touched.
 func (p *Printer) Extracted(out string, s *guest.Summary, inProcess, written bool) {
 	if written {
 		p.Say("%s: %s of the guest's memory, %s", out, Size(int64(s.Bytes)), Plural(len(s.VCPUs), "vCPU"))

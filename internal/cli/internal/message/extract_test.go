@@ -8,8 +8,8 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// TestExtracted prints the messages about a core with holes of all kinds, written
-// or not.
+// TestExtracted prints the messages about a core with holes of all kinds,
+// written or not.
 func TestExtracted(t *testing.T) {
 	s := &guest.Summary{Bytes: 8192, Zeros: 5000, Untouched: 4096, Lost: []guest.Loss{{Reason: vmcore.ErrNoMemory, Pages: 1, First: 0x3000}}}
 	const lost = "vmcsnote: warning: 1 page could not be read, the first at 0x3000: "

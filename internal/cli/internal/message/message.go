@@ -1,10 +1,10 @@
-// Package message has every message for a person that is no result of a command,
-// and puts numbers and things into words.
+// Package message has every message for a person that is no result of a
+// command, and puts numbers and things into words.
 //
 // Results go to standard output, all else to standard error, by
 // [Printer.Say]: lower case, no full stop; "vmcsnote: error: …", then
-// "vmcsnote: hint: …" with the cure, if one is known. What a terminal would obey
-// is escaped: in all messages, in names out of a dump everywhere, and in
+// "vmcsnote: hint: …" with the cure, if one is known. What a terminal would
+// obey is escaped: in all messages, in names out of a dump everywhere, and in
 // everything if standard output is a terminal.
 package message
 

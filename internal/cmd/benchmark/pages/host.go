@@ -29,9 +29,9 @@ type hostSpec struct {
 	crowd bool   // these pages begin with the revision identifier of the VMCSs
 }
 
-// make writes the dump. The machine of the highest VPID has most of that memory,
-// at 1 GiB of its own, by EPT tables that lead there in runs of 16 pages, all over
-// the place: the last pages hold these.
+// make writes the dump. The machine of the highest VPID has most of that
+// memory, at 1 GiB of its own, by EPT tables that lead there in runs of 16
+// pages, all over the place: the last pages hold these.
 func (s hostSpec) make(path string) error {
 	c, raw, err := openPacked(s.from)
 	if err != nil {

@@ -23,9 +23,9 @@ const (
 	machineSlots = 16
 )
 
-// makeMachines writes the dump of a KVM host with n machines in place of its own.
-// from is the dump of a real one with AMD's processors, whose kernel has BTF.
-// Each VMCB is a copy of one of the real host.
+// makeMachines writes the dump of a KVM host with n machines in place of its
+// own. from is the dump of a real one with AMD's processors, whose kernel has
+// BTF. Each VMCB is a copy of one of the real host.
 func makeMachines(from string, n int64, path string) error {
 	f, err := vmcore.OpenFile(from)
 	if err != nil {

@@ -171,8 +171,8 @@ func compressor(method string) (squeeze func([]byte) []byte, flags uint32, err e
 }
 
 // memory makes a page as a kernel's memory has them: mostly objects of one type
-// with pointers, counters, a name and much zero; text of messages; instructions;
-// and few that do not compress.
+// with pointers, counters, a name and much zero; text of messages;
+// instructions; and few that do not compress.
 func memory(rnd *rand.Rand) []byte {
 	var b []byte
 	switch kind := rnd.IntN(16); {
