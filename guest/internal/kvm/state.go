@@ -1,5 +1,10 @@
 package kvm
 
+import (
+	"strconv"
+	"strings"
+)
+
 // A State is where a virtual CPU was when the host was dumped.
 type State string
 
@@ -22,6 +27,27 @@ const (
 	// waited for a page.
 	InVMM State = "vmm"
 )
+
+// inGuest reports whether kvm_vcpu_arch.hflags has HF_GUEST_MASK. Before Linux 6.4
+// that was bit 5, and bit 0 was the GIF of AMD's processors, which is set as a
+// rule; since then it is bit 0. Distributions that take KVM from newer kernels
+// have BTF for modules, and do not need the flag.
+func inGuest(hflags uint64, intel bool, release string) bool {
+	const before, since = 1 << 5, 1 << 0
+	switch {
+	case hflags&before != 0:
+		return true
+	case hflags&since == 0:
+		return false
+	case intel: // has no GIF
+		return true
+	}
+	major, rest, _ := strings.Cut(release, ".")
+	n, _ := strconv.Atoi(major)
+	digits := strings.IndexFunc(rest+".", func(r rune) bool { return r < '0' || r > '9' })
+	m, _ := strconv.Atoi(rest[:digits])
+	return n > 6 || n == 6 && m >= 4
+}
 
 // Values of kvm_vcpu.mode and kvm_vcpu_arch.mp_state (include/linux/kvm_host.h,
 // include/uapi/linux/kvm.h).

@@ -116,8 +116,7 @@ func (v *VCPU) read() error {
 	case v.m.v.fields.svm.VCPU.Valid() && v.m.v.AMD:
 		v.readSVM(r)
 	default:
-		const guestMask = 1 << 5 // HF_GUEST_MASK, until 6.x
-		v.Nested = r.optional(v.Addr, f.HFlags)&guestMask != 0
+		v.Nested = inGuest(r.optional(v.Addr, f.HFlags), v.m.v.Intel, r.k.Release())
 	}
 	return nil
 }
