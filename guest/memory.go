@@ -2,6 +2,7 @@ package guest
 
 import (
 	"sort"
+	"sync"
 
 	"github.com/pkg/errors"
 
@@ -55,12 +56,14 @@ type Physical struct {
 	ept   *EPT     // nil: by the process alone
 	proc  *Process // nil: by EPT alone
 	slots []Slot   // by rising GPA, disjoint
+	// infer, if not nil, returns slots that must be inferred first.
+	infer func() []Slot
 }
 
-// OpenPhysical opens the guest's memory in the host's, and infers its memory
-// slots, for which it goes through EPT and the process's tables a few times. It
-// fails with [ErrNoEPT] where EPTP is 0, and with [ErrBadEPTP]; what it finds
-// broken in the tables themselves is left out.
+// OpenPhysical opens the guest's memory in the host's. Its memory slots are
+// inferred when something first needs them: that goes through EPT and the
+// process's tables a few times. OpenPhysical fails with [ErrNoEPT] if EPTP is 0,
+// and with [ErrBadEPTP]; what is broken in the tables themselves is left out.
 func OpenPhysical(host physmem.Reader, c Config) (*Physical, error) {
 	if c.EPTP == 0 {
 		return nil, ErrNoEPT
@@ -72,21 +75,28 @@ func OpenPhysical(host physmem.Reader, c Config) (*Physical, error) {
 	m := &Physical{host: host, ept: ept}
 	if c.HostCR3 != 0 {
 		m.proc = NewProcess(host, c.HostCR3, c.HostCR4)
-		m.slots = slotsOf(infer.Slots(ept, m.proc))
+		m.infer = sync.OnceValue(func() []Slot { return slotsOf(infer.Slots(ept, m.proc)) })
 	}
 	return m, nil
 }
 
-// Slots are the memory slots inferred, by rising guest-physical address.
-func (m *Physical) Slots() []Slot { return m.slots }
+// Slots are the memory slots, by rising guest-physical address. If they must be
+// inferred, the first call takes a while.
+func (m *Physical) Slots() []Slot {
+	if m.infer != nil {
+		return m.infer()
+	}
+	return m.slots
+}
 
 // slot returns the first slot that ends after gpa.
 func (m *Physical) slot(gpa uint64) (Slot, bool) {
-	i := sort.Search(len(m.slots), func(i int) bool { return gpa < m.slots[i].GPA+m.slots[i].Size })
-	if i == len(m.slots) {
+	slots := m.Slots()
+	i := sort.Search(len(slots), func(i int) bool { return gpa < slots[i].GPA+slots[i].Size })
+	if i == len(slots) {
 		return Slot{}, false
 	}
-	return m.slots[i], true
+	return slots[i], true
 }
 
 // Translate finds the host's memory that gpa is in. The error wraps

@@ -61,13 +61,13 @@ func (m *Physical) Exceeds(limit uint64) bool {
 // the guest's memory is. KVM drops all of EPT when a memory slot is removed,
 // and fills it again as the guest runs.
 func (m *Physical) Empty() bool {
-	if m.ept == nil || len(m.slots) > 0 {
+	if m.ept == nil {
 		return false
 	}
 	for range m.ept.Mappings() {
 		return false
 	}
-	return true
+	return len(m.Slots()) == 0
 }
 
 // Ranges implements [physmem.Memory]: the guest-physical memory that EPT or the

@@ -1,0 +1,55 @@
+package guest
+
+import (
+	"testing"
+
+	"vmcsnote/physmem"
+)
+
+// TestSlotsWhenNeeded: memory that EPT maps is read without inferring slots, in
+// as few reads as there are levels of tables, however large the guest is. Only
+// what needs the slots goes through all tables, once.
+func TestSlotsWhenNeeded(t *testing.T) {
+	reads := func(size uint64) (opened, inferred int) {
+		v := newTestVM()
+		v.slot(0, 0x7f00_0000_0000, size)
+		v.touch(0, size, 1)
+		r := &countingReader{Reader: v}
+		m, err := OpenPhysical(r, Config{EPTP: v.ept | 0x5e, HostCR3: v.cr3 | 0x004})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for gpa := uint64(0); gpa < 8*pageSize; gpa += pageSize {
+			if _, err := m.Translate(gpa); err != nil {
+				t.Fatal(err)
+			}
+		}
+		opened = r.n
+		for range 2 {
+			if s := m.Slots(); len(s) != 1 || s[0].Size != size {
+				t.Fatalf("slots %v", s)
+			}
+			inferred, r.n = max(inferred, r.n-opened), opened
+		}
+		return opened, inferred
+	}
+	small, smallAll := reads(16 << 20)
+	large, largeAll := reads(32 << 20)
+	if small != large || small > 4 {
+		t.Errorf("%d reads for a guest of 16 MiB, %d for one of 32 MiB, expected 4 at most", small, large)
+	}
+	if smallAll < 16 || largeAll < smallAll+8 {
+		t.Errorf("%d and %d reads to infer slots: this proves nothing", smallAll, largeAll)
+	}
+}
+
+// A countingReader counts reads.
+type countingReader struct {
+	physmem.Reader
+	n int
+}
+
+func (r *countingReader) ReadPhys(p []byte, addr uint64) (int, error) {
+	r.n++
+	return r.Reader.ReadPhys(p, addr)
+}
