@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pkg/errors"
@@ -78,6 +79,10 @@ func TestRemoveUndoesInject(t *testing.T) {
 					t.Fatal("the note is not there")
 				}
 				return c.Notes().Remove(i), c.Notes().Remove(i)
+			}
+			ways := ways
+			if testing.Short() && strings.Contains(name, ".kdump-") {
+				ways = ways[:4] // Copy writes what -o writes, the others are for ELF cores
 			}
 			for _, in := range ways {
 				with := changeBy(t, b, in, insert)
