@@ -13,9 +13,9 @@ import (
 func withCPU(h *fakeHost, p vmcs.Processor, stepping string) {
 	b, m := h.Types, fakelinux.M
 	u8, u32, char := b.Int("unsigned char", 1, false), b.Int("unsigned int", 4, false), b.Int("char", 1, true)
-	b.Struct("cpuinfo_x86", 128, m("x86", u8, 0), m("x86_vendor", u8, 1), m("x86_model", u8, 2), m(stepping, u8, 3),
-		m("x86_capability", b.Array(u32, 8), 16), m("x86_vendor_id", b.Array(char, 16), 64), m("microcode", u32, 80))
-	data := make([]byte, 128)
+	b.Struct("cpuinfo_x86", 160, m("x86", u8, 0), m("x86_vendor", u8, 1), m("x86_model", u8, 2), m(stepping, u8, 3),
+		m("x86_capability", b.Array(u32, 8), 16), m("x86_vendor_id", b.Array(char, 16), 64), m("microcode", u32, 80), m("x86_model_id", b.Array(char, 64), 96))
+	data := make([]byte, 160)
 	data[0], data[2], data[3] = byte(p.Family), byte(p.Model), byte(p.Stepping)
 	if p.Hypervisor {
 		binary.LittleEndian.PutUint32(data[16+4*4:], 1<<31)

@@ -29,9 +29,9 @@ func newBooted(t *testing.T) booted {
 	t.Helper()
 	k, m := fakelinux.New(), fakelinux.M
 	u8, u32, char := k.Types.Int("unsigned char", 1, false), k.Types.Int("unsigned int", 4, false), k.Types.Int("char", 1, true)
-	k.Types.Struct("cpuinfo_x86", 64, m("x86", u8, 0), m("x86_model", u8, 2), m("x86_stepping", u8, 3),
-		m("x86_capability", k.Types.Array(u32, 6), 8), m("x86_vendor_id", k.Types.Array(char, 16), 32), m("microcode", u32, 48))
-	cpu := make([]byte, 64)
+	k.Types.Struct("cpuinfo_x86", 128, m("x86", u8, 0), m("x86_model", u8, 2), m("x86_stepping", u8, 3),
+		m("x86_capability", k.Types.Array(u32, 6), 8), m("x86_vendor_id", k.Types.Array(char, 16), 32), m("microcode", u32, 48), m("x86_model_id", k.Types.Array(char, 64), 64))
+	cpu := make([]byte, 128)
 	cpu[0], cpu[2], cpu[3], cpu[48] = 6, 0x9e, 0xd, 0xf4
 	copy(cpu[32:], "GenuineIntel")
 	k.Image("boot_cpu_data", cpu)
