@@ -217,9 +217,10 @@ func (m *Machine) Memory() (*Physical, error) {
 	return mem, nil
 }
 
-// Forget drops the page tables that were kept since they were read: some 600
-// KiB for each machine whose memory has been read.
+// Forget drops what was kept since it was read: the page tables, some 600 KiB
+// for each machine whose memory has been read, and the kernel, some 20 MiB.
 func (m *Machine) Forget() {
+	m.kernel = nil
 	if m.proc != nil {
 		m.proc.tables.Forget()
 	}

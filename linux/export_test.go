@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"slices"
+
+	"vmcsnote/internal/x86"
+	"vmcsnote/physmem"
 )
 
 // A Patch is what a thinned dump has at a virtual address.
@@ -60,23 +63,27 @@ func (k *Kernel) Prune(structs, symbols []string, searched bool) ([]Patch, error
 }
 
 // pruneSearched is for kernels whose kallsyms is searched for: all of its
-// tables stay as long as they were.
+// tables stay as long as they were. kallsyms_seqs_of_names, which no search
+// reads, is left out.
 func (k *Kernel) pruneSearched(patches []Patch, symbols []string) ([]Patch, error) {
 	p, err := k.findKallsyms()
 	if err != nil {
 		return nil, err
 	}
 	names, offsets := k.symbols.value.pruned(true, symbols)
-	rest := make([]byte, p.tokenIndex+2*tokens-p.names-uint64(len(names))) // markers and tokens
-	if _, err := k.Read(rest, p.names+uint64(len(names))); err != nil {
-		return nil, err
+	patches = append(patches, Patch{p.offsets, offsets}, Patch{p.names, names})
+	after := p.names + uint64(len(names))
+	for _, keep := range []span{
+		{p.relativeBase, 8}, {p.names - 16, 16}, {after, 4*(p.num+markerEvery-1)/markerEvery + 16},
+		{p.tokenTable, p.tokenIndex + 2*tokens - p.tokenTable},
+	} {
+		b := make([]byte, keep.size)
+		if _, err := k.Read(b, keep.addr); err != nil {
+			return nil, err
+		}
+		patches = append(patches, Patch{keep.addr, b})
 	}
-	before := make([]byte, p.names-p.relativeBase)
-	if _, err := k.Read(before, p.relativeBase); err != nil {
-		return nil, err
-	}
-	return append(patches, Patch{p.offsets, offsets}, Patch{p.relativeBase, before}, Patch{p.names, names},
-		Patch{p.names + uint64(len(names)), rest}), nil
+	return patches, nil
 }
 
 type pruner struct {
@@ -172,4 +179,66 @@ func (s *kallsyms) pruned(long bool, symbols []string) (names, offsets []byte) {
 	}
 	_, end := s.compressed(int(s.start[len(s.start)-1]))
 	return append(names, make([]byte, end-len(names))...), offsets
+}
+
+// ReadBy has the kernel read mem from now on. It keeps kallsyms and BTF alone.
+func (k *Kernel) ReadBy(mem physmem.Reader) {
+	*k = Kernel{mem: mem, info: k.info, physBase: k.physBase, offset: k.offset, levels: k.levels, tables: k.tables,
+		image: k.image, symbols: k.symbols, types: k.types}
+	k.tables = x86.NewTables(mem, k.tables.Format(), k.tables.Root())
+}
+
+// PruneORC returns the pages of the ORC tables with nothing left but what leads
+// to the entries of the addresses.
+func (k *Kernel) PruneORC(addrs []uint64) (patches []Patch, err error) {
+	o, err := k.orc()
+	if err != nil {
+		return nil, err
+	}
+	var keep []span
+	for i := range uint64(64) {
+		keep = append(keep, span{o.image.entries + i*o.image.num/64*o.fields.size, o.fields.size})
+	}
+	for _, addr := range addrs {
+		for lo, hi := uint64(0), o.image.num; lo < hi; {
+			mid := (lo + hi) / 2
+			keep = append(keep, span{o.image.addrs + mid*orcAddressSize, orcAddressSize})
+			at, err := k.orcFind(orcTable{o.image.addrs + mid*orcAddressSize, 0, 1}, addr)
+			if err == nil && at == 0 {
+				lo = mid + 1
+			} else {
+				hi = mid
+			}
+		}
+		if i, err := k.orcFind(o.image, addr); err == nil {
+			keep = append(keep, span{o.image.entries + i*o.fields.size, o.fields.size})
+		}
+	}
+	tables := []span{{o.image.addrs, o.image.num * orcAddressSize}, {o.image.entries, o.image.num * o.fields.size}}
+	pages := map[uint64][]byte{}
+	for _, s := range keep {
+		for at := s.addr; at < s.addr+s.size; at++ {
+			page := at &^ (pageSize - 1)
+			if pages[page] == nil {
+				pages[page] = make([]byte, pageSize)
+				if _, err := k.Read(pages[page], page); err != nil {
+					return nil, err
+				}
+				for i := range pages[page] {
+					for _, t := range tables {
+						if page+uint64(i)-t.addr < t.size {
+							pages[page][i] = 0
+						}
+					}
+				}
+			}
+			if _, err := k.Read(pages[page][at-page:][:1], at); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for at, b := range pages {
+		patches = append(patches, Patch{at, b})
+	}
+	return patches, nil
 }

@@ -30,7 +30,8 @@ const maxRoots = 16
 // nothing of the kernel. The kernel's own tables are the other page of the pair
 // then: bit 12 of CR3 is clear (kernel_to_user_pgdp).
 //
-// The error wraps ErrNoImage if no root maps an image, or [ErrNoKallsyms].
+// The error wraps [ErrNoImage] if no root maps an image, [ErrNoKallsyms], or the
+// reader's if the tables cannot be read.
 func Find(mem physmem.Reader, roots []Root) (*Kernel, error) {
 	err := ErrNoImage
 	tried := map[Root]bool{}
@@ -48,7 +49,7 @@ func Find(mem physmem.Reader, roots []Root) (*Kernel, error) {
 			if ferr == nil {
 				return k, nil
 			}
-			if !errors.Is(ferr, ErrNoImage) {
+			if errors.Is(ferr, ErrNoKallsyms) || errors.Is(err, ErrNoImage) {
 				err = ferr
 			}
 		}
@@ -90,8 +91,10 @@ const imageAlign = 2 << 20
 // The image lies in physical memory as it does in virtual memory.
 func (k *Kernel) mapImage() (start uint64, err error) {
 	var constants, others []span
+	var unread error
 	for m, err := range k.tables.MappingsIn(imageStart, imageStart+maxImage-1) {
 		if err != nil {
+			unread = err
 			continue
 		}
 		if start == 0 {
@@ -115,7 +118,10 @@ func (k *Kernel) mapImage() (start uint64, err error) {
 		}
 		*to = appendSpan(*to, m.Addr, min(m.Size, imageStart+k.offset+imageSize-m.Addr))
 	}
-	if start == 0 {
+	switch {
+	case start == 0 && unread != nil:
+		return 0, errors.WithMessage(unread, "the kernel's page tables")
+	case start == 0:
 		return 0, ErrNoImage
 	}
 	k.image = append(constants, others...)

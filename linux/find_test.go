@@ -72,7 +72,7 @@ func TestFindFails(t *testing.T) {
 	}{
 		{"no roots", func(f *fakelinux.Kernel) []Root { return nil }, ErrNoImage},
 		{"tables without an image", func(f *fakelinux.Kernel) []Root { return []Root{{f.Symbols["swapper_pg_dir"] - imageStart, 4}} }, ErrNoImage},
-		{"a root that is not in memory", func(f *fakelinux.Kernel) []Root { return []Root{{1 << 40, 4}} }, ErrNoImage},
+		{"a root that is not in memory", func(f *fakelinux.Kernel) []Root { return []Root{{1 << 40, 4}} }, fakelinux.ErrMemory},
 		{"an image without symbols", func(f *fakelinux.Kernel) []Root { return []Root{{f.MapImage(4), 4}} }, ErrNoKallsyms},
 		{"symbols of an image that is elsewhere", func(f *fakelinux.Kernel) []Root {
 			cr3 := f.MapImage(4)
@@ -88,7 +88,7 @@ func TestFindFails(t *testing.T) {
 				roots = append(roots, Root{1<<40 + i<<13, 4})
 			}
 			return append(roots, Root{cr3, 4})
-		}, ErrNoImage},
+		}, fakelinux.ErrMemory},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

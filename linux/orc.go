@@ -329,7 +329,7 @@ func (u *unwinder) orcStep() (ended bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if !isKernel(next.RIP) {
+	if !u.k.mayRun(next.RIP) {
 		return false, corrupt("a return to %#x", next.RIP)
 	}
 	if next.RIP == u.regs.RIP && next.RSP == u.regs.RSP {

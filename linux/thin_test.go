@@ -4,6 +4,7 @@ import (
 	"context"
 	"debug/elf"
 	"flag"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -15,7 +16,10 @@ import (
 	"testing"
 
 	"vmcsnote/guest"
+	"vmcsnote/guest/inside"
 	"vmcsnote/internal/sparse"
+	"vmcsnote/internal/testcores"
+	"vmcsnote/internal/x86"
 	"vmcsnote/linux"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
@@ -36,8 +40,14 @@ var (
 		kvm_memory_slot kvm_mmu kvm_lapic kvm_run kvm_svm vcpu_svm vmcb kvm_vmcb_info kvm_vmx vcpu_vmx loaded_vmcs vmcs vmcs12
 		kvm_x86_ops`)
 	keepSymbols = strings.Fields("linux_banner init_task modules btf_modules init_uts_ns init_pid_ns")
-	// Of a guest whose kernel is found by its page tables.
-	keepOfGuest = strings.Fields("_text init_top_pgt vmcoreinfo_data vmcoreinfo_size")
+	// The same for the kernels of guests, which are searched for, besides the
+	// functions on vCPUs' stacks.
+	guestStructs = strings.Fields(`task_struct mm_struct module orc_entry timekeeper tk_data seqcount_raw_spinlock seqcount
+		vm_area_struct maple_tree file path dentry qstr rb_node rb_root list_head cgroup_subsys_state kernfs_node css_set cgroup signal_struct
+		printk_ringbuffer prb_desc_ring prb_desc printk_info prb_data_ring prb_data_blk_lpos dev_printk_info atomic_long_t mod_kallsyms`)
+	guestSymbols = strings.Fields(`_text _etext _sinittext _einittext init_top_pgt vmcoreinfo_data vmcoreinfo_size init_uts_ns tk_core
+		timekeeper_data panic_cpu __per_cpu_offset nr_cpu_ids current_task pcpu_hot modules prb init_task
+		__start_orc_unwind_ip __stop_orc_unwind_ip __start_orc_unwind`)
 )
 
 // TestThin makes a golden dump out of a host's: the pages that report reads
@@ -87,46 +97,23 @@ func TestThin(t *testing.T) {
 			pages[page&^4095] = true
 		}
 	}
-	var patched []patch
-	prune := func(k *linux.Kernel, symbols []string, searched bool, host func(gpa uint64) uint64) {
-		patches, err := k.Prune(keepStructs, symbols, searched)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range patches {
-			for len(p.Data) > 0 {
-				phys, size, err := k.Phys(p.Addr)
-				if err != nil {
-					t.Fatal(err)
-				}
-				n := min(uint64(len(p.Data)), 4096-phys%4096, size)
-				phys = host(phys)
-				patched = append(patched, patch{phys, p.Data[:n]})
-				pages[phys&^4095] = true
-				p.Addr += n
-				p.Data = p.Data[n:]
-			}
-		}
-	}
-	h := inferred(t, rec)
+	host := inferred(t, rec)
 	rec.pages = nil
-	prune(k, keepSymbols, false, func(phys uint64) uint64 { return phys })
-	for m := range h.All() {
-		if !m.OwnKVM {
-			continue
-		}
-		own, err := m.Linux()
-		if err != nil {
-			t.Fatal(err)
-		}
-		mem, _ := m.Memory()
-		prune(own, slices.Concat(keepSymbols, keepOfGuest), true, func(gpa uint64) uint64 {
-			at, err := mem.Translate(gpa)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return at.Phys + gpa - at.Addr
-		})
+	keepOlder(t, pages)
+	patches, err := k.Prune(keepStructs, keepSymbols, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	patched := splitPatches(t, patches, k.Phys)
+	again := inferred(t, rec) // whose tables are not in memory yet
+	for m := range host.All() {
+		rec.pages = pages
+		patched = append(patched, pruneGuest(t, m, again.Machine(m.ID()), rec)...)
+		rec.pages = nil
+	}
+	fullGuests := looks(host)
+	for _, p := range patched {
+		pages[p.phys&^4095] = true
 	}
 	out, err := os.Create(filepath.Join(t.TempDir(), "thin"))
 	if err != nil {
@@ -159,6 +146,9 @@ func TestThin(t *testing.T) {
 	}
 	if err := report(&thin, k); err != nil || thin.String() != full.String() {
 		t.Fatalf("the thinned dump tells less: %v\n%s", err, thin.String())
+	}
+	if thin := looks(inferred(t, &recorder{mem: mem})); thin != fullGuests {
+		t.Fatalf("the thinned dump tells of its guests\n%s\nwant\n%s", thin, fullGuests)
 	}
 	to := filepath.Join("../testdata/cores/linux-host", *thinName+".sparse.gz")
 	packed, err := os.Create(to)
@@ -209,6 +199,131 @@ func inferred(t *testing.T, rec *recorder) *guest.Host {
 		}
 	}
 	return h
+}
+
+// keepOlder has pages be those of the golden dump of this name, if there is one.
+func keepOlder(t *testing.T, pages map[uint64]bool) {
+	image, err := testcores.Load("../testdata/cores", "linux-host/"+*thinName)
+	if err != nil {
+		t.Log(err)
+		return
+	}
+	older, _, err := openDump(image, image.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(pages)
+	page := make([]byte, 4096)
+	for r := range older.(vmcore.Core).Ranges() {
+		for at := r.Addr &^ 4095; at < r.Addr+r.Size; at += 4096 {
+			if n, _ := older.ReadPhys(page, at); n == 4096 && slices.ContainsFunc(page, func(b byte) bool { return b != 0 }) {
+				pages[at] = true
+			}
+		}
+	}
+}
+
+// looks tells what runs in the machines.
+func looks(h *guest.Host) string {
+	var b strings.Builder
+	for m := range h.All() {
+		s := inside.Look(m, inside.Options{Backtrace: true})
+		err := s.Err
+		s.Kernel, s.Err = nil, nil
+		fmt.Fprintf(&b, "%s: %+v, %v\n", m.ID(), s, err)
+	}
+	return b.String()
+}
+
+// pruneGuest returns what is left of a machine's kernel, by the host's physical
+// addresses: its BTF, kallsyms and ORC tables. It reads by again, the same
+// machine, what else a look reads, but for the search through the image.
+func pruneGuest(t *testing.T, m, again *guest.Machine, rec *recorder) []patch {
+	pages := rec.pages
+	rec.pages = nil
+	k, err := m.Linux()
+	if err != nil {
+		t.Log(m.ID(), err)
+		return nil
+	}
+	s := inside.Ask(k, m, inside.Options{Backtrace: true})
+	rec.pages = pages
+	mem, err := again.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.ReadBy(mem)
+	for _, v := range m.VCPUs { // the page tables that lead to the image
+		format := x86.Pages(k.Levels())
+		for range x86.NewTables(mem, format, v.Regs.CR3.Value&x86.AddrMask).MappingsIn(0xffffffff80000000, 0xffffffffbfffffff) {
+		}
+	}
+	inside.Ask(k, m, inside.Options{Backtrace: true})
+	if k.Release() != "" {
+		k.CString(must(k.Pointer(must(k.Symbol("vmcoreinfo_data")))), 4096)
+		k.Pointer(must(k.Symbol("vmcoreinfo_size")))
+	}
+	rec.pages = nil
+	full, err := m.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.ReadBy(full)
+	structs, symbols := guestStructs, slices.Clone(guestSymbols)
+	if m.OwnKVM {
+		structs, symbols = append(slices.Clone(structs), keepStructs...), append(symbols, keepSymbols...)
+	}
+	var addrs []uint64
+	for _, v := range s.VCPUs {
+		for _, f := range v.Backtrace {
+			symbols = append(symbols, f.Symbol.Name)
+			addrs = append(addrs, f.Addr, f.Addr-1)
+		}
+		name, _, _ := strings.Cut(v.Symbol, "+")
+		symbols = append(symbols, name)
+	}
+	patches, err := k.Prune(structs, symbols, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	orc, err := k.PruneORC(addrs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.pages = pages
+	return splitPatches(t, append(patches, orc...), func(addr uint64) (uint64, uint64, error) {
+		phys, size, err := k.Phys(addr)
+		if err != nil {
+			return 0, 0, err
+		}
+		to, err := mem.Translate(phys)
+		skip := phys - to.Addr
+		return to.Phys + skip, min(size, to.Size-skip), err
+	})
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// splitPatches splits patches at pages and translates them.
+func splitPatches(t *testing.T, patches []linux.Patch, translate func(uint64) (phys, size uint64, err error)) (all []patch) {
+	for _, p := range patches {
+		for len(p.Data) > 0 {
+			phys, size, err := translate(p.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := min(uint64(len(p.Data)), 4096-phys%4096, size)
+			all = append(all, patch{phys, p.Data[:n]})
+			p.Addr += n
+			p.Data = p.Data[n:]
+		}
+	}
+	return all
 }
 
 // A recordedCore has a recorder see what is read, but for what is read in big
@@ -291,14 +406,14 @@ func (r *fileRecorder) ReadAt(p []byte, off int64) (int, error) {
 // A recorder remembers the pages that were read.
 type recorder struct {
 	mem   physmem.Reader
-	lock  sync.Mutex
+	mutex sync.Mutex
 	pages map[uint64]bool
 }
 
 func (r *recorder) ReadPhys(p []byte, addr uint64) (int, error) {
 	n, err := r.mem.ReadPhys(p, addr)
-	r.lock.Lock()
-	defer r.lock.Unlock()
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
 	for at := addr &^ 4095; r.pages != nil && n > 0 && at < addr+uint64(n); at += 4096 {
 		r.pages[at] = true
 	}

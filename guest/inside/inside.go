@@ -20,15 +20,17 @@ import (
 
 // A System is what runs in a machine.
 type System struct {
-	// OS is "Linux", "Windows" or, if it is neither or cannot be told, "".
+	// OS is "Linux", "Windows" or, if it is neither or cannot be told, "". Of
+	// Windows there is no more than what stands below up to Time.
 	OS string
 	// Release is Linux' version as uname -r prints it, or Windows' version and
 	// build: "10.0.20348". Hostname is Linux' alone.
 	Release  string
 	Hostname string
-	// Uptime is how long the system has been up, by its own clock; 0 if
-	// unknown.
+	// Uptime is how long the system has been up, and Time the time of day, by
+	// its own clock; zero if unknown.
 	Uptime time.Duration
+	Time   time.Time
 	// Panic is what Linux said when it panicked; "" if it did not.
 	Panic string
 	// VCPUs is what each of the machine's vCPUs was doing, in their order.
@@ -63,13 +65,13 @@ type Options struct {
 // Look tells what runs in a machine, whose registers must have been found
 // ([guest.Host.FindRegisters]). What it could not tell is empty, and Err why.
 func Look(m *guest.Machine, o Options) *System {
-	s := &System{VCPUs: make([]Activity, len(m.VCPUs))}
 	k, err := m.Linux()
-	if err != nil {
-		s.Err = err
-		return s
+	if err == nil {
+		return Ask(k, m, o)
 	}
-	s.OS, s.Kernel = "Linux", k
-	s.lookLinux(m, o)
+	s := &System{VCPUs: make([]Activity, len(m.VCPUs))}
+	if !s.lookWindows(m) {
+		s.Err = err
+	}
 	return s
 }

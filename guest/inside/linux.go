@@ -7,17 +7,16 @@ import (
 	"vmcsnote/linux"
 )
 
-// lookLinux asks the machine's kernel.
-func (s *System) lookLinux(m *guest.Machine, o Options) {
-	k := s.Kernel
-	s.Release = k.Release()
+// Ask tells what runs in a machine whose kernel is open; see [Look].
+func Ask(k *linux.Kernel, m *guest.Machine, o Options) *System {
+	s := &System{OS: "Linux", Release: k.Release(), Kernel: k, VCPUs: make([]Activity, len(m.VCPUs))}
 	if uts, err := k.UTS(); err != nil {
 		s.fail(err)
 	} else {
 		s.Hostname, s.Release = uts.Hostname, uts.Release
 	}
 	var err error
-	if _, s.Uptime, err = k.Clock(); err != nil {
+	if s.Time, s.Uptime, err = k.Clock(); err != nil {
 		s.fail(err)
 	}
 	s.Panic = panicText(k)
@@ -26,6 +25,7 @@ func (s *System) lookLinux(m *guest.Machine, o Options) {
 			s.VCPUs[i] = s.activity(v.Regs, o)
 		}
 	}
+	return s
 }
 
 // fail keeps the first error.

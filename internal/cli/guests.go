@@ -12,6 +12,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/guest/inside"
 	"vmcsnote/internal/cli/internal/guestlist"
 	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/cli/internal/message"
@@ -160,6 +161,11 @@ func (f *guestsFlags) run(ctx context.Context, e *env, paths []string) error {
 			return err
 		}
 	}
+	if f.wantsSystems() {
+		if err := look(ctx, e, h, f.asJSON || f.verbose); err != nil {
+			return err
+		}
+	}
 	switch {
 	case f.read != "":
 		return f.dump(e, h)
@@ -237,7 +243,32 @@ func (f *guestsFlags) wantsRegisters(h *guestlist.Host) bool {
 	if f.read != "" {
 		return slices.ContainsFunc(h.Machines, func(m *guest.Machine) bool { return m.Shadow })
 	}
-	return len(f.fields) == 0 || slices.ContainsFunc(f.fields, func(n string) bool { return slices.Contains(guestlist.RegisterNames(), n) })
+	return len(f.fields) == 0 || f.wantsSystems() ||
+		slices.ContainsFunc(f.fields, func(n string) bool { return slices.Contains(guestlist.RegisterNames(), n) })
+}
+
+// wantsSystems reports whether what is printed tells what runs in the machines.
+func (f *guestsFlags) wantsSystems() bool {
+	if f.read != "" {
+		return false
+	}
+	return len(f.fields) == 0 || slices.ContainsFunc(f.fields, func(n string) bool { return slices.Contains(guestlist.SystemNames, n) })
+}
+
+// look tells what runs in the machines, with backtraces if they are printed.
+func look(ctx context.Context, e *env, h *guestlist.Host, backtrace bool) (err error) {
+	h.Systems, err = inside.All(ctx, h.Host, inside.Options{Backtrace: backtrace}, counting(e.Progress("looking into guests")))
+	e.ProgressOver()
+	return err
+}
+
+// counting makes a progress of things out of one of bytes.
+func counting(progress func(done, total int64)) func(done, total int) {
+	if progress == nil {
+		return nil
+	}
+	const each = 64 << 20 // so few bytes are done without a word
+	return func(done, total int) { progress(int64(done)*each, int64(total)*each) }
 }
 
 // bytesOf makes a progress of unsigned numbers out of one of signed ones.

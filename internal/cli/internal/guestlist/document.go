@@ -92,6 +92,12 @@ type vcpuReport struct {
 	Score   int    `json:"score"`
 	VPID    uint16 `json:"vpid"` // 0: VPIDs are not enabled
 	Mode    string `json:"mode"`
+	// Task and TaskPID are of the guest's thread that it ran; Symbol is where
+	// RIP is, Backtrace the guest kernel's functions on the stack.
+	Task      *string       `json:"task,omitempty"`
+	TaskPID   *int          `json:"task_pid,omitempty"`
+	Symbol    string        `json:"symbol,omitempty"`
+	Backtrace []frameReport `json:"backtrace,omitempty"`
 	// Emulated: the processor runs the guest in another mode than it believes
 	// in.
 	Emulated bool   `json:"mode_emulated,omitempty"`

@@ -32,7 +32,7 @@ func RegisterNames() (names []string) {
 // place; a name that is nobody's is an error.
 func (h *Host) PrintFields(out io.Writer, fields []string) error {
 	for _, n := range fields {
-		if slices.Contains(RegisterNames(), n) || slices.Contains(idNames, n) {
+		if slices.Contains(RegisterNames(), n) || slices.Contains(idNames, n) || slices.Contains(SystemNames, n) {
 			continue
 		}
 		_, known := vmcs.FieldByName(n)
@@ -41,7 +41,7 @@ func (h *Host) PrintFields(out io.Writer, fields []string) error {
 		}
 		if !known && (h.Found.Layout == nil || !hasEntry(h.Found.Layout, n)) {
 			return hint.With(errors.Errorf("--field %s: no field or register is called that", message.Name(n)),
-				strings.TrimSpace(hint.DidYouMean(n, h.fieldNames())+" vmcsnote guests -v prints all; besides those there are "+strings.Join(idNames, ", ")))
+				strings.TrimSpace(hint.DidYouMean(n, h.fieldNames())+" vmcsnote guests -v prints all; besides those there are "+strings.Join(slices.Concat(idNames, SystemNames), ", ")))
 		}
 	}
 	w := bufio.NewWriter(out)
@@ -53,6 +53,8 @@ func (h *Host) PrintFields(out io.Writer, fields []string) error {
 				}
 				if text := idText(m, v, n); text != "" {
 					w.WriteString(text)
+				} else if slices.Contains(SystemNames, n) {
+					w.WriteString(word(h.systemField(m, v, n)))
 				} else {
 					w.WriteString(valueText(v, n))
 				}
@@ -139,7 +141,7 @@ func (h *Host) fieldNames() []string {
 	if !h.hasVMCB() {
 		return FieldNames(h.Found.Layout)
 	}
-	all := append(RegisterNames(), idNames...)
+	all := slices.Concat(RegisterNames(), idNames, SystemNames)
 	for _, f := range svm.Fields() {
 		all = append(all, FieldName(f.Name))
 	}
@@ -205,7 +207,7 @@ func allRegisters(r *guest.Registers) []namedRegister {
 
 // FieldNames lists all that --field takes; l may be nil.
 func FieldNames(l *vmcs.Layout) []string {
-	all := append(RegisterNames(), idNames...)
+	all := slices.Concat(RegisterNames(), idNames, SystemNames)
 	for _, f := range vmcs.Fields() {
 		all = append(all, f.Name)
 	}

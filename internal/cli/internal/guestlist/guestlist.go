@@ -52,10 +52,11 @@ func (h *Host) Print(out io.Writer, path string, v View) error {
 		fmt.Fprintf(w, "no virtual machine: %s\n", h.NoneText())
 	case v.Verbose:
 		for m := range h.All() {
-			printMachine(w, m)
+			h.printMachine(w, m)
 		}
 	default:
 		h.printList(w, v.Columns)
+		h.printSystems(w)
 	}
 	h.printRest(w, v.Nested)
 	if v.Explain {

@@ -72,6 +72,7 @@ func reportMachine(s *jsonstream.Stream, h *Host, m *guest.Machine) {
 		}
 		s.Field("found_by", m.FoundBy.String())
 		reportProcess(s, m)
+		h.reportSystem(s.Field, m)
 		s.Field("process", message.Hex(m.Process))
 		s.Field("hypervisor", m.Hypervisor())
 		if e := m.Encryption(); e != guest.NotEncrypted {
@@ -94,7 +95,9 @@ func reportMachine(s *jsonstream.Stream, h *Host, m *guest.Machine) {
 		}
 		s.List("vcpus", func() {
 			for _, v := range m.VCPUs {
-				s.Item(reportVCPU(v))
+				r := reportVCPU(v)
+				r.activity(h.activity(m, v))
+				s.Item(r)
 			}
 		})
 		if len(m.Nested) == 0 {

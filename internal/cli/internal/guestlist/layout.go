@@ -7,6 +7,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/guest/inside"
 	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/source"
@@ -17,6 +18,8 @@ import (
 type Host struct {
 	*guest.Host
 	Given string // --layout
+	// Systems are what runs in the machines; nil if nobody asked.
+	Systems map[*guest.Machine]*inside.System
 }
 
 // layoutFrom says where the layout comes from that was looked for.

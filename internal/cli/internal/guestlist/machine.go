@@ -16,12 +16,13 @@ import (
 )
 
 // printMachine prints all that is known of a machine.
-func printMachine(w io.Writer, m *guest.Machine) {
+func (h *Host) printMachine(w io.Writer, m *guest.Machine) {
 	defer m.Forget() // there may be a thousand
 	fmt.Fprintf(w, "\nguest %s: %s, page tables of its process at %s\n", m.ID(), pagingText(m), known(m.Process))
 	if m.FoundBy == guest.FoundByKVM {
 		printProcess(w, m)
 	}
+	h.printSystem(w, m)
 	if t := EncryptedText(m); t != "" {
 		fmt.Fprintf(w, "  %s\n", t)
 	}
@@ -38,6 +39,7 @@ func printMachine(w io.Writer, m *guest.Machine) {
 		if v.HasVMCS() && v.Abort() != 0 {
 			fmt.Fprintf(w, "  VMX abort %d: the processor shut down when it left the guest\n", v.Abort())
 		}
+		h.printActivity(w, m, v)
 		if v.Regs != nil {
 			printRegisters(w, m, v)
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 // listHead names the columns of the list. Every host has the same ones.
-var listHead = [...]string{"guest", "name", "pid", "vcpu", "tid", "cpu", "state", "mode", "rip", "last exit"}
+var listHead = [...]string{"guest", "name", "pid", "vcpu", "tid", "cpu", "state", "mode", "task", "rip", "last exit"}
 
 const (
 	nameColumn = 1
@@ -41,14 +41,15 @@ func (h *Host) printList(w io.Writer, width int) {
 // rows yields the lines of the list.
 func (h *Host) rows(yield func(row [len(listHead)]string) bool) {
 	for m := range h.All() {
-		machine := [len(listHead)]string{m.ID(), orDash(shorten(visible.Text(m.Name, ""), longName)), CountText(m.PID), "-", "-", "-", "-", "-", "-", "-"}
+		machine := [len(listHead)]string{m.ID(), orDash(shorten(visible.Text(m.Name, ""), longName)), CountText(m.PID), "-", "-", "-", "-", "-", "-", "-", "-"}
 		if len(m.VCPUs) == 0 && !yield(machine) {
 			return
 		}
 		for _, v := range m.VCPUs {
 			row := machine
 			row[3], row[4], row[5] = strconv.Itoa(v.Number), CountText(v.TID), hostCPUText(v)
-			row[6], row[7], row[8], row[9] = orDash(v.State), modeText(v), valueText(v, "RIP"), exitText(v)
+			a := h.activity(m, v)
+			row[6], row[7], row[8], row[9], row[10] = orDash(v.State), modeText(v), taskText(a), placeText(a, v), exitText(v)
 			if !yield(row) {
 				return
 			}

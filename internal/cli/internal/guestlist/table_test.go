@@ -26,7 +26,7 @@ func TestPrintList(t *testing.T) {
 		{"a short name", "web01", 80, "web01", 80},
 		{"a pipe", long, 0, long, 0},
 		{"a pipe, a forged name", strings.Repeat("x", 128<<10), 0, strings.Repeat("x", longName-1) + "…", 0},
-		{"a terminal", long, 80, "дом-дом-дом-дом-…", 80},
+		{"a terminal", long, 80, "дом-дом-до…", 80},
 		{"a wide terminal", long, 300, long, 300},
 		{"a narrow terminal", long, 20, "дом-дом…", 0},
 		{"a narrow terminal, a short name", "web01", 20, "web01", 0},

@@ -1,0 +1,215 @@
+package guestlist
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"vmcsnote/guest"
+	"vmcsnote/guest/inside"
+	"vmcsnote/internal/cli/internal/message"
+	"vmcsnote/internal/visible"
+	"vmcsnote/linux"
+)
+
+// activity returns what a vCPU was doing, as far as is known.
+func (h *Host) activity(m *guest.Machine, v *guest.VCPU) inside.Activity {
+	s := h.Systems[m]
+	for i := range m.VCPUs {
+		if s != nil && m.VCPUs[i] == v && i < len(s.VCPUs) {
+			return s.VCPUs[i]
+		}
+	}
+	return inside.Activity{}
+}
+
+// SystemNames are what --field takes of what runs in the machines.
+var SystemNames = []string{"TASK", "TASK_PID", "SYMBOL", "OS", "RELEASE", "HOSTNAME", "UPTIME_S", "PANIC"}
+
+// systemField returns the value of one of SystemNames, "" if it is unknown.
+func (h *Host) systemField(m *guest.Machine, v *guest.VCPU, field string) string {
+	a, s := h.activity(m, v), h.Systems[m]
+	switch {
+	case s == nil:
+	case field == "TASK":
+		return a.Task
+	case field == "TASK_PID" && a.HasTask:
+		return strconv.Itoa(a.PID)
+	case field == "SYMBOL":
+		return a.Symbol
+	case field == "OS":
+		return s.OS
+	case field == "RELEASE":
+		return s.Release
+	case field == "HOSTNAME":
+		return s.Hostname
+	case field == "UPTIME_S" && s.Uptime > 0:
+		return strconv.FormatInt(int64(s.Uptime/time.Second), 10)
+	case field == "PANIC":
+		return s.Panic
+	}
+	return ""
+}
+
+// maxPlace is how much of a symbol or file name a line of the list has.
+const maxPlace = 64
+
+// taskText names a task and its pid, as init[1].
+func taskText(a inside.Activity) string {
+	if !a.HasTask {
+		return "-"
+	}
+	return fmt.Sprintf("%s[%d]", visible.Text(a.Task, ""), a.PID)
+}
+
+// placeText is where RIP is: by name if that is known.
+func placeText(a inside.Activity, v *guest.VCPU) string {
+	if a.Symbol == "" {
+		return valueText(v, "RIP")
+	}
+	return shorten(visible.Text(a.Symbol, ""), maxPlace)
+}
+
+// systemText tells in a line what runs in a machine, "" if that is unknown.
+func systemText(s *inside.System) string {
+	if s == nil || s.OS == "" {
+		return ""
+	}
+	text := visible.Text(s.OS+" "+s.Release, "")
+	if s.Hostname != "" {
+		text += ", host name " + visible.Text(s.Hostname, "")
+	}
+	if s.Uptime > 0 {
+		text += ", up " + uptimeText(s.Uptime)
+	}
+	if s.Panic != "" {
+		text += ", panicked: " + shorten(visible.Text(s.Panic, ""), longName)
+	}
+	return text
+}
+
+// uptimeText prints a duration in its two greatest units: "3d4h", "5m12s".
+func uptimeText(d time.Duration) string {
+	s := int64(d / time.Second)
+	switch {
+	case s >= 24*3600:
+		return fmt.Sprintf("%dd%dh", s/(24*3600), s/3600%24)
+	case s >= 3600:
+		return fmt.Sprintf("%dh%dm", s/3600, s/60%60)
+	case s >= 60:
+		return fmt.Sprintf("%dm%ds", s/60, s%60)
+	}
+	return fmt.Sprintf("%ds", s)
+}
+
+// printSystems prints what runs in each machine, as far as is known.
+func (h *Host) printSystems(w io.Writer) {
+	for m := range h.All() {
+		if text := systemText(h.Systems[m]); text != "" {
+			name := ""
+			if m.Name != "" {
+				name = " (" + shorten(visible.Text(m.Name, ""), longName) + ")"
+			}
+			fmt.Fprintf(w, "guest %s%s: %s\n", m.ID(), name, text)
+		}
+	}
+}
+
+// printSystem prints what runs in a machine, with the words of -v.
+func (h *Host) printSystem(w io.Writer, m *guest.Machine) {
+	s := h.Systems[m]
+	switch text := systemText(s); {
+	case s == nil:
+	case text == "":
+		fmt.Fprintf(w, "  system: unknown (%v)\n", s.Err)
+	default:
+		fmt.Fprintf(w, "  system: %s\n", text)
+		if !s.Time.IsZero() {
+			fmt.Fprintf(w, "  its clock: %s\n", s.Time.Format(time.DateTime))
+		}
+		if s.Err != nil {
+			fmt.Fprintf(w, "  warning: not all of the system could be told: %v\n", s.Err)
+		}
+	}
+}
+
+// printActivity prints what a vCPU was doing, with its backtrace.
+func (h *Host) printActivity(w io.Writer, m *guest.Machine, v *guest.VCPU) {
+	a := h.activity(m, v)
+	if a.HasTask {
+		fmt.Fprintf(w, "  task: %s, pid %d\n", quoted(a.Task), a.PID)
+	}
+	if a.Symbol != "" {
+		fmt.Fprintf(w, "  at: %s\n", visible.Text(a.Symbol, ""))
+	}
+	if len(a.Backtrace) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "  backtrace:")
+	for _, f := range a.Backtrace {
+		fmt.Fprintf(w, "    %#016x  %s\n", f.Addr, visible.Text(frameText(f), ""))
+	}
+}
+
+// frameText names a function on a stack. A question mark is before one that was
+// only found on the stack and may have returned, as the kernel prints it.
+func frameText(f linux.Frame) string {
+	name := f.Symbol.String()
+	if f.Symbol.Name == "" {
+		name = "unknown"
+	}
+	if f.Found == linux.ByScan {
+		return "? " + name
+	}
+	return name
+}
+
+// reportSystem adds what runs in a machine to its JSON object.
+func (h *Host) reportSystem(field func(name string, value any), m *guest.Machine) {
+	s := h.Systems[m]
+	if s == nil {
+		return
+	}
+	for _, f := range []struct{ name, value string }{
+		{"os", s.OS}, {"release", s.Release}, {"hostname", s.Hostname}, {"panic", s.Panic},
+	} {
+		if f.value != "" {
+			field(f.name, f.value)
+		}
+	}
+	if s.Uptime > 0 {
+		field("uptime_s", int64(s.Uptime/time.Second))
+	}
+	if !s.Time.IsZero() {
+		field("time", s.Time.Format(time.RFC3339))
+	}
+	if s.Err != nil {
+		field("os_error", strings.ToValidUTF8(s.Err.Error(), "?"))
+	}
+}
+
+// activity adds what a vCPU was doing.
+func (r *vcpuReport) activity(a inside.Activity) {
+	if a.HasTask {
+		r.Task, r.TaskPID = &a.Task, &a.PID
+	}
+	r.Symbol, r.Backtrace = a.Symbol, reportBacktrace(a.Backtrace)
+}
+
+// A frameReport is a function on a stack.
+type frameReport struct {
+	Addr   string `json:"addr"`
+	Symbol string `json:"symbol,omitempty"`
+	Module string `json:"module,omitempty"`
+	Offset uint64 `json:"offset"` // of addr in it
+	Found  string `json:"found"`  // orc, frame-pointer, scan
+}
+
+func reportBacktrace(frames []linux.Frame) (all []frameReport) {
+	for _, f := range frames {
+		all = append(all, frameReport{message.Hex(f.Addr), f.Symbol.Name, f.Symbol.Module, f.Symbol.Offset, f.Found.String()})
+	}
+	return all
+}
