@@ -78,30 +78,16 @@ func systemText(s *inside.System) string {
 		return ""
 	}
 	text := visible.Text(s.OS+" "+s.Release, "")
-	if s.Hostname != "" {
+	if s.Hostname != "" && s.Hostname != unnamed {
 		text += ", host name " + visible.Text(s.Hostname, "")
 	}
 	if s.Uptime > 0 {
-		text += ", up " + uptimeText(s.Uptime)
+		text += ", up " + upText(s.Uptime)
 	}
 	if s.Panic != "" {
 		text += ", panicked: " + shorten(visible.Text(s.Panic, ""), longName)
 	}
 	return text
-}
-
-// uptimeText prints a duration in its two greatest units: "3d4h", "5m12s".
-func uptimeText(d time.Duration) string {
-	s := int64(d / time.Second)
-	switch {
-	case s >= 24*3600:
-		return fmt.Sprintf("%dd%dh", s/(24*3600), s/3600%24)
-	case s >= 3600:
-		return fmt.Sprintf("%dh%dm", s/3600, s/60%60)
-	case s >= 60:
-		return fmt.Sprintf("%dm%ds", s/60, s%60)
-	}
-	return fmt.Sprintf("%ds", s)
 }
 
 // printSystems prints what runs in each machine, as far as is known.
@@ -151,19 +137,6 @@ func (h *Host) printActivity(w io.Writer, m *guest.Machine, v *guest.VCPU) {
 	for _, f := range a.Backtrace {
 		fmt.Fprintf(w, "    %#016x  %s\n", f.Addr, visible.Text(frameText(f), ""))
 	}
-}
-
-// frameText names a function on a stack. A question mark is before one that was
-// only found on the stack and may have returned, as the kernel prints it.
-func frameText(f linux.Frame) string {
-	name := f.Symbol.String()
-	if f.Symbol.Name == "" {
-		name = "unknown"
-	}
-	if f.Found == linux.ByScan {
-		return "? " + name
-	}
-	return name
 }
 
 // reportSystem adds what runs in a machine to its JSON object.
