@@ -28,13 +28,9 @@ func (k *Kernel) Clock() (now time.Time, up time.Duration, err error) {
 	if err := k.bind(f.binding()); err != nil {
 		return now, 0, err
 	}
-	sec, err1 := k.Value(at, f.Seconds)
-	mono, err2 := k.Value(at, f.Monotone)
-	slept, err3 := k.Value(at, f.Slept)
-	for _, err := range []error{err1, err2, err3} {
-		if err != nil {
-			return now, 0, err
-		}
+	var sec, mono, slept uint64
+	if err := k.values(at, want{&f.Seconds, &sec}, want{&f.Monotone, &mono}, want{&f.Slept, &slept}); err != nil {
+		return now, 0, err
 	}
 	const year = 366 * 24 * 3600
 	s := int64(sec) + int64(mono) + int64(slept)/int64(time.Second)

@@ -89,9 +89,9 @@ func (k *Kernel) Module(name string) (*Module, error) {
 func (k *Kernel) codeOf(addr uint64) (*Module, bool) {
 	modules, _ := k.Modules()
 	for _, m := range modules {
-		base, err1 := k.Value(m.Addr, m.fields.Code)
-		size, err2 := k.Value(m.Addr, m.fields.CodeSize)
-		if err1 == nil && err2 == nil && addr-base < size {
+		var base, size uint64
+		err := k.values(m.Addr, want{&m.fields.Code, &base}, want{&m.fields.CodeSize, &size})
+		if err == nil && addr-base < size {
 			return m, true
 		}
 	}
@@ -116,13 +116,10 @@ func (m *Module) Symbol(name string) (uint64, error) {
 // readSymbols reads the module's symbol table, in which the kernel has put the
 // final addresses.
 func (m *Module) readSymbols() ([]elf.Sym64, error) {
-	addr, err1 := m.k.Value(m.Addr, m.fields.Symtab)
-	num, err2 := m.k.Value(m.Addr, m.fields.Num)
-	text, err3 := m.k.Value(m.Addr, m.fields.Strings)
-	for _, err := range []error{err1, err2, err3} {
-		if err != nil {
-			return nil, err
-		}
+	var addr, num, text uint64
+	f := m.fields
+	if err := m.k.values(m.Addr, want{&f.Symtab, &addr}, want{&f.Num, &num}, want{&f.Strings, &text}); err != nil {
+		return nil, err
 	}
 	if num > maxModuleSymbols {
 		return nil, corrupt("%d symbols", num)

@@ -166,15 +166,10 @@ func (k *Kernel) orcAt(addr uint64) (e orcEntry, err error) {
 			return e, errNoORC
 		}
 		f := &o.fields.module
-		num, err1 := k.Value(m.Addr, f.Num)
-		addrs, err2 := k.Value(m.Addr, f.Addrs)
-		entries, err3 := k.Value(m.Addr, f.Entries)
-		for _, err := range []error{err1, err2, err3} {
-			if err != nil {
-				return e, err
-			}
+		err := k.values(m.Addr, want{&f.Num, &table.num}, want{&f.Addrs, &table.addrs}, want{&f.Entries, &table.entries})
+		if err != nil {
+			return e, err
 		}
-		table = orcTable{addrs, entries, num}
 	}
 	i, err := k.orcFind(table, addr)
 	if err != nil {
@@ -212,15 +207,10 @@ func (k *Kernel) orcFind(t orcTable, addr uint64) (uint64, error) {
 func (k *Kernel) orcEntry(o *orc, at uint64) (e orcEntry, err error) {
 	f := &o.fields
 	var typ, spReg, bpReg uint64
-	for _, m := range []struct {
-		field Field
-		to    *uint64
-	}{
-		{f.SPOffset, &e.spOffset}, {f.BPOffset, &e.bpOffset}, {f.SPReg, &spReg}, {f.BPReg, &bpReg}, {f.Type, &typ},
-	} {
-		if *m.to, err = k.Value(at, m.field); err != nil {
-			return e, errors.WithMessage(err, "ORC")
-		}
+	err = k.values(at, want{&f.SPOffset, &e.spOffset}, want{&f.BPOffset, &e.bpOffset}, want{&f.SPReg, &spReg},
+		want{&f.BPReg, &bpReg}, want{&f.Type, &typ})
+	if err != nil {
+		return e, errors.WithMessage(err, "ORC")
 	}
 	if e.spReg, err = o.reg(spReg); err != nil {
 		return e, err

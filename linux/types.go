@@ -162,13 +162,9 @@ func (k *Kernel) readBTFModules() (map[uint64]btfModule, error) {
 		if err != nil || len(all) == maxModules {
 			return all, err
 		}
-		module, err1 := k.Value(addr, f.Module)
-		data, err2 := k.Value(addr, f.Data)
-		size, err3 := k.Value(addr, f.Size)
-		for _, err := range []error{err1, err2, err3} {
-			if err != nil {
-				return all, errors.WithMessage(err, "btf_modules")
-			}
+		var module, data, size uint64
+		if err := k.values(addr, want{&f.Module, &module}, want{&f.Data, &data}, want{&f.Size, &size}); err != nil {
+			return all, errors.WithMessage(err, "btf_modules")
 		}
 		all[module] = btfModule{data, size}
 	}

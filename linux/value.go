@@ -58,6 +58,22 @@ func (k *Kernel) Value(addr uint64, f Field) (uint64, error) {
 	return v >> (64 - bits), nil
 }
 
+// A want is a field to be read, and where to put it.
+type want struct {
+	field *Field
+	to    *uint64
+}
+
+// values reads fields of the object at addr, as Value does.
+func (k *Kernel) values(addr uint64, all ...want) (err error) {
+	for _, w := range all {
+		if *w.to, err = k.Value(addr, *w.field); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Elements reads an array of integers or pointers.
 func (k *Kernel) Elements(addr uint64, f Field) ([]uint64, error) {
 	if f.Count == 0 || f.Stride == 0 || f.Stride > 8 || f.Count > maxArray {

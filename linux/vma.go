@@ -75,14 +75,9 @@ func (t Task) MappedAt(addr uint64) (m Mapped, err error) {
 	if err != nil {
 		return m, err
 	}
-	start, err1 := k.Value(vma, f.vma.Start)
-	end, err2 := k.Value(vma, f.vma.End)
-	file, err3 := k.Value(vma, f.vma.File)
-	pages, err4 := k.Value(vma, f.vma.Offset)
-	for _, err := range []error{err1, err2, err3, err4} {
-		if err != nil {
-			return m, err
-		}
+	var start, end, file, pages uint64
+	if err := k.values(vma, want{&f.vma.Start, &start}, want{&f.vma.End, &end}, want{&f.vma.File, &file}, want{&f.vma.Offset, &pages}); err != nil {
+		return m, err
 	}
 	if addr < start || addr >= end || file == 0 {
 		return m, ErrNoFile
