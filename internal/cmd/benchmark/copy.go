@@ -47,7 +47,7 @@ func (b *bench) copies() error {
 	if err != nil {
 		return err
 	}
-	b.table.ratioAtMost("-o / cp --sparse=auto", r, 1.4)
+	b.table.ratioAtMost("-o / cp --sparse=auto", r, 1.3)
 	if err := sync(b.dir); err != nil {
 		return err
 	}
