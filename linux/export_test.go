@@ -66,7 +66,7 @@ func (k *Kernel) Prune(structs, symbols []string, searched bool) ([]Patch, error
 // tables stay as long as they were. kallsyms_seqs_of_names, which no search
 // reads, is left out.
 func (k *Kernel) pruneSearched(patches []Patch, symbols []string) ([]Patch, error) {
-	p, err := k.findKallsyms()
+	p, err := (&tableFinder{k: k}).find()
 	if err != nil {
 		return nil, err
 	}

@@ -48,11 +48,7 @@ type tableFinder struct {
 	found  *kallsyms
 }
 
-// findKallsyms looks for the tables in the image.
-func (k *Kernel) findKallsyms() (kallsymsPlace, error) {
-	return (&tableFinder{k: k}).find()
-}
-
+// find looks for the tables in the image.
 func (f *tableFinder) find() (kallsymsPlace, error) {
 	spans := f.k.image
 	if spans == nil {

@@ -142,7 +142,7 @@ func FuzzRealKallsyms(f *testing.F) {
 		k, mem := realKernel(f, name)
 		place, ok, err := k.kallsymsInfo()
 		if !ok && err == nil {
-			place, err = k.findKallsyms()
+			place, err = (&tableFinder{k: k}).find()
 		}
 		if err != nil {
 			f.Fatal(err)

@@ -49,7 +49,7 @@ func TestVMCSInfo(t *testing.T) {
 			"expected an address and a size"},
 		{"v2 with an address of two lines", map[string]string{vmcsinfo: "1cba8c0\n2000\n"}, Pair{}, "on one line"},
 		{"v3, a directory", map[string]string{vmcsinfo + "/": ""}, Pair{}, "found a directory"},
-		{"vmcoreinfo only", map[string]string{vmcoreinfo: "1000 1000\n"}, Pair{}, ErrNoPair.Error()},
+		{"vmcoreinfo only", map[string]string{"/sys/kernel/vmcoreinfo": "1000 1000\n"}, Pair{}, ErrNoPair.Error()},
 		{"empty", map[string]string{vmcsinfo: ""}, Pair{}, "vmcsinfo is empty: " + ErrNoPair.Error()},
 		{"a blank line", map[string]string{vmcsinfo: " \n"}, Pair{}, "vmcsinfo is empty: " + ErrNoPair.Error()},
 		{"nothing allocated", map[string]string{vmcsinfo: "0 0\n"}, Pair{}, "size 0x0"},
@@ -69,16 +69,6 @@ func TestVMCSInfo(t *testing.T) {
 				t.Errorf("errors.Is(%v, ErrNoPair) = %t", err, !wantNone)
 			}
 		})
-	}
-}
-
-func TestVMCoreInfo(t *testing.T) {
-	fs := machine(t, map[string]string{vmcoreinfo: "0x0000000100c66000 1024\n"})
-	if got, err := fs.VMCoreInfo(); got != (Pair{0x100c66000, 0x1024}) || err != nil {
-		t.Errorf("got %v, %v", got, err)
-	}
-	if _, err := machine(t, nil).VMCoreInfo(); !errors.Is(err, ErrNoPair) {
-		t.Errorf("got %v, want ErrNoPair", err)
 	}
 }
 

@@ -15,7 +15,6 @@ var ErrNoPair = errors.New("not published by this kernel")
 const (
 	vmcsinfo        = "/sys/kernel/vmcsinfo"
 	vmcsinfoMaxSize = "/sys/kernel/vmcsinfo_maxsize"
-	vmcoreinfo      = "/sys/kernel/vmcoreinfo"
 )
 
 // VMCSInfo returns the pair of the VMCSINFO buffer, in either of the forms that
@@ -46,18 +45,6 @@ func (fs FS) VMCSInfo() (Pair, error) {
 	}
 	p, err := ParsePair(strings.TrimSpace(text) + " " + strings.TrimSpace(size))
 	return p, errors.Wrapf(err, "%s with %s", fs.path(vmcsinfo), fs.path(vmcsinfoMaxSize))
-}
-
-// VMCoreInfo returns the pair of the VMCOREINFO note, which Linux publishes in
-// /sys/kernel/vmcoreinfo since 2.6.24. Where the file does not exist the error
-// is ErrNoPair.
-func (fs FS) VMCoreInfo() (Pair, error) {
-	text, err := fs.readPair(vmcoreinfo)
-	if err != nil {
-		return Pair{}, err
-	}
-	p, err := ParsePair(text)
-	return p, errors.Wrap(err, fs.path(vmcoreinfo))
 }
 
 // readPair reads the file of a pair; a missing or empty one is ErrNoPair.

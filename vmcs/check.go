@@ -83,8 +83,8 @@ func (j *judge) must(name string, value uint64, want string, ok bool) bool {
 	return j.add(Check{Name: name, Value: value, Want: want, Answer: answer(ok), Weight: 2, Fails: Rejected})
 }
 
-func (j *judge) should(name string, value uint64, want string, ok bool) bool {
-	return j.add(Check{Name: name, Value: value, Want: want, Answer: answer(ok), Weight: 1, Fails: Live})
+func (j *judge) should(name string, value uint64, want string, ok bool) {
+	j.add(Check{Name: name, Value: value, Want: want, Answer: answer(ok), Weight: 1, Fails: Live})
 }
 
 // settle makes up the verdict on what has been checked.

@@ -65,10 +65,12 @@ A dump that makedumpfile --split wrote is given by all its pieces.`,
 				if err != nil {
 					return err
 				}
-				if *all {
-					return named(dumpName(paths), f.extractAll(ctx, e, paths, *out, *force))
-				}
-				return named(dumpName(paths), f.extract(ctx, e, paths, *qemu, *out, *force))
+				return named(dumpName(paths), f.onHost(ctx, e, paths, func(h *guestlist.Host) error {
+					if *all {
+						return f.extractAll(ctx, e, h, paths, *out, *force)
+					}
+					return f.extract(ctx, e, h, *qemu, *out, *force)
+				}))
 			}
 		},
 	}
@@ -89,8 +91,8 @@ func notOver(out string, dumps []string) error {
 	return nil
 }
 
-// extract writes a guest of the host's dump at paths.
-func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu, out string, force bool) error {
+// onHost does something with the host whose dump is at paths.
+func (f *guestsFlags) onHost(ctx context.Context, e *env, paths []string, do func(h *guestlist.Host) error) error {
 	c, err := e.openDump(ctx, paths, f.form())
 	if err != nil {
 		return err
@@ -100,8 +102,14 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, paths []string, qemu,
 	if err != nil {
 		return err
 	}
+	return do(h)
+}
+
+// extract writes a guest of the host.
+func (f *guestsFlags) extract(ctx context.Context, e *env, h *guestlist.Host, qemu, out string, force bool) error {
 	var p *process
 	if qemu != "" {
+		var err error
 		if p, err = e.openProcess(ctx, qemu); err != nil {
 			return err
 		}
@@ -251,16 +259,7 @@ const takeAllPieces = "name all pieces of the split dump: the guest's memory, or
 
 // extractAll writes a core of every guest, and of those that run in them, into
 // the directory dir. A guest that fails does not stop the others.
-func (f *guestsFlags) extractAll(ctx context.Context, e *env, paths []string, dir string, force bool) error {
-	c, err := e.openDump(ctx, paths, f.form())
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	h, err := f.find(ctx, e, c.Core)
-	if err != nil {
-		return err
-	}
+func (f *guestsFlags) extractAll(ctx context.Context, e *env, h *guestlist.Host, paths []string, dir string, force bool) error {
 	if len(h.Machines) == 0 {
 		return errNone(h)
 	}

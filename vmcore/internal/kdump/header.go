@@ -161,7 +161,7 @@ func readHeader(r io.ReaderAt, size int64) (*Header, error) {
 			h := &Header{Order: order, ABI: abi}
 			err := h.parse(b)
 			if err == nil {
-				return h, h.readSub(r, size)
+				return h, h.readSub(r)
 			}
 			if bad == nil || h.Version >= 0 && h.Version <= maxVersion && abi.word == 8 {
 				bad = err
@@ -194,7 +194,7 @@ func (h *Header) parse(b []byte) error {
 
 // readSub reads the sub header. It grew with header_version; the room for
 // today's fields has always been there, for it has a block at least.
-func (h *Header) readSub(r io.ReaderAt, size int64) error {
+func (h *Header) readSub(r io.ReaderAt) error {
 	b := make([]byte, ABI64.SubSize)
 	if n, err := r.ReadAt(b, h.SubOff()); n < len(b) {
 		if errors.Is(err, io.EOF) {

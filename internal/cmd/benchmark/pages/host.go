@@ -50,7 +50,7 @@ func (s hostSpec) make(path string) error {
 			return err
 		}
 	}
-	return s.write(path, c, raw, tables, found.Layout.RevisionID)
+	return s.write(path, raw, tables, found.Layout.RevisionID)
 }
 
 func openPacked(path string) (vmcore.Core, []byte, error) {
@@ -112,7 +112,7 @@ func (s hostSpec) tables(c vmcore.Core, m *guest.Machine) (map[uint64][]byte, er
 }
 
 // write writes the real dump with the new memory after it, and room for a note.
-func (s hostSpec) write(path string, c vmcore.Core, raw []byte, tables map[uint64][]byte, id uint32) error {
+func (s hostSpec) write(path string, raw []byte, tables map[uint64][]byte, id uint32) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return errors.WithStack(err)
