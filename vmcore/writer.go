@@ -3,6 +3,7 @@ package vmcore
 import (
 	"context"
 	"debug/elf"
+	"sort"
 	"sync"
 	"unsafe"
 
@@ -26,6 +27,7 @@ type Writer struct {
 	data  int64           // file offset of the memory
 	room  int64           // bytes that the notes may take
 	segs  []physmem.Range // memory that the file has room for, one after the other
+	offs  []int64         // where in the file each begins
 	total uint64          // bytes of the ranges
 
 	mu    sync.Mutex
@@ -42,8 +44,9 @@ type Alias struct {
 const (
 	// createChunk is how much memory is read at a time.
 	createChunk = 1 << 20
-	// createWorkers bounds the workers, and with them the memory for chunks.
-	createWorkers = 4
+	// createWorkers bounds the workers, and with them the memory for chunks. Most
+	// of the work is to decompress pages.
+	createWorkers = 16
 )
 
 // Create begins a core in the file out, with mode 0600: memory holds secrets.
@@ -111,7 +114,9 @@ type part struct {
 // memory writes all memory, and sets how long the file is.
 func (w *Writer) memory(ctx context.Context, opt physmem.ScanOptions, see func(addr uint64, b []byte)) error {
 	size := w.data
-	for _, s := range w.segs {
+	w.offs = make([]int64, len(w.segs))
+	for i, s := range w.segs {
+		w.offs[i] = size
 		size += int64(s.Size)
 	}
 	if err := w.out.Truncate(size); err != nil {
@@ -143,14 +148,11 @@ func (w *Writer) memory(ctx context.Context, opt physmem.ScanOptions, see func(a
 
 // put writes the memory at addr, whole pages, to its place.
 func (w *Writer) put(addr uint64, b []byte) error {
-	off := w.data
-	for _, s := range w.segs {
-		if s.Contains(addr) {
-			return w.write(b, off+int64(addr-s.Addr))
-		}
-		off += int64(s.Size)
+	i := sort.Search(len(w.segs), func(i int) bool { return w.segs[i].End() > addr })
+	if i == len(w.segs) || !w.segs[i].Contains(addr) {
+		return errors.Wrapf(ErrChanged, "physical address %#x", addr)
 	}
-	return errors.Wrapf(ErrChanged, "physical address %#x", addr)
+	return w.write(b, w.offs[i]+int64(addr-w.segs[i].Addr))
 }
 
 // write writes whole pages but for those that are zero.
