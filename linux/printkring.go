@@ -63,7 +63,7 @@ func (k *Kernel) ringLog(prb uint64) (kernelLog, error) {
 	if l.err != nil {
 		return kernelLog{}, errors.WithMessage(l.err, "kernel log")
 	}
-	if bits > 63 || 1<<bits > maxRecords || sizeBits > 63 || 1<<sizeBits > maxTextRing {
+	if bits > 63 || uint64(1)<<bits > maxRecords || sizeBits > 63 || uint64(1)<<sizeBits > maxTextRing {
 		return kernelLog{}, corrupt("kernel log: 2^%d records, 2^%d bytes of text", bits, sizeBits)
 	}
 	r.mask = 1<<bits - 1
