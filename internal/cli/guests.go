@@ -56,6 +56,10 @@ the host, in the VMM), and the guest's mode, RIP and last exit. No debug
 information is needed: the kernel in the dump describes KVM's structures itself
 (BTF). -v prints more: UUID, command line, cgroup, memory slots, all registers.
 
+If the guest's memory is in the dump and it runs Linux, its kernel tells the
+task that each vCPU ran and the function that it was in, the guest's release,
+host name and uptime, and why it panicked; -v adds backtraces.
+
 If the kernel has no BTF, the memory is searched for VMCSs, the pages in which
 Intel's processors keep virtual CPUs. The layout of a VMCS comes from the dump's
 VMCSINFO note, or from such a note in the dump's memory; otherwise from the file
