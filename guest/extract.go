@@ -82,9 +82,10 @@ var reasons = []error{ErrSwapped, ErrNotPresent, ErrMMIO, ErrNotMapped,
 
 // Write writes the guest to the file out, by a [vmcore.Writer]: PT_LOADs by
 // guest-physical address with holes where there is no memory, then [CPUNotes],
-// then the guest's own VMCOREINFO, which is looked for on the way. It fails
-// with [vmcore.ErrNoMemory] where none of the memory can be read; the summary
-// says why then, and is nil after any other error.
+// then the guest's own VMCOREINFO: what its kernel leads to or, if that cannot
+// be opened, what is found on the way. It fails with [vmcore.ErrNoMemory] where
+// none of the memory can be read; the summary says why then, and is nil after
+// any other error.
 func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 	s := &Summary{VCPUs: inOrder(x.VCPUs)}
 	for _, r := range s.VCPUs {
@@ -126,8 +127,12 @@ func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 	}
 	var aliases []vmcore.Alias
 	info, ok := finder.pick(s.VCPUs)
-	s.Infos = finder.found
-	if s.Info = finder.state; ok {
+	s.Infos, s.Info = finder.found, finder.state
+	if k, err := findLinux(x.Mem, s.VCPUs); err == nil && k.VMCoreInfo() != "" {
+		info, ok = elfnote.Note{Name: elfnote.VMCoreInfo, Desc: []byte(k.VMCoreInfo())}, true
+		s.Info = InfoFound
+	}
+	if ok {
 		s.Release = release(info)
 		aliases = pageTables(info)
 		notes = append(notes, info)

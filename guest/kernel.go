@@ -19,22 +19,32 @@ func (m *Machine) Linux() (*linux.Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	roots := m.roots()
-	if len(roots) == 0 {
-		return nil, errors.New("no vCPU is known to be in 64-bit mode")
+	var regs []*Registers
+	for _, v := range m.VCPUs {
+		regs = append(regs, v.Regs)
 	}
-	m.kernel, err = linux.Find(&limited{mem: mem, left: maxRead}, roots)
+	m.kernel, err = findLinux(mem, regs)
 	return m.kernel, err
 }
 
-// roots returns the page tables of vCPUs in 64-bit mode.
-func (m *Machine) roots() (all []linux.Root) {
-	for _, v := range m.VCPUs {
-		if v.Regs == nil || !v.Regs.CR3.Known() || !v.Regs.LongMode {
+// findLinux finds the Linux kernel in a machine's memory by the registers of its
+// vCPUs.
+func findLinux(mem physmem.Reader, regs []*Registers) (*linux.Kernel, error) {
+	roots := rootsOf(regs)
+	if len(roots) == 0 {
+		return nil, errors.New("no vCPU is known to be in 64-bit mode")
+	}
+	return linux.Find(&limited{mem: mem, left: maxRead}, roots)
+}
+
+// rootsOf returns the page tables of vCPUs in 64-bit mode.
+func rootsOf(regs []*Registers) (all []linux.Root) {
+	for _, v := range regs {
+		if v == nil || !v.CR3.Known() || !v.LongMode {
 			continue
 		}
-		r := linux.Root{CR3: v.Regs.CR3.Value, Levels: 4}
-		if v.Regs.CR4.Value&x86.CR4LA57 != 0 {
+		r := linux.Root{CR3: v.CR3.Value, Levels: 4}
+		if v.CR4.Value&x86.CR4LA57 != 0 {
 			r.Levels = 5
 		}
 		all = append(all, r)

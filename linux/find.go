@@ -160,27 +160,23 @@ func (k *Kernel) adopt() {
 	if m, err := swapper.Translate(text); err == nil && m.Phys+(text-m.Addr) == k.imagePhys(text) {
 		k.tables = swapper
 	}
-	own, ok := k.ownInfo()
-	if !ok {
+	stated, err := k.readInfo()
+	if err != nil {
 		return
 	}
+	own := parseInfo(stated)
 	l5, _ := own.number("pgtable_l5_enabled")
 	base, ok := own.number("phys_base")
-	if stated, _ := own.symbol("swapper_pg_dir"); stated != pgd || !ok || base != k.physBase || (l5 != 0) != (k.levels == 5) {
+	if top, _ := own.symbol("swapper_pg_dir"); top != pgd || !ok || base != k.physBase || (l5 != 0) != (k.levels == 5) {
 		return
 	}
-	k.info = own
+	k.info, k.own = own, stated
 	k.offset, _ = own.hex("KERNELOFFSET")
 }
 
-// ownInfo reads the VMCOREINFO that the kernel keeps for the day it crashes.
-func (k *Kernel) ownInfo() (info, bool) {
-	text, err := k.readInfo()
-	if err != nil {
-		return nil, false
-	}
-	return parseInfo(text), true
-}
+// VMCoreInfo returns the text of the VMCOREINFO that a kernel of [Find] keeps for
+// the day it crashes, if it agrees with the page tables; otherwise "".
+func (k *Kernel) VMCoreInfo() string { return k.own }
 
 // readInfo returns the text of the kernel's VMCOREINFO.
 func (k *Kernel) readInfo() (string, error) {

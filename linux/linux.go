@@ -30,6 +30,7 @@ var (
 type Kernel struct {
 	mem  physmem.Reader
 	info info
+	own  string // the text that info is of, if Find has found it
 
 	physBase uint64 // what to add to an address in the image, less imageStart
 	offset   uint64 // KASLR: how far the image was moved
