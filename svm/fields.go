@@ -61,6 +61,10 @@ func control(name string, offset, size int, also ...string) Field {
 	return f
 }
 
+// save returns a field of the save area. Inlined into all its callers it would
+// make the program some KB larger, as would Read.
+//
+//go:noinline
 func save(name string, offset, size int) Field {
 	return Field{Name: "save." + name, Offset: saveArea + offset, Size: size}
 }

@@ -62,6 +62,8 @@ func New(addr uint64, page []byte) (*VMCB, error) {
 func (v *VMCB) Page() []byte { return v.page[:] }
 
 // Read returns a field's value.
+//
+//go:noinline
 func (v *VMCB) Read(f Field) uint64 {
 	var b [8]byte
 	if f.Offset < 0 || f.Size < 0 || f.Size > len(b) || f.Offset+f.Size > PageSize {
