@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"sort"
@@ -179,7 +178,7 @@ func overlap(slots []Slot, addr, size uint64) (n uint64) {
 // inOrder sorts vCPUs by their numbers, if they have different ones.
 func inOrder(vcpus []*Registers) []*Registers {
 	sorted := slices.Clone(vcpus)
-	slices.SortStableFunc(sorted, func(a, b *Registers) int { return cmp.Compare(a.APICID.Value, b.APICID.Value) })
+	sort.SliceStable(sorted, func(i, j int) bool { return sorted[i].APICID.Value < sorted[j].APICID.Value })
 	for i, r := range sorted {
 		if !r.APICID.Known() || i > 0 && r.APICID.Value == sorted[i-1].APICID.Value {
 			return vcpus

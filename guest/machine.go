@@ -2,7 +2,7 @@ package guest
 
 import (
 	"cmp"
-	"slices"
+	"sort"
 	"strconv"
 
 	"github.com/pkg/errors"
@@ -146,12 +146,12 @@ func (m *Machine) add(c *vmcs.Candidate) {
 // number sorts machines and their vCPUs, and numbers them.
 func number(ms []*Machine) {
 	for _, m := range ms {
-		slices.SortStableFunc(m.VCPUs, (*VCPU).compare)
+		sort.SliceStable(m.VCPUs, func(i, j int) bool { return m.VCPUs[i].compare(m.VCPUs[j]) < 0 })
 		for i, v := range m.VCPUs {
 			v.Number = i
 		}
 	}
-	slices.SortStableFunc(ms, func(a, b *Machine) int { return a.VCPUs[0].compare(b.VCPUs[0]) })
+	sort.SliceStable(ms, func(i, j int) bool { return ms[i].VCPUs[0].compare(ms[j].VCPUs[0]) < 0 })
 	for i, m := range ms {
 		m.Number = i
 	}

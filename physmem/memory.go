@@ -6,6 +6,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"sort"
 )
 
 // A Reader reads physical memory: that of the running machine, of a dump, or of
@@ -63,7 +64,7 @@ func (r Range) Compare(s Range) int { return cmp.Compare(r.Addr, s.Addr) }
 // Union sorts ranges and joins those that overlap or touch, in place. It cuts a
 // range where addresses end.
 func Union(rs []Range) []Range {
-	slices.SortFunc(rs, Range.Compare)
+	sort.Slice(rs, func(i, j int) bool { return rs[i].Compare(rs[j]) < 0 })
 	return slices.AppendSeq(rs[:0], Joined(slices.Values(rs)))
 }
 

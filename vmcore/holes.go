@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"sort"
 
 	"github.com/pkg/errors"
 
@@ -89,7 +90,7 @@ func (w *Writer) lack(hole physmem.Range) {
 // keep sorts the holes, makes one of those next to each other, which may have
 // come from several workers, and gives up all but the n biggest.
 func (w *Writer) keep(n int) {
-	slices.SortFunc(w.holes, physmem.Range.Compare)
+	sort.Slice(w.holes, func(i, j int) bool { return w.holes[i].Compare(w.holes[j]) < 0 })
 	merged := w.holes[:0]
 	for _, h := range w.holes {
 		merged = addRange(merged, h)

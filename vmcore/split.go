@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"slices"
+	"sort"
 
 	"github.com/pkg/errors"
 
@@ -38,7 +39,7 @@ func JoinPieces(pieces []Core, names []string) (*SplitDump, error) {
 		s.pieces = append(s.pieces, k[0])
 	}
 	first := s.pieces[0]
-	slices.SortStableFunc(s.pieces, func(a, b *kdump.Dump) int { return cmp.Compare(a.StartPFN, b.StartPFN) })
+	sort.SliceStable(s.pieces, func(i, j int) bool { return s.pieces[i].StartPFN < s.pieces[j].StartPFN })
 	for _, k := range s.pieces {
 		what, err := first.Differs(k)
 		if err != nil {

@@ -50,7 +50,7 @@ func New(r io.ReaderAt, size int64, progs []elf.ProgHeader) *Map {
 		}
 		loads = append(loads, run{p.Paddr, n, int64(p.Off)})
 	}
-	slices.SortStableFunc(loads, func(a, b run) int { return cmp.Compare(a.addr, b.addr) })
+	sort.SliceStable(loads, func(i, j int) bool { return loads[i].addr < loads[j].addr })
 	m := &Map{r: r, runs: loads[:0]}
 	var covered uint64 // everything below is mapped, or will never be
 	for _, l := range loads {
@@ -87,7 +87,7 @@ func claimed(progs []elf.ProgHeader, size func(*elf.ProgHeader) uint64) []physme
 // of the file as memory that is in it already.
 func onceOnly(runs []run) []physmem.Range {
 	byOff := slices.Clone(runs)
-	slices.SortStableFunc(byOff, func(a, b run) int { return cmp.Compare(a.off, b.off) })
+	sort.SliceStable(byOff, func(i, j int) bool { return byOff[i].off < byOff[j].off })
 	once := make([]physmem.Range, 0, len(runs))
 	var covered int64 // all bytes of the file below are in it, or in no run
 	for _, r := range byOff {
