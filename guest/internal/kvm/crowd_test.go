@@ -42,7 +42,7 @@ func newCrowd(t testing.TB) (*crowd.Host, *KVM) {
 // keeps.
 func TestThousandMachines(t *testing.T) {
 	const n, vcpus, slots = 1000, 8, 16
-	c, v := newCrowd(t)
+	c, _ := newCrowd(t)
 	like, err := c.Model()
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +62,8 @@ func TestThousandMachines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v, err = Open(k); err != nil {
+	v, err := Open(k)
+	if err != nil {
 		t.Fatal(err)
 	}
 	got := [3]int{}
