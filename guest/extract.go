@@ -27,6 +27,8 @@ type Extraction struct {
 	// VCPUs are the registers of each vCPU. They are written by rising APIC ID
 	// where all are known and differ, else as they come.
 	VCPUs []*Registers
+	// Machine, where not nil, is what the core's [NoteMachine] names.
+	Machine *Machine
 	// Overwrite lets the core replace an existing file.
 	Overwrite bool
 	// Progress, where not nil, is told the bytes of memory done, and all there
@@ -80,8 +82,8 @@ var reasons = []error{ErrSwapped, ErrNotPresent, ErrMMIO, ErrNotMapped,
 	vmcore.ErrExcluded, vmcore.ErrOtherPiece, vmcore.ErrTruncated, vmcore.ErrNoMemory, vmcore.ErrChanged}
 
 // Write writes the guest to the file out, by a [vmcore.Writer]: PT_LOADs by
-// guest-physical address with holes where there is no memory, then [CPUNotes],
-// then the guest's own VMCOREINFO: what its kernel leads to or, if that cannot
+// guest-physical address with holes where there is no memory, then [CPUNotes]
+// and [NoteMachine], then the guest's own VMCOREINFO: what its kernel leads to or, if that cannot
 // be opened, what is found on the way. It fails with [vmcore.ErrNoMemory] where
 // none of the memory can be read; the summary says why then, and is nil after
 // any other error.
@@ -95,6 +97,11 @@ func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 		s.Untouched += slot.Size
 	}
 	notes := CPUNotes(s.VCPUs)
+	if x.Machine != nil {
+		if n, ok := machineNote(x.Machine); ok {
+			notes = append(notes, n)
+		}
+	}
 	finder := infoFinder{mem: x.Mem}
 	room := int64(maxInfoNote)
 	for _, note := range notes {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/visible"
 	"vmcsnote/vmcs"
 )
 
@@ -92,6 +93,25 @@ func CPUNotes(vcpus []*Registers) []elfnote.Note {
 		notes = append(notes, QEMUState(r))
 	}
 	return notes
+}
+
+// NoteMachine is the name of the note that says which virtual machine an
+// extracted core is of. Its type is 0. Only vmcsnote writes and reads it; crash,
+// makedumpfile, gdb and drgn pass over a name that they do not know.
+const NoteMachine = "VMCSNOTE"
+
+// machineNote returns that note: lines GUEST_NAME=NAME and GUEST_UUID=UUID, each
+// if it is known. Both come out of the host's dump: every byte of theirs that is
+// not printable ASCII, and the backslash, is \xNN, so that none adds a line. It
+// returns false if neither is known.
+func machineNote(m *Machine) (elfnote.Note, bool) {
+	var text string
+	for _, line := range [][2]string{{"GUEST_NAME=", m.Name}, {"GUEST_UUID=", m.UUID}} {
+		if line[1] != "" {
+			text += line[0] + visible.Name(line[1]) + "\n"
+		}
+	}
+	return elfnote.Note{Name: NoteMachine, Desc: []byte(text)}, text != ""
 }
 
 // LayoutNote returns a VMCSINFO note that says what the layout says, for a

@@ -101,3 +101,22 @@ func TestLayoutNote(t *testing.T) {
 		}
 	}
 }
+
+// A name out of a dump adds no line to the note.
+func TestMachineNote(t *testing.T) {
+	for _, tt := range []struct{ what, name, uuid, want string }{
+		{"name and UUID", "web01", "00000000-0000-4000-8000-000000000001", "GUEST_NAME=web01\nGUEST_UUID=00000000-0000-4000-8000-000000000001\n"},
+		{"name alone", "kvmguest[497]", "", "GUEST_NAME=kvmguest[497]\n"},
+		{"UUID alone", "", "1", "GUEST_UUID=1\n"},
+		{"a name with a line in it", "a\nGUEST_UUID=2", "1", `GUEST_NAME=a\x0aGUEST_UUID=2` + "\nGUEST_UUID=1\n"},
+		{"a backslash", `a\x0ab`, "", `GUEST_NAME=a\x5cx0ab` + "\n"},
+		{"neither", "", "", ""},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			n, ok := machineNote(&Machine{Name: tt.name, UUID: tt.uuid})
+			if string(n.Desc) != tt.want || ok != (tt.want != "") || n.Name != NoteMachine || n.Type != 0 {
+				t.Errorf("%v, %+v: %q, expected %q", ok, n, n.Desc, tt.want)
+			}
+		})
+	}
+}

@@ -150,7 +150,7 @@ func (f *guestsFlags) write(ctx context.Context, e *env, h *guestlist.Host, m *g
 		return hint.With(errors.Errorf("the guest's page tables map more than %s, expected at most 64 times the host's memory", message.Size(int64(most))),
 			"these tables are damaged or forged; vmcsnote guests --read reads memory at one address")
 	}
-	x := guest.Extraction{Mem: mem}
+	x := guest.Extraction{Mem: mem, Machine: m}
 	if p != nil {
 		if len(mem.Slots()) == 0 {
 			return errNoSlots

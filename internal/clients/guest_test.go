@@ -30,10 +30,10 @@ func guestFile(t *testing.T, name, file string) []byte {
 }
 
 // extractGuest takes the guest out of a host's dump, as a person does.
-func extractGuest(t *testing.T, host string) string {
+func extractGuest(t *testing.T, host string, flags ...string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "guest.core")
-	if status := cli.Main([]string{"extract", "-o", out, host}); status != 0 {
+	if status := cli.Main(append([]string{"extract", "-o", out, host}, flags...)); status != 0 {
 		t.Fatalf("exit status %d", status)
 	}
 	return out
@@ -50,24 +50,7 @@ func TestGuestClients(t *testing.T) {
 	for _, name := range linuxGuests {
 		t.Run(name, func(t *testing.T) {
 			core := linuxGuest(t, name)
-			t.Run("readelf -n", func(t *testing.T) {
-				testcores.Tool(t, "readelf")
-				out, err := run(t, "readelf", "-nW", core)
-				owners := regexp.MustCompile(`(?m)^  (\S+) +0x[0-9a-f]+\t`).FindAllStringSubmatch(out, -1)
-				var got []string
-				for _, o := range owners {
-					got = append(got, o[1])
-				}
-				if want := []string{"CORE", "QEMU", "VMCOREINFO"}; err != nil || !slices.Equal(got, want) || strings.Contains(out, "Warning") {
-					t.Errorf("%v, notes of %q, expected %q\n%.2000s", err, got, want, out)
-				}
-			})
-			t.Run("crash --osrelease", func(t *testing.T) {
-				testcores.Tool(t, "crash")
-				if out, err := run(t, "crash", "--osrelease", core); err != nil || strings.TrimSpace(out) != "6.1.0-56-amd64" {
-					t.Errorf("%v: %s", err, out)
-				}
-			})
+			readGuest(t, core, []string{"CORE", "QEMU", "VMCOREINFO"}, "6.1.0-56-amd64")
 			t.Run("gdb", func(t *testing.T) {
 				testcores.Tool(t, "gdb")
 				out, err := run(t, "gdb", "-nx", "-batch", "-ex", "info registers", "-c", core)
@@ -76,15 +59,55 @@ func TestGuestClients(t *testing.T) {
 				}
 				compareRegisters(t, out, string(guestFile(t, name, "truth.txt")))
 			})
-			t.Run("drgn", func(t *testing.T) {
-				testcores.Tool(t, "drgn")
-				out, err := drgnRelease(t, core)
-				if err != nil || !strings.Contains(out, "IS_LINUX_KERNEL") {
-					t.Errorf("%v: %s", err, out)
-				}
-			})
 		})
 	}
+}
+
+// readGuest lets readers open a guest's core, which has notes of these owners.
+func readGuest(t *testing.T, core string, owners []string, release string) {
+	t.Run("readelf -n", func(t *testing.T) {
+		testcores.Tool(t, "readelf")
+		out, err := run(t, "readelf", "-nW", core)
+		var got []string
+		for _, o := range regexp.MustCompile(`(?m)^  (\S+) +0x[0-9a-f]+\t`).FindAllStringSubmatch(out, -1) {
+			got = append(got, o[1])
+		}
+		if err != nil || !slices.Equal(got, owners) || strings.Contains(out, "Warning") {
+			t.Errorf("%v, notes of %q, expected %q\n%.2000s", err, got, owners, out)
+		}
+	})
+	t.Run("crash --osrelease", func(t *testing.T) {
+		testcores.Tool(t, "crash")
+		if out, err := run(t, "crash", "--osrelease", core); err != nil || strings.TrimSpace(out) != release {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+	t.Run("drgn", func(t *testing.T) {
+		testcores.Tool(t, "drgn")
+		out, err := drgnRelease(t, core)
+		if err != nil || !strings.Contains(out, "IS_LINUX_KERNEL") {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+}
+
+// Readers pass over the note that says which machine a core is of.
+func TestGuestNote(t *testing.T) {
+	core := extractGuest(t, testcores.Open(t, "linux-host/amd-6.1"), "--guest", "web01")
+	readGuest(t, core, []string{"CORE", "CORE", "QEMU", "QEMU", "VMCSNOTE", "VMCOREINFO"}, "6.1.0-56-cloud-amd64")
+	t.Run("eu-readelf -n", func(t *testing.T) {
+		testcores.Tool(t, "eu-readelf")
+		if out, err := run(t, "eu-readelf", "-n", core); err != nil || !regexp.MustCompile(`(?m)^  VMCSNOTE +65 `).MatchString(out) {
+			t.Errorf("%v: %.2000s", err, out)
+		}
+	})
+	t.Run("gdb", func(t *testing.T) {
+		testcores.Tool(t, "gdb")
+		out, err := run(t, "gdb", "-nx", "-batch", "-ex", "info registers rip", "-ex", "info threads", "-c", core)
+		if err != nil || !strings.Contains(out, "0xffffffffb8a17a0b") || !strings.Contains(out, "LWP 2") {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
 }
 
 // compareRegisters compares gdb's registers with what KVM said before the
