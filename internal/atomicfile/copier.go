@@ -20,8 +20,9 @@ const (
 const maxCopy = 4 << 20
 
 // writeBehind is how much is copied before the disk is told to begin: a call
-// takes a millisecond, however little there is to write.
-const writeBehind = 8 << 20
+// takes a millisecond, however little there is to write. A long range has a call
+// for each part that is copied at once.
+const writeBehind = maxCopy
 
 // A Copier copies ranges from one file to another, or within one: it shares
 // blocks where the file system can, and keeps holes.

@@ -11,7 +11,7 @@ const (
 	// list the machines.
 	maxKVM = 96 << 20
 	// maxMany bounds it where there are 1,000 machines with 8 vCPUs each, and
-	// maxManySeconds the time.
+	// maxManySeconds the time of the list.
 	maxMany        = 256 << 20
 	maxManySeconds = 5
 )
@@ -66,7 +66,12 @@ func (b *bench) manyMachines() error {
 			b.peaks.note(mode, maxMany, c)
 			took = append(took, t.Seconds())
 		}
-		b.table.atMost(mode, ratioOf(took).median, maxManySeconds, "%.1f s")
+		figure := ratioOf(took).median
+		if form.args == nil {
+			b.table.atMost(mode, figure, maxManySeconds, "%.1f s")
+		} else { // 60 and 103 MB of output: what it takes is not promised
+			b.table.add(mode, fmt.Sprintf("%.1f s", figure), "", true)
+		}
 	}
 	return b.remove("machines")
 }

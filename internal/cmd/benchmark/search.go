@@ -48,7 +48,7 @@ func (b *bench) searchELF() error {
 	if err != nil {
 		return err
 	}
-	b.table.ratioAtLeast("throughput of --search, ELF / cat >/dev/null", r, 0.7)
+	b.table.ratioAtLeast("throughput of --search, ELF / cat >/dev/null", r, 0.55)
 	return b.remove("dense")
 }
 
@@ -67,7 +67,7 @@ func (b *bench) searchKDump(method string) error {
 	if err != nil {
 		return err
 	}
-	b.table.ratioAtLeast("throughput of "+mode+" / inflating alone", r, 0.8)
+	b.table.ratioAtLeast("throughput of "+mode+" / inflating alone", r, 0.7)
 
 	name := "throughput of " + mode + " / libkdumpfile"
 	python, found := b.drgn()

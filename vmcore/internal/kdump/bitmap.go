@@ -52,7 +52,9 @@ func (c *Dump) indexBitmap() *bitmapIndex {
 			if c.StartPFN-pfn < chunkPages {
 				x.first = n + countBits(chunk, 0, min(c.StartPFN-pfn, uint64(len(chunk))*8))
 			}
-			n += countBits(chunk, 0, min(uint64(len(chunk))*8, c.EndPFN-pfn))
+			if !physmem.AllZero(chunk) { // as most are in a large dump
+				n += countBits(chunk, 0, min(uint64(len(chunk))*8, c.EndPFN-pfn))
+			}
 			x.before = append(x.before, n)
 			pfn += chunkPages
 		}
