@@ -39,14 +39,34 @@ readelfNote() {
 }
 euReadelfNote() { eu-readelf -n "$1" | grep -q '^  VMCSINFO '; }
 
-# sameLoads OLD NEW: the same segments of memory, with the same bytes.
+# sameLoads OLD NEW: the same memory, with the same bytes. NEW may have a segment
+# in two parts, as placement split leaves it: each part lies in a segment of OLD,
+# and all parts together are as large.
 sameLoads() {
-	local a b
-	a=$(readelf -lW "$1" | grep '^  LOAD') b=$(readelf -lW "$2" | grep '^  LOAD')
-	[ -n "$a" ] && cmp <(awk '{$2=""; print}' <<<"$a") <(awk '{$2=""; print}' <<<"$b") || return 1
-	paste -d ' ' <(awk '{print $2}' <<<"$a") <(awk '{print $2, $5}' <<<"$b") | while read -r x y n; do
-		cmp -i $((x)):$((y)) -n $((n)) "$1" "$2" || exit 1
-	done
+	local old new off addr phys size mem total=0
+	old=$(readelf -lW "$1" | awk '$1 == "LOAD" { print $2, $3, $4, $5, $6 }')
+	new=$(readelf -lW "$2" | awk '$1 == "LOAD" { print $2, $3, $4, $5, $6 }')
+	[ -n "$old" ] || return 1
+	while read -r _ _ _ size mem; do total=$((total + size + mem)); done <<<"$old"
+	while read -r off addr phys size mem; do
+		total=$((total - size - mem))
+		partOf "$1" "$2" "$old" "$off" "$addr" "$phys" "$size" || return 1
+	done <<<"$new"
+	[ $total = 0 ]
+}
+
+# partOf OLD NEW LOADS OFF ADDR PHYS SIZE: what NEW has at OFF is in one of LOADS,
+# OLD's segments.
+partOf() {
+	local off addr phys size skip
+	while read -r off addr phys size _; do
+		skip=$(($5 - addr))
+		if ((skip >= 0 && skip + $7 <= size && $6 - phys == skip)); then
+			cmp -i $((off + skip)):$(($4)) -n $(($7)) "$1" "$2"
+			return
+		fi
+	done <<<"$3"
+	return 1
 }
 
 # sameNotes OLD NEW: the same notes, but for VMCSINFO.

@@ -82,7 +82,7 @@ check() {
 	for f in elf zlib flat; do ok "logged.$f: the note" saysNote "$d/logged.$f"; done
 }
 powercut() {
-	export -f after whole vmcsnote saysNote truth sameLoads sameNotes samePages
+	export -f after whole vmcsnote saysNote truth sameLoads partOf sameNotes samePages
 	export r WORK
 	# shellcheck disable=SC2016
 	"$WORK/powercut" "$r/dump.log" "$r/dump.before" "$r/work.img" bash -c 'set -o pipefail; after "$r/work.img"' >"$r/powercut.log" 2>&1 ||
