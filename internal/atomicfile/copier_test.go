@@ -1,6 +1,7 @@
 package atomicfile
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -16,8 +17,9 @@ func TestWriteBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer src.Close()
+	data := bytes.Repeat([]byte{1}, page)
 	for i := range int64(runs) {
-		if _, err := src.WriteAt([]byte{1}, i*2*page); err != nil {
+		if _, err := src.WriteAt(data, i*2*page); err != nil {
 			t.Fatal(err)
 		}
 	}
