@@ -130,6 +130,7 @@ func (p *Printer) ProgressOver() {
 	}
 }
 
+// IsTerminal reports whether a file is a terminal.
 func IsTerminal(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
