@@ -3,6 +3,7 @@ package linux
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"vmcsnote/internal/x86"
@@ -18,8 +19,9 @@ type Patch struct {
 // Prune returns BTF and kallsyms of which nothing is left but the types, by the
 // names of structs, and the symbols given. A type that a path needs must be
 // named: what only a pointer leads to goes. Sizes, IDs and offsets stay. With
-// searched set, a search for kallsyms finds what is left of it.
-func (k *Kernel) Prune(structs, symbols []string, searched bool) ([]Patch, error) {
+// searched set, a search for kallsyms finds what is left of it. The symbols of
+// sample are kept as well, but not what tells that an address belongs to them.
+func (k *Kernel) Prune(structs, symbols, sample []string, searched bool) ([]Patch, error) {
 	symbols = append(symbols, "__start_BTF", "__stop_BTF", "_stext", "swapper_pg_dir")
 	base, err := k.btf()
 	if err != nil {
@@ -55,9 +57,9 @@ func (k *Kernel) Prune(structs, symbols []string, searched bool) ([]Patch, error
 		patches = append(patches, Patch{addr, t.pruned(own[t], p.text)})
 	}
 	if _, ok, _ := k.kallsymsInfo(); !ok || searched {
-		return k.pruneSearched(patches, symbols)
+		return k.pruneSearched(patches, symbols, sample)
 	}
-	names, offsets := k.symbols.value.pruned(false, symbols)
+	names, offsets := k.symbols.value.pruned(false, symbols, sample)
 	at, _ := k.info.symbol("kallsyms_names")
 	return append(patches, Patch{at, names}, Patch{k.symbols.value.place, offsets}), nil
 }
@@ -65,12 +67,12 @@ func (k *Kernel) Prune(structs, symbols []string, searched bool) ([]Patch, error
 // pruneSearched is for kernels whose kallsyms is searched for: all of its
 // tables stay as long as they were. kallsyms_seqs_of_names, which no search
 // reads, is left out.
-func (k *Kernel) pruneSearched(patches []Patch, symbols []string) ([]Patch, error) {
+func (k *Kernel) pruneSearched(patches []Patch, symbols, sample []string) ([]Patch, error) {
 	p, err := (&tableFinder{k: k}).find()
 	if err != nil {
 		return nil, err
 	}
-	names, offsets := k.symbols.value.pruned(true, symbols)
+	names, offsets := k.symbols.value.pruned(true, symbols, sample)
 	patches = append(patches, Patch{p.offsets, offsets}, Patch{p.names, names})
 	after := p.names + uint64(len(names))
 	for _, keep := range []span{
@@ -160,11 +162,17 @@ func (t *types) pruned(kept map[typeID]bool, text map[uint32]bool) []byte {
 }
 
 // pruned returns kallsyms' names and offsets: other symbols are called T, or
-// TT... with long, and are where the symbol before them is.
-func (s *kallsyms) pruned(long bool, symbols []string) (names, offsets []byte) {
+// TT... with long, and are where the symbol before them is. If offsets count
+// from their own place, that is so only after one of symbols: numbers that are
+// all different take much room in a packed core.
+func (s *kallsyms) pruned(long bool, symbols, sample []string) (names, offsets []byte) {
+	exact := false
 	none := byte(slices.IndexFunc(s.token[:], func(t []byte) bool { return string(t) == "T" }))
 	for i := range s.start {
-		if code, _ := s.compressed(int(s.start[i])); slices.Contains(symbols, s.name(i)) {
+		name := s.name(i)
+		asked := slices.Contains(symbols, name)
+		if code, _ := s.compressed(int(s.start[i])); asked || slices.Contains(sample, name) {
+			exact = asked
 			names = append(append(names, byte(len(code))), code...)
 			offsets = append(offsets, s.offsets[4*i:4*i+4]...)
 		} else {
@@ -173,12 +181,30 @@ func (s *kallsyms) pruned(long bool, symbols []string) (names, offsets []byte) {
 				n = len(code)
 			}
 			names = append(append(names, byte(n)), bytes.Repeat([]byte{none}, n)...)
-			offsets = append(offsets, s.offsets[:4]...)
-			copy(offsets[4*i:], offsets[max(4*i-4, 0):])
+			before := offsets[max(4*i-4, 0):]
+			if i == 0 {
+				before = s.offsets
+			}
+			v := binary.LittleEndian.Uint32(before)
+			if s.form == fromPlace && exact {
+				v -= 4
+			}
+			offsets = binary.LittleEndian.AppendUint32(offsets, v)
 		}
 	}
 	_, end := s.compressed(int(s.start[len(s.start)-1]))
 	return append(names, make([]byte, end-len(names))...), offsets
+}
+
+// SymbolLine returns symbol i as /proc/kallsyms has it.
+func (k *Kernel) SymbolLine(i int) string {
+	s, err := k.kallsyms()
+	if err != nil || i >= len(s.start) {
+		return ""
+	}
+	name, _ := s.compressed(int(s.start[i]))
+	text := s.expand(nil, name)
+	return fmt.Sprintf("%016x %c %s", s.addr(i), text[0], text[1:])
 }
 
 // ReadBy has the kernel read mem from now on. It keeps kallsyms and BTF alone.

@@ -100,7 +100,7 @@ func TestThin(t *testing.T) {
 	host := inferred(t, rec)
 	rec.pages = nil
 	keepOlder(t, pages)
-	patches, err := k.Prune(keepStructs, keepSymbols, false)
+	patches, err := k.Prune(keepStructs, keepSymbols, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,29 +115,7 @@ func TestThin(t *testing.T) {
 	for _, p := range patched {
 		pages[p.phys&^4095] = true
 	}
-	out, err := os.Create(filepath.Join(t.TempDir(), "thin"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	out.Truncate(st.Size())
-	copyAt := func(off int64, n int64) {
-		if _, err := io.Copy(io.NewOffsetWriter(out, off), io.NewSectionReader(src, off, n)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	place := places(t, src, st.Size(), pages)
-	copyAt(0, place.data)
-	for _, off := range place.pages {
-		copyAt(off, 4096)
-	}
-	for _, p := range patched {
-		if _, err := out.WriteAt(p.data, place.pages[p.phys&^4095]+int64(p.phys%4096)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := out.Sync(); err != nil {
-		t.Fatal(err)
-	}
+	out := writeThin(t, src, st.Size(), pages, patched)
 	if mem, info, err = openDump(out, st.Size()); err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +128,42 @@ func TestThin(t *testing.T) {
 	if thin := looks(inferred(t, &recorder{mem: mem})); thin != fullGuests {
 		t.Fatalf("the thinned dump tells of its guests\n%s\nwant\n%s", thin, fullGuests)
 	}
-	to := filepath.Join("../testdata/cores/linux-host", *thinName+".sparse.gz")
+	packThin(t, out, filepath.Join("../testdata/cores/linux-host", *thinName+".sparse.gz"))
+}
+
+// writeThin makes a file that has nothing of a dump but its headers, its notes
+// and the pages, with the patches.
+func writeThin(t *testing.T, src io.ReaderAt, size int64, pages map[uint64]bool, patched []patch) *os.File {
+	out, err := os.Create(filepath.Join(t.TempDir(), "thin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { out.Close() })
+	out.Truncate(size)
+	copyAt := func(off int64, n int64) {
+		if _, err := io.Copy(io.NewOffsetWriter(out, off), io.NewSectionReader(src, off, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	place := places(t, src, size, pages)
+	copyAt(0, place.data)
+	for _, off := range place.pages {
+		copyAt(off, 4096)
+	}
+	for _, p := range patched {
+		if _, err := out.WriteAt(p.data, place.pages[p.phys&^4095]+int64(p.phys%4096)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := out.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d pages", len(pages))
+	return out
+}
+
+// packThin makes a golden core of a thinned dump.
+func packThin(t *testing.T, out *os.File, to string) {
 	packed, err := os.Create(to)
 	if err != nil {
 		t.Fatal(err)
@@ -158,8 +171,11 @@ func TestThin(t *testing.T) {
 	if err := sparse.Pack(packed, out); err != nil {
 		t.Fatal(err)
 	}
-	st, _ = packed.Stat()
-	t.Logf("%d pages, %d bytes", len(pages), st.Size())
+	st, err := packed.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d bytes", st.Size())
 }
 
 // inferred reads what package guest does, the search for VMCSs included, but
@@ -273,16 +289,8 @@ func pruneGuest(t *testing.T, m, again *guest.Machine, rec *recorder) []patch {
 	if m.OwnKVM {
 		structs, symbols = append(slices.Clone(structs), keepStructs...), append(symbols, keepSymbols...)
 	}
-	var addrs []uint64
-	for _, v := range s.VCPUs {
-		for _, f := range v.Backtrace {
-			symbols = append(symbols, f.Symbol.Name)
-			addrs = append(addrs, f.Addr, f.Addr-1)
-		}
-		name, _, _ := strings.Cut(v.Symbol, "+")
-		symbols = append(symbols, name)
-	}
-	patches, err := k.Prune(structs, symbols, true)
+	onStacks, addrs := framesOf(s)
+	patches, err := k.Prune(structs, append(symbols, onStacks...), nil, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,6 +308,20 @@ func pruneGuest(t *testing.T, m, again *guest.Machine, rec *recorder) []patch {
 		skip := phys - to.Addr
 		return to.Phys + skip, min(size, to.Size-skip), err
 	})
+}
+
+// framesOf returns the functions that vCPUs were in, and the addresses that
+// their backtraces asked ORC tables for.
+func framesOf(s *inside.System) (symbols []string, addrs []uint64) {
+	for _, v := range s.VCPUs {
+		for _, f := range v.Backtrace {
+			symbols = append(symbols, f.Symbol.Name)
+			addrs = append(addrs, f.Addr, f.Addr-1)
+		}
+		name, _, _ := strings.Cut(v.Symbol, "+")
+		symbols = append(symbols, name)
+	}
+	return symbols, addrs
 }
 
 func must[T any](v T, err error) T {
