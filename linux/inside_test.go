@@ -206,6 +206,18 @@ func TestInsideUser(t *testing.T) {
 	}
 }
 
+// TestInsideForgedGS: a program that loads another processor's GS base is still
+// told as the task that runs.
+func TestInsideForgedGS(t *testing.T) {
+	g := openInside(t, "6.1")
+	forged := *g.regs[1]
+	forged.Seg[guest.GS].Base = g.regs[0].Seg[guest.GS].Base
+	g.regs = []*guest.Registers{&forged}
+	if v := g.look(g.k).VCPUs[0]; v.Task != "burner" || v.Symbol != "/bin/burner+0x1046" {
+		t.Errorf("%+v", v)
+	}
+}
+
 // TestInsideSymbols compares the symbols with the guests' own /proc/kallsyms.
 func TestInsideSymbols(t *testing.T) {
 	for _, name := range insides {

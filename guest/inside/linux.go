@@ -60,7 +60,7 @@ func (s *System) activity(r *guest.Registers, o Options) (a Activity) {
 			a.Task, a.PID = comm, pid
 		}
 	}
-	if rip>>63 == 0 {
+	if isUser(rip) {
 		if running {
 			a.Symbol = mapped(task, rip)
 		}
@@ -79,11 +79,15 @@ func (s *System) activity(r *guest.Registers, o Options) (a Activity) {
 }
 
 // running returns the task that a vCPU ran. The guest's own number of the vCPU
-// follows from its GS base. In user mode the kernel's GS base is in
-// IA32_KERNEL_GS_BASE, but for the first instructions in the kernel and the
-// last.
+// follows from the kernel's GS base. In user mode that is in
+// IA32_KERNEL_GS_BASE, and still is during the first instructions in the kernel
+// and the last. A program can load any base into GS, another processor's, too.
 func (s *System) running(r *guest.Registers) (linux.Task, bool) {
-	for _, gs := range []guest.Register{r.Seg[guest.GS].Base, r.KernelGSBase} {
+	bases := []guest.Register{r.Seg[guest.GS].Base, r.KernelGSBase}
+	if isUser(r.RIP.Value) {
+		bases = bases[1:]
+	}
+	for _, gs := range bases {
 		if !gs.Known() {
 			continue
 		}
@@ -97,6 +101,9 @@ func (s *System) running(r *guest.Registers) (linux.Task, bool) {
 	}
 	return linux.Task{}, false
 }
+
+// isUser reports whether an address is in a program's half.
+func isUser(addr uint64) bool { return addr>>63 == 0 }
 
 // mapped returns the name of the file that a process has mapped at an address,
 // and where in it; "" if that is unknown.
