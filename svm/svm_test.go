@@ -14,14 +14,16 @@ import (
 )
 
 // scripts/kernels writes testdata: where the struct vmcb of Debian's kernels
-// has its members, by their BTF.
+// has its members, by their BTF; of 5.10, whose kvm-amd has none, by its header.
+// Before 5.11 the save area ended with what only a GHCB has.
 func TestFieldsAgainstBTF(t *testing.T) {
 	files, err := filepath.Glob("testdata/vmcb-*.txt")
-	if err != nil || len(files) < 4 {
+	if err != nil || len(files) < 8 {
 		t.Fatalf("%v (%v)", files, err)
 	}
 	// The first kernel, by version, that has a field.
 	since := map[string]string{
+		"control.ghcb_gpa": "6.1", "control.vmsa_pa": "6.1", "save.vmpl": "6.1", "save.s_cet": "6.1", "save.ssp": "6.1", "save.isst_addr": "6.1", "save.spec_ctrl": "6.1",
 		"control.erap_ctl": "7.3", "control.bus_lock_counter": "6.16", "control.allowed_sev_features": "6.16", "control.guest_sev_features": "6.16",
 	}
 	for _, file := range files {
@@ -37,7 +39,8 @@ func TestFieldsAgainstBTF(t *testing.T) {
 				if _, err := fmt.Sscanf(line, "%s %v %d", &name, &offset, &size); err != nil {
 					t.Fatalf("%q: %v", line, err)
 				}
-				if strings.Contains(name, "reserved") || name == "control.insn_bytes" {
+				const ghcb = 0x700
+				if strings.Contains(name, "reserved") || offset >= ghcb || name == "control.insn_bytes" {
 					continue
 				}
 				f, ok := FieldByName(name)

@@ -22,6 +22,7 @@ type kernel struct {
 	modules bool // have BTF of their own
 	types   map[string]*linux.BTF
 	files   map[string]string // of modules
+	svm     *linux.BTF        // has struct vmcb: kvm-amd's, or those of vmcb.o
 }
 
 // short returns the version without the distribution's part.
@@ -52,6 +53,13 @@ func open(dir string) (*kernel, error) {
 			}
 			k.types[""], err = types(b, nil)
 			return err
+		case d.Name() == "vmcb.o": // the kernel's header, compiled
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			k.svm, err = types(b, nil)
+			return err
 		case name != d.Name() && (name == "kvm" || name == "kvm-intel" || name == "kvm-amd"):
 			k.files[name] = path
 		}
@@ -78,6 +86,9 @@ func open(dir string) (*kernel, error) {
 		if t != nil {
 			k.types[name], k.modules = t, true
 		}
+	}
+	if t := k.types["kvm-amd"]; t != nil {
+		k.svm = t
 	}
 	return k, nil
 }

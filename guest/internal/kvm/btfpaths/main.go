@@ -4,9 +4,10 @@
 //	btfpaths [-vmcb DIR] DIR...
 //
 // A directory holds what a kernel's packages do: boot/vmlinuz-RELEASE or
-// lib/modules/RELEASE/vmlinuz, and the modules kvm, kvm-intel and kvm-amd. What
-// only a module that is not there can tell is a question mark. The exit status
-// is 1 if a kernel lacks a member that all must have. With -vmcb it also writes
+// lib/modules/RELEASE/vmlinuz, and the modules kvm, kvm-intel and kvm-amd; and
+// vmcb.o, of a kernel whose modules have no BTF. What only a module that is not
+// there can tell is a question mark. The exit status is 1 if a kernel lacks a
+// member that all must have. With -vmcb it also writes
 // to a directory where each kernel's struct vmcb has its members, for package
 // svm's test. scripts/kernels downloads kernels and runs it.
 package main

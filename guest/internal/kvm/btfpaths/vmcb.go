@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// writeVMCB writes to dir, for each kernel whose kvm-amd has BTF, where struct
-// vmcb has its members: what package svm is tested against.
+// writeVMCB writes to dir, for each kernel whose type it has, where struct vmcb
+// has its members: what package svm is tested against.
 func writeVMCB(dir string, kernels []*kernel) error {
 	for _, k := range kernels {
-		if k.types["kvm-amd"] == nil {
+		if k.svm == nil {
 			continue
 		}
 		f, err := os.Create(filepath.Join(dir, "vmcb-"+k.release+".txt"))
@@ -34,7 +34,7 @@ func writeVMCB(dir string, kernels []*kernel) error {
 // part, and the host's state in the save area of a guest with encrypted
 // registers, are none of the VMCB that AMD documents.
 func (k *kernel) vmcb(w io.Writer) error {
-	s, err := k.types["kvm-amd"].Struct("vmcb")
+	s, err := k.svm.Struct("vmcb")
 	if err != nil {
 		return err
 	}
