@@ -1,8 +1,9 @@
-# Virtual machines on an AMD host of two CPUs, of which the second crashes.
+# Virtual machines on an AMD host of two CPUs, of which the second crashes. Nothing
+# runs on a third one until then.
 # shellcheck shell=bash disable=SC2034,SC2154,SC2317
-MEM=1536 SMP=2 CRASHKERNEL=192M MODULE=none CPU=EPYC,+svm,+npt,-xsaves ROOTDISK=1500M DUMPDISK=6G LIMIT=600
+MEM=1536 SMP=3 CRASHKERNEL=192M MODULE=none CPU=EPYC,+svm,+npt,-xsaves ROOTDISK=1500M DUMPDISK=6G LIMIT=600
 GUESTS=all PASS=GUESTS
-APPEND='no_timer_check mitigations=off audit=0 random.trust_cpu=on nowatchdog tsc=reliable'
+APPEND='no_timer_check mitigations=off audit=0 random.trust_cpu=on nowatchdog tsc=reliable isolcpus=2 irqaffinity=0,1 nox2apic iomem=relaxed'
 CAPAPPEND='no_timer_check mitigations=off audit=0 nowatchdog tsc=reliable'
 
 # What follows is run by the host's busybox, and minds GUESTS: all, or those that
@@ -121,13 +122,43 @@ first() {
 	say 'the guests are as they shall be'
 }
 
-# crash crashes the machine whose PID 1 this is, and no other that sources the file.
+# reigns yes|no: A and B leave no time to anybody else on their processors.
+reigns() {
+	policy='-o -p 0'
+	[ "$1" = no ] || policy='-f -p 1'
+	# shellcheck disable=SC2086
+	for g in A B; do chrt $policy "$(sed -n "s/^$g MEMORY .* pid=//p" /tmp/$g.log)"; done
+}
+
+# crash crashes the machine whose PID 1 this is, and no other that sources the file:
+# the second processor, while it runs B and the first one A. Everything else stands
+# still from then on that a look at it from the third processor has found web01's
+# program in its loop, and not in its kernel.
 crash() {
 	[ $$ = 1 ] || return 1
-	say crash
 	settle
-	echo 1 >/proc/sys/kernel/sysrq
-	taskset 2 sh -c 'echo c >/proc/sysrq-trigger'
+	mount -t debugfs debugfs /sys/kernel/debug
+	echo -1 >/proc/sys/kernel/sched_rt_runtime_us
+	for f in /sys/kernel/debug/sched/fair_server/cpu*/runtime; do # since 6.12
+		[ ! -e "$f" ] || echo 0 >"$f"
+	done
+	echo 1 >/proc/sys/kernel/unknown_nmi_panic
+	taskset -p 4 $$ >/dev/null
+	i=0
+	reigns yes
+	until vmcsnote guests --field guest,vcpu,cs.selector /proc/kcore 2>/dev/null | grep -qx '0 1 0x33' || [ $i -gt 20 ]; do
+		reigns no
+		sleep 1
+		reigns yes
+		i=$((i + 1))
+	done
+	say "crash, after $i looks in vain"
+	# The local APIC sends an NMI to the processor with APIC ID 1.
+	devmem 0xfee00310 32 0x1000000
+	devmem 0xfee00300 32 0x4400
+	sleep 60
+	say 'FAIL crash: the NMI made no panic'
+	reboot -f
 }
 
 capture() {
