@@ -23,12 +23,13 @@ type System struct {
 	// OS is "Linux", "Windows" or, if it is neither or cannot be told, "". Of
 	// Windows there is no more than what stands below up to Time.
 	OS string
-	// Release is Linux' version as uname -r prints it, or Windows' version and
-	// build: "10.0.20348". Hostname is Linux' alone.
+	// Release is Linux' version as uname -r prints it, or Windows' version with
+	// build and product, as far as it tells them: "10.0 build 20348, server".
+	// Hostname is Linux' alone.
 	Release  string
 	Hostname string
-	// Uptime is how long the system has been up, and Time the time of day, by
-	// its own clock; zero if unknown.
+	// Uptime is how long the system has been up, sleep included, and Time the
+	// time of day, by its own clock; zero if unknown.
 	Uptime time.Duration
 	Time   time.Time
 	// Panic is what Linux said when it panicked; "" if it did not.
@@ -39,6 +40,15 @@ type System struct {
 	Kernel *linux.Kernel
 	// Err is why the system could not be told, or not all of it.
 	Err error
+}
+
+// Booted returns when the system was booted, by its own clock; zero if that is
+// unknown, or before 1970: then the clock or the uptime is wrong.
+func (s *System) Booted() (t time.Time) {
+	if at := s.Time.Add(-s.Uptime); s.Uptime > 0 && at.Unix() >= 0 {
+		return at
+	}
+	return t
 }
 
 // An Activity is what a vCPU was doing.

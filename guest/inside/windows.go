@@ -10,22 +10,28 @@ import (
 	"vmcsnote/guest"
 )
 
-// Windows maps a page, KUSER_SHARED_DATA, at an address that has not changed
-// since NT: for the 64-bit kernel, and for every process.
-var sharedDataAt = []uint64{0xfffff780_00000000, 0x7ffe0000}
+// Windows maps a page, KUSER_SHARED_DATA, at addresses that have not changed
+// since NT: for the 64-bit kernel, for every process, and for the 32-bit
+// kernel.
+var sharedDataAt = []uint64{0xfffff780_00000000, 0x7ffe0000, 0xffdf0000}
 
-// Members of KUSER_SHARED_DATA (ntddk.h).
+// Members of KUSER_SHARED_DATA (Windows SDK, ntddk.h), the same for 32 and 64
+// bits. The times are KSYSTEM_TIMEs.
 const (
-	sharedInterruptTime = 0x08 // since boot, in units of 100 ns
-	sharedSystemTime    = 0x14 // since 1601
+	sharedInterruptTime = 0x08 // since boot, sleep included, in units of 100 ns
+	sharedSystemTime    = 0x14 // since 1601, UTC, in units of 100 ns
 	sharedRoot          = 0x30 // UTF-16: C:\Windows
 	sharedRootChars     = 260
 	sharedBuild         = 0x260 // since Windows 10; bits 31:28 are no number
-	sharedProductType   = 0x264 // 1 workstation, 2 domain controller, 3 server
+	sharedProductType   = 0x264
+	sharedProductValid  = 0x268 // whether the product type is known yet
 	sharedMajor         = 0x26c
 	sharedMinor         = 0x270
 	sharedSize          = 0x274
 )
+
+// products are the values of NT_PRODUCT_TYPE.
+var products = [...]string{1: "workstation", 2: "domain controller", 3: "server"}
 
 // lookWindows reads what Windows shows to all processes. It is false if none of
 // the vCPUs has that page.
@@ -45,32 +51,42 @@ func (s *System) lookWindows(m *guest.Machine) bool {
 	return false
 }
 
-// takeShared takes what KUSER_SHARED_DATA says. It is false if b is none.
+// takeShared reads KUSER_SHARED_DATA. It is false if b is none.
 func (s *System) takeShared(b []byte) bool {
 	u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(b[at:]) }
 	major, minor, product := u32(sharedMajor), u32(sharedMinor), u32(sharedProductType)
-	if major < 5 || major > 20 || minor > 9 || product < 1 || product > 3 || !isRoot(b[sharedRoot:][:2*sharedRootChars]) {
+	if major < 5 || major > 20 || minor > 9 || product >= uint32(len(products)) || !isRoot(b[sharedRoot:][:2*sharedRootChars]) {
 		return false
 	}
 	s.OS = "Windows"
 	s.Release = fmt.Sprintf("%d.%d", major, minor)
-	if build := u32(sharedBuild) & 0x0fffffff; major >= 10 {
-		s.Release += fmt.Sprintf(".%d", build)
+	if build := u32(sharedBuild) & 0x0fffffff; major >= 10 && build != 0 {
+		s.Release += fmt.Sprintf(" build %d", build)
 	}
-	if up := ticks(b[sharedInterruptTime:]); up < 1<<62 {
-		s.Uptime = (time.Duration(up) / 1e7) * time.Second
+	if b[sharedProductValid] == 1 && product != 0 {
+		s.Release += ", " + products[product]
 	}
-	// 1601 is so long before 1970, in seconds.
-	const before1970 = 11644473600
-	if now := ticks(b[sharedSystemTime:]) / 1e7; now > before1970 && now < 2*before1970 {
-		s.Time = time.Unix(int64(now)-before1970, 0).UTC()
+	const (
+		second     = 1e7 // 100 ns are a unit
+		century    = 100 * 365 * 24 * 3600 * second
+		before1970 = 11644473600 * second
+	)
+	if up, ok := ticks(b[sharedInterruptTime:]); ok && up < century {
+		s.Uptime = 100 * time.Duration(up)
+	}
+	if now, ok := ticks(b[sharedSystemTime:]); ok && now >= before1970 && now < before1970+2*century {
+		s.Time = time.Unix(0, 100*int64(now-before1970)).UTC()
 	}
 	return true
 }
 
-// ticks reads a KSYSTEM_TIME, in units of 100 ns. Its upper half is there twice;
-// they differ only while it is written.
-func ticks(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
+// ticks reads a KSYSTEM_TIME, in units of 100 ns: its lower half, and the upper
+// one twice. Windows changes the second of these first and the first last, so
+// they differ if the vCPU was stopped in between: then the time is unknown.
+func ticks(b []byte) (t uint64, ok bool) {
+	high := binary.LittleEndian.Uint32(b[4:])
+	return uint64(high)<<32 | uint64(binary.LittleEndian.Uint32(b)), high == binary.LittleEndian.Uint32(b[8:])
+}
 
 // isRoot reports whether text is the path of Windows' directory: a drive, and
 // characters up to a NUL.

@@ -59,6 +59,7 @@ func TestMain(m *testing.M) {
 //	zeros FILE ADDR           clears a page of that dump's memory
 //	kcore DUMP FILE writes the memory of a dump as /proc/kcore shows it
 //	rewrite FILE OLD NEW replaces text in the memory of a dump
+//	windows FILE GUEST        makes a Windows of that guest in the dump
 //	setvmcb FILE GUEST NAME=VALUE... sets fields of the VMCBs of that guest in the dump
 //	setvmcs FILE VPID NAME=VALUE...  sets fields of the VMCS with that VPID in the dump
 //	image FORM DUMP FILE      makes FILE an image of the dump's memory: lime, avml or raw; or bare, a core without its PT_NOTE
@@ -123,6 +124,7 @@ func TestScripts(t *testing.T) {
 			"same":      same,
 			"truth":     truth,
 			"untouched": untouched,
+			"windows":   windows,
 			"zeros":     zeros,
 		},
 	})

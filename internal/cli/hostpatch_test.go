@@ -14,6 +14,7 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/guest"
+	"vmcsnote/internal/fakewindows"
 	"vmcsnote/physmem"
 	"vmcsnote/svm"
 	"vmcsnote/vmcore"
@@ -113,6 +114,22 @@ func setvmcb(ts *testscript.TestScript, neg bool, args []string) {
 			patchMemory(ts, path, v.VMCB+uint64(f.Offset), binary.LittleEndian.AppendUint64(nil, x)[:f.Size])
 		}
 	}
+}
+
+// windows makes a Windows of a guest.
+func windows(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 2, 2)
+	path := ts.MkAbs(args[0])
+	c, err := vmcore.OpenFile(path)
+	ts.Check(err)
+	defer c.Close()
+	h := guest.OpenHost(c)
+	ts.Check(h.FindMachines(context.Background(), guest.MachineSearch{}))
+	ts.Check(h.FindRegisters(context.Background(), nil))
+	ts.Check(fakewindows.Install(h.Machine(args[1]), fakewindows.Shared(), func(addr uint64, b []byte) error {
+		patchMemory(ts, path, addr, b)
+		return nil
+	}))
 }
 
 // forge writes a note, VMCSINFO unless it is named, with the contents of a file

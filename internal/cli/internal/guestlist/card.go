@@ -33,8 +33,11 @@ func pageMachine(m *guest.Machine) report.Machine {
 	if s.Uptime > 0 {
 		add("Up", upText(s.Uptime))
 	}
+	if at := s.Booted(); !at.IsZero() {
+		add("Booted", at.Format(dateTime)+", by its own clock")
+	}
 	if s.Err != nil {
-		add("Unknown", s.Err.Error())
+		add("Unknown", WhyUnknown(s.Err))
 	}
 	if m.Within != nil {
 		add("Runs in", "machine "+m.Within.ID())

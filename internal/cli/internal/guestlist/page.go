@@ -90,7 +90,7 @@ func pageHost(p *report.Page, c vmcore.Core) {
 	add := func(name, value string) { p.Host = append(p.Host, report.Fact{Name: name, Value: value}) }
 	add("Kernel", guest.InfoLine(info, "OSRELEASE"))
 	if at, err := strconv.ParseInt(guest.InfoLine(info, "CRASHTIME"), 10, 64); err == nil {
-		add("Time of the crash", time.Unix(at, 0).UTC().Format("2006-01-02 15:04:05 UTC"))
+		add("Time of the crash", time.Unix(at, 0).UTC().Format(dateTime))
 	}
 	cpus := 0
 	for _, n := range c.Notes().Notes {

@@ -7,11 +7,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pkg/errors"
+
 	"vmcsnote/guest"
 	"vmcsnote/guest/inside"
 	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/visible"
 	"vmcsnote/linux"
+	"vmcsnote/vmcore"
 )
 
 // activity returns what a vCPU was doing, as far as is known.
@@ -72,6 +75,9 @@ func placeText(a inside.Activity, v *guest.VCPU) string {
 	return shorten(visible.Text(a.Symbol, ""), maxPlace)
 }
 
+// dateTime is how a time is printed, which must be in UTC.
+const dateTime = "2006-01-02 15:04:05 UTC"
+
 // systemText tells in a line what runs in a machine, "" if that is unknown.
 func systemText(s *inside.System) string {
 	if s == nil || s.OS == "" {
@@ -90,9 +96,25 @@ func systemText(s *inside.System) string {
 	return text
 }
 
+// WhyUnknown tells a person why it is not known what runs in a machine, or not
+// all of it.
+func WhyUnknown(err error) string {
+	switch {
+	case errors.Is(err, vmcore.ErrExcluded):
+		return "makedumpfile left its memory out of the dump"
+	case errors.Is(err, linux.ErrNoImage):
+		return "neither Linux nor Windows was found in its memory"
+	}
+	return err.Error()
+}
+
 // printSystems prints what runs in each machine, as far as is known.
 func (h *Host) printSystems(w io.Writer) {
+	excluded := 0
 	for m := range h.All() {
+		if s := h.Systems[m]; s != nil && errors.Is(s.Err, vmcore.ErrExcluded) {
+			excluded++
+		}
 		if text := systemText(h.Systems[m]); text != "" {
 			name := ""
 			if m.Name != "" {
@@ -100,6 +122,9 @@ func (h *Host) printSystems(w io.Writer) {
 			}
 			fmt.Fprintf(w, "guest %s%s: %s\n", m.ID(), name, text)
 		}
+	}
+	if excluded > 0 {
+		fmt.Fprintf(w, "what ran in %s is unknown: makedumpfile left the memory out of the dump\n", message.Plural(excluded, "guest"))
 	}
 }
 
@@ -109,14 +134,18 @@ func (h *Host) printSystem(w io.Writer, m *guest.Machine) {
 	switch text := systemText(s); {
 	case s == nil:
 	case text == "":
-		fmt.Fprintf(w, "  system: unknown (%v)\n", s.Err)
+		fmt.Fprintf(w, "  system: unknown (%s)\n", WhyUnknown(s.Err))
 	default:
 		fmt.Fprintf(w, "  system: %s\n", text)
 		if !s.Time.IsZero() {
-			fmt.Fprintf(w, "  its clock: %s\n", s.Time.Format(time.DateTime))
+			booted := ""
+			if at := s.Booted(); !at.IsZero() {
+				booted = ", booted " + at.Format(dateTime)
+			}
+			fmt.Fprintf(w, "  its clock: %s%s\n", s.Time.Format(dateTime), booted)
 		}
 		if s.Err != nil {
-			fmt.Fprintf(w, "  warning: not all of the system could be told: %v\n", s.Err)
+			fmt.Fprintf(w, "  warning: not all of the system could be told: %s\n", WhyUnknown(s.Err))
 		}
 	}
 }
@@ -157,6 +186,9 @@ func (h *Host) reportSystem(field func(name string, value any), m *guest.Machine
 	}
 	if !s.Time.IsZero() {
 		field("time", s.Time.Format(time.RFC3339))
+	}
+	if at := s.Booted(); !at.IsZero() {
+		field("boot_time", at.Format(time.RFC3339))
 	}
 	if s.Err != nil {
 		field("os_error", strings.ToValidUTF8(s.Err.Error(), "?"))
