@@ -8,6 +8,8 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/guest"
+	"vmcsnote/guest/inside"
+	"vmcsnote/internal/cli/internal/guestlist"
 	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/jsonstream"
@@ -32,10 +34,10 @@ func (f *guestsFlags) log(ctx context.Context, e *env, paths []string, c vmcore.
 		return err
 	}
 	if f.asJSON {
-		return e.reportLog(paths, f.guest, k)
+		return f.reportLog(e, paths, k)
 	}
 	w := bufio.NewWriter(e.Stdout)
-	var lost lostRecords
+	lost := f.lostRecords()
 	for r, err := range k.Log() {
 		if !lost.keep(err) {
 			fmt.Fprintln(w, r)
@@ -63,27 +65,36 @@ func (f *guestsFlags) kernel(ctx context.Context, e *env, c vmcore.Core) (*linux
 	if err := findRegisters(ctx, e, h); err != nil {
 		return nil, err
 	}
-	k, err := h.Machines[0].Linux()
-	if errors.Is(err, vmcore.ErrExcluded) {
-		return nil, hint.With(err, message.TakeQEMUCore)
+	m := h.Machines[0]
+	switch s := inside.Look(m, inside.Options{}); {
+	case s.Kernel != nil:
+		return s.Kernel, nil
+	case s.OS != "":
+		return nil, errors.Errorf("guest %s runs %s %s; only Linux' log can be read", m.ID(), s.OS, s.Release)
+	case errors.Is(s.Err, vmcore.ErrExcluded):
+		return nil, hint.With(errors.Errorf("guest %s: %s", m.ID(), guestlist.WhyUnknown(s.Err)), lookElsewhere)
+	default:
+		return nil, errors.Errorf("guest %s: %s", m.ID(), guestlist.WhyUnknown(s.Err))
 	}
-	return k, errors.WithMessagef(err, "guest %s", h.Machines[0].ID())
 }
 
+// lookElsewhere is the cure for a dump without the guest's memory.
+const lookElsewhere = "with a core of the process that ran the guest, vmcsnote extract --qemu-core writes the guest's own core; guests --log prints its log"
+
 // reportLog prints the log as a JSON document, one record at a time.
-func (e *env) reportLog(paths []string, guest string, k *linux.Kernel) error {
+func (f *guestsFlags) reportLog(e *env, paths []string, k *linux.Kernel) error {
 	if !e.answer() {
 		return nil
 	}
-	var lost lostRecords
+	lost := f.lostRecords()
 	s := jsonstream.New(e.Stdout)
 	s.Object(func() {
 		s.Field("file", paths[0])
 		if len(paths) > 1 {
 			s.Field("files", paths)
 		}
-		if guest != "" {
-			s.Field("guest", guest)
+		if f.guest != "" {
+			s.Field("guest", f.guest)
 		}
 		s.Field("release", k.Release())
 		s.List("log", func() {
@@ -104,13 +115,21 @@ func (e *env) reportLog(paths []string, guest string, k *linux.Kernel) error {
 	return lost.tell(e)
 }
 
-// beside is the cure for a dump without the log.
+// beside is the cure for a dump without the host's log.
 const beside = "kdump's scripts save the host's log beside the dump, as vmcore-dmesg.txt or dmesg.TIME"
 
 // lostRecords counts the records of a log that could not be read.
 type lostRecords struct {
 	good, n int
 	first   error
+	cure    string // if nothing can be read
+}
+
+func (f *guestsFlags) lostRecords() lostRecords {
+	if f.guest != "" {
+		return lostRecords{}
+	}
+	return lostRecords{cure: beside}
 }
 
 // keep reports whether err is one.
@@ -135,7 +154,7 @@ func (l *lostRecords) tell(e *env) error {
 	case l.good == 0 && errors.Is(l.first, linux.ErrNoLog):
 		return l.first
 	case l.good == 0:
-		return hint.With(errors.WithMessage(l.first, "none of the log can be read"), beside)
+		return hint.With(errors.WithMessage(l.first, "none of the log can be read"), l.cure)
 	}
 	e.Say("warning: %s could not be read, the first: %v", message.Plural(l.n, "record"), l.first)
 	return nil
