@@ -44,7 +44,7 @@ func (v *VMCB) Check() []*Fault {
 	exited := v.Read(ExitCode) != 0 && v.Read(NextRIP) != 0
 	fault(v.Read(ASID) == 0 && exited, ASID, "ASID 0 is the host's")
 	fault(v.NestedPaging() && (v.Read(NestedCR3)>>52 != 0 || v.Read(NestedCR3)&0xfe7 != 0), NestedCR3, "reserved bits are set")
-	for _, f := range []Field{control("iopm_base_pa", 0x40, 8), control("msrpm_base_pa", 0x48, 8)} {
+	for _, f := range []Field{iopmBase, msrpmBase} {
 		fault(v.Read(f)>>52 != 0, f, "no physical address")
 	}
 	if event := v.Read(EventInj); event>>31&1 != 0 {
