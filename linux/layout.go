@@ -40,6 +40,8 @@ func (l *layout) symbol(name string) uint64 {
 const maxOffset = 4096
 
 // offset returns the offset of a member: STRUCT.MEMBER.
+//
+//go:noinline
 func (l *layout) offset(member string) uint64 {
 	return l.stated("OFFSET("+member+")", func() (uint64, error) {
 		name, path, _ := strings.Cut(member, ".")

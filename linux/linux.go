@@ -115,6 +115,8 @@ func (l *lazy[T]) get(make func() (T, error)) (T, error) {
 }
 
 // corrupt returns an error that wraps [ErrCorrupt].
+//
+//go:noinline
 func corrupt(format string, args ...any) error {
 	return errors.WithMessage(ErrCorrupt, fmt.Sprintf(format, args...))
 }

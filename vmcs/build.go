@@ -24,6 +24,8 @@ func newBuilder(form Form) *builder {
 }
 
 // warn notes what was wrong at a place of the source, such as "line 3".
+//
+//go:noinline
 func (b *builder) warn(place, format string, args ...any) {
 	b.Warnings = append(b.Warnings, place+": "+fmt.Sprintf(format, args...))
 }

@@ -61,6 +61,8 @@ const (
 
 // add takes the outcome of a check. It returns false once the page is
 // rejected and nobody wants to know more.
+//
+//go:noinline
 func (j *judge) add(c Check) bool {
 	if j.keep {
 		j.checks = append(j.checks, c)
@@ -83,6 +85,7 @@ func (j *judge) must(name string, value uint64, want string, ok bool) bool {
 	return j.add(Check{Name: name, Value: value, Want: want, Answer: answer(ok), Weight: 2, Fails: Rejected})
 }
 
+//go:noinline
 func (j *judge) should(name string, value uint64, want string, ok bool) {
 	j.add(Check{Name: name, Value: value, Want: want, Answer: answer(ok), Weight: 1, Fails: Live})
 }

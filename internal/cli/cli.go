@@ -37,6 +37,7 @@ var errFindings = errors.New("faults found")
 // errUsage marks an error as one of usage.
 type errUsage struct{ error }
 
+//go:noinline
 func usagef(format string, args ...any) error {
 	return errUsage{errors.Errorf(format, args...)}
 }

@@ -51,6 +51,8 @@ func (e *FormatError) Unwrap() error { return e.Err }
 const EmptyFile = "an empty file"
 
 // FormatErrorf returns a [*FormatError].
+//
+//go:noinline
 func FormatErrorf(off int64, what, found, want string, args ...any) error {
 	return &FormatError{Off: off, What: what, Found: found, Want: fmt.Sprintf(want, args...)}
 }

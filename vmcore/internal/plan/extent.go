@@ -52,6 +52,8 @@ func (e Extent) Overlaps(f Extent) bool {
 }
 
 // String returns the size in bytes and the offset.
+//
+//go:noinline
 func (e Extent) String() string {
 	return fmt.Sprintf("%#x bytes at %#x", e.Size, e.Off)
 }

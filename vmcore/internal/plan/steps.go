@@ -70,6 +70,8 @@ func (p *InPlace) String() string {
 }
 
 // Add adds steps.
+//
+//go:noinline
 func (p *InPlace) Add(steps ...Step) { p.Steps = append(p.Steps, steps...) }
 
 // Write adds a step that writes data at offset off.

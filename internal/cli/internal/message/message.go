@@ -149,6 +149,8 @@ func (p *Printer) Columns() int {
 }
 
 // Plural prints a number of things.
+//
+//go:noinline
 func Plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -169,4 +171,6 @@ func (p *Printer) Faults(c vmcore.Core) {
 func pairText(p sysfs.Pair) string { return fmt.Sprintf("%q", p.String()) }
 
 // Hex prints a number as addresses are printed.
+//
+//go:noinline
 func Hex(v uint64) string { return fmt.Sprintf("%#x", v) }
