@@ -3,7 +3,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154,SC2317
 MEM=1536 SMP=3 CRASHKERNEL=192M MODULE=none CPU=EPYC,+svm,+npt,-xsaves ROOTDISK=1500M DUMPDISK=6G LIMIT=600
 GUESTS=all PASS=GUESTS
-APPEND='no_timer_check mitigations=off audit=0 random.trust_cpu=on nowatchdog tsc=reliable isolcpus=2 irqaffinity=0,1 nox2apic iomem=relaxed'
+APPEND='no_timer_check mitigations=off audit=0 random.trust_cpu=on nowatchdog tsc=reliable isolcpus=2 irqaffinity=0,1 nox2apic iomem=relaxed rcupdate.rcu_cpu_stall_suppress=1'
 CAPAPPEND='no_timer_check mitigations=off audit=0 nowatchdog tsc=reliable'
 
 # What follows is run by the host's busybox, and minds GUESTS: all, or those that
