@@ -22,7 +22,7 @@ import (
 
 // insides are the golden guests: testdata/cores/linux-inside has what each of
 // them printed itself.
-var insides = []string{"6.1", "6.1-panic", "7.3"}
+var insides = []string{"5.10", "6.1", "6.1-panic", "6.12", "7.3"}
 
 // insideDir is where they are.
 const insideDir = "../testdata/cores/linux-inside"
@@ -163,6 +163,12 @@ func TestInside(t *testing.T) {
 			g := openInside(t, name)
 			s := g.look(g.k)
 			compareGolden(t, filepath.Join("testdata", "inside-"+name+".txt"), describe(s))
+			if five := name == "6.12" || name == "7.3"; five != (g.k.Levels() == 5) {
+				t.Errorf("page tables of %d levels", g.k.Levels())
+			}
+			if fixed := name == "6.1"; fixed != strings.Contains(g.k.VMCoreInfo(), "KERNELOFFSET=0\n") {
+				t.Errorf("VMCOREINFO is %q", g.k.VMCoreInfo())
+			}
 			facts := said(t, name, "facts")
 			if !strings.Contains(facts, "Linux "+s.Hostname+" "+s.Release+" #1 ") {
 				t.Errorf("the guest said %s", facts)
