@@ -10,7 +10,7 @@ import (
 
 // Linux opens the Linux kernel that runs in the machine. It goes by the page
 // tables of the machine's vCPUs, whose registers must be known
-// ([Host.FindRegisters]). What is read of the machine's memory is bounded.
+// ([Host.FindRegisters]). What that costs is bounded, by time and by memory.
 func (m *Machine) Linux() (*linux.Kernel, error) {
 	if m.kernel != nil {
 		return m.kernel, nil
@@ -34,7 +34,7 @@ func findLinux(mem physmem.Reader, regs []*Registers) (*linux.Kernel, error) {
 	if len(roots) == 0 {
 		return nil, errors.New("no vCPU is known to be in 64-bit mode")
 	}
-	return linux.Find(&limited{mem: mem, left: maxRead}, roots)
+	return linux.Find(mem, roots)
 }
 
 // rootsOf returns the page tables of vCPUs in 64-bit mode.
@@ -50,30 +50,4 @@ func rootsOf(regs []*Registers) (all []linux.Root) {
 		all = append(all, r)
 	}
 	return all
-}
-
-// errSpent means that a guest had more to read than a look takes.
-var errSpent = errors.New("reading the guest's kernel takes too long: its structures are corrupt or forged")
-
-const (
-	// maxRead bounds what is read of a guest's memory for its kernel, in
-	// bytes. A look at a Linux 6.12 reads some 30 MiB: .rodata until kallsyms
-	// is found, then kallsyms and BTF.
-	maxRead = 256 << 20
-	// readCost is what each read costs besides, for small ones take time, too.
-	readCost = 1 << 10
-)
-
-// limited is memory of which only so much can be read.
-type limited struct {
-	mem  physmem.Reader
-	left int64
-}
-
-// ReadPhys implements [physmem.Reader].
-func (l *limited) ReadPhys(p []byte, addr uint64) (int, error) {
-	if l.left -= int64(len(p)) + readCost; l.left < 0 {
-		return 0, errSpent
-	}
-	return l.mem.ReadPhys(p, addr)
 }

@@ -49,6 +49,9 @@ type types struct {
 	offsets []uint32 // of each type, in types; the first is first's
 	first   uint32   // the ID of the first type
 	strBase uint32   // where strings begin in the strings of both
+
+	meter *meter             // nil for no bound
+	known map[string]btfType // the structs and unions that named has found
 }
 
 // A typeID is a type of some types or of its base.
@@ -154,7 +157,7 @@ func (t *types) get(id typeID) (btfType, error) {
 	return typ, nil
 }
 
-// str returns the string at an offset.
+// str returns the string at an offset, as much of it as a name can have.
 func (t *types) str(off uint32) string {
 	for t.base != nil && off < t.strBase {
 		t = t.base
@@ -164,6 +167,7 @@ func (t *types) str(off uint32) string {
 		return ""
 	}
 	s := t.strings[off:]
+	s = s[:min(len(s), maxText)]
 	if end := bytes.IndexByte(s, 0); end >= 0 {
 		s = s[:end]
 	}
@@ -176,7 +180,19 @@ const maxNamesakes = 16
 
 // named returns a struct or a union by its name: this BTF's own, else its
 // base's.
-func (t *types) named(name string) (btfType, error) { return t.find(name, kindStruct, kindUnion) }
+func (t *types) named(name string) (btfType, error) {
+	if typ, ok := t.known[name]; ok {
+		return typ, nil
+	}
+	typ, err := t.find(name, kindStruct, kindUnion)
+	if err == nil {
+		if t.known == nil {
+			t.known = map[string]btfType{}
+		}
+		t.known[name] = typ
+	}
+	return typ, err
+}
 
 // find returns a type by its name and its kind. Strings are there once each, so
 // types are compared by the offset.
@@ -188,6 +204,13 @@ func (t *types) find(name string, kinds ...byte) (btfType, error) {
 		for s := t; s != nil; s = s.base {
 			for rest, off := s.strings, 0; tries > 0; tries-- {
 				i := bytes.Index(rest, key)
+				through := len(rest)
+				if i >= 0 {
+					through = i + 4*len(t.offsets)
+				}
+				if err := t.meter.spend(through); err != nil {
+					return btfType{}, errors.WithMessage(err, "BTF")
+				}
 				if i < 0 {
 					break
 				}

@@ -268,3 +268,13 @@ func (k *Kernel) PruneORC(addrs []uint64) (patches []Patch, err error) {
 	}
 	return patches, nil
 }
+
+// Cost returns what a kernel of Find has cost: the units of time, and the bytes
+// that are kept.
+func (k *Kernel) Cost() (time, kept int64) { return maxCost - k.meter.left, maxRoom - k.meter.room }
+
+// What a kernel of Find may cost.
+const (
+	MaxCost = maxCost
+	MaxRoom = maxRoom
+)

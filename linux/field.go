@@ -219,6 +219,9 @@ func (t *types) lookup(typ btfType, name string, depth int, visits *int) (member
 	if depth > maxChain || *visits > maxTypes {
 		return member{}, false, corrupt("BTF type %d is nested without end", typ.id)
 	}
+	if err := t.meter.spend(10 * typ.vlen); err != nil {
+		return member{}, false, errors.WithMessage(err, "BTF")
+	}
 	for i := range typ.vlen {
 		*visits++
 		m := typ.member(i)

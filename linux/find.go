@@ -24,7 +24,8 @@ const maxRoots = 16
 
 // Find finds the kernel that page tables map, without its VMCOREINFO: that of a
 // guest, by the CR3 of its processors. It takes the first of the roots that
-// leads to a kernel. mem is the guest's physical memory.
+// leads to a kernel. mem is the guest's physical memory. What the kernel costs
+// is bounded; when it is spent, all that reads fails with [ErrSpent].
 //
 // With page-table isolation, CR3 of a processor in user mode maps next to
 // nothing of the kernel. The kernel's own tables are the other page of the pair
@@ -33,6 +34,8 @@ const maxRoots = 16
 // The error wraps [ErrNoImage] if no root maps an image, [ErrNoKallsyms], or the
 // reader's if the tables cannot be read.
 func Find(mem physmem.Reader, roots []Root) (*Kernel, error) {
+	m := &meter{maxCost, maxRoom}
+	mem = metered{mem, m}
 	err := ErrNoImage
 	tried := map[Root]bool{}
 	for _, r := range roots {
@@ -45,7 +48,7 @@ func Find(mem physmem.Reader, roots []Root) (*Kernel, error) {
 				return nil, err
 			}
 			tried[try] = true
-			k, ferr := findBy(mem, try)
+			k, ferr := findBy(mem, m, try)
 			if ferr == nil {
 				return k, nil
 			}
@@ -58,8 +61,8 @@ func Find(mem physmem.Reader, roots []Root) (*Kernel, error) {
 }
 
 // findBy finds the kernel that one root maps.
-func findBy(mem physmem.Reader, root Root) (*Kernel, error) {
-	k := &Kernel{mem: mem, levels: root.Levels, tables: x86.NewTables(mem, x86.Pages(root.Levels), root.CR3)}
+func findBy(mem physmem.Reader, m *meter, root Root) (*Kernel, error) {
+	k := &Kernel{mem: mem, meter: m, levels: root.Levels, tables: x86.NewTables(mem, x86.Pages(root.Levels), root.CR3)}
 	start, err := k.mapImage()
 	if err != nil {
 		return nil, err

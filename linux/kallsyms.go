@@ -3,6 +3,7 @@ package linux
 import (
 	"encoding/binary"
 	"hash/fnv"
+	"sort"
 
 	"github.com/pkg/errors"
 )
@@ -34,6 +35,8 @@ type kallsyms struct {
 
 	start []uint32 // of each name, in names
 	hash  []uint32 // of each name without its type
+
+	known map[string]int // what find has found
 }
 
 // offsetForm is what an offset means.
@@ -94,18 +97,21 @@ func (k *Kernel) kallsymsInfo() (p kallsymsPlace, ok bool, err error) {
 
 // readKallsyms reads the tables and indexes the names.
 func (k *Kernel) readKallsyms(p kallsymsPlace) (*kallsyms, error) {
+	s, err := k.readSymbolNames(p)
+	if err == nil {
+		err = s.setOffsets(k, p)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// readSymbolNames reads the names, and all that leads to them. The addresses are
+// not known yet.
+func (k *Kernel) readSymbolNames(p kallsymsPlace) (*kallsyms, error) {
 	if p.num == 0 || p.num > maxSymbols {
 		return nil, corrupt("kallsyms has %d symbols", p.num)
-	}
-	s := &kallsyms{offsets: make([]byte, 4*p.num), place: p.offsets}
-	if _, err := k.Read(s.offsets, p.offsets); err != nil {
-		return nil, errors.WithMessage(err, "kallsyms_offsets")
-	}
-	if p.relativeBase != 0 {
-		var err error
-		if s.base, err = k.Pointer(p.relativeBase); err != nil {
-			return nil, errors.WithMessage(err, "kallsyms_relative_base")
-		}
 	}
 	index := make([]byte, 2*tokens)
 	if _, err := k.Read(index, p.tokenIndex); err != nil {
@@ -115,16 +121,32 @@ func (k *Kernel) readKallsyms(p kallsymsPlace) (*kallsyms, error) {
 	// image.
 	table := make([]byte, maxTokens)
 	n, err := k.Read(table, p.tokenTable)
+	s := &kallsyms{known: map[string]int{}}
 	if !s.setTokens(table[:n], index) {
 		if err == nil {
 			err = corrupt("kallsyms_token_index")
 		}
 		return nil, errors.WithMessage(err, "kallsyms_token_table")
 	}
-	if err := s.readNames(k, p.names, int(p.num)); err != nil {
-		return nil, err
+	return s, s.readNames(k, p.names, int(p.num))
+}
+
+// setOffsets reads the offsets and finds out what they mean.
+func (s *kallsyms) setOffsets(k *Kernel, p kallsymsPlace) error {
+	if err := k.meter.keep(4 * int(p.num)); err != nil {
+		return errors.WithMessage(err, "kallsyms_offsets")
 	}
-	return s, s.calibrate(k)
+	s.offsets, s.place, s.base = make([]byte, 4*p.num), p.offsets, 0
+	if _, err := k.Read(s.offsets, p.offsets); err != nil {
+		return errors.WithMessage(err, "kallsyms_offsets")
+	}
+	if p.relativeBase != 0 {
+		var err error
+		if s.base, err = k.Pointer(p.relativeBase); err != nil {
+			return errors.WithMessage(err, "kallsyms_relative_base")
+		}
+	}
+	return s.calibrate(k)
 }
 
 // setTokens takes the tokens apart. It reports whether all of them end within
@@ -150,6 +172,9 @@ func (s *kallsyms) setTokens(table, index []byte) bool {
 // readNames reads the names in pieces, for their length is not stored.
 func (s *kallsyms) readNames(k *Kernel, addr uint64, num int) error {
 	const piece = 256 << 10
+	if err := k.meter.keep((4 + 4) * num); err != nil {
+		return errors.WithMessage(err, "kallsyms")
+	}
 	s.start = make([]uint32, 0, num)
 	s.hash = make([]uint32, 0, num)
 	h := fnv.New32a()
@@ -158,6 +183,9 @@ func (s *kallsyms) readNames(k *Kernel, addr uint64, num int) error {
 		// A name takes 2 bytes for its length and a byte for each
 		// token.
 		if at+2+maxName > len(s.names) && len(s.names) < maxNames {
+			if err := k.meter.keep(piece); err != nil {
+				return errors.WithMessage(err, "kallsyms_names")
+			}
 			old := len(s.names)
 			s.names = append(s.names, make([]byte, piece)...)
 			n, err := k.Read(s.names[old:], addr+uint64(old))
@@ -173,6 +201,9 @@ func (s *kallsyms) readNames(k *Kernel, addr uint64, num int) error {
 		buf = s.expand(buf[:0], name)
 		h.Reset()
 		h.Write(buf[min(1, len(buf)):])
+		if err := k.meter.spend(16 + 2*len(buf)); err != nil {
+			return errors.WithMessage(err, "kallsyms_names")
+		}
 		s.start = append(s.start, uint32(at))
 		s.hash = append(s.hash, h.Sum32())
 		at = end
@@ -255,37 +286,50 @@ func (s *kallsyms) addr(i int) uint64 {
 	return uint64(off)
 }
 
+// maxNotThis bounds the names that have the hash of another: there is hardly
+// ever one, unless somebody makes them.
+const maxNotThis = 64
+
 // find returns the first symbol of a name.
 func (s *kallsyms) find(name string) (int, bool) {
+	i, ok := s.known[name]
+	if !ok {
+		i = s.search(name)
+		s.known[name] = i
+	}
+	return i, i >= 0
+}
+
+// search is find without memory; it returns -1 if there is no such symbol.
+func (s *kallsyms) search(name string) int {
 	h := fnv.New32a()
 	h.Write([]byte(name))
 	sum := h.Sum32()
+	others := 0
 	for i, have := range s.hash {
-		if have == sum && s.name(i) == name {
-			return i, true
+		if have != sum {
+			continue
+		}
+		if s.name(i) == name {
+			return i
+		}
+		if others++; others == maxNotThis {
+			break
 		}
 	}
-	return 0, false
+	return -1
 }
 
 // at returns the last symbol whose address is not above addr.
 func (s *kallsyms) at(addr uint64) (int, bool) {
 	// In order of address but for per-CPU symbols, which come first and
 	// have small addresses.
-	lo, hi := 0, len(s.start)
-	for lo < hi {
-		if mid := (lo + hi) / 2; s.addr(mid) <= addr {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	if lo == 0 {
+	after := sort.Search(len(s.start), func(i int) bool { return s.addr(i) > addr })
+	if after == 0 {
 		return 0, false
 	}
 	// Of several symbols at one address the first is the one that the
 	// kernel prints.
-	for lo--; lo > 0 && s.addr(lo-1) == s.addr(lo); lo-- {
-	}
-	return lo, true
+	last := s.addr(after - 1)
+	return sort.Search(after-1, func(i int) bool { return s.addr(i) >= last }), true
 }

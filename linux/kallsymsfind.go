@@ -70,7 +70,8 @@ func (f *tableFinder) spent() bool {
 // take reads n bytes around a place, 0 for what cannot be read. It is false if
 // that is too much in all.
 func (f *tableFinder) take(n int, addr uint64) ([]byte, bool) {
-	if f.read += n; f.spent() {
+	// They are gone through, word by word.
+	if f.read += n; f.spent() || f.k.meter.spend(n) != nil {
 		return nil, false
 	}
 	b := make([]byte, n)
@@ -152,11 +153,15 @@ func (f *tableFinder) around(digit uint64) (p kallsymsPlace, ok bool) {
 	if p.names, numSyms, p.num, ok = f.names(p.tokenTable); !ok {
 		return p, false
 	}
+	s, err := f.k.readSymbolNames(p)
+	if err != nil {
+		return p, false
+	}
 	size := (4*p.num + 7) &^ 7
 	// Offsets are before or after the rest; what they lead to decides.
 	for _, offsets := range []uint64{numSyms - 8 - size, p.tokenIndex + 2*tokens} {
 		p.offsets, p.relativeBase = offsets, offsets+size
-		if s, err := f.k.readKallsyms(p); err == nil {
+		if s.setOffsets(f.k, p) == nil {
 			f.found = s
 			return p, true
 		}
@@ -294,6 +299,9 @@ func (f *tableFinder) namesBefore(end uint64, markers []uint32) (names, numSyms,
 func (f *tableFinder) marked(s *kallsyms, at int, num uint64, markers []uint32) bool {
 	next := at
 	for i := range num {
+		if i%markerEvery == 0 && f.k.meter.spend(16*markerEvery) != nil {
+			return false
+		}
 		if f.walked++; f.walked > maxWalked {
 			return false
 		}

@@ -38,6 +38,7 @@ type Kernel struct {
 	tables   *x86.Tables
 	image    []span // where to look for kallsyms first; nil for the whole image
 	cache    pageCache
+	meter    *meter // nil for no bound
 
 	symbols lazy[*kallsyms]
 	types   lazy[*types]

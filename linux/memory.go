@@ -55,6 +55,9 @@ func translate(t *x86.Tables, addr uint64) (phys, size uint64, err error) {
 // Read fills p with the kernel's memory at a virtual address. The error is an
 // [*AddressError]; n bytes before it are good.
 func (k *Kernel) Read(p []byte, addr uint64) (n int, err error) {
+	if err := k.meter.spend(virtualCost + len(p)/16); err != nil {
+		return 0, &AddressError{addr, err}
+	}
 	return readVirtual(p, addr, k.Phys, &k.cache, k.mem)
 }
 

@@ -24,6 +24,7 @@ type Module struct {
 
 	k       *Kernel
 	fields  *moduleFields
+	code    span // where its code lies
 	symbols lazy[[]elf.Sym64]
 	strings []byte
 	types   lazy[*types]
@@ -69,7 +70,11 @@ func (k *Kernel) readModules() (all []*Module, err error) {
 		if err != nil {
 			return all, err
 		}
-		all = append(all, &Module{Name: name, Addr: addr, k: k, fields: fields})
+		m := &Module{Name: name, Addr: addr, k: k, fields: fields}
+		if err := k.values(addr, want{&fields.Code, &m.code.addr}, want{&fields.CodeSize, &m.code.size}); err != nil {
+			m.code = span{} // an address in it is told by no module then
+		}
+		all = append(all, m)
 	}
 	return all, nil
 }
@@ -88,10 +93,11 @@ func (k *Kernel) Module(name string) (*Module, error) {
 // codeOf returns the module that has its code at an address.
 func (k *Kernel) codeOf(addr uint64) (*Module, bool) {
 	modules, _ := k.Modules()
+	if k.meter.spend(2*len(modules)) != nil {
+		return nil, false
+	}
 	for _, m := range modules {
-		var base, size uint64
-		err := k.values(m.Addr, want{&m.fields.Code, &base}, want{&m.fields.CodeSize, &size})
-		if err == nil && addr-base < size {
+		if addr-m.code.addr < m.code.size {
 			return m, true
 		}
 	}
@@ -131,6 +137,9 @@ func (m *Module) readSymbols() ([]elf.Sym64, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := m.k.meter.keep(len(b)); err != nil { // once more, as symbols
+		return nil, err
+	}
 	symbols := make([]elf.Sym64, num)
 	last := uint32(0)
 	for i := range symbols {
@@ -165,7 +174,7 @@ func (m *Module) is(off uint32, name string) bool {
 // symbolAt returns the symbol that addr belongs to.
 func (m *Module) symbolAt(addr uint64) (best Symbol, ok bool) {
 	symbols, err := m.symbols.get(m.readSymbols)
-	if err != nil {
+	if err != nil || m.k.meter.spend(4*len(symbols)) != nil {
 		return best, false
 	}
 	for _, s := range symbols {
@@ -191,6 +200,9 @@ func (k *Kernel) readGrowing(addr, n uint64) ([]byte, error) {
 	const piece = 256 << 10
 	b := make([]byte, 0, min(n, piece))
 	for uint64(len(b)) < n {
+		if err := k.meter.keep(int(min(n-uint64(len(b)), piece))); err != nil {
+			return nil, err
+		}
 		old := len(b)
 		b = append(b, make([]byte, min(n-uint64(old), piece))...)
 		if _, err := k.Read(b[old:], addr+uint64(old)); err != nil {

@@ -29,10 +29,18 @@ func (k *Kernel) readBTF(addr, size uint64, base *types) (*types, error) {
 		return nil, corrupt("BTF at %#x has %d bytes", addr, size)
 	}
 	b, err := k.readGrowing(addr, size)
+	if err == nil {
+		err = k.meter.spend(len(b) / 4)
+	}
 	if err != nil {
 		return nil, errors.WithMessage(err, "BTF")
 	}
-	return parseBTF(b, base)
+	t, err := parseBTF(b, base)
+	if err == nil {
+		t.meter = k.meter
+		err = k.meter.keep(4 * len(t.offsets))
+	}
+	return t, err
 }
 
 // btfModule is where a module's BTF lies.
