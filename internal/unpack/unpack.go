@@ -1,9 +1,10 @@
-// Package unpack undoes the compression of files: gzip and zstd in process,
-// the others by their programs.
+// Package unpack undoes the compression of files: gzip, bzip2 and zstd in
+// process, the others by their programs.
 package unpack
 
 import (
 	"bufio"
+	"compress/bzip2"
 	"io"
 
 	"github.com/klauspost/compress/gzip"
@@ -17,17 +18,16 @@ const maxWindow = 128 << 20
 
 // programs are shell commands that unpack their standard input.
 var programs = map[string]string{
-	"bzip2": "bzip2 -dc",
-	"xz":    "xz -dc",
-	"lzma":  "xz -dc",
-	"lz4":   "lz4 -dc",
-	"lzo":   "lzop -dc",
+	"xz":   "xz -dc",
+	"lzma": "xz -dc",
+	"lz4":  "lz4 -dc",
+	"lzo":  "lzop -dc",
 }
 
 // Known reports whether NewReader knows the compression.
 func Known(compression string) bool {
 	switch compression {
-	case "gzip", "zstd":
+	case "gzip", "bzip2", "zstd":
 		return true
 	}
 	return programs[compression] != ""
@@ -41,6 +41,8 @@ func NewReader(compression string, r io.Reader) (io.ReadCloser, error) {
 	case "gzip":
 		g, err := newGzip(r)
 		return g, errors.Wrap(err, compression)
+	case "bzip2":
+		return io.NopCloser(named{compression, bzip2.NewReader(r)}), nil
 	case "zstd":
 		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
