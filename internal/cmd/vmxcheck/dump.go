@@ -24,9 +24,10 @@ type vcpu struct {
 	gpa                uint64
 }
 
-// dump judges the host's dump: the note is in it, guests finds every vCPU of
-// the log with its registers, and --read and extract find its code.
-func (r *run) dump() {
+// dump judges the host's dump: the steps that led to it went well, the note is
+// in it, guests finds every vCPU of the log with its registers, and --read and
+// extract find its code.
+func (r *run) dump(steps ...string) {
 	core := filepath.Join(r.dir, "vmcore")
 	tool := os.Getenv("TOOL")
 	if !r.ok(tool != "", "TOOL does not say which vmcsnote to use") {
@@ -37,7 +38,7 @@ func (r *run) dump() {
 		r.ok(err == nil, "vmcsnote %s: %v", strings.Join(args, " "), err)
 		return string(out)
 	}
-	for _, step := range []string{"load.insmod", "record.log", "kexec.log", "inject.log"} {
+	for _, step := range steps {
 		log := r.read(step)
 		r.ok(strings.HasSuffix(log, "exit=0\n"), "%s: %s", step, log)
 	}
@@ -90,6 +91,27 @@ func (r *run) dump() {
 	}
 	r.ok(found == len(want), "%d vCPUs found, expected %d", found, len(want))
 	r.ok(len(report.Others) == 0, "pages that are no vCPU's: %v", report.Others)
+}
+
+// fields requires that every vCPU in the dump has that many fields.
+func (r *run) fields(want int) {
+	var report struct {
+		Guests []struct {
+			VCPUs []struct{ Fields map[string]any }
+		}
+	}
+	out, err := exec.Command(os.Getenv("TOOL"), "guests", "--json", filepath.Join(r.dir, "vmcore")).Output()
+	if err == nil {
+		err = json.Unmarshal(out, &report)
+	}
+	if !r.ok(err == nil, "guests --json: %v", err) {
+		return
+	}
+	for i, g := range report.Guests {
+		for j, c := range g.VCPUs {
+			r.ok(len(c.Fields) == want, "guest %d, vCPU %d: %d fields, expected %d", i, j, len(c.Fields), want)
+		}
+	}
 }
 
 // cut makes of the disk that the dump was written to a file that ends with it.

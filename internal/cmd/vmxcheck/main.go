@@ -1,12 +1,13 @@
 // Vmxcheck judges a run of scripts/vmxkit: what the module published against
 // what VMREAD said, and whether the guests ran on unharmed.
 //
-//	go run ./internal/cmd/vmxcheck [--refused TEXT | --loads N] RUNDIR
+//	go run ./internal/cmd/vmxcheck [--refused TEXT | --loads N | --fleet NAME] RUNDIR
 //
-// With --refused the module must not have loaded, and have said TEXT; with
-// --loads it must have been loaded that many times while guests ran. It prints
-// what is wrong, a line each, and a verdict; its exit status is 1 if anything
-// is.
+// With --refused nothing must have been loaded, or recorded, and the module or
+// record must have said TEXT. With --fleet there was no module, and the layout
+// that the run NAME found must be the dump's note. With --loads the module must
+// have been loaded that many times while guests ran. It prints what is wrong, a
+// line each, and a verdict; its exit status is 1 if anything is.
 package main
 
 import (
@@ -16,6 +17,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -35,15 +37,19 @@ type run struct {
 func main() {
 	refused := flag.String("refused", "", "what the module shall have said")
 	loads := flag.Int("loads", 0, "times the module shall have been loaded")
+	fleet := flag.String("fleet", "", "the run whose layout the host has")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		flag.Usage()
 		os.Exit(2)
 	}
 	r := &run{dir: flag.Arg(0)}
-	if *refused != "" {
+	switch {
+	case *refused != "":
 		r.refused(*refused)
-	} else {
+	case *fleet != "":
+		r.fleet(*fleet)
+	default:
 		r.loaded(*loads)
 	}
 	r.quiet()
@@ -56,8 +62,25 @@ func main() {
 // refused requires that the module did not load, and said why.
 func (r *run) refused(text string) {
 	log := r.read("refused")
-	r.ok(log != "" && !strings.HasSuffix(log, "exit=0\n"), "the module loaded")
-	r.ok(strings.Contains(r.read("first.dmesg"), text), "the kernel's log lacks %q", text)
+	r.ok(log != "" && !strings.HasSuffix(log, "exit=0\n"), "it was not refused")
+	r.ok(strings.Contains(log+r.read("first.dmesg"), text), "neither the program nor the kernel's log has %q", text)
+}
+
+// fleet judges a run without the module, on a host that has the layout which
+// another host's run found.
+func (r *run) fleet(canary string) {
+	log := r.read("install")
+	r.ok(strings.HasSuffix(log, "exit=0\n") && strings.Contains(log, "it serves this machine"), "install: %s", log)
+	r.guests()
+	r.statistics()
+	r.dump("record.log", "kexec.log", "inject.log")
+	file, err := os.ReadFile(filepath.Join(filepath.Dir(r.dir), canary, "out", "before.layout"))
+	if !r.ok(err == nil, "%v", err) {
+		return
+	}
+	note, err := exec.Command(os.Getenv("TOOL"), "show", "--note", "VMCSINFO", filepath.Join(r.dir, "vmcore")).Output()
+	r.ok(err == nil && string(note) == string(file), "the dump's VMCSINFO is not the layout that %s found (%v)", canary, err)
+	r.fields(strings.Count(string(file), "FIELD("))
 }
 
 // loaded judges a run in which the module loads.
@@ -71,7 +94,7 @@ func (r *run) loaded(loads int) {
 	n := strings.TrimSpace(r.read("loads"))
 	r.ok(n == strconv.Itoa(loads), "loaded %s times while guests ran, expected %d", n, loads)
 	if _, err := os.Stat(filepath.Join(r.dir, "vmcore")); err == nil || strings.Contains(r.read("first.dmesg"), "vmx.end=kdump") {
-		r.dump()
+		r.dump("load.insmod", "record.log", "kexec.log", "inject.log")
 	}
 }
 
@@ -98,7 +121,7 @@ func (r *run) read(name string) string {
 func (r *run) layouts() *vmcs.Layout {
 	var first *vmcs.Layout
 	for _, moment := range []string{"before", "idle", "guests", "cells"} {
-		for _, step := range []string{"insmod", "record", "rmmod"} {
+		for _, step := range []string{"insmod", "record", "submit", "rmmod"} {
 			log := r.read(moment + "." + step)
 			r.ok(strings.HasSuffix(log, "exit=0\n"), "%s, %s: %s", moment, step, log)
 		}
