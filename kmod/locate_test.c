@@ -8,7 +8,8 @@
  * VMCLEAR, pack access rights, count VMCLEARs in the page, mark what VMWRITE has
  * written, insist on VMCLEAR before VMPTRLD, lack fields, or let none be read-only.
  * For each all fields must be found, at their places, and no other. Prints what is
- * wrong; the exit status is 1 if anything is.
+ * wrong; the exit status is 1 if anything is. With a directory as the argument it
+ * writes a file as of probe.h for each model there, named by its number.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -21,6 +22,7 @@ typedef uint8_t u8;
 typedef uint16_t u16;
 typedef uint32_t u32;
 typedef uint64_t u64;
+typedef int32_t s32;
 
 #define __init
 #define __initdata
@@ -39,6 +41,7 @@ static int vmcs_read(unsigned long encoding, u64 *value);
 static int vmcs_write(unsigned long encoding, u64 value);
 
 #include "locate.h"
+#include "probe.h"
 
 enum { NO_FIELD = 12, COUNTER = 8, VALID = 16, FIRST = 64 };
 
@@ -56,6 +59,7 @@ static struct model {
 	bool swaps;		/* the first two fields are written in each other's place */
 	bool beyond;		/* the first field lies after the declared size */
 	bool ors;		/* VMWRITE clears no bits */
+	bool inverts;		/* fields are kept with all bits inverted */
 } models[] = {
 	{ "nothing is kept inside", 4096, PLAIN },
 	{ "as Bochs", 4096, ROTATED },
@@ -72,6 +76,7 @@ static struct model {
 	{ "read and write disagree", 4096, PACKED, .swaps = true },
 	{ "a field beyond the declared size", 2048, PACKED, .beyond = true },
 	{ "VMWRITE clears no bits", 4096, PACKED, .ors = true },
+	{ "fields are kept inverted", 4096, PLAIN, .inverts = true, .counter = true },
 }, *m;
 
 static u8 page[PAGE_SIZE] __attribute__((aligned(16))), cleared[PAGE_SIZE];
@@ -99,6 +104,10 @@ static u64 from_page(unsigned int i)
 {
 	u64 v = bytes(page, truth[i], kept(i));
 
+	if (m->inverts) {
+		v = ~v;
+		return kept(i) == 8 ? v : v & (BIT_ULL(8 * kept(i)) - 1);
+	}
 	if (!is_rights(&fields[i]))
 		return v;
 	if (m->rights == ROTATED)
@@ -114,6 +123,8 @@ static void to_page(unsigned int i, u64 v)
 
 	if (is_rights(&fields[i]))
 		v = stored(m->rights, v);
+	if (m->inverts)
+		v = ~v;
 	memcpy(page + at, &v, kept(i));
 	if (m->valid)
 		page[VALID + i / 8] |= 1 << i % 8;
@@ -218,7 +229,7 @@ static void lay_out(void)
 /* Where a field must be found, or -ENOENT. */
 static int expected(unsigned int i)
 {
-	bool gone = lacking(i) || (m->swaps && i < 2) || (m->beyond && i == 0) || (m->ors && !read_only(i));
+	bool gone = lacking(i) || m->inverts || (m->swaps && i < 2) || (m->beyond && i == 0) || (m->ors && !read_only(i));
 
 	return gone ? -ENOENT : (int)truth[i];
 }
@@ -248,15 +259,37 @@ static int run(void)
 	return bad;
 }
 
-int main(void)
+/* Writes the file of probe.h for the model, as the module would with debug=1. */
+static int save(const char *dir)
 {
-	static u8 a[PAGE_SIZE], b[PAGE_SIZE], c[PAGE_SIZE];
+	static u8 file[PROBE_MAX];
+	char path[1000], facts[PROBE_FACTS];
+	FILE *out;
+	u32 size;
+
+	for (next_alone = n_diffs = 0; next_alone <= ARRAY_SIZE(fields);)
+		if (write_alone())
+			return 1;
+	snprintf(facts, sizeof(facts), "REVISION_ID=%x\nIA32_VMX_BASIC=%llx\nDIFFS=%x\n"
+		 "CPU_VENDOR=GenuineIntel\nCPU_FAMILY=6\nCPU_MODEL=b7\nCPU_STEPPING=1\nCPU_MICROCODE=12b\n",
+		 revision, (unsigned long long)vmcs_size << 32 | revision, n_diffs);
+	memset(file, 0, sizeof(file));
+	size = write_probe(file, facts);
+	snprintf(path, sizeof(path), "%s/%zu", dir, m - models);
+	out = fopen(path, "wb");
+	return !out || fwrite(file, size, 1, out) != 1 || fclose(out);
+}
+
+int main(int argc, char **argv)
+{
+	static u8 a[PAGE_SIZE], b[PAGE_SIZE], c[PAGE_SIZE], d[PAGE_SIZE];
 	int bad = 0;
 
 	vmcs = page;
 	cells_page = a;
 	over_zeros = b;
 	over_ones = c;
+	alone_page = d;
 	revision = 0x13;
 	for (m = models; m < models + ARRAY_SIZE(models); m++)
 		for (int times = 0; times < 20; times++) {
@@ -264,6 +297,10 @@ int main(void)
 			bad |= run();
 			if (bad)
 				return 1;
+			if (times == 0 && argc > 1 && save(argv[1])) {
+				printf("%s: no file of it\n", m->name);
+				return 1;
+			}
 		}
 	printf("%zu models\n", ARRAY_SIZE(models));
 	return 0;

@@ -45,6 +45,7 @@
 
 #include <linux/cpu.h>
 #include <linux/crash_dump.h>
+#include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/elf.h>
 #include <linux/gfp.h>
@@ -58,6 +59,7 @@
 #include <linux/smp.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
+#include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 #include <asm/asm.h>
 #include <asm/cpufeature.h>
@@ -82,6 +84,17 @@ static bool cells;
 module_param(cells, bool, 0444);
 MODULE_PARM_DESC(cells, "publish the values that VMREAD gave, as in 2012, instead of offsets");
 
+static bool debug;
+module_param(debug, bool, 0444);
+MODULE_PARM_DESC(debug, "keep what the experiments saw in debugfs, in vmcsinfo/probe");
+
+#ifdef VMCSINFO_TEST	/* make VMCSINFO_TEST=y, for scripts/e2e-vmx */
+static bool panic_in_turn;
+module_param(panic_in_turn, bool, 0);
+#else
+#define panic_in_turn false
+#endif
+
 #define NOTE_NAME	"VMCSINFO"
 #define NO_VMCS		(~0ULL)		/* what VMPTRST gives where none is current */
 #define VMCS_SHADOW	BIT(31)		/* of the first word: a shadow VMCS */
@@ -98,6 +111,9 @@ static const char *core_type __initdata;	/* of that one, or NULL */
 
 static char *note;	/* the buffer that is published */
 static size_t note_size;
+
+static struct debugfs_blob_wrapper probe_blob;	/* what the experiments saw, if it is kept */
+static struct dentry *probe_dir;
 
 /* ------------------------------------------------------------------ VMX -- */
 
@@ -188,6 +204,7 @@ static int __init vmcs_write(unsigned long encoding, u64 value)
 }
 
 #include "locate.h"
+#include "probe.h"
 
 /*
  * CR4.VMXE alone changes, and is back before interrupts are on again: nobody
@@ -347,41 +364,56 @@ static int __init enabled(void)
 }
 
 /*
- * Runs the experiments, one a turn: some two hundred VMREADs or VMWRITEs, a few
- * microseconds on a processor. Between CR4.VMXE and VMXON, or VMXOFF and
+ * Runs an experiment, in a turn of its own: some two hundred VMREADs or VMWRITEs, a
+ * few microseconds on a processor. Between CR4.VMXE and VMXON, or VMXOFF and
  * CR4.VMXE, KVM can be preempted in some kernels: it needs a moment more.
  */
+static int __init take_turn(int (*pass)(void))
+{
+	struct turn t;
+	int err, tries = TRIES;
+
+	while ((err = begin(&t)) && !t.own && --tries)
+		usleep_range(100, 1000);
+	if (err == -EBUSY)
+		pr_info("Intel PT traces this processor: VMX operation would end the trace\n");
+	if (!err) {
+		err = pass();
+		if (panic_in_turn)
+			panic("vmcsinfo: within a turn, VMX operation is %s", t.own ? "its own" : "KVM's");
+		end(&t);
+	}
+	if (err && err != -EBUSY)
+		pr_info("VMX does not work here (%ps, %d): another hypervisor has the processor\n",
+			pass, err);
+	cond_resched();
+	return err;
+}
+
+/* Fields that were located. */
+static unsigned int __init located(void)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < ARRAY_SIZE(fields); i++)
+		n += places[i].offset >= 0;
+	return n;
+}
+
 static long __init probe(void *unused)
 {
-	static int (* const passes[])(void) __initconst = { read_pass, write_zeros, write_ones };
-	unsigned int i = 0, tries = TRIES;
-	long err = enabled();
+	int err = enabled();
 
 	core_type = type_of_core();
-	while (!err && i < ARRAY_SIZE(passes)) {
-		struct turn t;
-
-		err = begin(&t);
-		if (err && !t.own && --tries) {
-			usleep_range(100, 1000);
-			err = 0;
-			continue;
-		}
-		if (!err) {
-			err = passes[i]();
-			end(&t);
-		}
-		if (err == -EBUSY)
-			pr_info("Intel PT traces this processor: VMX operation would end the trace\n");
-		else if (err)
-			pr_info("VMX does not work here (step %u, %ld): another hypervisor has the processor\n",
-				i, err);
-		i++;
-		cond_resched();
-	}
+	err = err ?: take_turn(read_pass);
+	err = err ?: take_turn(write_zeros);
+	err = err ?: take_turn(write_ones);
 	if (err)
 		return -ENODEV;
 	locate_all();
+	if (debug || !located())
+		while (!err && next_alone <= ARRAY_SIZE(fields))
+			err = take_turn(write_alone);
 	return 0;
 }
 
@@ -403,24 +435,34 @@ static enum rights __init rights(void)
 	return r;
 }
 
-/* Writes the note's text to buf, and returns its length as snprintf() does. */
-static size_t __init write_text(char *buf, size_t size)
+#define emit(...) (len += snprintf(buf ? buf + len : NULL, buf ? size - len : 0, __VA_ARGS__))
+
+/* Writes what the layout depends on to buf, and returns its length as snprintf() does. */
+static size_t __init write_processor(char *buf, size_t size)
 {
 	const struct cpuinfo_x86 *c = &cpu_data(probed_cpu);
 	size_t len = 0;
-	unsigned int i;
 
-#define emit(...) (len += snprintf(buf ? buf + len : NULL, buf ? size - len : 0, __VA_ARGS__))
-	emit("REVISION_ID=%x\n", revision);
-	emit("FORM=%s\n", cells ? "cells" : "offsets");
-	if (rights() != UNKNOWN)
-		emit("ACCESS_RIGHTS=%s\n", rights_names[rights()]);
 	emit("CPU_VENDOR=%s\nCPU_FAMILY=%x\nCPU_MODEL=%x\nCPU_STEPPING=%x\nCPU_MICROCODE=%x\n",
 	     c->x86_vendor_id, c->x86, c->x86_model, c->x86_stepping, c->microcode);
 	if (core_type)
 		emit("CPU_TYPE=%s\n", core_type);
 	if (boot_cpu_has(X86_FEATURE_HYPERVISOR))
 		emit("HYPERVISOR=1\n");
+	return len;
+}
+
+/* Writes the note's text likewise. */
+static size_t __init write_text(char *buf, size_t size)
+{
+	size_t len = 0;
+	unsigned int i;
+
+	emit("REVISION_ID=%x\n", revision);
+	emit("FORM=%s\n", cells ? "cells" : "offsets");
+	if (rights() != UNKNOWN)
+		emit("ACCESS_RIGHTS=%s\n", rights_names[rights()]);
+	len += write_processor(buf ? buf + len : NULL, buf ? size - len : 0);
 	for (i = 0; i < ARRAY_SIZE(fields); i++) {
 		if (places[i].offset < 0)
 			continue;
@@ -430,7 +472,6 @@ static size_t __init write_text(char *buf, size_t size)
 		else
 			emit("FIELD(%s)=%x\n", fields[i].name, places[i].offset);
 	}
-#undef emit
 	return len;
 }
 
@@ -469,6 +510,47 @@ static ssize_t vmcsinfo_show(struct kobject *kobj, struct kobj_attribute *attr, 
 
 static struct kobj_attribute vmcsinfo_attr =
 	__ATTR(vmcsinfo, 0400, vmcsinfo_show, NULL);
+
+/* --------------------------------------------------------------- debugfs -- */
+
+/* Writes the facts of the file to buf: what the processor is and can do. */
+static size_t __init write_facts(char *buf, size_t size)
+{
+	static const struct { u32 msr; const char *name; } msrs[] __initconst = {
+		{ MSR_IA32_VMX_BASIC, "IA32_VMX_BASIC" },
+		{ MSR_IA32_VMX_MISC, "IA32_VMX_MISC" },
+		{ MSR_IA32_VMX_PROCBASED_CTLS2, "IA32_VMX_PROCBASED_CTLS2" },
+	};
+	size_t len = 0;
+	unsigned int i;
+	u32 lo, hi;
+
+	emit("REVISION_ID=%x\n", revision);
+	for (i = 0; i < ARRAY_SIZE(msrs); i++)
+		if (!rdmsr_safe(msrs[i].msr, &lo, &hi))	/* KVM requires all CPUs to have the same */
+			emit("%s=%x%08x\n", msrs[i].name, hi, lo);
+	emit("DIFFS=%x\n", n_diffs);
+	return len + write_processor(buf ? buf + len : NULL, buf ? size - len : 0);
+}
+
+/*
+ * Makes the file for who wants to find out why fields were not located. Without
+ * debugfs there is none.
+ */
+static void __init keep_probe(void)
+{
+	static char facts[PROBE_FACTS] __initdata;
+
+	probe_blob.data = vzalloc(PROBE_MAX);
+	if (!probe_blob.data)
+		return;
+	write_facts(facts, sizeof(facts));
+	probe_blob.size = write_probe(probe_blob.data, facts);
+	probe_dir = debugfs_create_dir("vmcsinfo", NULL);
+	debugfs_create_blob("probe", 0400, probe_dir, &probe_blob);
+}
+
+#undef emit
 
 /* ---------------------------------------------------------------- module -- */
 
@@ -520,51 +602,70 @@ static int __init find_out(void)
 	cells_page = (u8 *)get_zeroed_page(GFP_KERNEL);
 	over_zeros = (u8 *)get_zeroed_page(GFP_KERNEL);
 	over_ones = (u8 *)get_zeroed_page(GFP_KERNEL);
+	alone_page = (u8 *)get_zeroed_page(GFP_KERNEL);
 	vmxon_region = (u8 *)get_zeroed_page(GFP_KERNEL);
-	if (vmcs && cells_page && over_zeros && over_ones && vmxon_region) {
+	if (vmcs && cells_page && over_zeros && over_ones && alone_page && vmxon_region) {
 		cpus_read_lock();
 		probed_cpu = cpumask_first(cpu_online_mask);
 		err = work_on_cpu(probed_cpu, probe, NULL);
 		cpus_read_unlock();
 	}
+	if (!err && next_alone)
+		keep_probe();
 	free_scratch(vmcs);
 	free_scratch(cells_page);
 	free_scratch(over_zeros);
 	free_scratch(over_ones);
+	free_scratch(alone_page);
 	free_scratch(vmxon_region);
 	return err;
 }
 
+static void remove_probe(void)
+{
+	debugfs_remove_recursive(probe_dir);
+	vfree(probe_blob.data);
+}
+
+/*
+ * If no field is located the module stays all the same, for the file in debugfs:
+ * without that it would have nothing to stay for.
+ */
 static int __init vmcsinfo_init(void)
 {
-	unsigned int i, n = 0, both = 0;
+	unsigned int i, n, both = 0;
 	int err = refuse() ?: find_out();
 
 	if (err)
 		return err;
-	for (i = 0; i < ARRAY_SIZE(fields); i++) {
-		n += places[i].offset >= 0;
-		both += places[i].offset >= 0 && !places[i].write;
-	}
+	n = located();
 	if (!n) {
-		pr_info("no field could be located: this VMCS keeps them elsewhere\n");
-		return -ENODEV;
+		pr_notice("no field could be located: please send in vmcsinfo/probe of debugfs\n");
+		return probe_blob.data ? 0 : -ENODEV;
 	}
+	for (i = 0; i < ARRAY_SIZE(fields); i++)
+		both += places[i].offset >= 0 && !places[i].write;
 	err = make_note();
 	if (err)
-		return err;
+		goto fail;
 	err = sysfs_create_file(kernel_kobj, &vmcsinfo_attr.attr);
 	if (err) {
 		free_note();
-		return err;
+		goto fail;
 	}
 	pr_info("%u fields located, %u of them by both experiments; access rights %s\n",
 		n, both, rights_names[rights()]);
 	return 0;
+fail:
+	remove_probe();
+	return err;
 }
 
 static void __exit vmcsinfo_exit(void)
 {
+	remove_probe();
+	if (!note)
+		return;
 	sysfs_remove_file(kernel_kobj, &vmcsinfo_attr.attr);
 	free_note();
 }

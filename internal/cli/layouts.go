@@ -42,7 +42,10 @@ blob or record FILE, as a file for ` + cpulayouts.OwnDir + `.
 "vmcsnote layouts --install FILE" puts it there on other hosts with that
 processor, where record then needs no kernel module. It can also be sent in to
 have the layout built in; there are no addresses in it. With --table it is
-printed as a table instead.`,
+printed as a table instead.
+
+With --probe prints what the kernel module saw on a processor on which it could
+not locate all fields; doc/layouts.md tells what it means.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			var s submission
 			var m mapFlags
@@ -53,6 +56,7 @@ printed as a table instead.`,
 			install := fs.String("install", "", "check `FILE`, and put it into "+cpulayouts.OwnDir)
 			force := fs.Bool("force", false, "with --install, replace another layout of that processor")
 			fs.StringVar(&s.dir, "dir", "", "with --submit, take the layout from `DIR`, where later kernel patches have a file for each field")
+			probe := fs.String("probe", "", "print what the kernel module saw: `FILE` is "+probeFile+", or a copy")
 			addRoot(fs, &s.root, "with --submit or --install, ")
 			return func(ctx context.Context, e *env, args []string) error {
 				switch {
@@ -64,6 +68,10 @@ printed as a table instead.`,
 					return usagef("--force goes with --install")
 				case *install != "" && (*submit || *asJSON || m.given() || len(args) > 0):
 					return usagef("--install FILE takes nothing else but --force and --root")
+				case *probe != "" && (fs.NFlag() > 1 || len(args) > 0):
+					return usagef("--probe FILE takes nothing else")
+				case *probe != "":
+					return e.probe(*probe)
 				case *submit && (*asJSON || m.given()):
 					return usagef("--submit prints a layout, and nothing else")
 				case *install != "":
