@@ -49,6 +49,9 @@ type Host struct {
 	NoKVM error
 	// KVMError is why what KVM's structures tell is incomplete, if it is.
 	KVMError error
+	// SavedError is why the list of VMCSs that the kernel saved when it crashed
+	// is not whole, if it is not.
+	SavedError error
 	// Live reports whether the core is the memory of the running host: VMCSs
 	// may be in the processors, so they are not read.
 	Live bool
@@ -174,9 +177,32 @@ func (h *Host) FindMachines(ctx context.Context, s MachineSearch) error {
 	return nil
 }
 
-// search finds the machines by a search for VMCSs.
+// search finds the machines by their VMCSs.
 func (h *Host) search(ctx context.Context, s MachineSearch) error {
 	h.Machines = nil
+	if h.Found = h.saved(); h.Found == nil {
+		if err := h.findVMCSs(ctx, s); err != nil {
+			return err
+		}
+	}
+	h.Machines = Machines(h.Core, h.Found.VMCSs)
+	for _, m := range h.Machines {
+		if m.EPTP == 0 || !s.Nested && !m.Hypervisor() {
+			continue
+		}
+		mem, err := m.Memory()
+		if err != nil {
+			continue
+		}
+		if err := h.findNested(ctx, m, mem.Once(h.Core), s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findVMCSs searches memory for VMCSs.
+func (h *Host) findVMCSs(ctx context.Context, s MachineSearch) error {
 	v := vmcs.Search{Note: h.Layout, Files: h.files(vmcs.Processor{}), Explain: s.Explain, Partial: h.Shortfall.Partial()}
 	var err error
 	if h.Layout == nil && h.NoteError == nil {
@@ -197,19 +223,6 @@ func (h *Host) search(ctx context.Context, s MachineSearch) error {
 		return &NoVMCSError{h.Found}
 	}
 	h.takeNote()
-	h.Machines = Machines(h.Core, h.Found.VMCSs)
-	for _, m := range h.Machines {
-		if m.EPTP == 0 || !s.Nested && !m.Hypervisor() {
-			continue
-		}
-		mem, err := m.Memory()
-		if err != nil {
-			continue
-		}
-		if err := h.findNested(ctx, m, mem.Once(h.Core), s); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -235,9 +248,13 @@ func (h *Host) takeNote() {
 // findNested looks for the machines in a machine's memory. That some of it
 // cannot be read is no error: Found tells.
 func (h *Host) findNested(ctx context.Context, m *Machine, mem physmem.Memory, s MachineSearch) error {
+	note := h.Found.Layout
+	if note != nil && note.Form == vmcs.FormSaved {
+		note = nil // no processor's
+	}
 	var err error
 	m.Found, err = vmcs.Find(ctx, mem, vmcs.Search{
-		Note: h.Found.Layout, Nested: true, Explain: s.Explain, Progress: s.progress(m, h),
+		Note: note, Nested: true, Explain: s.Explain, Progress: s.progress(m, h),
 	})
 	if err != nil {
 		return ctx.Err()
@@ -330,11 +347,13 @@ func (h *Host) Machine(id string) *Machine {
 }
 
 // VMCSInfo returns a VMCSINFO note that says what the layout used says: the
-// note itself if the layout is from one. It is false without a layout.
+// note itself if the layout is from one. It is false without a layout, and if
+// the VMCSs are those that the kernel saved: theirs must not pass for a
+// processor's.
 func (h *Host) VMCSInfo() (elfnote.Note, bool) {
 	l := h.Found.Layout
 	switch {
-	case l == nil:
+	case l == nil || l.Form == vmcs.FormSaved:
 		return elfnote.Note{}, false
 	case l.Form == vmcs.FormBuiltin || h.note.Desc == nil:
 		return LayoutNote(l), true

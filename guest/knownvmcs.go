@@ -13,7 +13,8 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// readVMCSs reads the VMCSs that KVM has, and no other memory. The layout is
+// readVMCSs reads the VMCSs that KVM has, and no other memory, unless the kernel
+// saved them when it crashed. The layout is
 // the host's or, without one, that of the note which the module vmcsinfo
 // publishes, or the caller's file for this processor, or a built-in one that
 // explains the pages.
@@ -35,6 +36,12 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	}
 	if a.Live || len(addrs) == 0 {
 		return nil
+	}
+	if a.within == nil {
+		if found := a.saved(); found != nil {
+			a.takeSaved(found, owners)
+			return nil
+		}
 	}
 	slices.Sort(addrs)
 	addrs = slices.Compact(addrs)

@@ -24,9 +24,12 @@ const (
 	FromAPIC
 	// FromVMCB: the state save area of the VMCB, on AMD's processors.
 	FromVMCB
+	// FromSaved: as FromVMCS, and the value is what VMREAD returned when the
+	// host crashed, which its kernel saved.
+	FromSaved
 )
 
-var originNames = [...]string{"unknown", "vmcs", "kvm", "kvm-dirty", "apic", "vmcb"}
+var originNames = [...]string{"unknown", "vmcs", "kvm", "kvm-dirty", "apic", "vmcb", "vmread"}
 
 // String names the origin, for people and for --json.
 func (o Origin) String() string { return originNames[o] }
@@ -116,9 +119,13 @@ type Registers struct {
 
 // RegistersIn returns the registers that the VMCS itself holds.
 func RegistersIn(v *vmcs.VMCS) *Registers {
+	origin := FromVMCS
+	if v.Layout.Form == vmcs.FormSaved {
+		origin = FromSaved
+	}
 	get := func(e vmcs.Encoding) Register {
 		if x, ok := v.Read(e); ok {
-			return Register{x, FromVMCS}
+			return Register{x, origin}
 		}
 		return Register{}
 	}
@@ -129,10 +136,10 @@ func RegistersIn(v *vmcs.VMCS) *Registers {
 		IDTR:        SegmentRegister{Base: get(vmcs.GuestIDTRBase), Limit: get(vmcs.GuestIDTRLimit)},
 	}
 	if cr0, ok := v.GuestCR0(); ok {
-		r.CR0 = Register{cr0, FromVMCS}
+		r.CR0 = Register{cr0, origin}
 	}
 	if cr4, ok := v.GuestCR4(); ok {
-		r.CR4 = Register{cr4, FromVMCS}
+		r.CR4 = Register{cr4, origin}
 	}
 	r.GPR[RSP] = get(vmcs.GuestRSP)
 	for i := range r.Seg {
@@ -146,7 +153,7 @@ func RegistersIn(v *vmcs.VMCS) *Registers {
 	entry, _ := v.Read(vmcs.VMEntryControls)
 	r.LongMode = entry&x86.EntryIA32e != 0
 	if efer, ok := v.GuestEFER(); ok {
-		r.EFER = Register{efer, FromVMCS}
+		r.EFER = Register{efer, origin}
 	}
 	if v.OwnCR3() {
 		r.CR3 = get(vmcs.GuestCR3)

@@ -21,9 +21,12 @@ const (
 	FormDirectory
 	// FormBuiltin is a table built into the program (see builtin.go).
 	FormBuiltin
+	// FormSaved is no layout of a processor: pages are made of what VMREAD
+	// returned in the host (see [FindSaved]).
+	FormSaved
 )
 
-var formNames = [...]string{"", "cells", "offsets", "records", "directory", "builtin"}
+var formNames = [...]string{"", "cells", "offsets", "records", "directory", "builtin", "saved"}
 
 // String names the form.
 func (f Form) String() string { return formNames[f] }

@@ -89,7 +89,7 @@ func (c *CPU) Note() elfnote.Note {
 	le.PutUint32(d[28:], uint32(len(slots)))
 	var known, newer uint64
 	for i, r := range noted(c.Regs) {
-		if r.Origin == guest.FromNowhere || r.Origin == guest.FromVMCS {
+		if r.Origin == guest.FromNowhere || r.Origin == guest.FromVMCS || r.Origin == guest.FromSaved {
 			continue
 		}
 		known |= 1 << i

@@ -79,7 +79,14 @@ func (h *Host) FoundText() string {
 // remarks tell what is missing from what KVM's structures tell, and why.
 func (h *Host) remarks() (texts []string) {
 	if h.NoKVM != nil {
-		texts = append(texts, fmt.Sprintf("KVM's structures not read: %v; searched memory for VMCSs", h.NoKVM))
+		searched := "; searched memory for VMCSs"
+		if l := h.Found.Layout; l != nil && l.Form == vmcs.FormSaved {
+			searched = ""
+		}
+		texts = append(texts, fmt.Sprintf("KVM's structures not read: %v%s", h.NoKVM, searched))
+	}
+	if h.SavedError != nil {
+		texts = append(texts, fmt.Sprintf("warning: VMCSs may be missing: %v", h.SavedError))
 	}
 	if h.KVMError != nil {
 		texts = append(texts, fmt.Sprintf("warning: KVM's structures are not whole: %v", h.KVMError))
@@ -114,6 +121,8 @@ func (h *Host) NoneText() string {
 func (h *Host) LayoutText() string {
 	l := h.Found.Layout
 	switch {
+	case l != nil && l.Form == vmcs.FormSaved:
+		return "what VMREAD returned when the host crashed, saved by its kernel"
 	case l == nil && h.Layout == nil:
 		return "a VMCSINFO note in the core's memory, and the layouts built in"
 	case l == nil:

@@ -27,6 +27,9 @@ func (h *Host) WriteJSON(w io.Writer, paths []string, shortfall any) error {
 		} else if h.KVMError != nil {
 			s.Field("kvm_error", h.KVMError.Error())
 		}
+		if h.SavedError != nil {
+			s.Field("saved_error", h.SavedError.Error())
+		}
 		if h.Live {
 			s.Field("live", true)
 		}
