@@ -22,7 +22,7 @@ import (
 
 // insides are the golden guests: testdata/cores/linux-inside has what each of
 // them printed itself.
-var insides = []string{"5.10", "6.1", "6.1-panic", "6.12", "7.3"}
+var insides = []string{"5.10", "6.1", "6.1-panic", "6.12", "7.3", "7.3-panic"}
 
 // insideDir is where they are.
 const insideDir = "../testdata/cores/linux-inside"
