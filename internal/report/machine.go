@@ -1,23 +1,44 @@
 package report
 
-import "vmcsnote/internal/html"
+import (
+	"cmp"
+	"fmt"
+
+	"vmcsnote/internal/html"
+)
 
 func (w page) machines(p *Page) {
-	w.Element("h2", count(len(p.Machines), "virtual machine"), html.A("id", "machines"))
+	heading, panicked := count(len(p.Machines), "virtual machine"), 0
+	for i := range p.Machines {
+		if p.Machines[i].Alert != "" {
+			panicked++
+		}
+	}
+	if panicked > 0 {
+		heading += fmt.Sprintf(", %d panicked", panicked)
+	}
+	w.Element("h2", heading, html.A("id", "machines"))
 	if len(p.Machines) == 0 {
 		w.Element("p", p.NoMachines, html.A("class", "box soft"))
 		return
 	}
 	if len(p.Machines) > 1 {
 		w.Block("div", func() { w.overview(p.Machines) }, html.A("class", "box"))
-		w.Element("p", "")
+	}
+	class := "cards"
+	if len(p.Machines) <= maxUnfolded {
+		class = "cards few"
 	}
 	w.Block("div", func() {
 		for i := range p.Machines {
 			w.Block("article", func() { w.machine(&p.Machines[i]) }, html.A("class", "box card"), html.A("id", anchor(i)))
 		}
-	}, html.A("class", "cards"))
+	}, html.A("class", class))
 }
+
+// maxUnfolded is of how many machines everything is printed on paper. Of more
+// it is what the reader has unfolded: each vCPU fills half a page.
+const maxUnfolded = 12
 
 // overview lists the machines, with links to their cards.
 func (w page) overview(all []Machine) {
@@ -25,7 +46,7 @@ func (w page) overview(all []Machine) {
 		m := &all[i]
 		w.Element("td", m.ID)
 		w.Block("td", func() { w.Element("a", m.Name, html.Link(anchor(i))) })
-		w.Element("td", m.System)
+		w.Element("td", cmp.Or(m.System, "unknown"))
 		w.Element("td", m.did())
 	}, func(i int) bool { return all[i].Alert != "" })
 }
@@ -54,10 +75,14 @@ func (w page) machine(m *Machine) {
 		w.Block("details", func() { w.vcpu(&v) })
 	}
 	if len(m.Log.Lines) > 0 {
+		var attrs []html.Attr
+		if m.Alert != "" {
+			attrs = append(attrs, html.A("open", ""))
+		}
 		w.Block("details", func() {
 			w.Element("summary", "Last lines of its log")
 			w.log(m.Log)
-		})
+		}, attrs...)
 	}
 }
 

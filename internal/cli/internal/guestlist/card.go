@@ -26,7 +26,14 @@ func pageMachine(m *guest.Machine) report.Machine {
 		c.Alert = "Kernel panic: " + s.Panic
 	}
 	add := func(name, value string) { c.Facts = append(c.Facts, report.Fact{Name: name, Value: value}) }
-	add("System", c.System)
+	switch {
+	case s.Err == nil:
+		add("System", c.System)
+	case c.System == "":
+		add("System", "unknown: "+WhyUnknown(s.Err))
+	default:
+		add("System", c.System+" (not all of it could be told: "+WhyUnknown(s.Err)+")")
+	}
 	if s.Hostname != unnamed {
 		add("Host name", s.Hostname)
 	}
@@ -35,9 +42,6 @@ func pageMachine(m *guest.Machine) report.Machine {
 	}
 	if at := s.Booted(); !at.IsZero() {
 		add("Booted", at.Format(dateTime)+", by its own clock")
-	}
-	if s.Err != nil {
-		add("Unknown", WhyUnknown(s.Err))
 	}
 	if m.Within != nil {
 		add("Runs in", "machine "+m.Within.ID())
@@ -55,7 +59,11 @@ func pageMachine(m *guest.Machine) report.Machine {
 	add("Encryption", EncryptedText(m))
 	pageMemory(&c, m)
 	c.VCPUs = pageVCPUs(m, s)
-	if s.Kernel != nil {
+	switch {
+	case s.Kernel == nil:
+	case s.Panic != "":
+		c.Log = pageLog(s.Kernel, hostLogLines) // the trace included
+	default:
 		c.Log = pageLog(s.Kernel, guestLogLines)
 	}
 	return c
@@ -63,6 +71,9 @@ func pageMachine(m *guest.Machine) report.Machine {
 
 // maxDoing bounds the tasks that a line about a machine names.
 const maxDoing = 3
+
+// places are the states of vCPUs that are places, in words.
+var places = map[string]string{"guest": "in the guest", "host": "in the host's kernel", "vmm": "in its process"}
 
 // doing tells in a few words what a machine was doing: its tasks, or where its
 // vCPUs were.
@@ -75,7 +86,7 @@ func doing(m *guest.Machine, s *inside.System) string {
 		if a.HasTask && a.PID != 0 {
 			tasks = append(tasks, fmt.Sprintf("%s (%d)", a.Task, a.PID))
 		}
-		state := cmp.Or(v.State, "state unknown")
+		state := cmp.Or(places[v.State], v.State, "state unknown")
 		if v.NeverExited() {
 			state = neverRan
 		}
@@ -150,7 +161,7 @@ func pageVCPUs(m *guest.Machine, s *inside.System) iter.Seq[report.VCPU] {
 
 func pageVCPU(m *guest.Machine, v *guest.VCPU, a inside.Activity) report.VCPU {
 	c := report.VCPU{Name: fmt.Sprintf("vCPU %d", v.Number)}
-	words := []string{v.State}
+	words := []string{cmp.Or(places[v.State], v.State)}
 	if a.HasTask {
 		words = append(words, fmt.Sprintf("%s (%d)", a.Task, a.PID))
 	}
@@ -160,7 +171,7 @@ func pageVCPU(m *guest.Machine, v *guest.VCPU, a inside.Activity) report.VCPU {
 	if v.TID != 0 {
 		c.Facts = append(c.Facts, report.Fact{Name: "Thread", Value: fmt.Sprintf("%d %s, on host CPU %s", v.TID, v.Thread, hostCPUText(v))})
 	}
-	c.Facts = append(c.Facts, report.Fact{Name: "State by", Value: controlText(v)})
+	c.Facts = append(c.Facts, report.Fact{Name: "Kept in", Value: controlText(v)})
 	for _, f := range a.Backtrace {
 		c.Backtrace = append(c.Backtrace, frameText(f))
 	}

@@ -28,7 +28,7 @@ const (
 
 // NewPage begins a page about the dump at path, with all but its machines.
 func NewPage(c vmcore.Core, path string) *report.Page {
-	p := &report.Page{Title: filepath.Base(path), Subtitle: path + ", " + c.Format()}
+	p := &report.Page{Title: filepath.Base(path), Subtitle: fmt.Sprintf("Dump %s (%s)", path, c.Format())}
 	p.Notes = pageNotes(c)
 	pageChecks(p, c)
 	pageHost(p, c)
@@ -89,7 +89,8 @@ func pageHost(p *report.Page, c vmcore.Core) {
 	info := guest.VMCoreInfo(c)
 	add := func(name, value string) { p.Host = append(p.Host, report.Fact{Name: name, Value: value}) }
 	add("Kernel", guest.InfoLine(info, "OSRELEASE"))
-	if at, err := strconv.ParseInt(guest.InfoLine(info, "CRASHTIME"), 10, 64); err == nil {
+	at, noTime := strconv.ParseInt(guest.InfoLine(info, "CRASHTIME"), 10, 64)
+	if noTime == nil {
 		add("Time of the crash", time.Unix(at, 0).UTC().Format(dateTime))
 	}
 	cpus := 0
@@ -110,7 +111,10 @@ func pageHost(p *report.Page, c vmcore.Core) {
 		add("Host name", uts.Hostname)
 		p.Title = uts.Hostname
 	}
-	if _, up, err := k.Clock(); err == nil {
+	if now, up, err := k.Clock(); err == nil {
+		if noTime != nil {
+			add("Time of the dump", now.Format(dateTime)+", by its own clock")
+		}
 		add("Up", upText(up))
 	}
 	if cpu, err := k.CPU(); err == nil {
@@ -128,6 +132,9 @@ func pageHost(p *report.Page, c vmcore.Core) {
 	add("Build ID", k.BuildID())
 	if last, err := k.Panic(); err == nil {
 		p.Alert = panicLine(last)
+	}
+	if _, panicked, err := k.Panicked(); err == nil && !panicked && p.Alert == "" {
+		add("Panic", "none: the dump was taken of a running kernel")
 	}
 	p.Log = pageLog(k, hostLogLines)
 }
