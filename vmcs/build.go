@@ -33,7 +33,7 @@ func (b *builder) warn(place, format string, args ...any) {
 // place adds f at an offset, unless that is outside the page.
 func (b *builder) place(place string, f Field, known bool, offset, width int) {
 	e := Entry{Name: f.Name, Encoding: f.Encoding, Known: known, Offset: offset, Width: width}
-	if known && f.rights() && offset == PageSize-RightsPacked.Width() && b.AccessRights == RightsUnknown {
+	if known && f.Rights() && offset == PageSize-RightsPacked.Width() && b.AccessRights == RightsUnknown {
 		b.AccessRights = RightsPacked // nothing else has room there
 		e.Width = b.AccessRights.Width()
 	}

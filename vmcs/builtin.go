@@ -91,7 +91,7 @@ func builtin(t table) *Layout {
 		if r[4] != "-" {
 			e.Flags = r[4]
 		}
-		if e.Encoding.rights() {
+		if e.Encoding.Rights() {
 			switch {
 			case strings.HasPrefix(e.Flags, "ar8"):
 				l.AccessRights = RightsRotated

@@ -29,7 +29,7 @@ func TestBuiltin(t *testing.T) {
 					t.Errorf("%s has encoding %v, known %v; the field table says %v", e.Name, e.Encoding, e.Known, f.Encoding)
 				}
 				want := f.Width()
-				if f.rights() {
+				if f.Rights() {
 					want = l.AccessRights.Width()
 				}
 				if e.Width != want || e.Offset < headerSize || e.Offset+e.Width > PageSize {

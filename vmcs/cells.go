@@ -39,7 +39,7 @@ func decodeCells(v uint64) (offset, width int, fault string) {
 
 // placeCells adds f where the cells in v say it lies.
 func (b *builder) placeCells(place string, f Field, known bool, v uint64) {
-	if known && f.rights() {
+	if known && f.Rights() {
 		b.placeRights(place, f, v)
 		return
 	}

@@ -135,7 +135,7 @@ func offsetBase(files []dirFile) (int, error) {
 			return 10, nil
 		}
 		unit := uint64(min(f.field.Width(), 4))
-		if f.field.rights() {
+		if f.field.Rights() {
 			unit = 2 // where they are packed in 16 bits
 		}
 		aligned16 = aligned16 && n%unit == 0

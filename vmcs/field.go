@@ -44,10 +44,10 @@ func (e Encoding) Kind() Kind { return Kind(e >> 10 & 3) }
 // String returns e as the 2012 kernel patches name files after it, with 0x.
 func (e Encoding) String() string { return fmt.Sprintf("0x%04x", uint16(e)) }
 
-// rights reports whether e is one of GUEST_ES_AR_BYTES to GUEST_TR_AR_BYTES,
+// Rights reports whether e is one of GUEST_ES_AR_BYTES to GUEST_TR_AR_BYTES,
 // the only fields that are known to lie in memory otherwise than VMREAD gives
 // them.
-func (e Encoding) rights() bool { return e >= GuestESARBytes && e <= GuestTRARBytes && e&1 == 0 }
+func (e Encoding) Rights() bool { return e >= GuestESARBytes && e <= GuestTRARBytes && e&1 == 0 }
 
 // Kind is what a field is for.
 type Kind uint8

@@ -29,6 +29,11 @@ type Search struct {
 	// memory's may be one: they are tried after those of Found. With Note they
 	// do not matter.
 	Files []*Layout
+	// Learnt is the layout that is known by what a hypervisor has written to its
+	// VMCSs, as far as it is known. A built-in layout that contradicts it is not
+	// tried, and one that does not is taken before it: that has more fields. With
+	// Note, Found or Files it does not matter.
+	Learnt *Layout
 	// Nested is for a guest's memory: the VMCSs in it are those of a
 	// hypervisor that runs there, and may have any built-in layout besides
 	// Note, the host's, which some hypervisors pass on.
@@ -243,12 +248,18 @@ func newFinder(r physmem.Reader, s Search) *finder {
 	if s.Note == nil {
 		add(trustFile, s.Files...)
 	}
+	var builtin []*Layout
 	switch {
 	case s.Note == nil || s.Nested:
-		add(trustBuiltin, Builtin()...)
+		builtin = Builtin()
 	case s.Note.RevisionID != 0:
-		add(trustBuiltin, BuiltinFor(s.Note.RevisionID)...)
+		builtin = BuiltinFor(s.Note.RevisionID)
 	}
+	if s.Learnt != nil && s.Note == nil && len(s.Found)+len(s.Files) == 0 {
+		builtin = slices.DeleteFunc(builtin, func(l *Layout) bool { return len(s.Learnt.conflicts(l)) > 0 })
+		add(trustLearnt, s.Learnt)
+	}
+	add(trustBuiltin, builtin...)
 	for i, l := range layouts {
 		p := &plan{layout: l.clone(), from: l, any: l.RevisionID == 0, trust: trusts[i]}
 		p.good.max = MaxVMCSs

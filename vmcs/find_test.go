@@ -76,7 +76,7 @@ func compare(t *testing.T, res *Result, tr truth) {
 				if got, ok := v.Raw(e); !ok || got != value {
 					t.Errorf("%#x %s: %#x in the page, expected %#x", v.Addr, name, got, value)
 				}
-				if got, ok := v.Field(name); !e.Encoding.rights() && (!ok || got != value) {
+				if got, ok := v.Field(name); !e.Encoding.Rights() && (!ok || got != value) {
 					t.Errorf("%#x %s = %#x, expected %#x", v.Addr, name, got, value)
 				}
 			}

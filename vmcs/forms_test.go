@@ -24,7 +24,7 @@ func cellsAt(offset, width int) (v uint64) {
 // vmread returns what VMREAD returns of e in a page of cells.
 func vmread(e Entry, rights AccessRights) uint64 {
 	v := cellsAt(e.Offset, e.Width)
-	if e.Known && e.Encoding.rights() {
+	if e.Known && e.Encoding.Rights() {
 		switch rights {
 		case RightsRotated:
 			return uint64(bits.RotateLeft32(uint32(v), -8))

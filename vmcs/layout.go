@@ -24,9 +24,12 @@ const (
 	// FormSaved is no layout of a processor: pages are made of what VMREAD
 	// returned in the host (see [FindSaved]).
 	FormSaved
+	// FormLearnt was found out from pages, and what a hypervisor has written to
+	// them.
+	FormLearnt
 )
 
-var formNames = [...]string{"", "cells", "offsets", "records", "directory", "builtin", "saved"}
+var formNames = [...]string{"", "cells", "offsets", "records", "directory", "builtin", "saved", "learnt"}
 
 // String names the form.
 func (f Form) String() string { return formNames[f] }
@@ -98,7 +101,7 @@ func (l *Layout) Lookup(name string) (Entry, bool) {
 func (l *Layout) SetAccessRights(r AccessRights) {
 	l.AccessRights = r
 	for i, e := range l.Entries {
-		if e.Known && e.Encoding.rights() {
+		if e.Known && e.Encoding.Rights() {
 			l.Entries[i].Width = r.Width()
 		}
 	}

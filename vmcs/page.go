@@ -60,7 +60,7 @@ func (v *VMCS) Read(e Encoding) (uint64, bool) {
 // entry has no width, or lies outside the page.
 func (v *VMCS) Value(e Entry) (uint64, bool) {
 	raw, ok := v.Raw(e)
-	if e.Known && e.Encoding.rights() {
+	if e.Known && e.Encoding.Rights() {
 		return uint64(v.Layout.AccessRights.Decode(uint32(raw))), ok
 	}
 	return raw, ok
@@ -95,8 +95,8 @@ func (v *VMCS) TakeGuestState(from *VMCS) {
 			continue
 		}
 		x, ok := from.Read(e.Encoding)
-		if e.Encoding.rights() {
-			x = uint64(v.Layout.AccessRights.encode(uint32(x)))
+		if e.Encoding.Rights() {
+			x = uint64(v.Layout.AccessRights.Encode(uint32(x)))
 			ok = ok && from.Layout.AccessRights != RightsUnknown
 		}
 		b := v.Page[e.Offset:]

@@ -48,6 +48,9 @@ func (l *Layout) Processor() Processor {
 func (l *Layout) Text(p Processor) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "REVISION_ID=%x\nFORM=%s\n", l.RevisionID, FormOffsets)
+	if l.Form == FormLearnt {
+		b.WriteString("LEARNT=1\n")
+	}
 	if l.AccessRights != RightsUnknown {
 		fmt.Fprintf(&b, "ACCESS_RIGHTS=%s\n", l.AccessRights)
 	}

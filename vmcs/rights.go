@@ -51,8 +51,9 @@ func (r AccessRights) Decode(stored uint32) uint32 {
 	return stored
 }
 
-// encode is the inverse of Decode.
-func (r AccessRights) encode(rights uint32) uint32 {
+// Encode is the inverse of Decode: it turns what VMREAD returns into what lies in
+// the page.
+func (r AccessRights) Encode(rights uint32) uint32 {
 	switch r {
 	case RightsRotated:
 		return bits.RotateLeft32(rights, 8)
@@ -132,7 +133,7 @@ func (b *builder) settleRights() {
 // another field lies in their upper half.
 func (b *builder) rightsSqueezed() bool {
 	for _, p := range b.overlaps() {
-		if p[0].Known && p[0].Encoding.rights() && p[1].Offset >= p[0].Offset+2 {
+		if p[0].Known && p[0].Encoding.Rights() && p[1].Offset >= p[0].Offset+2 {
 			return true
 		}
 	}
@@ -185,7 +186,7 @@ type ballot [RightsPacked + 1]int
 func (b *ballot) vote(l *Layout, page []byte) {
 	for i := range l.Entries {
 		e := &l.Entries[i]
-		if !e.Known || !e.Encoding.rights() {
+		if !e.Known || !e.Encoding.Rights() {
 			continue
 		}
 		for r := RightsPlain; r <= RightsPacked; r++ {

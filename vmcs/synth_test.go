@@ -28,7 +28,7 @@ func (x transplant) page(old []byte) []byte {
 		}
 		v := VMCS{Page: old, Layout: x.from}
 		value, _ := v.Value(was)
-		if e.Encoding.rights() {
+		if e.Encoding.Rights() {
 			value = uint64(encodeRights(x.to.AccessRights, uint32(value)))
 		}
 		put(page[e.Offset:], e.Width, value)
@@ -150,7 +150,7 @@ func TestFindShuffled(t *testing.T) {
 						m[v.PA] = transplant{from, to, id}.page(m[v.PA])
 						tr.VMCSs[i].Fields = make(map[string]uint64)
 						for name, value := range v.Fields {
-							if e, ok := to.Lookup(name); ok && e.Encoding.rights() {
+							if e, ok := to.Lookup(name); ok && e.Encoding.Rights() {
 								value = uint64(encodeRights(rights, bits.RotateLeft32(uint32(value), -8)))
 							}
 							tr.VMCSs[i].Fields[name] = value

@@ -15,6 +15,8 @@ const (
 	// has fields elsewhere than a built-in layout which explains the pages as
 	// well.
 	trustRefuted trust = iota
+	// trustLearnt: right, but it lacks fields that others have.
+	trustLearnt
 	// trustBuiltin: published, for the processor it was taken from.
 	trustBuiltin
 	// trustFile: the caller has it, and says that it is of a processor with
@@ -128,10 +130,10 @@ func (r *Result) Disputes() (ds []Dispute) {
 // built-in layout marks as doubtful does not count.
 func (l *Layout) conflicts(o *Layout) (names []string) {
 	for _, e := range l.Entries {
-		if !e.Known || e.Encoding.High() || e.Flags != "" && !e.Encoding.rights() {
+		if !e.Known || e.Encoding.High() || e.Flags != "" && !e.Encoding.Rights() {
 			continue
 		}
-		if p := o.find(e.Encoding); p != nil && p.Offset != e.Offset && (p.Flags == "" || e.Encoding.rights()) {
+		if p := o.find(e.Encoding); p != nil && p.Offset != e.Offset && (p.Flags == "" || e.Encoding.Rights()) {
 			names = append(names, e.Name)
 		}
 	}

@@ -46,7 +46,7 @@ func (l *Layout) Table() string {
 // flags returns a table's flags for e.
 func (e Entry) flags(r AccessRights) string {
 	flags := e.Flags
-	if form := [...]string{RightsRotated: "ar8", RightsPacked: "ar16", RightsPlain: ""}[r]; e.Encoding.rights() && form != "" && !strings.HasPrefix(flags, form) {
+	if form := [...]string{RightsRotated: "ar8", RightsPacked: "ar16", RightsPlain: ""}[r]; e.Encoding.Rights() && form != "" && !strings.HasPrefix(flags, form) {
 		flags = strings.Trim(form+","+flags, ",")
 	}
 	if flags == "" {

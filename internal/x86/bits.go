@@ -5,12 +5,17 @@ package x86
 const (
 	CR0PE = 1 << 0
 	CR0NE = 1 << 5
+	CR0WP = 1 << 16
+	CR0NW = 1 << 29
+	CR0CD = 1 << 30
 	CR0PG = 1 << 31
 
 	CR3LAM = 3 << 61 // linear-address masking
 
 	CR4PSE  = 1 << 4
 	CR4PAE  = 1 << 5
+	CR4MCE  = 1 << 6
+	CR4UMIP = 1 << 11
 	CR4LA57 = 1 << 12
 	CR4VMXE = 1 << 13
 
@@ -24,20 +29,27 @@ const (
 // Bits of the controls of a VMCS (SDM volume 3, "VM-Execution Control Fields",
 // "VM-Exit Control Fields" and "VM-Entry Control Fields").
 const (
-	CPUTertiary  = 1 << 17 // of CPU_BASED_VM_EXEC_CONTROL
-	CPUTPRShadow = 1 << 21
-	CPUSecondary = 1 << 31
+	PinPostedInterrupts = 1 << 7 // of PIN_BASED_VM_EXEC_CONTROL
 
-	SecondaryEPT              = 1 << 1 // of SECONDARY_VM_EXEC_CONTROL
+	CPUTSCOffsetting = 1 << 3 // of CPU_BASED_VM_EXEC_CONTROL
+	CPUTertiary      = 1 << 17
+	CPUTPRShadow     = 1 << 21
+	CPUMSRBitmaps    = 1 << 28
+	CPUSecondary     = 1 << 31
+
+	SecondaryAPICAccesses     = 1 << 0 // of SECONDARY_VM_EXEC_CONTROL
+	SecondaryEPT              = 1 << 1
 	SecondaryVPID             = 1 << 5
 	SecondaryUnrestricted     = 1 << 7
 	SecondaryModeBasedExecute = 1 << 22
+	SecondaryTSCScaling       = 1 << 25
 
 	ExitHost64    = 1 << 9 // of VM_EXIT_CONTROLS
 	ExitLoadEFER  = 1 << 21
 	ExitSecondary = 1 << 31
 
 	EntryIA32e    = 1 << 9 // of VM_ENTRY_CONTROLS
+	EntryLoadPAT  = 1 << 14
 	EntryLoadEFER = 1 << 15
 )
 
