@@ -68,6 +68,45 @@ type fields struct {
 		GSBase linux.Field `btf:"msr_guest_kernel_gs_base,optional"`
 		Inside linux.Field `btf:"vt.guest_state_loaded|guest_state_loaded,optional"` // vt since 6.16
 	}
+	// written is what KVM keeps of what it wrote to the VMCS, or read from it, in
+	// the order of Written.Values; then the parts of a segment.
+	written struct {
+		HostCR3      linux.Field `btf:"loaded_vmcs->host_state.cr3,optional"`
+		HostCR4      linux.Field `btf:"loaded_vmcs->host_state.cr4,optional"`
+		HostFSBase   linux.Field `btf:"loaded_vmcs->host_state.fs_base,optional"`
+		HostGSBase   linux.Field `btf:"loaded_vmcs->host_state.gs_base,optional"`
+		HostRSP      linux.Field `btf:"loaded_vmcs->host_state.rsp,optional"`
+		Pin          linux.Field `btf:"loaded_vmcs->controls_shadow.pin,optional"`
+		Exec         linux.Field `btf:"loaded_vmcs->controls_shadow.exec,optional"`
+		Secondary    linux.Field `btf:"loaded_vmcs->controls_shadow.secondary_exec,optional"`
+		Tertiary     linux.Field `btf:"loaded_vmcs->controls_shadow.tertiary_exec,optional"` // since 6.0
+		Entry        linux.Field `btf:"loaded_vmcs->controls_shadow.vm_entry,optional"`
+		Exit         linux.Field `btf:"loaded_vmcs->controls_shadow.vm_exit,optional"`
+		VPID         linux.Field `btf:"vpid,optional"`
+		TSCOffset    linux.Field `btf:"vcpu.arch.tsc_offset,optional"`
+		TSCRatio     linux.Field `btf:"vcpu.arch.tsc_scaling_ratio,optional"`
+		CR0Owned     linux.Field `btf:"vcpu.arch.cr0_guest_owned_bits,optional"`
+		CR4Owned     linux.Field `btf:"vcpu.arch.cr4_guest_owned_bits,optional"`
+		PAT          linux.Field `btf:"vcpu.arch.pat,optional"`
+		Root         linux.Field `btf:"vcpu.arch.mmu->root.hpa|vcpu.arch.mmu->root_hpa,optional"` // root since 5.18
+		RFLAGS       linux.Field `btf:"rflags,optional"`
+		VM86         linux.Field `btf:"rmode.vm86_active,optional"`
+		ExitReason   linux.Field `btf:"vt.exit_reason.full|exit_reason.full|exit_reason,optional"` // vt since 6.16, full since 5.12
+		IntrInfo     linux.Field `btf:"vt.exit_intr_info|exit_intr_info,optional"`
+		Qualified    linux.Field `btf:"vt.exit_qualification|exit_qualification,optional"`
+		IDTVectoring linux.Field `btf:"idt_vectoring_info,optional"`
+		Cached       linux.Field `btf:"segment_cache.bitmask,optional"`
+		MSRBitmap    linux.Field `btf:"loaded_vmcs->msr_bitmap,optional"`
+		VirtualAPIC  linux.Field `btf:"vcpu.arch.apic->regs,optional"`
+		EntryLoad    linux.Field `btf:"msr_autoload.guest.val,optional"`
+		ExitLoad     linux.Field `btf:"msr_autoload.host.val,optional"`
+		Posted       linux.Field `btf:"vt.pi_desc|pi_desc,optional"`
+		Selector     linux.Field `btf:"segment_cache.seg[0].selector,optional"`
+		Base         linux.Field `btf:"segment_cache.seg[0].base,optional"`
+		Limit        linux.Field `btf:"segment_cache.seg[0].limit,optional"`
+		Rights       linux.Field `btf:"segment_cache.seg[0].ar,optional"`
+		Segments     linux.Field `btf:"segment_cache.seg,optional"`
+	}
 	ops struct { // for a KVM that is built in
 		Create linux.Field `btf:"vcpu_create"`
 	}
@@ -103,6 +142,10 @@ func (f *fields) intel() linux.Binding {
 	return linux.Binding{Module: "kvm_intel", Struct: "vcpu_vmx", Fields: &f.vmx}
 }
 
+func (f *fields) ofVMCS() linux.Binding {
+	return linux.Binding{Module: "kvm_intel", Struct: "vcpu_vmx", Fields: &f.written}
+}
+
 func (f *fields) amd() linux.Binding {
 	return linux.Binding{Module: "kvm_amd", Struct: "vcpu_svm", Fields: &f.svm}
 }
@@ -120,7 +163,7 @@ func (f *fields) builtIn() linux.Binding {
 // linux does.
 func Bindings() []linux.Binding {
 	f := new(fields)
-	return append(f.bindings(), f.intel(), f.amd(), f.ofMachine(), f.builtIn())
+	return append(f.bindings(), f.intel(), f.ofVMCS(), f.amd(), f.ofMachine(), f.builtIn())
 }
 
 // bind binds the fields of a struct that s has.

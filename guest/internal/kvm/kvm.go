@@ -33,6 +33,9 @@ type KVM struct {
 	bits   registerBits
 	// vcpuSize is the size of struct kvm_vcpu.
 	vcpuSize uint64
+	// exitPoint is where KVM goes on after a VM exit (vmx_vmexit), sysenter the
+	// kernel's entry for SYSENTER; 0 if unknown.
+	exitPoint, sysenter uint64
 	// budget is the number of machines, vCPUs, slots and threads that may
 	// still be read: lists that share their entries multiply.
 	budget int
@@ -131,6 +134,13 @@ func (v *KVM) vendor() error {
 		*side.does = true
 		if err = noTypes(bind(m, side.b)); err != nil && !errors.Is(err, ErrNoTypes) {
 			return err
+		}
+		if side.does == &v.Intel && err == nil {
+			if err := bind(m, v.fields.ofVMCS()); err != nil {
+				return err
+			}
+			v.exitPoint, _ = m.Symbol("vmx_vmexit")
+			v.sysenter, _ = v.k.Symbol("entry_SYSENTER_compat") // there is none without 32-bit programs
 		}
 		if side.does == &v.AMD && err == nil {
 			// Whether a machine uses SEV-SNP; most do not.
