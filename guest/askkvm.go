@@ -50,24 +50,55 @@ func (h *Host) askKVM(ctx context.Context, s MachineSearch) error {
 
 // askKernel does so with the kernel that VMCOREINFO leads to.
 func (h *Host) askKernel(ctx context.Context, s MachineSearch, info string) error {
-	if info == "" {
-		return errors.New("the dump has no VMCOREINFO")
-	}
-	k, err := linux.Open(h.Core, info)
+	a, err := h.openKernel(info)
 	if err != nil {
 		return err
 	}
-	hv, err := kvm.Open(k)
-	if err != nil {
-		return err
-	}
-	a := &asked{Host: h, mem: h.Core, info: info, k: k, hv: hv}
 	return a.list(ctx, s)
 }
 
-// list lists the machines of the KVM. It fails if there is none because KVM's
-// list cannot be read.
+// openKernel opens the host's kernel, and KVM in it.
+func (h *Host) openKernel(info string) (*asked, error) {
+	if info == "" {
+		return nil, errors.New("the dump has no VMCOREINFO")
+	}
+	k, err := linux.Open(h.Core, info)
+	if err != nil {
+		return nil, err
+	}
+	hv, err := kvm.Open(k)
+	if err != nil {
+		return nil, err
+	}
+	return &asked{Host: h, mem: h.Core, info: info, k: k, hv: hv}, nil
+}
+
+// list lists the machines of the KVM, with all that is known of them. It fails
+// if there is none because KVM's list cannot be read.
 func (a *asked) list(ctx context.Context, s MachineSearch) error {
+	if err := a.listMachines(ctx); err != nil {
+		return err
+	}
+	if err := a.readVMCSs(ctx, s); err != nil {
+		return err
+	}
+	for _, v := range a.all {
+		a.complete(v, v.from)
+	}
+	for _, m := range a.Machines {
+		m.settle()
+		if a.within != nil {
+			continue // a hostile guest could run itself, and so on
+		}
+		if err := a.nested(ctx, m, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listMachines lists the machines, without VMCSs and registers.
+func (a *asked) listMachines(ctx context.Context) error {
 	a.Machines, a.KVMError = nil, nil
 	a.keep(a.hv.VendorError)
 	seen := make(map[uint64]bool) // a list that is a circle has some twice
@@ -95,21 +126,6 @@ func (a *asked) list(ctx context.Context, s MachineSearch) error {
 	slices.Reverse(a.Machines)
 	for i, m := range a.Machines {
 		m.Number = i
-	}
-	if err := a.readVMCSs(ctx, s); err != nil {
-		return err
-	}
-	for _, v := range a.all {
-		a.complete(v, v.from)
-	}
-	for _, m := range a.Machines {
-		m.settle()
-		if a.within != nil {
-			continue // a hostile guest could run itself, and so on
-		}
-		if err := a.nested(ctx, m, s); err != nil {
-			return err
-		}
 	}
 	return nil
 }

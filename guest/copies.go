@@ -6,6 +6,7 @@ import (
 	"vmcsnote/guest/internal/kvm"
 	"vmcsnote/internal/x86"
 	"vmcsnote/svm"
+	"vmcsnote/vmcs"
 )
 
 // complete takes the registers of a vCPU: what its VMCS or VMCB holds, and
@@ -39,30 +40,42 @@ func (a *asked) takeCopies(r *Registers, v *VCPU, c *kvm.VCPU) {
 	}
 	k := &c.Regs
 	avail := func(bit int) bool { return k.Avail>>bit&1 != 0 }
+	_, ept := v.Read(vmcs.EPTPointer)
 	switch {
-	case v.HasVMCS():
+	case v.HasVMCS() && ept:
 		r.overlay(k, v.OwnCR3())
 	case v.Vendor == AMD:
 		r.overlayAMD(k)
 	default:
-		// Bits of CR0 and CR4 that the guest may change are newer in the VMCS,
-		// unless KVM has fetched them.
 		r.overlay(k, !avail(kvm.RegCR3))
+	}
+	if v.Vendor != AMD {
+		// The layout lacks them, or there is none. Bits of CR0 and CR4 that the
+		// guest may change are newer in the VMCS, unless KVM has fetched them.
 		for _, copied := range []struct {
-			to    *Register
-			bit   int
-			value uint64
+			to         *Register
+			bit        int
+			value      uint64
+			real, mask vmcs.Encoding
 		}{
-			{&r.GPR[RSP], kvm.RegRSP, k.GPR[RSP]}, {&r.RIP, kvm.RegRIP, k.RIP},
-			{&r.CR0, kvm.RegCR0, k.CR0}, {&r.CR4, kvm.RegCR4, k.CR4},
+			{&r.GPR[RSP], kvm.RegRSP, k.GPR[RSP], 0, 0}, {&r.RIP, kvm.RegRIP, k.RIP, 0, 0}, {&r.CR3, kvm.RegCR3, k.CR3, 0, 0},
+			{&r.CR0, kvm.RegCR0, k.CR0, vmcs.GuestCR0, vmcs.CR0GuestHostMask}, {&r.CR4, kvm.RegCR4, k.CR4, vmcs.GuestCR4, vmcs.CR4GuestHostMask},
 		} {
-			if !copied.to.Known() && avail(copied.bit) {
+			if copied.to.Known() {
+				continue
+			}
+			real, ok1 := v.Read(copied.real)
+			mask, ok2 := v.Read(copied.mask)
+			switch {
+			case avail(copied.bit):
 				*copied.to = Register{copied.value, FromKVM}
+			case copied.real != 0 && ok1 && ok2:
+				*copied.to = Register{copied.value&mask | real&^mask, FromKVM}
 			}
 		}
 	}
 	r.EFER = Register{k.EFER, FromKVM}
-	if !v.HasVMCS() {
+	if _, ok := v.Read(vmcs.VMEntryControls); !ok {
 		r.LongMode = k.EFER&x86.EFERLMA != 0
 	}
 	if c.APIC == 0 && !r.CR8.Known() {

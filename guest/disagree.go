@@ -12,6 +12,9 @@ import (
 // Disagreements where that is not what KVM's structures tell. What the search
 // found is the host's Found from then on: its checks explain the pages.
 func (h *Host) compare(ctx context.Context, search *Host, s MachineSearch) error {
+	if h.LayoutFrom == LayoutLearnt { // of which the search knows nothing
+		search.Layout = h.Layout
+	}
 	err := search.search(ctx, s)
 	var none *NoVMCSError
 	if errors.As(err, &none) {
@@ -27,7 +30,7 @@ func (h *Host) compare(ctx context.Context, search *Host, s MachineSearch) error
 	if h.Found = search.Found; h.Found.Layout == nil && found.Layout != nil {
 		h.Found.Layout, h.Found.Trials = found.Layout, found.Trials // a layout is one of the trials'
 	}
-	if search.Layout != nil || h.LayoutFrom != LayoutOfMemory {
+	if h.LayoutFrom != LayoutLearnt && (search.Layout != nil || h.LayoutFrom != LayoutOfMemory) {
 		// The notes whose layouts Found has: of KVM's there is one at most.
 		h.Notes, h.MoreNotes = search.Notes, search.MoreNotes
 		h.Layout, h.LayoutFrom, h.note = search.Layout, search.LayoutFrom, search.note

@@ -87,6 +87,9 @@ const (
 	LayoutOfMemory
 	// LayoutOfFile means that it is one that Host.Files returned.
 	LayoutOfFile
+	// LayoutLearnt means that it was found out from the VMCSs and KVM's copies
+	// of what is in them: it has only some of the fields.
+	LayoutLearnt
 )
 
 // OpenHost returns the host that a dump is of. It reads the dump's VMCSINFO
@@ -239,7 +242,9 @@ func (h *Host) takeNote() {
 	if len(h.Found.Trials) > 0 && h.Found.Layout != nil {
 		if n, ok := NoteOf(h.Notes, h.Found.Trials[0].From); ok {
 			h.Layout, h.LayoutFrom, h.note = n.Layout, LayoutOfMemory, n.Note
-		} else if l := h.Found.Trials[0].From; h.Layout == nil && l.Form != vmcs.FormBuiltin {
+		} else if l := h.Found.Trials[0].From; h.Layout == nil && l.Form == vmcs.FormLearnt {
+			h.Layout, h.LayoutFrom = l, LayoutLearnt
+		} else if h.Layout == nil && l.Form != vmcs.FormBuiltin {
 			h.Layout, h.LayoutFrom = l, LayoutOfFile
 		}
 	}

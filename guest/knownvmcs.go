@@ -17,7 +17,7 @@ import (
 // saved them when it crashed. The layout is
 // the host's or, without one, that of the note which the module vmcsinfo
 // publishes, or the caller's file for this processor, or a built-in one that
-// explains the pages.
+// explains the pages, or what of it KVM's copies of the fields tell.
 func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	a.Found = &vmcs.Result{}
 	var addrs []uint64
@@ -49,12 +49,15 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 		a.moduleNote()
 	}
 	var files []*vmcs.Layout
-	if len(a.Notes) == 0 {
+	var learnt *vmcs.Layout
+	if a.Layout == nil && a.NoteError == nil && len(a.Notes) == 0 {
 		p, _ := processorOf(a.k) // otherwise nothing is known of it
-		files = a.files(p)
+		if files = a.files(p); len(files) == 0 {
+			learnt = a.learn()
+		}
 	}
 	found, err := vmcs.Find(ctx, physmem.With(a.mem, pagesAt(infer.Spread(addrs, judged))), vmcs.Search{
-		Note: a.Layout, Found: layouts(a.Notes), Files: files, Explain: s.Explain, Partial: a.Shortfall.Partial(), VMCOREINFO: a.info,
+		Note: a.Layout, Found: layouts(a.Notes), Files: files, Learnt: learnt, Explain: s.Explain, Partial: a.Shortfall.Partial(), VMCOREINFO: a.info,
 		Nested: a.within != nil,
 	})
 	if err != nil {
@@ -63,6 +66,9 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	}
 	a.Found = found
 	a.takeNote()
+	if found.Layout == nil && learnt != nil {
+		a.Layout, a.LayoutFrom, found.Layout = learnt, LayoutLearnt, learnt
+	}
 	l := found.Layout
 	if l == nil {
 		l = a.Layout

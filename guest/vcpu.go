@@ -71,7 +71,9 @@ func (v *VCPU) RIP() Register {
 // Mode returns the mode that the guest runs in.
 func (v *VCPU) Mode() vmcs.Mode {
 	if v.HasVMCS() {
-		return v.Candidate.Mode()
+		if mode := v.Candidate.Mode(); mode != vmcs.ModeUnknown {
+			return mode
+		}
 	}
 	if v.Regs != nil {
 		return v.Regs.mode()

@@ -32,6 +32,8 @@ func (h *Host) layoutFrom() string {
 		return h.Given
 	case guest.LayoutOfFile:
 		return "the layout of the processor, " + h.Layout.Name
+	case guest.LayoutLearnt:
+		return fmt.Sprintf("a layout of %s, learnt from KVM's own copies", message.Plural(len(h.Layout.Entries), "field"))
 	case guest.LayoutOfMemory:
 		n, _ := guest.NoteOf(h.Notes, h.Layout)
 		return fmt.Sprintf("a VMCSINFO note in the core's memory at %#x", n.Addr)

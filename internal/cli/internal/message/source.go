@@ -150,6 +150,8 @@ func LayoutLabel(l *vmcs.Layout, cs []guest.FoundNote) string {
 		return fmt.Sprintf("the VMCSINFO note in the core's memory at %#x", c.Addr)
 	case l.Form == vmcs.FormBuiltin:
 		return "the layout built in as " + l.Name
+	case l.Form == vmcs.FormLearnt:
+		return "the layout learnt from KVM's own copies"
 	case l.Name != "":
 		return "the layout " + l.Name
 	}
