@@ -88,12 +88,15 @@ func (h *huge) open(t testing.TB) *Physical {
 	return m
 }
 
+// hugeSize is the size of a guest that has twice as many pages as a sample.
+const hugeSize = 512 * mib
+
 // A guest has more pages than a sample: its slots are found all the same, and
 // to the page.
 func TestHuge(t *testing.T) {
-	h := &huge{pages: 4 * gib / pageSize, delta: 0x7f00_4000_0000, hole: 3 * gib}
+	h := &huge{pages: hugeSize / pageSize, delta: 0x7f00_4000_0000, hole: 384 * mib}
 	m := h.open(t)
-	if got, want := m.Tally(), (Tally{EPT: 4 * gib}); got != want {
+	if got, want := m.Tally(), (Tally{EPT: hugeSize}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -115,17 +118,17 @@ func BenchmarkOpenMemory(b *testing.B) {
 
 // TestExceeds: the count ends at the limit, whatever EPT maps.
 func TestExceeds(t *testing.T) {
-	h := &huge{pages: 4 * gib / pageSize, delta: 0x7f00_4000_0000, hole: 3 * gib}
+	h := &huge{pages: hugeSize / pageSize, delta: 0x7f00_4000_0000, hole: 384 * mib}
 	m := h.open(t)
-	if m.Exceeds(4 * gib) {
-		t.Error("a guest of 4 GiB has more than that")
+	if m.Exceeds(hugeSize) {
+		t.Error("a guest of 512 MiB has more than that")
 	}
-	if !m.Exceeds(4*gib - pageSize) {
-		t.Error("a guest of 4 GiB has no more than a page less")
+	if !m.Exceeds(hugeSize - pageSize) {
+		t.Error("a guest of 512 MiB has no more than a page less")
 	}
 	before := h.reads
 	if !m.Exceeds(64 * mib) {
-		t.Error("a guest of 4 GiB has no more than 64 MiB")
+		t.Error("a guest of 512 MiB has no more than 64 MiB")
 	}
 	if reads := h.reads - before; reads > 64 {
 		t.Errorf("%d tables were read for 64 MiB, expected 32 and those above", reads)

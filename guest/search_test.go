@@ -466,16 +466,12 @@ func TestRegSearchManyVCPUs(t *testing.T) {
 // Memory full of what looks like registers costs no more than a bound.
 func TestRegSearchFull(t *testing.T) {
 	k := &testKVM{ram: newRAM(), base: 0xffff888000000000}
-	for addr := uint64(0x100000); addr < 0x300000; addr += 8 * kvmWords {
-		k.array(addr, addr, 0)
+	for i := range uint64(10 * mostFound) {
+		array := 0x100000 + i*8*kvmWords
+		k.array(array, array, 0)
+		k.put(0x300000+8*i, k.base+testAddr)
 	}
-	for addr := uint64(0x300000); addr < 0x380000; addr += 8 {
-		k.put(addr, k.base+testAddr)
-	}
-	var vs []*vmcs.VMCS
-	for range 100 {
-		vs = append(vs, testVMCS(testAddr, nil))
-	}
+	vs := []*vmcs.VMCS{testVMCS(testAddr, nil), testVMCS(testAddr, nil), testVMCS(testAddr, nil)}
 	all, err := findRegisters(context.Background(), infer.Search{Mem: k}, vs)
 	if err != nil {
 		t.Fatal(err)

@@ -289,10 +289,14 @@ func TestStreamFlatLater(t *testing.T) {
 // TestStreamFlatShuffled: however records are cut, and whatever they say twice,
 // there is the right copy or an error, and the latter without an end marker.
 func TestStreamFlatShuffled(t *testing.T) {
+	seeds := uint64(50)
+	if testing.Short() {
+		seeds = 15
+	}
 	for _, name := range []string{"kernel-slack", "tight-small-loads", "sections-after", "elf32-msb", "overlap", "no-load"} {
 		plain := testcores.Bytes(t, name)
-		done := 0
-		for seed := range uint64(150) {
+		done, all := 0, 0
+		for seed := range seeds {
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			var records []testdumps.Record
 			for off := 0; off < len(plain); {
@@ -312,6 +316,7 @@ func TestStreamFlatShuffled(t *testing.T) {
 			}
 			dump := testdumps.Flat(records...)
 			for edit := range edits {
+				all++
 				got, err := streamed(t, dump, testdumps.VMCSInfo, edit)
 				if err != nil {
 					if complete(got) {
@@ -325,8 +330,8 @@ func TestStreamFlatShuffled(t *testing.T) {
 				}
 			}
 		}
-		if done < 250 {
-			t.Errorf("%s: %d of 450 passed", name, done)
+		if done < all*5/9 {
+			t.Errorf("%s: %d of %d passed", name, done, all)
 		}
 	}
 }

@@ -41,9 +41,9 @@ func TestSearchNoteLive(t *testing.T) {
 	}
 }
 
-// TestSearchNoteManyRuns searches a dump with more runs of pages than the 2^20
+// TestManyRuns lists the memory of a dump with more runs of pages than the 2^20
 // that were once the most: none of the holes between them counts as memory.
-func TestSearchNoteManyRuns(t *testing.T) {
+func TestManyRuns(t *testing.T) {
 	const runs = 1<<20 + 1
 	s := testdumps.KDump{MaxMapnr: 2 * runs, Pages: []uint64{}, Edit: func(b []byte, h *kdump.Header) {
 		for i := h.BitmapOff(); i < h.DescOff(); i++ {
@@ -73,13 +73,6 @@ func TestSearchNoteManyRuns(t *testing.T) {
 			}
 			if n != runs {
 				t.Errorf("%d runs", n)
-			}
-			if name != "kdump" || testing.Short() {
-				return // looking at a million pages takes its time
-			}
-			hits, _, err := searchNote(t.Context(), c, vmcsInfo(func(elfnote.Note) bool { return true }))
-			if len(hits) > 0 || err != nil {
-				t.Errorf("found %v, %v", hits, err)
 			}
 		})
 	}

@@ -78,7 +78,9 @@ func TestMain(m *testing.M) {
 //	midway SIGNAL CORE ARGS   vmcsnote ARGS, at SIGNAL when CORE has begun to grow, must end as untouched 1, or go through
 //
 // and the conditions mount (file systems can be mounted, in a namespace of
-// their own), and blockdev (a node of a block device can be made).
+// their own), blockdev (a node of a block device can be made), and race (the
+// race detector watches). A script stops at [race] if others run its code under
+// the race detector, too: there a command takes ten times as long.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                filepath.Join("testdata", "script"),
@@ -130,6 +132,9 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// underRace is set if this program was built with -race.
+var underRace bool
+
 // fastExit keeps go test -race from making every vmcsnote wait for a second
 // before it exits.
 const fastExit = "GORACE=atexit_sleep_ms=0"
@@ -147,6 +152,8 @@ func condition(cond string) (bool, error) {
 		}
 		defer os.RemoveAll(dir)
 		return unix.Mknod(filepath.Join(dir, "node"), unix.S_IFBLK|0o600, int(unix.Mkdev(7, 255))) == nil, nil
+	case "race":
+		return underRace, nil
 	case "mount":
 	default:
 		return false, errors.Errorf("unknown condition %q", cond)
