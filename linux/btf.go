@@ -208,7 +208,7 @@ func (t *types) find(name string, kinds ...byte) (btfType, error) {
 				if i >= 0 {
 					through = i + 4*len(t.offsets)
 				}
-				if err := t.meter.spend(through); err != nil {
+				if err := t.meter.spend(through + through/2); err != nil {
 					return btfType{}, errors.WithMessage(err, "BTF")
 				}
 				if i < 0 {

@@ -29,7 +29,7 @@ const (
 	// readCost besides. virtualCost is that of a read by virtual address.
 	byteCost    = 2
 	readCost    = 1000
-	virtualCost = 100
+	virtualCost = 250
 )
 
 // spend takes n units. It fails if there are not as many left, from then on

@@ -7,6 +7,9 @@ import (
 	"github.com/pkg/errors"
 )
 
+// errNoField means that a field was not resolved: the kernel may lack it.
+var errNoField = errors.New("field was not resolved")
+
 // errNull means that a path leads through a null pointer.
 var errNull = errors.New("null pointer")
 
@@ -14,7 +17,7 @@ var errNull = errors.New("null pointer")
 // in its path.
 func (k *Kernel) At(addr uint64, f Field) (uint64, error) {
 	if !f.Valid() {
-		return 0, errors.New("field was not resolved")
+		return 0, errNoField
 	}
 	for _, hop := range f.hops {
 		next, err := k.Pointer(addr + hop)
