@@ -173,11 +173,19 @@ func slotFlags(s guest.Slot) (text string) {
 	return text
 }
 
-// origins mark a register that is not the VMCS's.
-var origins = map[guest.Origin]string{
-	guest.FromKVM:      "  kvm",
-	guest.FromKVMDirty: "  kvm, newer than the VMCS",
-	guest.FromAPIC:     "  APIC page",
+// originText marks a register that is not the VMCS's or VMCB's.
+func originText(v *guest.VCPU, o guest.Origin) string {
+	switch {
+	case o == guest.FromKVM:
+		return "  kvm"
+	case o == guest.FromKVMDirty && v.SVM != nil:
+		return "  kvm, newer than the VMCB"
+	case o == guest.FromKVMDirty:
+		return "  kvm, newer than the VMCS"
+	case o == guest.FromAPIC:
+		return "  APIC page"
+	}
+	return ""
 }
 
 // registerFields are the fields whose bits registers have.
@@ -190,7 +198,7 @@ var registerFields = map[string]vmcs.Encoding{
 func printRegisters(w io.Writer, m *guest.Machine, v *guest.VCPU) {
 	fmt.Fprintf(w, "  registers, as the guest sees them (%s):\n", evidenceText(m, v))
 	for _, r := range registers(v.Regs) {
-		fmt.Fprintf(w, "    %-32s %s%s%s\n", r.name, r.Register, bitsText(r), origins[r.Origin])
+		fmt.Fprintf(w, "    %-32s %s%s%s\n", r.name, r.Register, bitsText(r), originText(v, r.Origin))
 	}
 	for i, s := range v.Regs.Seg {
 		rights := "?"
