@@ -25,8 +25,13 @@ func (h *Host) Learn(ctx context.Context) (*vmcs.Layout, vmcs.Processor, error) 
 	if err != nil {
 		return nil, vmcs.Processor{}, err
 	}
-	if err := a.listMachines(ctx); err != nil {
+	switch err := a.listMachines(ctx); {
+	case err != nil:
 		return nil, vmcs.Processor{}, err
+	case !a.hv.Intel:
+		return nil, vmcs.Processor{}, errors.New("the host's KVM is not that for Intel's processors: it has no VMCSs")
+	case a.Live:
+		return nil, vmcs.Processor{}, errors.New("the host is running: VMCSs may still be in the processors")
 	}
 	l := a.learn()
 	if l == nil {

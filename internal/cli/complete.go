@@ -196,7 +196,7 @@ func argumentsOf(c command, p line) (kind string, all []candidate) {
 	case "version", "record":
 		return onlyWords, nil
 	case "layouts":
-		if !slices.Contains(p.given, "submit") {
+		if !slices.Contains(p.given, "submit") && !slices.Contains(p.given, "learn") {
 			return onlyWords, layoutWords()
 		}
 	}

@@ -44,6 +44,10 @@ processor, where record then needs no kernel module. It can also be sent in to
 have the layout built in; there are no addresses in it. With --table it is
 printed as a table instead.
 
+With --learn prints, in the same form, what KVM's own copies in the dump VMCORE
+of a host tell of the layout, for a processor of which there is no other: the
+fields whose places are certain.
+
 With --probe prints what the kernel module saw on a processor on which it could
 not locate all fields; doc/layouts.md tells what it means.`,
 		setup: func(fs *pflag.FlagSet) runner {
@@ -52,7 +56,8 @@ not locate all fields; doc/layouts.md tells what it means.`,
 			asJSON := fs.Bool("json", false, "print one JSON document: a list of layouts, with their fields if one is named")
 			m.add(fs)
 			submit := fs.Bool("submit", false, "print a processor's layout as a file for other hosts; the argument is a FILE")
-			fs.BoolVar(&s.table, "table", false, "with --submit, print a table as those that are built in")
+			fs.BoolVar(&s.learn, "learn", false, "print what can be learnt of the layout from KVM's copies; the argument is a host's dump")
+			fs.BoolVar(&s.table, "table", false, "with --submit or --learn, print a table as those that are built in")
 			install := fs.String("install", "", "check `FILE`, and put it into "+cpulayouts.OwnDir)
 			force := fs.Bool("force", false, "with --install, replace another layout of that processor")
 			fs.StringVar(&s.dir, "dir", "", "with --submit, take the layout from `DIR`, where later kernel patches have a file for each field")
@@ -62,21 +67,23 @@ not locate all fields; doc/layouts.md tells what it means.`,
 				switch {
 				case len(args) > 1:
 					return usagef("one layout at a time, not %d", len(args))
-				case !*submit && (s.dir != "" || s.table), !*submit && *install == "" && s.root != "/":
+				case s.learn && (*submit || len(args) == 0 || s.dir != "" || s.root != "/"):
+					return usagef("--learn takes a VMCORE, and nothing else but --table")
+				case !*submit && (s.dir != "" || s.table && !s.learn), !*submit && *install == "" && s.root != "/":
 					return usagef("--dir, --table and --root go with --submit")
 				case *force && *install == "":
 					return usagef("--force goes with --install")
-				case *install != "" && (*submit || *asJSON || m.given() || len(args) > 0):
+				case *install != "" && (*submit || s.learn || *asJSON || m.given() || len(args) > 0):
 					return usagef("--install FILE takes nothing else but --force and --root")
 				case *probe != "" && (fs.NFlag() > 1 || len(args) > 0):
 					return usagef("--probe FILE takes nothing else")
 				case *probe != "":
 					return e.probe(*probe)
-				case *submit && (*asJSON || m.given()):
-					return usagef("--submit prints a layout, and nothing else")
+				case (*submit || s.learn) && (*asJSON || m.given()):
+					return usagef("--submit and --learn print a layout, and nothing else")
 				case *install != "":
 					return e.install(s.root, *install, *force)
-				case *submit:
+				case *submit || s.learn:
 					return s.submit(ctx, e, args)
 				}
 				layouts, err := chosen(args)
@@ -162,16 +169,18 @@ func (e *env) listLayouts(layouts []*vmcs.Layout) error {
 
 // A submission is a layout for other hosts, or to be built in.
 type submission struct {
-	dir, root string
-	table     bool
+	dir, root    string
+	table, learn bool
 }
 
-// submit prints the table of the layout in the file named, or of this machine.
+// submit prints the layout in the file named, or of this machine.
 func (s submission) submit(ctx context.Context, e *env, args []string) error {
 	var l *vmcs.Layout
 	var err error
 	var cpu vmcs.Processor
 	switch {
+	case s.learn:
+		l, cpu, err = e.learn(ctx, args[0])
 	case len(args) > 0 && s.dir != "":
 		return usagef("--dir or a FILE, not both")
 	case len(args) > 0:

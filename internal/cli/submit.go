@@ -1,11 +1,16 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 
+	"github.com/pkg/errors"
+
+	"vmcsnote/guest"
 	"vmcsnote/internal/cli/internal/hint"
 	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/cpulayouts"
+	"vmcsnote/vmcore"
 	"vmcsnote/vmcs"
 )
 
@@ -25,6 +30,21 @@ func stated(p vmcs.Processor, l *vmcs.Layout) vmcs.Processor {
 		return note
 	}
 	return p
+}
+
+// learn returns what KVM's own copies in a host's dump tell of the layout, and
+// the host's processor.
+func (e *env) learn(ctx context.Context, path string) (*vmcs.Layout, vmcs.Processor, error) {
+	c, err := e.openDump(ctx, []string{path}, vmcore.OpenMemory)
+	if err != nil {
+		return nil, vmcs.Processor{}, err
+	}
+	defer c.Close()
+	l, p, err := guest.OpenHost(c.Core).Learn(ctx)
+	if errors.Is(err, guest.ErrNotLearnt) {
+		err = hint.With(err, "the kernel module finds out the whole layout on a running host with this processor")
+	}
+	return l, p, err
 }
 
 // describe writes the head of the layout's table.

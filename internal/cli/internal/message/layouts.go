@@ -14,6 +14,9 @@ func (p *Printer) Submitted(l *vmcs.Layout, cpu vmcs.Processor, table bool) {
 	case !known:
 		p.Say("warning: the processor or its microcode is unknown: layouts --install will refuse it without CPU_ lines")
 	}
+	if l.Form == vmcs.FormLearnt {
+		p.Say("%s learnt; the places of the others are not known", Plural(len(l.Entries), "field"))
+	}
 	if cpu.Hypervisor {
 		p.Say("warning: found inside a virtual machine: the layout may be its hypervisor's")
 	}
@@ -37,5 +40,7 @@ func (p *Printer) Submitted(l *vmcs.Layout, cpu vmcs.Processor, table bool) {
 	if !table {
 		p.Say("vmcsnote layouts --install puts it where record finds it on hosts with this processor")
 	}
-	p.Say("doc/layouts.md tells where to send it, and how it is built in")
+	if l.Form != vmcs.FormLearnt {
+		p.Say("doc/layouts.md tells where to send it, and how it is built in")
+	}
 }
