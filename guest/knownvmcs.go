@@ -67,7 +67,8 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	a.Found = found
 	a.takeNote()
 	if found.Layout == nil && learnt != nil {
-		a.Layout, a.LayoutFrom, found.Layout = learnt, LayoutLearnt, learnt
+		// Too few fields of it tell that a page is a VMCS, but KVM does.
+		a.Layout, a.LayoutFrom, found.Layout, found.Trials = learnt, LayoutLearnt, learnt, nil
 	}
 	l := found.Layout
 	if l == nil {

@@ -87,7 +87,7 @@ func settleTrust(trials []Trial) {
 // Ambiguous returns the layouts that explain the pages as well as the one taken
 // and are trusted as much, but have fields elsewhere.
 func (r *Result) Ambiguous() (others []*Layout) {
-	if r.Layout == nil || r.Trials[0].trust == trustNote {
+	if r.Layout == nil || len(r.Trials) == 0 || r.Trials[0].trust == trustNote {
 		return nil
 	}
 	for _, t := range r.Trials[1:] {
@@ -111,7 +111,7 @@ type Dispute struct {
 // explain at least half as many VMCSs: of a note and a built-in layout one is
 // wrong. What [Result.Ambiguous] returns is not among them.
 func (r *Result) Disputes() (ds []Dispute) {
-	if r.Layout == nil {
+	if r.Layout == nil || len(r.Trials) == 0 {
 		return nil
 	}
 	ambiguous := r.Ambiguous()
