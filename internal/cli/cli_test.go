@@ -59,6 +59,7 @@ func TestMain(m *testing.M) {
 //	zeros FILE ADDR           clears a page of that dump's memory
 //	kcore DUMP FILE writes the memory of a dump as /proc/kcore shows it
 //	rewrite FILE OLD NEW replaces text in the memory of a dump
+//	oldlog FILE               makes FILE a core of a kernel whose log is in the buffer of Linux 3.5 to 5.9
 //	windows FILE GUEST        makes a Windows of that guest in the dump
 //	setvmcb FILE GUEST NAME=VALUE... sets fields of the VMCBs of that guest in the dump
 //	setvmcs FILE VPID NAME=VALUE...  sets fields of the VMCS with that VPID in the dump
@@ -118,6 +119,7 @@ func TestScripts(t *testing.T) {
 			"setvmcb":   setvmcb,
 			"setvmcs":   setvmcs,
 			"split":     split,
+			"oldlog":    oldlog,
 			"pages":     pages,
 			"pair":      pair,
 			"process":   process,
