@@ -127,15 +127,28 @@ func TestAMDHosts(t *testing.T) {
 	}
 }
 
+// change changes bytes of a vCPU's VMCB.
+func change(t *testing.T, v *VCPU, do func(page []byte)) {
+	t.Helper()
+	page := v.SVM.Page()
+	do(page)
+	changed, err := svm.New(v.SVM.Addr, page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.SVM = changed
+}
+
 // encrypt makes a machine's VMCBs those of an encrypted guest.
 func encrypt(t *testing.T, m *Machine, bits, features uint64) {
 	t.Helper()
 	for _, v := range m.VCPUs {
-		page := v.SVM.Page()
-		page[svm.NestedCtl.Offset] |= byte(bits)
-		for i := range 8 {
-			page[svm.SEVFeatures.Offset+i] = byte(features >> (8 * i))
-		}
+		change(t, v, func(page []byte) {
+			page[svm.NestedCtl.Offset] |= byte(bits)
+			for i := range 8 {
+				page[svm.SEVFeatures.Offset+i] = byte(features >> (8 * i))
+			}
+		})
 	}
 }
 
@@ -189,7 +202,7 @@ func TestAMDShadow(t *testing.T) {
 	m := h.Machines[1]
 	v := m.VCPUs[0]
 	cr3 := v.Regs.CR3
-	v.SVM.Page()[svm.NestedCtl.Offset] &^= 1
+	change(t, v, func(page []byte) { page[svm.NestedCtl.Offset] &^= 1 })
 	r := new(Registers)
 	if r.takeVMCB(v.SVM, v.SVM); r.CR3.Known() || !r.CR0.Known() {
 		t.Errorf("CR3 is %s", r.CR3)

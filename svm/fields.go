@@ -156,5 +156,6 @@ func (f Field) Save() bool { return f.Offset >= saveArea }
 // page faults and some others.
 func (v *VMCB) Instruction() []byte {
 	const length, bytes, most = 0xd0, 0xd1, 15
-	return slices.Clone(v.page[bytes : bytes+min(int(v.page[length]), most)])
+	page := v.Page()
+	return page[bytes : bytes+min(int(page[length]), most)]
 }

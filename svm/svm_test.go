@@ -103,7 +103,7 @@ func TestFieldsDisjoint(t *testing.T) {
 
 // with returns a VMCB of those values.
 func with(values map[string]uint64) *VMCB {
-	v := &VMCB{}
+	v := &VMCB{page: make([]byte, PageSize)}
 	for name, x := range values {
 		f, ok := FieldByName(name)
 		if !ok {
@@ -398,7 +398,7 @@ func TestRead(t *testing.T) {
 // has words.
 func FuzzVMCB(f *testing.F) {
 	f.Add([]byte{}, uint16(0))
-	f.Add(with(good()).page[:], uint16(0x400))
+	f.Add(with(good()).page, uint16(0x400))
 	f.Fuzz(func(t *testing.T, b []byte, at uint16) {
 		page := make([]byte, PageSize)
 		copy(page[int(at)%PageSize:], b)

@@ -16,6 +16,7 @@
 package svm
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/pkg/errors"
@@ -33,7 +34,7 @@ const (
 // A VMCB is a page that is one.
 type VMCB struct {
 	Addr uint64 // in physical memory
-	page [PageSize]byte
+	page []byte // without the zeros at its end: there may be thousands of VMCBs
 }
 
 // Read reads the VMCB at a physical address.
@@ -41,11 +42,11 @@ func Read(r physmem.Reader, addr uint64) (*VMCB, error) {
 	if addr%PageSize != 0 {
 		return nil, errors.Errorf("VMCB at %#x: not aligned to a page", addr)
 	}
-	v := &VMCB{Addr: addr}
-	if _, err := r.ReadPhys(v.page[:], addr); err != nil {
+	var page [PageSize]byte
+	if _, err := r.ReadPhys(page[:], addr); err != nil {
 		return nil, errors.WithMessagef(err, "VMCB at %#x", addr)
 	}
-	return v, nil
+	return New(addr, page[:])
 }
 
 // New returns the VMCB that a page's bytes are. There are PageSize of them.
@@ -53,13 +54,15 @@ func New(addr uint64, page []byte) (*VMCB, error) {
 	if len(page) != PageSize {
 		return nil, errors.Errorf("a VMCB has %d bytes, not %d", PageSize, len(page))
 	}
-	v := &VMCB{Addr: addr}
-	copy(v.page[:], page)
-	return v, nil
+	return &VMCB{addr, bytes.Clone(bytes.TrimRight(page, "\x00"))}, nil
 }
 
-// Page returns the bytes.
-func (v *VMCB) Page() []byte { return v.page[:] }
+// Page returns a copy of the bytes, PageSize of them.
+func (v *VMCB) Page() []byte {
+	page := make([]byte, PageSize)
+	copy(page, v.page)
+	return page
+}
 
 // Read returns a field's value.
 //
@@ -69,7 +72,9 @@ func (v *VMCB) Read(f Field) uint64 {
 	if f.Offset < 0 || f.Size < 0 || f.Size > len(b) || f.Offset+f.Size > PageSize {
 		return 0
 	}
-	copy(b[:], v.page[f.Offset:f.Offset+f.Size])
+	if f.Offset < len(v.page) {
+		copy(b[:f.Size], v.page[f.Offset:])
+	}
 	return binary.LittleEndian.Uint64(b[:])
 }
 
