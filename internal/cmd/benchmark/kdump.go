@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os/exec"
 	"path/filepath"
 
 	"github.com/pkg/errors"
@@ -38,24 +37,20 @@ func (b *bench) kdumpInPlace() error {
 				return err
 			}
 			c := b.tool(kernel, b.path("core"), "--placement", "end")
-			if _, err := pipeline(c); err != nil {
+			took, err := cpu(c)
+			if err != nil {
 				return err
 			}
 			b.peaks.note(mode, maxPeak, c)
-			start := b.command(filepath.Join(b.made, "vmcsnote"), "version")
-			if _, err := pipeline(start); err != nil {
+			start, err := cpu(b.command(filepath.Join(b.made, "vmcsnote"), "version"))
+			if err != nil {
 				return err
 			}
-			starts[i] = cpuTime(c) / cpuTime(start)
+			starts[i] = float64(took) / float64(start)
 		}
 		b.table.ratioAtMost(mode+", "+dump.name+": CPU time / vmcsnote version", ratioOf(starts), maxStarts)
 	}
 	return b.remove("large", "core")
-}
-
-// cpuTime returns what a process that has ended took of the CPUs, in seconds.
-func cpuTime(c *exec.Cmd) float64 {
-	return (c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Seconds()
 }
 
 // makeDump makes a dump with that many pages, with holes between runs of them,

@@ -90,6 +90,16 @@ func pipeline(cmds ...*exec.Cmd) (time.Duration, error) {
 	return time.Since(start), failed
 }
 
+// cpu runs a command and returns the CPU time that it took. Where the two sides
+// of a ratio have different numbers of threads, this does not depend on whether
+// a second CPU is idle.
+func cpu(c *exec.Cmd) (time.Duration, error) {
+	if _, err := pipeline(c); err != nil {
+		return 0, err
+	}
+	return c.ProcessState.UserTime() + c.ProcessState.SystemTime(), nil
+}
+
 // complaint returns the line that says what failed.
 func complaint(said string) string {
 	if _, after, found := strings.Cut(said, "error: "); found {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -19,10 +20,11 @@ const (
 	searchPages, searchRun, searchHole = 100 << 10, 256, 64
 )
 
-// search looks for the note in the memory of a core, and changes nothing.
+// search looks for the note in the memory of a core, and changes nothing. It
+// returns the CPU time.
 func (b *bench) search(mode, core string) (time.Duration, error) {
 	c := b.command(filepath.Join(b.made, "vmcsnote"), "inject", "--search", "--dry-run", core)
-	took, err := pipeline(c)
+	took, err := cpu(c)
 	b.peaks.note(mode, maxSearch, c)
 	return took, err
 }
@@ -42,34 +44,34 @@ func (b *bench) searchELF() error {
 	if err := plant(core, filepath.Join(b.made, kernel+".blob")); err != nil {
 		return err
 	}
-	cat := func() (time.Duration, error) { return b.exec("cat", core) }
+	cat := func() (time.Duration, error) { return cpu(b.command("cat", core)) }
 	search := func() (time.Duration, error) { return b.search("--search, ELF", core) }
 	r, err := pairs(b.runs, cat, search)
 	if err != nil {
 		return err
 	}
-	b.table.ratioAtLeast("throughput of --search, ELF / cat >/dev/null", r, 0.55)
+	b.table.ratioAtLeast("CPU time of cat >/dev/null / --search, ELF", r, 0.4)
 	return b.remove("dense")
 }
 
 // searchKDump compares searching a dump whose pages are compressed by that
-// method with a program that has these pages in memory and inflates them, by
-// as many workers, and with libkdumpfile, which reads them one by one.
-func (b *bench) searchKDump(method string) error {
+// method with a program that has these pages in memory and inflates them, and
+// with libkdumpfile, which reads them one by one.
+func (b *bench) searchKDump(method string, bound, boundC float64) error {
 	mode := "--search, " + method
 	dump := b.path(method)
 	if err := b.makeDump(method, searchPages, searchHole, method); err != nil {
 		return err
 	}
 	search := func() (time.Duration, error) { return b.search(mode, dump) }
-	inflate := func() (time.Duration, error) { return b.measures(filepath.Join(b.made, "pages"), "inflate", dump) }
+	inflate := func() (time.Duration, error) { return b.measures(filepath.Join(b.made, "pages"), "inflate", dump, "1") }
 	r, err := pairs(min(b.runs, 7), inflate, search)
 	if err != nil {
 		return err
 	}
-	b.table.ratioAtLeast("throughput of "+mode+" / inflating alone", r, 0.7)
+	b.table.ratioAtLeast("CPU time of inflating alone / "+mode, r, bound)
 
-	name := "throughput of " + mode + " / libkdumpfile"
+	name := "CPU time of libkdumpfile / " + mode
 	python, found := b.drgn()
 	if !found {
 		b.table.skip(name, "drgn is not installed")
@@ -79,12 +81,40 @@ func (b *bench) searchKDump(method string) error {
 	if r, err = pairs(min(b.runs, 3), drgn, search); err != nil {
 		return err
 	}
-	b.table.ratioAtLeast(name, r, 1)
+	b.table.ratioAtLeast(name, r, boundC)
 	return b.remove(method)
 }
 
-// measures runs a command that prints how long it took for what is compared,
-// its start left out.
+// decompressors compares vmcsnote's decompressors with the best ones in C, on
+// the pages of a real dump.
+func (b *bench) decompressors() error {
+	const rounds = "20"
+	for _, c := range []struct {
+		method, peer string
+		bound        float64
+	}{{"zlib", "libdeflate", 0.3}, {"zstd", "libzstd", 0.45}} {
+		name := fmt.Sprintf("CPU time of %s / klauspost/compress/%s, a real dump's pages", c.peer, c.method)
+		inflate := filepath.Join(b.made, "inflate")
+		if _, err := os.Stat(inflate); err != nil {
+			b.table.skip(name, "no C compiler, libdeflate-dev or libzstd-dev")
+			continue
+		}
+		dump := filepath.Join(b.made, "cloud-c1.kdump-"+c.method)
+		peer := func() (time.Duration, error) { return b.measures(inflate, dump, rounds) }
+		own := func() (time.Duration, error) {
+			return b.measures(filepath.Join(b.made, "pages"), "inflate", dump, rounds)
+		}
+		r, err := pairs(b.runs, peer, own)
+		if err != nil {
+			return err
+		}
+		b.table.ratioAtLeast(name, r, c.bound)
+	}
+	return nil
+}
+
+// measures runs a command that prints the CPU time of what is compared, its
+// start left out.
 func (b *bench) measures(name string, args ...string) (time.Duration, error) {
 	var out bytes.Buffer
 	c := b.command(name, args...)
@@ -101,10 +131,10 @@ var drgnReads = fmt.Sprintf(`
 import drgn, sys, time
 program = drgn.Program()
 program.set_core_dump(sys.argv[1])
-start = time.monotonic()
+start = time.process_time()
 for i in range(0, %[1]d, %[2]d):
     program.read((i + i // %[2]d * %[3]d) * 4096, %[2]d * 4096, True)
-print("%%fs" %% (time.monotonic() - start))
+print("%%fs" %% (time.process_time() - start))
 `, searchPages, searchRun, searchHole)
 
 // drgn returns a Python that has drgn, through which libkdumpfile reads.

@@ -17,16 +17,13 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// What each machine of a crowded host has.
-const (
-	machineVCPUs = 8
-	machineSlots = 16
-)
+// machineSlots is how many memory slots each machine of a crowded host has.
+const machineSlots = 16
 
-// makeMachines writes the dump of a KVM host with n machines in place of its
-// own. from is the dump of a real one with AMD's processors, whose kernel has
+// makeMachines writes the dump of a KVM host with n machines of some vCPUs in
+// place of its own. from is the dump of a real one with AMD's processors, whose kernel has
 // BTF. Each VMCB is a copy of one of the real host.
-func makeMachines(from string, n int64, path string) error {
+func makeMachines(from string, n, vcpus int64, path string) error {
 	f, err := vmcore.OpenFile(from)
 	if err != nil {
 		return err
@@ -54,7 +51,7 @@ func makeMachines(from string, n int64, path string) error {
 	}
 	var all []crowd.Object
 	for i := range n {
-		all = append(all, h.Machine(10000+100*int(i), machineVCPUs, machineSlots, like))
+		all = append(all, h.Machine(10000+100*int(i), int(vcpus), machineSlots, like))
 	}
 	h.Link(all...)
 	return writeCore(path, h, info)

@@ -3,9 +3,9 @@
 // hosts:
 //
 //	pages make raw|zlib|zstd N HOLE HEAD BLOB OUT
-//	pages inflate DUMP
+//	pages inflate DUMP ROUNDS
 //	pages host|crowd N HOST.zst OUT
-//	pages machines N HOST OUT
+//	pages machines N VCPUS HOST OUT
 //
 // It is a program of its own because it takes memory: what the kernel reports
 // as a process's peak memory is at least that of the process that started it.
@@ -51,23 +51,31 @@ func run(args []string) error {
 			return errors.WithStack(err)
 		}
 		return hostSpec{args[2], n, args[0] == "crowd"}.make(args[3])
-	case len(args) == 4 && args[0] == "machines":
+	case len(args) == 5 && args[0] == "machines":
 		n, err := strconv.ParseInt(args[1], 10, 32)
 		if err != nil {
 			return errors.WithStack(err)
 		}
-		return makeMachines(args[2], n, args[3])
-	case len(args) == 2 && args[0] == "inflate":
+		vcpus, err := strconv.ParseInt(args[2], 10, 32)
+		if err != nil {
+			return errors.WithStack(err)
+		}
+		return makeMachines(args[3], n, vcpus, args[4])
+	case len(args) == 3 && args[0] == "inflate":
+		rounds, err := strconv.Atoi(args[2])
+		if err != nil {
+			return errors.WithStack(err)
+		}
 		d, err := load(args[1])
 		if err != nil {
 			return errors.Wrap(err, args[1])
 		}
-		took, err := d.inflate()
+		took, err := d.inflate(rounds)
 		if err != nil {
 			return errors.Wrap(err, args[1])
 		}
 		_, err = fmt.Println(took)
 		return errors.WithStack(err)
 	}
-	return errors.New("usage: pages make raw|zlib|zstd N HOLE HEAD BLOB OUT, pages inflate DUMP, pages host|crowd N HOST.zst OUT, or pages machines N HOST OUT")
+	return errors.New("usage: pages make raw|zlib|zstd N HOLE HEAD BLOB OUT, pages inflate DUMP ROUNDS, pages host|crowd N HOST.zst OUT, or pages machines N VCPUS HOST OUT")
 }

@@ -48,7 +48,7 @@ func TestDump(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := d.inflate(); err != nil || len(d) != 512 {
+			if _, err := d.inflate(1); err != nil || len(d) != 512 {
 				t.Errorf("%d pages, %v, want 512", len(d), err)
 			}
 		})
@@ -73,7 +73,7 @@ func TestRefuses(t *testing.T) {
 		}
 	}
 	d := dump{{[]byte("x"), flagZlib}}
-	if _, err := d.inflate(); err == nil {
+	if _, err := d.inflate(1); err == nil {
 		t.Error("no error for a damaged page")
 	}
 }
