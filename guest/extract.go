@@ -83,10 +83,10 @@ var reasons = []error{ErrSwapped, ErrNotPresent, ErrMMIO, ErrNotMapped,
 
 // Write writes the guest to the file out, by a [vmcore.Writer]: PT_LOADs by
 // guest-physical address with holes where there is no memory, then [CPUNotes]
-// and [NoteMachine], then the guest's own VMCOREINFO: what its kernel leads to or, if that cannot
-// be opened, what is found on the way. It fails with [vmcore.ErrNoMemory] where
-// none of the memory can be read; the summary says why then, and is nil after
-// any other error.
+// and [NoteMachine], then the guest's own VMCOREINFO: what its kernel leads to
+// or, if that cannot be opened, what is found on the way. It fails with
+// [vmcore.ErrNoMemory] where none of the memory can be read; the summary says
+// why then, and is nil after any other error.
 func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 	s := &Summary{VCPUs: inOrder(x.VCPUs)}
 	for _, r := range s.VCPUs {

@@ -27,8 +27,8 @@ func (m *Machine) Linux() (*linux.Kernel, error) {
 	return m.kernel, err
 }
 
-// findLinux finds the Linux kernel in a machine's memory by the registers of its
-// vCPUs.
+// findLinux finds the Linux kernel in a machine's memory by the registers of
+// its vCPUs.
 func findLinux(mem physmem.Reader, regs []*Registers) (*linux.Kernel, error) {
 	roots := rootsOf(regs)
 	if len(roots) == 0 {

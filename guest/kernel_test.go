@@ -27,9 +27,9 @@ func (p plantedPage) ReadPhys(b []byte, addr uint64) (int, error) {
 	return n, err
 }
 
-// TestExtractInfoOfKernel: a second VMCOREINFO of a kernel that could run, which
-// any program of the guest can put into memory, is not taken: the kernel leads to
-// its own.
+// TestExtractInfoOfKernel: a second VMCOREINFO of a kernel that could run,
+// which any program of the guest can put into memory, is not taken: the kernel
+// leads to its own.
 func TestExtractInfoOfKernel(t *testing.T) {
 	h := OpenHost(openCore(t, "linux-host/amd-6.1"))
 	if err := h.FindMachines(context.Background(), MachineSearch{}); err != nil {

@@ -13,11 +13,11 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// readVMCSs reads the VMCSs that KVM has, and no other memory, unless the kernel
-// saved them when it crashed. The layout is the host's or, without one, that of
-// the note which the module vmcsinfo publishes, or the caller's file for this
-// processor, or a built-in one that explains the pages, or what of it KVM's
-// copies of the fields tell.
+// readVMCSs reads the VMCSs that KVM has, and no other memory, unless the
+// kernel saved them when it crashed. The layout is the host's or, without one,
+// that of the note which the module vmcsinfo publishes, or the caller's file
+// for this processor, or a built-in one that explains the pages, or what of it
+// KVM's copies of the fields tell.
 func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	a.Found = &vmcs.Result{}
 	var addrs []uint64

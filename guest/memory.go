@@ -62,8 +62,9 @@ type Physical struct {
 
 // OpenPhysical opens the guest's memory in the host's. Its memory slots are
 // inferred when something first needs them: that goes through EPT and the
-// process's tables a few times. OpenPhysical fails with [ErrNoEPT] if EPTP is 0,
-// and with [ErrBadEPTP]; what is broken in the tables themselves is left out.
+// process's tables a few times. OpenPhysical fails with [ErrNoEPT] if EPTP is
+// 0, and with [ErrBadEPTP]; what is broken in the tables themselves is left
+// out.
 func OpenPhysical(host physmem.Reader, c Config) (*Physical, error) {
 	if c.EPTP == 0 {
 		return nil, ErrNoEPT

@@ -96,14 +96,14 @@ func CPUNotes(vcpus []*Registers) []elfnote.Note {
 }
 
 // NoteMachine is the name of the note that says which virtual machine an
-// extracted core is of. Its type is 0. Only vmcsnote writes and reads it; crash,
-// makedumpfile, gdb and drgn pass over a name that they do not know.
+// extracted core is of. Its type is 0. Only vmcsnote writes and reads it;
+// crash, makedumpfile, gdb and drgn pass over a name that they do not know.
 const NoteMachine = "VMCSNOTE"
 
-// machineNote returns that note: lines GUEST_NAME=NAME and GUEST_UUID=UUID, each
-// if it is known. Both come out of the host's dump: every byte of theirs that is
-// not printable ASCII, and the backslash, is \xNN, so that none adds a line. It
-// returns false if neither is known.
+// machineNote returns that note: lines GUEST_NAME=NAME and GUEST_UUID=UUID,
+// each if it is known. Both come out of the host's dump: every byte of theirs
+// that is not printable ASCII, and the backslash, is \xNN, so that none adds a
+// line. It returns false if neither is known.
 func machineNote(m *Machine) (elfnote.Note, bool) {
 	var text string
 	for _, line := range [][2]string{{"GUEST_NAME=", m.Name}, {"GUEST_UUID=", m.UUID}} {

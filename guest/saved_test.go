@@ -14,7 +14,8 @@ import (
 )
 
 // save adds the list of VMCSs that a kernel with the patches in scripts/linux
-// saves when it crashes, with what VMREAD returned of those that a search found.
+// saves when it crashes, with what VMREAD returned of those that a search
+// found.
 func (h *fakeHost) save(t testing.TB, found *Host, leaveOut uint64) {
 	t.Helper()
 	le := binary.LittleEndian

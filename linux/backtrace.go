@@ -117,8 +117,8 @@ func (k *Kernel) text(addr uint64) bool {
 	return slices.ContainsFunc(code, func(s span) bool { return addr-s.addr < s.size })
 }
 
-// mayRun reports whether an address is in a function, or where code that was made
-// at run time lies: BPF's programs, trampolines.
+// mayRun reports whether an address is in a function, or where code that was
+// made at run time lies: BPF's programs, trampolines.
 func (k *Kernel) mayRun(addr uint64) bool {
 	const modulesEnd = 0xffffffff_ff000000 // MODULES_END
 	return k.text(addr) || !k.inImage(addr) && addr >= imageStart && addr < modulesEnd

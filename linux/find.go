@@ -31,8 +31,8 @@ const maxRoots = 16
 // nothing of the kernel. The kernel's own tables are the other page of the pair
 // then: bit 12 of CR3 is clear (kernel_to_user_pgdp).
 //
-// The error wraps [ErrNoImage] if no root maps an image, [ErrNoKallsyms], or the
-// reader's if the tables cannot be read.
+// The error wraps [ErrNoImage] if no root maps an image, [ErrNoKallsyms], or
+// the reader's if the tables cannot be read.
 func Find(mem physmem.Reader, roots []Root) (*Kernel, error) {
 	m := &meter{maxCost, maxRoom}
 	mem = metered{mem, m}
@@ -177,8 +177,8 @@ func (k *Kernel) adopt() {
 	k.offset, _ = own.hex("KERNELOFFSET")
 }
 
-// VMCoreInfo returns the text of the VMCOREINFO that a kernel of [Find] keeps for
-// the day it crashes, if it agrees with the page tables; otherwise "".
+// VMCoreInfo returns the text of the VMCOREINFO that a kernel of [Find] keeps
+// for the day it crashes, if it agrees with the page tables; otherwise "".
 func (k *Kernel) VMCoreInfo() string { return k.own }
 
 // readInfo returns the text of the kernel's VMCOREINFO.

@@ -269,7 +269,8 @@ func checkModuleSymbol(t *testing.T, k *linux.Kernel, line string) {
 	}
 }
 
-// TestInsideLog compares the log with what the guests printed on their consoles.
+// TestInsideLog compares the log with what the guests printed on their
+// consoles.
 func TestInsideLog(t *testing.T) {
 	for _, name := range insides {
 		t.Run(name, func(t *testing.T) {

@@ -170,8 +170,8 @@ func TestHostileTables(t *testing.T) {
 	}
 }
 
-// FuzzInside changes a page that a look at a guest reads. Whatever is in it, the
-// look ends before it has cost more than it may.
+// FuzzInside changes a page that a look at a guest reads. Whatever is in it,
+// the look ends before it has cost more than it may.
 func FuzzInside(f *testing.F) {
 	g := openInside(f, "6.1")
 	rec := &recorder{mem: g.mem, pages: map[uint64]bool{}}

@@ -107,8 +107,8 @@ func (k *Kernel) readKallsyms(p kallsymsPlace) (*kallsyms, error) {
 	return s, nil
 }
 
-// readSymbolNames reads the names, and all that leads to them. The addresses are
-// not known yet.
+// readSymbolNames reads the names, and all that leads to them. The addresses
+// are not known yet.
 func (k *Kernel) readSymbolNames(p kallsymsPlace) (*kallsyms, error) {
 	if p.num == 0 || p.num > maxSymbols {
 		return nil, corrupt("kallsyms has %d symbols", p.num)

@@ -164,7 +164,8 @@ func inferred(t *testing.T, rec *recorder) *guest.Host {
 	return h
 }
 
-// keepOlder has pages be those of the golden dump of this name, if there is one.
+// keepOlder has pages be those of the golden dump of this name, if there is
+// one.
 func keepOlder(t *testing.T, pages map[uint64]bool) {
 	image, err := testcores.Load("../testdata/cores", "linux-host/"+*thinName)
 	if err != nil {

@@ -14,9 +14,9 @@ import (
 
 var thinInside = flag.String("thin-inside", "", "make testdata/cores/linux-inside/NAME of what scripts/guestcore wrote to this directory, by -name")
 
-// TestThinInside makes a golden guest: the pages that a look and its log read, and
-// of BTF, kallsyms and ORC tables what these need. It does so for developers;
-// without -thin-inside there is nothing to do.
+// TestThinInside makes a golden guest: the pages that a look and its log read,
+// and of BTF, kallsyms and ORC tables what these need. It does so for
+// developers; without -thin-inside there is nothing to do.
 func TestThinInside(t *testing.T) {
 	if *thinInside == "" {
 		return

@@ -14,8 +14,8 @@ import (
 )
 
 // scripts/kernels writes testdata: where the struct vmcb of Debian's kernels
-// has its members, by their BTF; of 5.10, whose kvm-amd has none, by its header.
-// Before 5.11 the save area ended with what only a GHCB has.
+// has its members, by their BTF; of 5.10, whose kvm-amd has none, by its
+// header. Before 5.11 the save area ended with what only a GHCB has.
 func TestFieldsAgainstBTF(t *testing.T) {
 	files, err := filepath.Glob("testdata/vmcb-*.txt")
 	if err != nil || len(files) < 8 {

@@ -51,8 +51,8 @@ func (r AccessRights) Decode(stored uint32) uint32 {
 	return stored
 }
 
-// Encode is the inverse of Decode: it turns what VMREAD returns into what lies in
-// the page.
+// Encode is the inverse of Decode: it turns what VMREAD returns into what lies
+// in the page.
 func (r AccessRights) Encode(rights uint32) uint32 {
 	switch r {
 	case RightsRotated:

@@ -32,8 +32,9 @@ func added(t *testing.T, patch, from, to string) string {
 }
 
 // A processor with three VMCSs, for the kernel's code. The second one's VMPTRLD
-// fails; the third is saved twice. A VMREAD that fails is told by VM-instruction
-// error. Prints the list's head and the VMCSs with their records.
+// fails; the third is saved twice. A VMREAD that fails is told by
+// VM-instruction error. Prints the list's head and the VMCSs with their
+// records.
 const savedMain = `
 struct vmcs { char page[4096]; };
 struct loaded_vmcs { struct vmcs *vmcs; struct vmx_crash_vmcs *crash_vmcs; };

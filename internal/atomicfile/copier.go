@@ -20,8 +20,8 @@ const (
 const maxCopy = 4 << 20
 
 // writeBehind is how much is copied before the disk is told to begin: a call
-// takes a millisecond, however little there is to write. A long range has a call
-// for each part that is copied at once.
+// takes a millisecond, however little there is to write. A long range has a
+// call for each part that is copied at once.
 const writeBehind = maxCopy
 
 // A Copier copies ranges from one file to another, or within one: it shares

@@ -8,7 +8,6 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/pkg/errors"
@@ -16,7 +15,6 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/cli/internal/hint"
-	"vmcsnote/internal/cli/internal/message"
 	"vmcsnote/internal/inputfile"
 	"vmcsnote/internal/source"
 	"vmcsnote/internal/visible"
@@ -77,16 +75,6 @@ func (f *changeFlags) check(e *env, paths []string) error {
 	return nil
 }
 
-// placements are the ways in which notes grow, and what a changed core is then.
-var placements = choices{
-	{string(vmcore.Slack), "within the room after the notes"},
-	{string(vmcore.End), "at the end of the file"},
-	{string(vmcore.Clone), "a clone, with all memory shifted by whole pages, in the file's place"},
-	{string(vmcore.Split), "the first pages of memory moved to the end of the file"},
-	{string(vmcore.Evict), "the first segments moved to the end of the file"},
-	{string(vmcore.Copy), "all memory shifted by whole pages"},
-}
-
 // What a changed copy may be.
 const same, plain = "same", "plain"
 
@@ -99,24 +87,18 @@ type decision struct {
 	why    string         // for people: what is done, or why nothing is
 }
 
-// A changeReport tells how a change went. Its JSON names are fixed.
-type changeReport struct {
-	File      string           `json:"file"`
-	Output    string           `json:"output,omitempty"`
-	Source    source.Kind      `json:"source,omitempty"`
-	Placement vmcore.Placement `json:"placement"`
-	NoteSize  int              `json:"note_size"`        // of the descriptor, or of all descriptors, bytes
-	Growth    int64            `json:"growth,omitempty"` // by how many bytes a file changed in place is larger
-	Changed   bool             `json:"changed"`
-	DryRun    []string         `json:"dry_run,omitempty"`
-	Error     string           `json:"error,omitempty"`
-
-	why string
-}
-
 // A changer decides on a change when it has seen the core. whole is false for
 // a stream, whose memory cannot be read.
 type changer func(ctx context.Context, e *env, c vmcore.Core, whole bool, r *changeReport) (decision, error)
+
+// ofFile decides on a core in a file, and warns of the faults that this found.
+func (decide changer) ofFile(ctx context.Context, e *env, c vmcore.Core, r *changeReport) (decision, error) {
+	d, err := decide(ctx, e, c, true, r)
+	if err == nil {
+		e.Faults(c)
+	}
+	return d, err
+}
 
 // change carries a command's decision out on the cores at paths.
 func (f *changeFlags) change(ctx context.Context, e *env, paths []string, decide changer) error {
@@ -218,11 +200,10 @@ func (f *changeFlags) inPlace(ctx context.Context, e *env, path string, decide c
 		return err
 	}
 	defer c.Close()
-	d, err := decide(ctx, e, c.Core, true, r)
+	d, err := decide.ofFile(ctx, e, c.Core, r)
 	if err != nil {
 		return err
 	}
-	e.Faults(c.Core)
 	r.why = d.why
 	if d.splice.Empty() {
 		return f.dry(e, r, "nothing to do: "+d.why)
@@ -246,11 +227,10 @@ func (f *changeFlags) copy(ctx context.Context, e *env, path string, decide chan
 		return err
 	}
 	defer c.Close()
-	d, err := decide(ctx, e, c.Core, true, r)
+	d, err := decide.ofFile(ctx, e, c.Core, r)
 	if err != nil {
 		return err
 	}
-	e.Faults(c.Core)
 	opt := f.options(e, path)
 	var l *vmcore.Layout
 	switch {
@@ -330,35 +310,6 @@ func (f *changeFlags) memory() int64 {
 	return min(max(free/16, little), all)
 }
 
-// report says of a copy where its notes went.
-func (r *changeReport) report(d decision, l *vmcore.Layout) {
-	r.why = d.why
-	r.Changed = !d.splice.Empty()
-	switch {
-	case !r.Changed:
-	case l.Joined:
-		r.Placement = vmcore.Split
-	case l.Shift == 0:
-		r.Placement = vmcore.Slack
-	default:
-		r.Placement = vmcore.Copy
-	}
-}
-
-// dry reports a plan that is not carried out.
-func (f *changeFlags) dry(e *env, r *changeReport, plan string) error {
-	if !f.dryRun {
-		return nil
-	}
-	r.Changed = false
-	r.DryRun = strings.Split(strings.TrimSpace(plan), "\n")
-	if f.json {
-		return nil
-	}
-	_, err := fmt.Fprintf(e.Stdout, "placement: %s\n%s\n", r.Placement, strings.Join(r.DryRun, "\n"))
-	return err
-}
-
 // byName returns the indices of the notes of that name.
 func byName(s *elfnote.Segment, name string) []int {
 	var is []int
@@ -368,27 +319,4 @@ func byName(s *elfnote.Segment, name string) []int {
 		}
 	}
 	return is
-}
-
-// changed tells how a core was changed.
-func (e *env) changed(r changeReport) {
-	where := r.File
-	if r.Output != "" {
-		where = r.Output
-	}
-	if where == "-" {
-		where = "standard output"
-	}
-	if !r.Changed {
-		e.Say("%s: %s", where, r.why)
-		return
-	}
-	how := placements.about(string(r.Placement))
-	switch undone := r.Placement == vmcore.Clone || r.Placement == vmcore.Copy || r.Placement == vmcore.Split; {
-	case r.Placement == vmcore.Split && (r.Growth < 0 || r.Output != ""):
-		how = "the first pages of memory moved back"
-	case r.Growth > 0 && !undone: // by remove
-		how += ", which stays " + message.Size(r.Growth) + " larger"
-	}
-	e.Say("%s: %s (%s: %s)", where, r.why, r.Placement, how)
 }

@@ -14,8 +14,8 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// A booted is a dump of a kernel that was booted on family 6, model 9e, stepping
-// d, with microcode f4.
+// A booted is a dump of a kernel that was booted on family 6, model 9e,
+// stepping d, with microcode f4.
 type booted struct {
 	vmcore.Core
 	kernel *fakelinux.Kernel
@@ -43,7 +43,8 @@ func newBooted(t *testing.T) booted {
 	return booted{kernel: k, notes: notes}
 }
 
-// TestOtherProcessor: inject warns of a note of another processor than the dump's.
+// TestOtherProcessor: inject warns of a note of another processor than the
+// dump's.
 func TestOtherProcessor(t *testing.T) {
 	core := newBooted(t)
 	for _, tt := range []struct {

@@ -75,8 +75,8 @@ func outcome(n int32) string {
 	return "failed"
 }
 
-// runs lists the bytes that changed, or "-": the offset of each run, and its new
-// bytes.
+// runs lists the bytes that changed, or "-": the offset of each run, and its
+// new bytes.
 func runs(diffs []probefile.Diff) string {
 	if len(diffs) == 0 {
 		return "-"

@@ -171,6 +171,8 @@ func stream(size uint64, fields ...any) []byte {
 			b = append(b, field...)
 		case int:
 			b = binary.LittleEndian.AppendUint64(b, uint64(field))
+		case int64:
+			b = binary.LittleEndian.AppendUint64(b, uint64(field))
 		}
 	}
 	return b
@@ -216,7 +218,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"odd length", compress(stream(1<<40, 0, 5, "xxxxx")), "whole 4096-byte blocks"},
 		{"records that touch", compress(stream(1<<40, 0, BlockSize, block, BlockSize, BlockSize, block)), "touches"},
 		{"records out of order", compress(stream(1<<40, BlockSize, BlockSize, block, 0, BlockSize, block)), "touches"},
-		{"huge record", compress(stream(1<<62, 0, 1<<61)), "more than 64 MiB"},
+		{"huge record", compress(stream(1<<62, 0, int64(1<<61))), "more than 64 MiB"},
 		{"huge record with nothing in it", compress(stream(1<<62, 0, MaxData)), "unexpected EOF"},
 	}
 	for _, test := range tests {

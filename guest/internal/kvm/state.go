@@ -28,10 +28,10 @@ const (
 	InVMM State = "vmm"
 )
 
-// inGuest reports whether kvm_vcpu_arch.hflags has HF_GUEST_MASK. Before Linux 6.4
-// that was bit 5, and bit 0 was the GIF of AMD's processors, which is set as a
-// rule; since then it is bit 0. Distributions that take KVM from newer kernels
-// have BTF for modules, and do not need the flag.
+// inGuest reports whether kvm_vcpu_arch.hflags has HF_GUEST_MASK. Before Linux
+// 6.4 that was bit 5, and bit 0 was the GIF of AMD's processors, which is set
+// as a rule; since then it is bit 0. Distributions that take KVM from newer
+// kernels have BTF for modules, and do not need the flag.
 func inGuest(hflags uint64, intel bool, release string) bool {
 	const before, since = 1 << 5, 1 << 0
 	switch {

@@ -77,13 +77,9 @@ func grow(path string, size int64) error {
 // blocks of the core's PT_LOADs: into all of the first, the kernel's text, and
 // into the others in runs.
 func fill(path string, share float64) error {
-	loads, err := loads(path)
+	f, loads, err := openLoads(path)
 	if err != nil {
 		return err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return errors.WithStack(err)
 	}
 	defer f.Close()
 	var all float64
@@ -147,6 +143,16 @@ func loads(path string) ([]elf.ProgHeader, error) {
 	return ps, nil
 }
 
+// openLoads opens a core for writing, and returns its PT_LOADs, too.
+func openLoads(path string) (*os.File, []elf.ProgHeader, error) {
+	ps, err := loads(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	return f, ps, errors.WithStack(err)
+}
+
 // plant writes the note in the file blob, in whole pages, over where the last
 // PT_LOAD of the core ends.
 func plant(path, blob string) error {
@@ -154,13 +160,9 @@ func plant(path, blob string) error {
 	if err != nil {
 		return errors.WithStack(err)
 	}
-	loads, err := loads(path)
+	f, loads, err := openLoads(path)
 	if err != nil {
 		return err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return errors.WithStack(err)
 	}
 	defer f.Close()
 	last := loads[len(loads)-1]

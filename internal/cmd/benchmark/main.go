@@ -142,7 +142,7 @@ func fileSystem(dir string) (string, error) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return "", errors.Wrap(err, dir)
 	}
-	switch s.Type {
+	switch int64(s.Type) {
 	case unix.EXT4_SUPER_MAGIC:
 		return "ext4", nil
 	case unix.XFS_SUPER_MAGIC:

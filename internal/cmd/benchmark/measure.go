@@ -152,7 +152,7 @@ func (p *peaks) note(mode string, bound int64, c *exec.Cmd) {
 		i = len(*p)
 		*p = append(*p, peak{mode, 0, bound})
 	}
-	(*p)[i].rss = max((*p)[i].rss, c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss<<10)
+	(*p)[i].rss = max((*p)[i].rss, int64(c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)<<10)
 }
 
 func (p peaks) addTo(t *table) {

@@ -21,8 +21,8 @@ import (
 const machineSlots = 16
 
 // makeMachines writes the dump of a KVM host with n machines of some vCPUs in
-// place of its own. from is the dump of a real one with AMD's processors, whose kernel has
-// BTF. Each VMCB is a copy of one of the real host.
+// place of its own. from is the dump of a real one with AMD's processors,
+// whose kernel has BTF. Each VMCB is a copy of one of the real host.
 func makeMachines(from string, n, vcpus int64, path string) error {
 	f, err := vmcore.OpenFile(from)
 	if err != nil {
