@@ -125,7 +125,7 @@ func (s testSource) ReadPhys(p []byte, addr uint64) (n int, err error) {
 			return n, errors.Wrapf(err, "%#x", at)
 		}
 		page := make([]byte, pageSize)
-		copy(page, s.pages[at/pageSize]) // zeros, where nobody has put anything
+		copy(page, s.Pages[at/pageSize]) // zeros, where nobody has put anything
 		n += copy(p[n:], page[at%pageSize:])
 	}
 	return n, nil

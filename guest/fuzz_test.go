@@ -7,6 +7,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/guest/internal/fakekvm"
 	"vmcsnote/guest/internal/infer"
 	"vmcsnote/internal/x86"
 	"vmcsnote/linux"
@@ -209,25 +210,24 @@ func FuzzFindSlots(f *testing.F) {
 // Whatever memory and VMCS hold, the search ends without a panic, and what it
 // takes for known is in the memory.
 func FuzzRegSearch(f *testing.F) {
-	k := &testKVM{ram: newRAM(), base: 0xffff888000000000}
-	k.gsBase(0)
-	seed := append(append([]byte(nil), k.pages[testArray/pageSize]...), k.pages[testPointer/pageSize]...)
+	m := fakekvm.New()
+	m.KernelGSBase(0)
+	seed := append(append([]byte(nil), m.Pages[fakekvm.Array/pageSize]...), m.Pages[fakekvm.Pointer/pageSize]...)
 	f.Add(seed, uint64(0x80050033), uint64(0x57f6002), uint64(0x170ef0), uint64(0x82a03e98))
 	f.Add(seed[:100], uint64(0), uint64(0), uint64(0), uint64(0))
 	f.Fuzz(func(t *testing.T, b []byte, cr0, cr3, cr4, rsp uint64) {
-		r := newRAM()
+		m := fakekvm.New()
 		for i, c := range b[:min(len(b), 1<<16)] {
-			at := testArray&^(pageSize-1) + uint64(i)
-			r.page(at)[at%pageSize] = c
+			at := fakekvm.Array&^(pageSize-1) + uint64(i)
+			m.Page(at)[at%pageSize] = c
 		}
-		v := testVMCS(testAddr, map[string]uint64{"GUEST_CR0": cr0, "CR0_READ_SHADOW": cr0, "GUEST_CR3": cr3, "CR4_READ_SHADOW": cr4, "GUEST_RSP": rsp})
-		k := &testKVM{ram: r}
-		all, err := findRegisters(context.Background(), infer.Search{Mem: k}, []*vmcs.VMCS{v, v})
+		v := fakekvm.VMCS(fakekvm.VMCSAddr, map[string]uint64{"GUEST_CR0": cr0, "CR0_READ_SHADOW": cr0, "GUEST_CR3": cr3, "CR4_READ_SHADOW": cr4, "GUEST_RSP": rsp})
+		all, err := findRegisters(context.Background(), infer.Search{Mem: m}, []*vmcs.VMCS{v, v})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, regs := range all {
-			if regs.GPR[RAX].Known() && regs.GPR[RAX].Value != r.word(regs.Evidence.Array) {
+			if regs.GPR[RAX].Known() && regs.GPR[RAX].Value != m.Word(regs.Evidence.Array) {
 				t.Errorf("%+v", regs)
 			}
 			PRStatus(1, regs)

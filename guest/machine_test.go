@@ -6,6 +6,7 @@ import (
 
 	"github.com/pkg/errors"
 
+	"vmcsnote/guest/internal/fakekvm"
 	"vmcsnote/vmcs"
 )
 
@@ -28,7 +29,7 @@ func TestMachines(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var found []*vmcs.Candidate
 			for i, c := range tt.cpus {
-				v := testVMCS(uint64(i)<<12, map[string]uint64{"EPT_POINTER": c.eptp, "HOST_CR3": c.cr3, "SECONDARY_VM_EXEC_CONTROL": c.secondary})
+				v := fakekvm.VMCS(uint64(i)<<12, map[string]uint64{"EPT_POINTER": c.eptp, "HOST_CR3": c.cr3, "SECONDARY_VM_EXEC_CONTROL": c.secondary})
 				found = append(found, &vmcs.Candidate{VMCS: *v})
 			}
 			var got []int

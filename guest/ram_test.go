@@ -3,49 +3,25 @@ package guest
 import (
 	"encoding/binary"
 
-	"github.com/pkg/errors"
-
+	"vmcsnote/guest/internal/fakekvm"
 	"vmcsnote/internal/x86"
 )
 
-var errNoRAM = errors.New("no memory there")
+var errNoRAM = fakekvm.ErrNoRAM
 
 // A ram is a physical memory whose pages are made as they are written to.
 type ram struct {
-	pages map[uint64][]byte
-	next  uint64 // where the next table goes
+	*fakekvm.RAM
+	next uint64 // where the next table goes
 }
 
-func newRAM() *ram { return &ram{pages: make(map[uint64][]byte), next: 0x100000} }
+func newRAM() *ram { return &ram{RAM: fakekvm.NewRAM(), next: 0x100000} }
 
-func (r *ram) ReadPhys(p []byte, addr uint64) (n int, err error) {
-	for n < len(p) {
-		at := addr + uint64(n)
-		page, ok := r.pages[at/pageSize]
-		if !ok {
-			return n, errors.Wrapf(errNoRAM, "%#x", at)
-		}
-		n += copy(p[n:], page[at%pageSize:])
-	}
-	return n, nil
-}
+func (r *ram) page(addr uint64) []byte { return r.Page(addr) }
 
-func (r *ram) page(addr uint64) []byte {
-	p, ok := r.pages[addr/pageSize]
-	if !ok {
-		p = make([]byte, pageSize)
-		r.pages[addr/pageSize] = p
-	}
-	return p
-}
+func (r *ram) word(addr uint64) uint64 { return r.Word(addr) }
 
-func (r *ram) word(addr uint64) uint64 {
-	return binary.LittleEndian.Uint64(r.page(addr)[addr%pageSize:])
-}
-
-func (r *ram) put(addr, word uint64) {
-	binary.LittleEndian.PutUint64(r.page(addr)[addr%pageSize:], word)
-}
+func (r *ram) put(addr, word uint64) { r.Put(addr, word) }
 
 func (r *ram) put32(addr uint64, word uint32) {
 	binary.LittleEndian.PutUint32(r.page(addr)[addr%pageSize:], word)

@@ -150,7 +150,7 @@ type under struct {
 }
 
 func (u under) ReadPhys(p []byte, addr uint64) (int, error) {
-	if _, ok := u.pages[addr/pageSize]; ok {
+	if _, ok := u.Pages[addr/pageSize]; ok {
 		return u.ram.ReadPhys(p, addr)
 	}
 	return u.below.ReadPhys(p, addr)
