@@ -30,6 +30,7 @@ func TestCandidates(t *testing.T) {
 		{"record --root ", directories, ""},
 		{"layouts pen", onlyWords, "penryn"},
 		{"layouts --submit ", files, ""},
+		{"extract --gue", onlyWords, "--guest"},
 		{"guests --layout pen", files, "penryn"},
 		{"guests --field RAX,guest_rs", onlyWords, ""},
 		{"guests --field RAX,GUEST_RS", onlyWords, "RAX,GUEST_RSP"},

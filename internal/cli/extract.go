@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -29,8 +30,12 @@ func extractCommand() command {
 drgn and makedumpfile open: its memory by guest-physical address, the registers
 of each vCPU (NT_PRSTATUS, and a QEMU note as dump-guest-memory writes it), and
 the guest's own VMCOREINFO if it is a Linux. Messages tell what is missing.
---all writes every guest into the directory OUT, each under its name; one that
-fails does not stop the others, and the exit status is 1 then. -o must be given.
+-o must be given.
+
+If --guest is given several times, those guests are written into the directory
+OUT, each under its name; --all writes every guest there. The dump is searched
+once for all of them. One that fails does not stop the others, and the exit
+status is 1 then.
 
 makedumpfile leaves the memory of guests out of most dumps. --qemu-core FILE
 takes it from a core of the process that ran the guest (gcore,
@@ -40,10 +45,11 @@ VMCORE may be left out.
 A dump that makedumpfile --split wrote is given by all its pieces.`,
 		setup: func(fs *pflag.FlagSet) runner {
 			var f guestsFlags
-			out := fs.StringP("output", "o", "", "write the core to `OUT`; with --all, the cores into the directory OUT")
+			out := fs.StringP("output", "o", "", "write the core to `OUT`; with --all or several --guest, the cores into the directory OUT")
 			all := fs.Bool("all", false, "write every guest")
 			qemu := fs.String("qemu-core", "", "take the guest's memory from `FILE`, a core of the process that ran it")
 			force := fs.Bool("force", false, "replace OUT if it exists")
+			fs.StringArrayVar(&f.guests, "guest", nil, guestUsage+"; may be given several times")
 			f.addLayout(fs)
 			return func(ctx context.Context, e *env, args []string) error {
 				if *out == "" {
@@ -52,8 +58,14 @@ A dump that makedumpfile --split wrote is given by all its pieces.`,
 				if *out == "-" {
 					return usagef("-o -: the core needs a file, because it has holes and its header is written last")
 				}
-				if *all && (f.guest != "" || *qemu != "") {
+				several := *all || len(f.guests) > 1
+				switch {
+				case *all && (len(f.guests) > 0 || *qemu != ""):
 					return usagef("--all writes every guest: leave out --guest and --qemu-core")
+				case several && *qemu != "":
+					return usagef("--qemu-core is of one guest: give one --guest")
+				case len(f.guests) == 1: // as other commands have it: "" for none
+					f.guest, f.guests = f.guests[0], nil
 				}
 				if err := notOver(*out, append(args, *qemu)); err != nil {
 					return err
@@ -66,8 +78,12 @@ A dump that makedumpfile --split wrote is given by all its pieces.`,
 					return err
 				}
 				return named(dumpName(paths), f.onHost(ctx, e, paths, func(h *guestlist.Host) error {
-					if *all {
-						return f.extractAll(ctx, e, h, paths, *out, *force)
+					if several {
+						ms := h.Machines
+						if *all {
+							ms = slices.Collect(h.All())
+						}
+						return f.extractSeveral(ctx, e, h, ms, paths, *out, *force)
 					}
 					return f.extract(ctx, e, h, *qemu, *out, *force)
 				}))
@@ -185,7 +201,7 @@ func (f *guestsFlags) choose(h *guestlist.Host, p *process) (*guest.Machine, err
 		return p.machine(h)
 	}
 	if len(h.Machines) != 1 {
-		return nil, hint.With(errors.Errorf("the dump has %s", message.Plural(len(h.Machines), "virtual machine")), "choose one with --guest, or take --all; vmcsnote guests lists them")
+		return nil, hint.With(errors.Errorf("the dump has %s", message.Plural(len(h.Machines), "virtual machine")), "choose some with --guest, or take --all; vmcsnote guests lists them")
 	}
 	m := h.Machines[0]
 	if p != nil && !p.match(m).Belongs() {
@@ -257,10 +273,11 @@ func writeGuest(ctx context.Context, e *env, x guest.Extraction, out string, for
 // pages are in another piece.
 const takeAllPieces = "name all pieces of the split dump: the guest's memory, or its page tables, are in another one"
 
-// extractAll writes a core of every guest, and of those that run in them, into
-// the directory dir. A guest that fails does not stop the others.
-func (f *guestsFlags) extractAll(ctx context.Context, e *env, h *guestlist.Host, paths []string, dir string, force bool) error {
-	if len(h.Machines) == 0 {
+// extractSeveral writes a core of each of the host's machines ms into the
+// directory dir. One pass over the dump finds the registers of all of them. A
+// guest that fails does not stop the others.
+func (f *guestsFlags) extractSeveral(ctx context.Context, e *env, h *guestlist.Host, ms []*guest.Machine, paths []string, dir string, force bool) error {
+	if len(ms) == 0 {
 		return errNone(h)
 	}
 	if err := findRegisters(ctx, e, h); err != nil {
@@ -274,7 +291,7 @@ func (f *guestsFlags) extractAll(ctx context.Context, e *env, h *guestlist.Host,
 	}
 	names := make(fileNames)
 	failed := false
-	for m := range h.All() {
+	for _, m := range ms {
 		out := filepath.Join(dir, names.of(m))
 		err := notOver(out, paths)
 		if err == nil {
@@ -305,7 +322,7 @@ func makeDir(dir string) error {
 	if info, err := os.Stat(dir); err != nil || info.IsDir() {
 		return err
 	}
-	return hint.With(&os.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}, "--all needs a directory, or a new name for one")
+	return hint.With(&os.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}, "several guests need a directory, or a new name for one")
 }
 
 // fileNames are the names given so far, in lower case: some file systems do not

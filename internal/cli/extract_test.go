@@ -1,12 +1,112 @@
 package cli
 
 import (
+	"context"
+	"io"
+	"iter"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"vmcsnote/guest"
+	"vmcsnote/internal/cli/internal/message"
+	"vmcsnote/internal/testcores"
+	"vmcsnote/physmem"
+	"vmcsnote/vmcore"
+	"vmcsnote/vmcs"
 )
+
+// TestSearchedOnce: however many guests are extracted, the host's memory is
+// read once to find them, and once for the registers of all.
+func TestSearchedOnce(t *testing.T) {
+	file, err := vmcore.OpenFile(testcores.Open(t, "vmx/hsw-default/mini"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, tt := range []struct {
+		name   string
+		guests []string // none for all
+		cores  int
+	}{
+		{"one", []string{"1"}, 1},
+		{"two", []string{"1", "3"}, 2},
+		{"all", nil, 4},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := &pageMore{Core: file.Core}
+			ctx, e := context.Background(), &env{Printer: &message.Printer{Stderr: io.Discard}}
+			f := guestsFlags{guests: tt.guests}
+			h, err := f.find(ctx, e, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := c.reads.Load(); n != 1 {
+				t.Fatalf("%d reads to find the guests, expected 1", n)
+			}
+			for m := range h.All() {
+				for _, v := range m.VCPUs {
+					hideStructure(t, v)
+				}
+			}
+			dir := t.TempDir()
+			if err := f.extractSeveral(ctx, e, h, slices.Collect(h.All()), nil, dir, false); err != nil {
+				t.Fatal(err)
+			}
+			cores, err := filepath.Glob(filepath.Join(dir, "*.core"))
+			if err != nil || len(cores) != tt.cores {
+				t.Errorf("%v, %v, expected %d cores", cores, err, tt.cores)
+			}
+			if n := c.reads.Load(); n != 2 {
+				t.Errorf("%d reads in all, expected 2", n)
+			}
+		})
+	}
+}
+
+// hideStructure takes out of a VMCS where KVM's structure of the vCPU is: only
+// a pass over all memory finds it.
+func hideStructure(t *testing.T, v *guest.VCPU) {
+	for _, e := range v.Layout.Entries {
+		if e.Known && e.Encoding == vmcs.VMExitMSRLoadAddr {
+			v.Page = slices.Clone(v.Page)
+			clear(v.Page[e.Offset:][:e.Width])
+			return
+		}
+	}
+	t.Fatal("the layout lacks the address of the list")
+}
+
+// pageMore is a core with a page of zeros more, which no guest has: passes over
+// all memory alone read it.
+type pageMore struct {
+	vmcore.Core
+	reads atomic.Int32
+}
+
+var more = physmem.Range{Addr: 1 << 40, Size: 4096}
+
+func (p *pageMore) ReadPhys(b []byte, addr uint64) (int, error) {
+	if addr != more.Addr {
+		return p.Core.ReadPhys(b, addr)
+	}
+	p.reads.Add(1)
+	clear(b)
+	return len(b), nil
+}
+
+func (p *pageMore) Ranges() iter.Seq[physmem.Range] {
+	return slices.Values(append(slices.Collect(p.Core.Ranges()), more))
+}
+
+func (p *pageMore) Data(r physmem.Range) iter.Seq[physmem.Range] {
+	if r == more {
+		return slices.Values([]physmem.Range{more})
+	}
+	return p.Core.Data(r)
+}
 
 // TestFileNames: whatever a machine is called, its file is a new one in the
 // directory.

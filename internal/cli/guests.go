@@ -25,10 +25,12 @@ import (
 
 // guestsFlags say what to find, and what to print about it.
 type guestsFlags struct {
-	layout  string
-	root    string // where layouts by processor are
-	raw     bool
-	guest   string // "" for all
+	layout string
+	root   string // where layouts by processor are
+	raw    bool
+	guest  string // "" for all
+	// guests are those that extract takes, if there are several.
+	guests  []string
 	vcpu    string // "" for all
 	fields  commaList
 	read    string
@@ -84,6 +86,7 @@ The exit status is 3 if no VMCS is found and there is no note.`,
 			fs.StringVar(&f.read, "read", "", "print memory at `gpa:0xADDR:LENGTH` or gva:0xADDR:LENGTH")
 			fs.BoolVar(&f.explain, "explain", false, "search for VMCSs in any case; print why each page was taken for one or was not, and where KVM's structures disagree")
 			fs.BoolVar(&f.wantLog, "log", false, "print the kernel's log as dmesg does: the host's own, or with --guest that guest's")
+			f.addGuest(fs)
 			f.addLayout(fs)
 			fs.StringVar(&f.vcpu, "vcpu", "", "only its vCPU `N`, counted from 0")
 			return func(ctx context.Context, e *env, args []string) error {
@@ -100,9 +103,16 @@ The exit status is 3 if no VMCS is found and there is no note.`,
 	}
 }
 
-// addLayout adds the flags that extract has, too.
+// guestUsage documents --guest.
+const guestUsage = "only the virtual machine `WHICH`: its number in the list (N.M runs in N), pid, UUID or name"
+
+// addGuest adds --guest, which names one machine.
+func (f *guestsFlags) addGuest(fs *pflag.FlagSet) {
+	fs.StringVar(&f.guest, "guest", "", guestUsage)
+}
+
+// addLayout adds the flags that extract and report have, too.
 func (f *guestsFlags) addLayout(fs *pflag.FlagSet) {
-	fs.StringVar(&f.guest, "guest", "", "only the virtual machine `WHICH`: its number in the list (N.M runs in N), pid, UUID or name")
 	addRoot(fs, &f.root, "")
 	fs.StringVar(&f.layout, "layout", "", "take the layout from `WHAT`: a blob, a record, another core, a directory of the kernel patches' version 3, or a name out of vmcsnote layouts")
 	fs.BoolVar(&f.raw, "raw", false, "VMCORE is raw physical memory, from address 0 on")
@@ -308,12 +318,15 @@ func errNone(h *guestlist.Host) error {
 	return errors.Errorf("no virtual machine: by %s %s", h.LayoutText(), guestlist.NoVMCSText(h.Found))
 }
 
-// pick leaves the machine and vCPU that the flags name.
+// pick leaves the machines and the vCPU that the flags name.
 func (f *guestsFlags) pick(h *guestlist.Host) error {
+	if len(f.guests) > 0 {
+		return pickSeveral(h, f.guests)
+	}
 	if f.guest == "" {
 		return nil
 	}
-	m, err := f.machine(h)
+	m, err := machine(h, f.guest)
 	if err != nil {
 		return err
 	}
@@ -330,17 +343,33 @@ func (f *guestsFlags) pick(h *guestlist.Host) error {
 	return errors.Errorf("virtual machine %s has no vCPU %s, it has %d, counted from 0", f.guest, message.Name(f.vcpu), len(m.VCPUs))
 }
 
+// pickSeveral leaves the machines that are named, each once.
+func pickSeveral(h *guestlist.Host, names []string) error {
+	var picked []*guest.Machine
+	for _, name := range names {
+		m, err := machine(h, name)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(picked, m) {
+			picked = append(picked, m)
+		}
+	}
+	h.Machines = picked
+	return nil
+}
+
 // maxNamesakes bounds how many machines of one name an error lists: microVMs
 // can have the same socket's name by the thousand.
 const maxNamesakes = 8
 
-// machine returns the machine that --guest names.
-func (f *guestsFlags) machine(h *guestlist.Host) (*guest.Machine, error) {
-	switch ms := h.Lookup(f.guest); {
+// machine returns the machine that name, a value of --guest, names.
+func machine(h *guestlist.Host, name string) (*guest.Machine, error) {
+	switch ms := h.Lookup(name); {
 	case len(h.Machines) == 0:
 		return nil, errNone(h)
 	case len(ms) == 0:
-		return nil, hint.With(errors.Errorf("no virtual machine %s", message.Name(f.guest)), "vmcsnote guests lists them")
+		return nil, hint.With(errors.Errorf("no virtual machine %s", message.Name(name)), "vmcsnote guests lists them")
 	case len(ms) > 1:
 		var all []string
 		for i, m := range ms {
@@ -350,7 +379,7 @@ func (f *guestsFlags) machine(h *guestlist.Host) (*guest.Machine, error) {
 			}
 			all = append(all, fmt.Sprintf("%s (%s, pid %d)", m.ID(), visible.Text(m.Name, ""), m.PID))
 		}
-		return nil, hint.With(errors.Errorf("--guest %s: several virtual machines: %s", message.Name(f.guest), strings.Join(all, ", ")), "choose one by its number or pid; vmcsnote guests lists them")
+		return nil, hint.With(errors.Errorf("--guest %s: several virtual machines: %s", message.Name(name), strings.Join(all, ", ")), "choose one by its number or pid; vmcsnote guests lists them")
 	default:
 		return ms[0], nil
 	}

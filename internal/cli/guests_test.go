@@ -31,7 +31,7 @@ func TestNamesakes(t *testing.T) {
 	for i := range 1000 {
 		h.Machines = append(h.Machines, &guest.Machine{Number: i, Name: "firecracker", PID: 5000 + i})
 	}
-	_, err := (&guestsFlags{guest: "firecracker"}).machine(h)
+	_, err := machine(h, "firecracker")
 	if err == nil || !strings.HasSuffix(err.Error(), "7 (firecracker, pid 5007), and 992 more") || len(err.Error()) > 500 {
 		t.Errorf("%v", err)
 	}

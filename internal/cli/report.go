@@ -29,6 +29,7 @@ A dump that makedumpfile --split wrote is given by all its pieces.`,
 			var f guestsFlags
 			out := fs.StringP("output", "o", "", "write the page to `OUT`, or to standard output (-)")
 			force := fs.Bool("force", false, "replace OUT if it exists")
+			f.addGuest(fs)
 			f.addLayout(fs)
 			return func(ctx context.Context, e *env, args []string) error {
 				if *out == "" {
