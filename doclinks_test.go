@@ -25,7 +25,7 @@ var (
 )
 
 // docComplaints returns what is wrong with the doc comments of a package, which
-// parser knows the names of: links to what is not there, and names of files.
+// parser knows the names of: links that lead nowhere, and names of files.
 func docComplaints(p *comment.Parser, of, text string, exists func(path, name string) bool) (bad []string) {
 	walk := func(t comment.Text) {
 		switch t := t.(type) {

@@ -12,8 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// eachGoFile calls do with each Go file that ./... has.
-func eachGoFile(t *testing.T, do func(name string)) {
+// eachFile calls do with each file of an extension in the directories that
+// ./... has.
+func eachFile(t *testing.T, ext string, do func(name string)) {
 	t.Helper()
 	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
 		switch {
@@ -21,7 +22,7 @@ func eachGoFile(t *testing.T, do func(name string)) {
 			return err
 		case d.IsDir():
 			return skip(".", name, d.Name())
-		case strings.HasSuffix(name, ".go"):
+		case strings.HasSuffix(name, ext):
 			do(name)
 		}
 		return nil
@@ -39,7 +40,7 @@ func TestFileNames(t *testing.T) {
 		"vmcs/builtin.go":    true,
 		"vmcs/pagetables.go": true,
 	}
-	eachGoFile(t, func(name string) {
+	eachFile(t, ".go", func(name string) {
 		base := strings.TrimSuffix(name, ".go")
 		if strings.HasSuffix(base, "_test") || others[name] {
 			return
@@ -60,22 +61,43 @@ func exists(name string) bool {
 // TestCommentWidth: lines of comments have 80 columns at most, without the
 // indentation, unless they are laid out by hand.
 func TestCommentWidth(t *testing.T) {
-	eachGoFile(t, func(name string) {
-		f, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		lines := bufio.NewScanner(f)
-		lines.Buffer(nil, 1<<20)
-		for n := 1; lines.Scan(); n++ {
-			text := strings.TrimLeft(lines.Text(), "\t")
-			if strings.HasPrefix(text, "// ") && utf8.RuneCountInString(text) > 80 && !strings.Contains(text, "://") {
-				t.Errorf("%s:%d: %d columns", name, n, utf8.RuneCountInString(text))
+	eachFile(t, ".go", func(name string) {
+		eachLine(t, name, func(n int, line string) {
+			text := strings.TrimLeft(line, "\t")
+			if columns := utf8.RuneCountInString(text); columns > 80 && strings.HasPrefix(text, "// ") && !strings.Contains(text, "://") {
+				t.Errorf("%s:%d: %d columns", name, n, columns)
 			}
-		}
-		if err := lines.Err(); err != nil {
-			t.Fatal(err)
-		}
+		})
 	})
+}
+
+// TestMarkdownWidth: lines of Markdown have 100 columns at most, unless they
+// are code, or rows of a table.
+func TestMarkdownWidth(t *testing.T) {
+	eachFile(t, ".md", func(name string) {
+		eachLine(t, name, func(n int, line string) {
+			columns := utf8.RuneCountInString(line)
+			if columns > 100 && !strings.HasPrefix(line, "    ") && !strings.HasPrefix(line, "|") {
+				t.Errorf("%s:%d: %d columns", name, n, columns)
+			}
+		})
+	})
+}
+
+// eachLine calls do with each line of a file, and its number.
+func eachLine(t *testing.T, name string, do func(n int, line string)) {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for n := 1; lines.Scan(); n++ {
+		do(n, lines.Text())
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
 }

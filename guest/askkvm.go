@@ -73,7 +73,7 @@ func (h *Host) openKernel(info string) (*asked, error) {
 	return &asked{Host: h, mem: h.Core, info: info, k: k, hv: hv}, nil
 }
 
-// list lists the machines of the KVM, with all that is known of them. It fails
+// list returns the machines of KVM, with all that is known of them. It fails
 // if there is none because KVM's list cannot be read.
 func (a *asked) list(ctx context.Context, s MachineSearch) error {
 	if err := a.listMachines(ctx); err != nil {

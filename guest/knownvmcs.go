@@ -14,10 +14,10 @@ import (
 )
 
 // readVMCSs reads the VMCSs that KVM has, and no other memory, unless the
-// kernel saved them when it crashed. The layout is the host's or, without one,
-// that of the note which the module vmcsinfo publishes, or the caller's file
-// for this processor, or a built-in one that explains the pages, or what of it
-// KVM's copies of the fields tell.
+// kernel saved them when it crashed. The layout is the first of these that
+// there is: the host's; the note's that the module vmcsinfo publishes; the
+// caller's file for this processor; a built-in one that explains the pages;
+// what KVM's copies of the fields tell of it.
 func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	a.Found = &vmcs.Result{}
 	var addrs []uint64
@@ -67,7 +67,7 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	a.Found = found
 	a.takeNote()
 	if found.Layout == nil && learnt != nil {
-		// Too few fields of it tell that a page is a VMCS, but KVM does.
+		// It has too few fields to recognise a VMCS, but KVM tells which pages are.
 		a.Layout, a.LayoutFrom, found.Layout, found.Trials = learnt, LayoutLearnt, learnt, nil
 	}
 	l := found.Layout

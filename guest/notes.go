@@ -101,9 +101,9 @@ func CPUNotes(vcpus []*Registers) []elfnote.Note {
 const NoteMachine = "VMCSNOTE"
 
 // machineNote returns that note: lines GUEST_NAME=NAME and GUEST_UUID=UUID,
-// each if it is known. Both come out of the host's dump: every byte of theirs
-// that is not printable ASCII, and the backslash, is \xNN, so that none adds a
-// line. It returns false if neither is known.
+// each if it is known. Both come out of the host's dump: each byte that is
+// not printable ASCII, and the backslash, is written as \xNN, so that none adds
+// a line. It returns false if neither is known.
 func machineNote(m *Machine) (elfnote.Note, bool) {
 	var text string
 	for _, line := range [][2]string{{"GUEST_NAME=", m.Name}, {"GUEST_UUID=", m.UUID}} {

@@ -78,7 +78,7 @@ func (p *hostPages) take(phys, size uint64, yield func(addr, size uint64) bool) 
 		next := min(end, (n+1)*chunkSize)
 		c := p.chunks[n]
 		if c == nil {
-			if c = p.chunk(n); c != nil { // tables may lead anywhere: keep nothing for what is not there
+			if c = p.chunk(n); c != nil { // tables may lead anywhere: keep nothing for memory that is missing
 				p.chunks[n] = c
 			}
 		}

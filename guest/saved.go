@@ -9,10 +9,10 @@ import (
 )
 
 // saved returns the VMCSs whose contents the host's kernel left in memory when
-// it crashed: no layout is needed for them, and the processors hold nothing
-// back. It is nil if the kernel left none, or if the caller gave a layout. The
-// list is told by VMCOREINFO; only kernels with the patches in scripts/linux
-// have it.
+// it crashed: they need no layout, and the processors hold nothing back. It
+// returns nil if the kernel left none, or if the caller gave a layout. Only
+// kernels with the patches in scripts/linux have the list; VMCOREINFO has its
+// address.
 func (h *Host) saved() *vmcs.Result {
 	info := VMCoreInfo(h.Core)
 	symbol := InfoLine(info, "SYMBOL(vmx_crash_list)")

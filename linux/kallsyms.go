@@ -287,7 +287,7 @@ func (s *kallsyms) addr(i int) uint64 {
 }
 
 // maxNotThis bounds the names that have the hash of another: there is hardly
-// ever one, unless somebody makes them.
+// ever one, unless somebody forges them.
 const maxNotThis = 64
 
 // find returns the first symbol of a name.

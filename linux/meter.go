@@ -19,8 +19,8 @@ type meter struct {
 }
 
 const (
-	// maxCost is what a guest's kernel may cost. To find Linux 7.3 and to tell
-	// of it costs a quarter.
+	// maxCost is what a guest's kernel may cost. To find Linux 7.3, and to read
+	// what it was doing, costs a quarter.
 	maxCost = 300_000_000
 	// maxRoom is what may be kept of it, most of it symbols and types: Linux 7.3
 	// needs 12 MB.

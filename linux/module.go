@@ -72,7 +72,7 @@ func (k *Kernel) readModules() (all []*Module, err error) {
 		}
 		m := &Module{Name: name, Addr: addr, k: k, fields: fields}
 		if err := k.values(addr, want{&fields.Code, &m.code.addr}, want{&fields.CodeSize, &m.code.size}); err != nil {
-			m.code = span{} // an address in it is told by no module then
+			m.code = span{} // no address is the module's then
 		}
 		all = append(all, m)
 	}

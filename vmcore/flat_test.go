@@ -145,8 +145,8 @@ func TestFlatHostile(t *testing.T) {
 	}
 }
 
-// TestFlatTruncated: wherever a dump ends, what came of it opens, and counts as
-// truncated.
+// TestFlatTruncated: wherever a dump ends, the part that is there opens, and
+// counts as truncated.
 func TestFlatTruncated(t *testing.T) {
 	plain := testcores.Bytes(t, "single-load")[:3000]
 	whole := testdumps.Flat(testdumps.InRecords(plain, 700)...)

@@ -214,8 +214,8 @@ func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt CopyO
 	return l, err
 }
 
-// notKept is the error if what came of a stream that could not be changed could
-// not be kept either.
+// notKept is the error if the output of a stream that could not be changed
+// could not be kept either.
 func notKept(refusal, err error) error {
 	return fmt.Errorf("%v; what came could not be kept: %w", refusal, err)
 }

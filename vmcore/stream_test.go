@@ -47,7 +47,7 @@ func streamKDump(t testing.TB, b []byte, sp elfnote.Splice) []byte {
 	return out.Bytes()
 }
 
-// TestStreamKDumpEnds: wherever a stream ends, what came of it is what a copy
+// TestStreamKDumpEnds: wherever a stream ends, the output is what a copy
 // of the truncated file is.
 func TestStreamKDumpEnds(t *testing.T) {
 	for name, s := range testdumps.KDumps {

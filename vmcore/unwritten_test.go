@@ -55,7 +55,7 @@ func TestPassOn(t *testing.T) {
 	}
 }
 
-// TestPassOnErrors: what keeps the dump from being passed on is said.
+// TestPassOnErrors: the error tells what keeps the dump from being passed on.
 func TestPassOnErrors(t *testing.T) {
 	boom := errors.New("boom")
 	refused := func(r io.Reader) *Unwritten {
@@ -112,7 +112,7 @@ func TestStreamToKeeps(t *testing.T) {
 	}
 }
 
-// TestStreamToLoses: if what came of a refused stream cannot be kept, the error
+// TestStreamToLoses: if the bytes of a refused stream cannot be kept, the error
 // has both reasons.
 func TestStreamToLoses(t *testing.T) {
 	refused, failed := errors.New("refused"), errors.New("the disk failed")

@@ -29,10 +29,10 @@ type Search struct {
 	// memory's may be one: they are tried after those of Found. With Note they
 	// do not matter.
 	Files []*Layout
-	// Learnt is the layout that is known by what a hypervisor has written to its
-	// VMCSs, as far as it is known. A built-in layout that contradicts it is not
-	// tried, and one that does not is taken before it: that has more fields. With
-	// Note, Found or Files it does not matter.
+	// Learnt is the part of the layout that a hypervisor's copies of what it wrote
+	// to its VMCSs tell. A built-in layout that contradicts it is not tried; one
+	// that agrees is preferred to it, because it has more fields. With Note, Found
+	// or Files it does not matter.
 	Learnt *Layout
 	// Nested is for a guest's memory: the VMCSs in it are those of a
 	// hypervisor that runs there, and may have any built-in layout besides

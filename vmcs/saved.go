@@ -31,10 +31,10 @@ const maxSavedSets = 16
 
 // FindSaved returns the VMCSs whose fields the kernel read with VMREAD and left
 // in memory when it crashed. list is the physical address of the list's head.
-// The values do not depend on the processor's layout; so that all else reads
-// them like any VMCS, Page is made of them, by a Layout of [FormSaved] with the
-// record's fields. A field is at the same place in all of them. Only the page's
-// first 8 bytes are those of the VMCS in memory.
+// The values do not depend on the processor's layout. FindSaved makes a Page of
+// them, by a Layout of [FormSaved] with the record's fields, so that all else
+// reads them like any VMCS. A field is at the same place in all pages. Only the
+// first 8 bytes of a page are those of the VMCS in memory.
 //
 // If the list is damaged the error wraps [ErrSaved], and the VMCSs are those
 // that could be read before. The result's Layout is nil if there are none.

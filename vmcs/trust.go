@@ -15,7 +15,7 @@ const (
 	// has fields elsewhere than a built-in layout which explains the pages as
 	// well.
 	trustRefuted trust = iota
-	// trustLearnt: right, but it lacks fields that others have.
+	// trustLearnt: it is right, but lacks fields that others have.
 	trustLearnt
 	// trustBuiltin: published, for the processor it was taken from.
 	trustBuiltin

@@ -9,7 +9,7 @@ import (
 )
 
 // maxWorkers bounds how many machines are looked at in parallel: each takes
-// some 30 MiB for the time.
+// some 30 MiB meanwhile.
 const maxWorkers = 4
 
 // All looks at all of a host's machines, those within others among them, and

@@ -51,7 +51,7 @@ func (s *System) lookWindows(m *guest.Machine) bool {
 	return false
 }
 
-// takeShared reads KUSER_SHARED_DATA. It is false if b is none.
+// takeShared reads KUSER_SHARED_DATA. It returns false if b is something else.
 func (s *System) takeShared(b []byte) bool {
 	u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(b[at:]) }
 	major, minor, product := u32(sharedMajor), u32(sharedMinor), u32(sharedProductType)
@@ -67,7 +67,7 @@ func (s *System) takeShared(b []byte) bool {
 		s.Release += ", " + products[product]
 	}
 	const (
-		second     = 1e7 // 100 ns are a unit
+		second     = 1e7 // of the unit, 100 ns
 		century    = 100 * 365 * 24 * 3600 * second
 		before1970 = 11644473600 * second
 	)

@@ -24,7 +24,7 @@ type changeReport struct {
 	why string
 }
 
-// report says of a copy where its notes went.
+// report records where the notes of a copy went.
 func (r *changeReport) report(d decision, l *vmcore.Layout) {
 	r.why = d.why
 	r.Changed = !d.splice.Empty()

@@ -71,7 +71,7 @@ func Differ(own, p vmcs.Processor) string {
 }
 
 // differs returns in what a file's processor differs from p, or "". Of what is
-// not known of p, nothing is said to differ but the microcode.
+// not known of p, only the microcode counts as different.
 func (f *File) differs(p vmcs.Processor) (why string, microcode bool) {
 	own := f.Processor
 	hex := func(what string, own, p uint64) string {
@@ -104,7 +104,7 @@ func (f *File) differs(p vmcs.Processor) (why string, microcode bool) {
 	return "", false
 }
 
-// vendor is Intel if nothing else is said.
+// vendor is Intel unless the file says otherwise.
 func vendor(p vmcs.Processor) string {
 	if p.Vendor == "" {
 		return "GenuineIntel"

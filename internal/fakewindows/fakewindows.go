@@ -1,5 +1,5 @@
-// Package fakewindows turns guests in a host's dump into Windows, as far as it
-// tells of itself, for tests.
+// Package fakewindows makes guests in a host's dump look like Windows, for
+// tests.
 package fakewindows
 
 import (

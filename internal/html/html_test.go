@@ -83,7 +83,7 @@ func TestStyleSheet(t *testing.T) {
 	}
 }
 
-// TestOneWayIn: only html.go writes raw markup, and there what is not constant
+// TestOneWayIn: only html.go writes raw markup, and there whatever varies
 // goes through escape. The names of elements and attributes are constants:
 // those of other packages by the compiler, because constant is not exported.
 func TestOneWayIn(t *testing.T) {

@@ -87,7 +87,7 @@ func Parse(b []byte) (*File, error) {
 	return f, nil
 }
 
-// least are the bytes of a record, at least.
+// least has the fewest bytes of a record, by section.
 var least = map[string]uint64{"facts": 1, "fields": 32, "cells": 1, "zeros": 1, "ones": 1, "diffs": 6}
 
 func word(b []byte) uint64 { return uint64(binary.LittleEndian.Uint32(b)) }

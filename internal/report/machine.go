@@ -36,8 +36,8 @@ func (w page) machines(p *Page) {
 	}, html.A("class", class))
 }
 
-// maxUnfolded is of how many machines everything is printed on paper. Of more
-// it is what the reader has unfolded: each vCPU fills half a page.
+// maxUnfolded is the most machines of which paper has everything. Of more it
+// has what the reader has unfolded: each vCPU fills half a page.
 const maxUnfolded = 12
 
 // overview lists the machines, with links to their cards.

@@ -17,7 +17,7 @@ const memoryRoom = 2 << 30
 // what the disk does; who wants to see them on one sets TMPDIR, as .ci/run
 // does.
 //
-// What a process that was killed left behind goes when the next one starts.
+// The files of a process that was killed go when the next one starts.
 func InMemory() {
 	const dir = "/dev/shm"
 	var fs unix.Statfs_t

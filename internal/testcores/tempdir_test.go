@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestSweep: what a process left behind goes, and what one uses stays.
+// TestSweep: files of a process that has ended go, and those in use stay.
 func TestSweep(t *testing.T) {
 	dir := t.TempDir()
 	left, used := filepath.Join(dir, memoryDir+"1"), filepath.Join(dir, memoryDir+"2")

@@ -131,9 +131,9 @@ reigns() {
 }
 
 # crash crashes the machine whose PID 1 this is, and no other that sources the file:
-# the second processor, while it runs B and the first one A. Everything else stands
-# still from then on that a look at it from the third processor has found web01's
-# program in its loop, and not in its kernel.
+# the second processor, while it runs B and the first one A. Before that the third
+# processor waits until web01's program is in its loop, and not in its kernel; from
+# then on everything else stands still.
 crash() {
 	[ $$ = 1 ] || return 1
 	settle

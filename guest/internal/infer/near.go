@@ -21,8 +21,8 @@ const (
 	maxPhys    = 1 << 52
 )
 
-// near returns the memory that has KVM's structure of w's vCPU in it; false if
-// the VMCS does not tell.
+// near returns the memory that has KVM's structure of w's vCPU in it. It
+// returns false if the VMCS does not tell.
 func (w *wanted) near() (physmem.Range, bool) {
 	if w.exitList <= w.entryList || w.exitList-w.entryList >= listsApart || w.exitList >= maxPhys ||
 		w.entryList == 0 || (w.exitList|w.entryList)%16 != 0 {

@@ -67,9 +67,9 @@ func pickArrays(wants []*wanted, directMaps []uint64) []pick {
 	return picks
 }
 
-// most is the value that most vCPUs have in one of their arrays found by
-// pointer, of several the lowest, and how many vCPUs; none where no array has
-// one.
+// most returns the value that most vCPUs have in one of their arrays found by
+// pointer, and how many vCPUs have it. Of several it returns the lowest; it
+// returns 0 vCPUs if no array has one.
 func most(wants []*wanted, value func(h hit, array uint64) (uint64, bool)) (best uint64, n int) {
 	votes := make(map[uint64]int)
 	for _, w := range wants {
@@ -91,8 +91,8 @@ func most(wants []*wanted, value func(h hit, array uint64) (uint64, bool)) (best
 	return best, votes[best]
 }
 
-// nearest leaves the highest array below the pointer alone, and that only where
-// no other pointer is in between. all is sorted by address.
+// nearest drops all arrays but the highest one below the pointer, and that as
+// well if another pointer lies in between. all is sorted by address.
 func (h *hit) nearest(all []hit) {
 	if len(h.regs) == 0 {
 		return
@@ -104,10 +104,10 @@ func (h *hit) nearest(all []hit) {
 	}
 }
 
-// byPointer picks the array at that distance below a pointer. One that is in a
-// loaded_vmcs, with something pointing back at it, goes before others, which
-// may be in freed memory. Where only one vCPU says what the distance is, the
-// array may be that of a freed structure below its own, which does not fit: it
+// byPointer picks the array at that distance below a pointer. A pointer in a
+// loaded_vmcs, with something pointing back at it, comes before others, which
+// may be in freed memory. If only one vCPU tells the distance, the array may be
+// that of a freed structure below the vCPU's own, if its own does not match: it
 // must have the vCPU's RSP or RIP then.
 func (w *wanted) byPointer(distance uint64, agreed bool) pick {
 	for _, self := range []bool{true, false} {

@@ -75,7 +75,7 @@ func (c *scan) pass(w uint64) { c.filter[w>>18&0xfff] |= 1 << (w >> 12 & 63) }
 // A filter has a bit for each value of a word's bits 29:12.
 type filter [1 << 12]uint64
 
-// has gives, in bit 0, whether w's is set.
+// has returns, in bit 0, whether w's bit is set.
 func (f *filter) has(w uint64) uint64 { return f[w>>18&0xfff] >> (w >> 12 & 63) }
 
 // words looks at the words of b, which lies at addr. It never fails.

@@ -35,20 +35,20 @@ type Slot struct {
 	Pages uint64
 }
 
-// Memory slots are inferred without debug info from this: KVM fills EPT from
-// the process's page tables, so where EPT maps a guest page and the process
-// maps the same host page in one place only, the two addresses belong
-// together, and HVA - GPA is what sets the slot apart: its delta.
+// Memory slots are inferred without debug information: KVM fills EPT from the
+// process's page tables. So if EPT maps a guest page, and the process maps the
+// same host page in one place only, the two addresses belong together. HVA -
+// GPA, the delta, tells the slot.
 //
 // One host page in many places is the zero page or one merged by KSM. It has no
 // vote, but belongs to a slot that others voted for.
 //
 // First a sample of EPT's mappings votes (sample.go). Then all of EPT's
-// mappings are gone through: each piece of memory that a delta explains, by the
-// process mapping the same host page there, extends a run of that delta; what
-// none explains is sampled anew, so that slots which the sample missed have
-// their say in the next round. The runs, in order of GPA, are what is certain;
-// how far the slots reach beyond them is judged in extent.go.
+// mappings are gone through: a delta explains a piece of memory if the process
+// maps the same host page there, and the piece extends a run of that delta.
+// Pieces that no delta explains are sampled anew, so that slots which the
+// sample missed vote in the next round. The runs, in order of GPA, are certain;
+// extent.go judges how far the slots reach beyond them.
 const (
 	maxRounds = 8
 	// maxDeltas and maxRuns bound the deltas and runs. A guest of QEMU has some

@@ -54,7 +54,8 @@ type wanted struct {
 	fullPointers, fullArrays, fullExact atomic.Bool
 }
 
-// newWanted says what to look for; false where the layout lacks a field for it.
+// newWanted returns what to look for. It returns false if the layout lacks a
+// field for it.
 func newWanted(v *vmcs.VMCS) (w *wanted, ok bool) {
 	w = &wanted{v: v}
 	w.haveCR3 = v.OwnCR3()

@@ -6,8 +6,8 @@ import (
 	"vmcsnote/linux"
 )
 
-// Written is what KVM keeps of what it has written to a vCPU's VMCS, or has
-// read from it, by the constants below. What is not known is zero.
+// Written has KVM's copies of what it wrote to a vCPU's VMCS, or read from it.
+// The constants below are its indexes. Unknown values are zero.
 type Written struct {
 	Values [NumWritten]uint64
 	// Segments are ES, CS, SS, DS, FS, GS, LDTR and TR.

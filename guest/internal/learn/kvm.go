@@ -6,8 +6,9 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// A kept is a field whose value KVM keeps, while a control has a bit: otherwise
-// a processor may lack the field, or KVM may not use it.
+// A kept is a field whose value KVM keeps a copy of, as long as a bit of a
+// control is set: otherwise the processor may lack the field, or KVM may not
+// use it.
 type kept struct {
 	field         vmcs.Encoding
 	value         uint8 // index of kvm.Written.Values
@@ -43,7 +44,7 @@ var copies = [...]kept{
 	{vmcs.GuestIA32PAT, kvm.PAT, kvm.Entry, 14, false, false},
 }
 
-// collected are values. Zeros are left out.
+// collected gathers values. It leaves out zeros.
 type collected []Value
 
 //go:noinline

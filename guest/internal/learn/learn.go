@@ -1,6 +1,6 @@
-// Package learn finds the layout of VMCSs that nobody has published, out of
-// pages and of what a hypervisor remembers of their fields: where a field must
-// lie if in each page it has the value that the hypervisor has written there.
+// Package learn finds out a layout of VMCSs that nobody has published. It takes
+// pages, and the hypervisor's own copies of the fields' values: a field lies
+// where each page has the value that the hypervisor wrote there.
 //
 // It assumes nothing about alignment or order. A field's place is claimed if it
 // is the only one in the page that has the right value in every page, and if

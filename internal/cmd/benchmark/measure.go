@@ -90,9 +90,9 @@ func pipeline(cmds ...*exec.Cmd) (time.Duration, error) {
 	return time.Since(start), failed
 }
 
-// cpu runs a command and returns the CPU time that it took. Where the two sides
-// of a ratio have different numbers of threads, this does not depend on whether
-// a second CPU is idle.
+// cpu runs a command and returns the CPU time that it took. It does not
+// depend on whether a second CPU is idle, even if the two sides of a ratio have
+// different numbers of threads.
 func cpu(c *exec.Cmd) (time.Duration, error) {
 	if _, err := pipeline(c); err != nil {
 		return 0, err

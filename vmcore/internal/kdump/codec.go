@@ -35,7 +35,7 @@ type Codec struct {
 // inflated.
 func (c *Codec) Inflate(page, src []byte, flags uint32) (err error) {
 	// Decompressors index into hostile bytes; one that gets it wrong must not
-	// take down who reads a damaged dump.
+	// crash the reader of a damaged dump.
 	defer func() {
 		if r := recover(); r != nil {
 			err = errors.Errorf("the decompressor fails: %v", r)

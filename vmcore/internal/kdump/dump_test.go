@@ -66,8 +66,8 @@ func (r *countingReader) ReadAt(p []byte, off int64) (int, error) {
 	return r.ReaderAt.ReadAt(p, off)
 }
 
-// TestSmallReads: who reads on in small pieces gets all of it, and no page
-// is read twice.
+// TestSmallReads: a reader that goes on in small pieces gets all of it, and no
+// page is read twice.
 func TestSmallReads(t *testing.T) {
 	s := testdumps.KDumps["64"]
 	b := s.Build()

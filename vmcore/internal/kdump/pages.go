@@ -222,8 +222,8 @@ func (r *pageReader) bytes(e plan.Extent) ([]byte, error) {
 	return r.data[i : i+e.Size], nil
 }
 
-// pageReaders keeps page readers for the next call, the one used last first:
-// who reads on gets the reader that knows where.
+// pageReaders keeps page readers for the next call, the one used last first: a
+// caller that reads on gets the reader that knows where.
 type pageReaders struct {
 	sync.Mutex
 	free []*pageReader
@@ -246,8 +246,8 @@ func (p *pageReaders) put(r *pageReader) {
 	p.free = append(p.free, r)
 }
 
-// A pageCache keeps the last pages of which a part was read, so that who reads
-// memory in small pieces does not inflate a page for each.
+// A pageCache keeps the last pages of which a part was read, so that reads of
+// memory in small pieces do not inflate a page for each.
 type pageCache struct {
 	sync.Mutex
 	pages [16]cachedPage
