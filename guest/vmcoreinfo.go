@@ -29,11 +29,6 @@ const (
 	InfoAmbiguous
 )
 
-var infoNames = [...]string{"none", "found", "foreign", "ambiguous"}
-
-// String names the state.
-func (s InfoState) String() string { return infoNames[s] }
-
 const (
 	// maxInfo bounds a VMCOREINFO descriptor: the kernel has one page for it
 	// (VMCOREINFO_BYTES).

@@ -33,13 +33,13 @@ func TestEnum(t *testing.T) {
 		{"big", "A", 0, "enum big has no member A"},
 		{"none", "A", 0, "no struct none in BTF"},
 	} {
-		got, err := m.Enum(test.enum, test.name)
+		got, err := m.types.enumerator(test.enum, test.name)
 		if got != test.want || (err == nil) != (test.err == "") || err != nil && err.Error() != test.err {
 			t.Errorf("%s of %s: %#x (%v), want %#x", test.name, test.enum, got, err, test.want)
 		}
 	}
 	var noMember *MemberError
-	if _, err := m.Enum("big", "A"); !errors.As(err, &noMember) {
+	if _, err := m.types.enumerator("big", "A"); !errors.As(err, &noMember) {
 		t.Errorf("%v", err)
 	}
 	if s, err := m.Struct("small"); err != nil || s.Size() != 8 {

@@ -252,28 +252,3 @@ func (t *types) is(off uint32, name string) bool {
 	s := t.strings[min(uint64(off), uint64(len(t.strings))):]
 	return len(s) > len(name) && string(s[:len(name)]) == name && s[len(name)] == 0
 }
-
-// Elem returns the type of what the field is, points to, or is an array of, if
-// that is a struct or a union. A field that was not resolved has none.
-func (f Field) Elem() (*Struct, bool) {
-	if !f.Valid() {
-		return nil, false
-	}
-	typ := f.typ
-	for range maxChain {
-		var err error
-		switch typ.kind {
-		case kindPtr:
-			typ, err = f.types.target(typ)
-		case kindArray:
-			elem, _ := typ.array()
-			typ, err = f.types.strip(elem)
-		default:
-			return &Struct{f.types.str(typ.name), f.types, typ}, typ.kind == kindStruct || typ.kind == kindUnion
-		}
-		if err != nil {
-			break
-		}
-	}
-	return nil, false
-}

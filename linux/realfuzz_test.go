@@ -103,7 +103,6 @@ func FuzzRealBTF(f *testing.F) {
 					if err == nil && (field.Size > 1<<32 || field.Count*field.Stride > 1<<32) {
 						t.Fatalf("%s.%s of the BTF %d has %d bytes, %d elements of %d", name, path, i, field.Size, field.Count, field.Stride)
 					}
-					field.Elem()
 				}
 			}
 			parsed.enumerator("kvm_reg", "VCPU_REGS_RIP")

@@ -135,9 +135,6 @@ func ParseBTF(b []byte, base *BTF) (*BTF, error) {
 // Struct returns a type, of the base if these have none of that name.
 func (b *BTF) Struct(name string) (*Struct, error) { return b.types.structure(name) }
 
-// Enum returns the value of an enumerator.
-func (b *BTF) Enum(enum, name string) (uint64, error) { return b.types.enumerator(enum, name) }
-
 func (m *Module) readTypes() (*types, error) {
 	base, err := m.k.btf()
 	if err != nil {

@@ -84,9 +84,6 @@ func Open(k *linux.Kernel) (*KVM, error) {
 	return v, nil
 }
 
-// Kernel returns the kernel that KVM is in.
-func (v *KVM) Kernel() *linux.Kernel { return v.k }
-
 // maxObjects is enough for 10,000 machines of 16 vCPUs.
 const maxObjects = 1 << 20
 
