@@ -96,12 +96,10 @@ func (c *ELF) joinedHeader(s split) *Header {
 // as it changes in one write, and with notes of size bytes where they were.
 func (c *ELF) joinedHead(s split, size int64) ([]byte, error) {
 	h := c.joinedHeader(s)
-	end := max(c.Phoff+c.Phnum*c.Phentsize, h.Phoff+h.Phnum*h.Phentsize)
-	b := make([]byte, min(end, plan.SectorSize))
-	if err := c.read(b, 0); err != nil {
+	b, err := c.headFor(h)
+	if err != nil {
 		return nil, err
 	}
-	putHeader(b, h)
 	if s.sections {
 		copy(b[h.Phoff:], b[c.Phoff:c.Phoff+h.Phnum*h.Phentsize])
 		if err := c.read(b[h.Shoff:h.Phoff], int64(c.Shoff)); err != nil {

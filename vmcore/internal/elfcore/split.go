@@ -240,28 +240,34 @@ func (c *ELF) hasVaddr() bool {
 	return false
 }
 
-// putHeader writes the fields of h that a split changes into the ELF header at
-// the start of b.
-func putHeader(b []byte, h *Header) {
+// headFor returns the start of the file as it is, but for the ELF header, which
+// has h's fields that a split changes. It ends after both tables of program
+// headers, the old and h's, or where the sector does: so far it changes in one
+// write.
+func (c *ELF) headFor(h *Header) ([]byte, error) {
+	end := max(c.Phoff+c.Phnum*c.Phentsize, h.Phoff+h.Phnum*h.Phentsize)
+	b := make([]byte, min(end, plan.SectorSize))
+	if err := c.read(b, 0); err != nil {
+		return nil, err
+	}
 	h.PutWord(b, h.Layout.ePhoff, h.Phoff)
 	h.PutWord(b, h.Layout.eShoff, h.Shoff)
 	h.Order.PutUint16(b[h.Layout.EPhnum:], uint16(h.Phnum))
+	return b, nil
 }
 
 // splitHead returns the start of the file with one more program header, as far
 // as it changes in one write: within a sector.
 func (c *ELF) splitHead(s split) ([]byte, error) {
 	h := c.splitHeader(s)
-	end := max(c.Phoff+c.Phnum*c.Phentsize, h.Phoff+h.Phnum*h.Phentsize)
-	b := make([]byte, min(end, plan.SectorSize))
-	if err := c.read(b, 0); err != nil {
+	b, err := c.headFor(h)
+	if err != nil {
 		return nil, err
 	}
 	piece, err := c.piece(s)
 	if err != nil {
 		return nil, err
 	}
-	putHeader(b, h)
 	if s.sections {
 		copy(b[h.Phoff:], b[c.Phoff:c.Phoff+c.Phnum*c.Phentsize])
 		clear(b[h.Phoff+c.Phnum*c.Phentsize:])
