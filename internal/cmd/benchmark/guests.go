@@ -64,12 +64,9 @@ func (b *bench) guestsKDump(method string) error {
 		return err
 	}
 	guests := func() (time.Duration, error) { return b.guests(mode, dump) }
-	inflate := func() (time.Duration, error) { return b.measures(filepath.Join(b.made, "pages"), "inflate", dump, "1") }
-	r, err := pairs(min(b.runs, 7), inflate, guests)
-	if err != nil {
+	if err := b.besideInflating(mode, dump, guests, 0.8); err != nil {
 		return err
 	}
-	b.table.ratioAtLeast("CPU time of inflating alone / "+mode, r, 0.8)
 	return b.remove(method)
 }
 

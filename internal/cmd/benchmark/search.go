@@ -54,6 +54,18 @@ func (b *bench) searchELF() error {
 	return b.remove("dense")
 }
 
+// besideInflating compares what measure does with the dump with a program that
+// has the dump's pages in memory and inflates them.
+func (b *bench) besideInflating(mode, dump string, measure func() (time.Duration, error), bound float64) error {
+	inflate := func() (time.Duration, error) { return b.measures(filepath.Join(b.made, "pages"), "inflate", dump, "1") }
+	r, err := pairs(min(b.runs, 7), inflate, measure)
+	if err != nil {
+		return err
+	}
+	b.table.ratioAtLeast("CPU time of inflating alone / "+mode, r, bound)
+	return nil
+}
+
 // searchKDump compares searching a dump whose pages are compressed by that
 // method with a program that has these pages in memory and inflates them, and
 // with libkdumpfile, which reads them one by one.
@@ -64,12 +76,9 @@ func (b *bench) searchKDump(method string, bound, boundC float64) error {
 		return err
 	}
 	search := func() (time.Duration, error) { return b.search(mode, dump) }
-	inflate := func() (time.Duration, error) { return b.measures(filepath.Join(b.made, "pages"), "inflate", dump, "1") }
-	r, err := pairs(min(b.runs, 7), inflate, search)
-	if err != nil {
+	if err := b.besideInflating(mode, dump, search, bound); err != nil {
 		return err
 	}
-	b.table.ratioAtLeast("CPU time of inflating alone / "+mode, r, bound)
 
 	name := "CPU time of libkdumpfile / " + mode
 	python, found := b.drgn()
@@ -78,7 +87,8 @@ func (b *bench) searchKDump(method string, bound, boundC float64) error {
 		return b.remove(method)
 	}
 	drgn := func() (time.Duration, error) { return b.measures(python, "-c", drgnReads, dump) }
-	if r, err = pairs(min(b.runs, 3), drgn, search); err != nil {
+	r, err := pairs(min(b.runs, 3), drgn, search)
+	if err != nil {
 		return err
 	}
 	b.table.ratioAtLeast(name, r, boundC)

@@ -38,6 +38,19 @@ func run(args []string) error {
 	return errors.New("usage: svmcheck registers REPORT GUEST TRUTH | process REPORT NAME TRUTH | memory CORE MEMORY")
 }
 
+// readBoth reads the JSON that guests printed into r, and returns the text that
+// it is compared with.
+func readBoth(report string, r any, truth string) ([]byte, error) {
+	b, err := os.ReadFile(report)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, errors.WithMessage(err, report)
+	}
+	return os.ReadFile(truth)
+}
+
 // A vcpu is one of guests --json.
 type vcpu struct {
 	Registers map[string]struct{ Value string }
@@ -53,14 +66,8 @@ func registers(report, guest, truth string) error {
 			VCPUs []vcpu
 		}
 	}
-	b, err := os.ReadFile(report)
+	b, err := readBoth(report, &r, truth)
 	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, &r); err != nil {
-		return errors.WithMessage(err, report)
-	}
-	if b, err = os.ReadFile(truth); err != nil {
 		return err
 	}
 	cpus, err := qemuregs.Parse(string(b))

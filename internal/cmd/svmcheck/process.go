@@ -1,9 +1,7 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
@@ -23,14 +21,7 @@ func process(report, name, truth string) error {
 			}
 		}
 	}
-	b, err := os.ReadFile(report)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, &r); err != nil {
-		return errors.WithMessage(err, report)
-	}
-	text, err := os.ReadFile(truth)
+	text, err := readBoth(report, &r, truth)
 	if err != nil {
 		return err
 	}
