@@ -277,35 +277,14 @@ func (u *unwinder) orcStep() (ended bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	next, whole, exact := Registers{}, false, true
-	switch e.kind {
-	case orcCall:
-		if next.RIP, err = u.k.Pointer(sp - 8); err != nil {
-			return false, err
-		}
-		next.RSP, next.RBP, exact = sp, u.regs.RBP, false
-	case orcRegs, orcPartial:
-		frame := sp
-		if e.kind == orcRegs {
-			if next, err = u.readRegs(sp); err != nil {
-				return false, err
-			}
-			frame, whole = sp+ptRIP, true
-		} else {
-			next.RBP = u.regs.RBP
-		}
-		var cs uint64
-		for _, v := range []struct {
-			off uint64
-			to  *uint64
-		}{{0, &next.RIP}, {pushCS, &cs}, {pushRSP, &next.RSP}} {
-			if *v.to, err = u.k.Pointer(frame + v.off); err != nil {
-				return false, err
-			}
-		}
-		if cs&userCPL != 0 {
-			return true, nil
-		}
+	next := Registers{RSP: sp, RBP: u.regs.RBP}
+	if e.kind == orcCall {
+		next.RIP, err = u.k.Pointer(sp - 8)
+	} else {
+		next, ended, err = u.interrupted(e.kind, sp)
+	}
+	if ended || err != nil {
+		return ended, err
 	}
 	switch e.bpReg {
 	case orcUndefined:
@@ -325,9 +304,32 @@ func (u *unwinder) orcStep() (ended bool, err error) {
 	if next.RIP == u.regs.RIP && next.RSP == u.regs.RSP {
 		return false, ErrLoop
 	}
-	u.regs, u.whole, u.exact = next, whole, exact
+	u.regs, u.whole, u.exact = next, e.kind == orcRegs, e.kind != orcCall
 	u.add(next.RIP, ByORC)
 	return false, nil
+}
+
+// interrupted returns the registers that an interrupt or an exception pushed at
+// sp: all of them, or what the processor itself pushes. It ends at those of
+// user mode.
+func (u *unwinder) interrupted(kind orcKind, sp uint64) (next Registers, user bool, err error) {
+	next.RBP = u.regs.RBP
+	if kind == orcRegs {
+		if next, err = u.readRegs(sp); err != nil {
+			return next, false, err
+		}
+		sp += ptRIP
+	}
+	var cs uint64
+	for _, v := range []struct {
+		off uint64
+		to  *uint64
+	}{{0, &next.RIP}, {pushCS, &cs}, {pushRSP, &next.RSP}} {
+		if *v.to, err = u.k.Pointer(sp + v.off); err != nil {
+			return next, false, err
+		}
+	}
+	return next, cs&userCPL != 0, nil
 }
 
 // orcSP returns the stack pointer of the caller, or where its registers are.
