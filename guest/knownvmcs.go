@@ -20,20 +20,7 @@ import (
 // what KVM's copies of the fields tell of it.
 func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	a.Found = &vmcs.Result{}
-	var addrs []uint64
-	owners := make(map[uint64]*VCPU)
-	for _, v := range a.all {
-		if v.VMCSAddr != 0 {
-			addrs, owners[v.VMCSAddr] = append(addrs, v.VMCSAddr), v
-		}
-		if x := v.from.VMX; x != nil {
-			for _, other := range []uint64{x.VMCS02, x.Shadow} {
-				if other != 0 {
-					addrs = append(addrs, other)
-				}
-			}
-		}
-	}
+	addrs, owners := a.addrsOfVMCSs()
 	if a.Live || len(addrs) == 0 {
 		return nil
 	}
@@ -43,8 +30,6 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 			return nil
 		}
 	}
-	slices.Sort(addrs)
-	addrs = slices.Compact(addrs)
 	if a.Layout == nil && a.NoteError == nil {
 		a.moduleNote()
 	}
@@ -74,10 +59,38 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	if l == nil {
 		l = a.Layout
 	}
-	if l == nil {
-		return nil
+	if l != nil {
+		a.takeVMCSs(l, addrs, owners)
 	}
-	// KVM knows that these are VMCSs, whatever they look like.
+	return nil
+}
+
+// addrsOfVMCSs returns where KVM has VMCSs, by rising address, and the vCPUs
+// that some of them are of: not those of a machine's own machines, and no
+// shadow VMCS.
+func (a *asked) addrsOfVMCSs() (addrs []uint64, owners map[uint64]*VCPU) {
+	owners = make(map[uint64]*VCPU)
+	for _, v := range a.all {
+		if v.VMCSAddr != 0 {
+			addrs, owners[v.VMCSAddr] = append(addrs, v.VMCSAddr), v
+		}
+		if x := v.from.VMX; x != nil {
+			for _, other := range []uint64{x.VMCS02, x.Shadow} {
+				if other != 0 {
+					addrs = append(addrs, other)
+				}
+			}
+		}
+	}
+	slices.Sort(addrs)
+	return slices.Compact(addrs), owners
+}
+
+// takeVMCSs takes the pages at addrs as VMCSs of the layout l, whatever they
+// look like, because KVM knows that they are. Those that have an owner become
+// Found's VMCSs.
+func (a *asked) takeVMCSs(l *vmcs.Layout, addrs []uint64, owners map[uint64]*VCPU) {
+	found := a.Found
 	a.known = make(map[uint64]*vmcs.Candidate)
 	for _, c := range slices.Concat(found.VMCSs, found.Others) {
 		a.known[c.Addr] = c
@@ -103,7 +116,6 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 		}
 	}
 	found.Others = slices.DeleteFunc(found.Others, func(c *vmcs.Candidate) bool { return owners[c.Addr] != nil })
-	return nil
 }
 
 // judged is how many VMCSs are weighed to choose a layout. Each costs walks
