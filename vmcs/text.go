@@ -30,68 +30,85 @@ type textField struct {
 	unclosed bool // the text ends in this line: it may be cut
 }
 
+// A textParser has what was read of a text.
+type textParser struct {
+	*builder
+	fields     []textField
+	stated     Form
+	identified bool // REVISION_ID was read
+}
+
 // parseText reads a VMCSINFO text. Zero bytes may follow it.
 func parseText(desc []byte) (*Layout, error) {
-	b := newBuilder(0)
-	var fields []textField
-	var stated Form
-	identified := false
+	p := textParser{builder: newBuilder(0)}
 	number := 0
 	for line := range strings.Lines(strings.TrimRight(string(desc), "\x00")) {
 		if number++; number > maxFields {
 			return nil, errors.Wrapf(ErrLayout, "more than %d lines, expected no more than a page has fields", maxFields)
 		}
-		place := "line " + strconv.Itoa(number)
-		text := strings.TrimSpace(line)
-		key, value, ok := strings.Cut(text, "=")
-		name, isField := fieldName(key)
-		switch {
-		case text == "":
-		case !ok || !printable(text) || !isField && (key == "" || strings.ContainsAny(key, "() ")):
-			b.warn(place, "%.40q, expected FIELD(name)=value", text)
-		case isField:
-			f, fault := newTextField(name, value)
-			if fault != nil {
-				b.warn(place, "%.60q: %v", text, fault)
-				continue
-			}
-			f.place, f.unclosed = place, !strings.HasSuffix(line, "\n")
-			fields = append(fields, f)
-		case key == "REVISION_ID":
-			id, err := strconv.ParseUint(strings.TrimPrefix(value, "0x"), 16, 31)
-			if err != nil {
-				return nil, errors.Wrapf(ErrLayout, "%s: REVISION_ID=%.20s, expected hexadecimal digits of 31 bits", place, value)
-			}
-			if identified && uint32(id) != b.RevisionID {
-				return nil, errors.Wrapf(ErrLayout, "%s: REVISION_ID=%x, and before %x", place, id, b.RevisionID)
-			}
-			identified, b.RevisionID = true, uint32(id)
-		case key == "FORM" && (value == FormCells.String() || value == FormOffsets.String()):
-			stated = FormOffsets
-			if value == FormCells.String() {
-				stated = FormCells
-			}
-		case key == "ACCESS_RIGHTS" && rightsByName[value] != RightsUnknown:
-			b.AccessRights = rightsByName[value]
-		default:
-			b.Facts = append(b.Facts, Fact{key, value})
+		if err := p.line("line "+strconv.Itoa(number), line); err != nil {
+			return nil, err
 		}
 	}
-	if !identified {
+	if !p.identified {
 		return nil, errors.Wrap(ErrLayout, "no line REVISION_ID=, which every VMCSINFO text has")
 	}
-	if len(fields) == 0 {
-		return b.finish(0)
+	if len(p.fields) == 0 {
+		return p.finish(0)
 	}
-	form, err := chooseForm(fields, stated)
+	form, err := chooseForm(p.fields, p.stated)
 	if err != nil {
 		return nil, err
 	}
-	b.Form = form
-	for _, f := range fields {
-		b.placeText(f)
+	p.Form = form
+	for _, f := range p.fields {
+		p.placeText(f)
 	}
-	return b.finish(len(fields))
+	return p.finish(len(p.fields))
+}
+
+// line reads a line, with the newline if it has one.
+func (p *textParser) line(place, line string) error {
+	text := strings.TrimSpace(line)
+	key, value, ok := strings.Cut(text, "=")
+	name, isField := fieldName(key)
+	switch {
+	case text == "":
+	case !ok || !printable(text) || !isField && (key == "" || strings.ContainsAny(key, "() ")):
+		p.warn(place, "%.40q, expected FIELD(name)=value", text)
+	case isField:
+		f, fault := newTextField(name, value)
+		if fault != nil {
+			p.warn(place, "%.60q: %v", text, fault)
+			return nil
+		}
+		f.place, f.unclosed = place, !strings.HasSuffix(line, "\n")
+		p.fields = append(p.fields, f)
+	case key == "REVISION_ID":
+		return p.revision(place, value)
+	case key == "FORM" && value == FormCells.String():
+		p.stated = FormCells
+	case key == "FORM" && value == FormOffsets.String():
+		p.stated = FormOffsets
+	case key == "ACCESS_RIGHTS" && rightsByName[value] != RightsUnknown:
+		p.AccessRights = rightsByName[value]
+	default:
+		p.Facts = append(p.Facts, Fact{key, value})
+	}
+	return nil
+}
+
+// revision takes the revision identifier, about which all lines must agree.
+func (p *textParser) revision(place, value string) error {
+	id, err := strconv.ParseUint(strings.TrimPrefix(value, "0x"), 16, 31)
+	if err != nil {
+		return errors.Wrapf(ErrLayout, "%s: REVISION_ID=%.20s, expected hexadecimal digits of 31 bits", place, value)
+	}
+	if p.identified && uint32(id) != p.RevisionID {
+		return errors.Wrapf(ErrLayout, "%s: REVISION_ID=%x, and before %x", place, id, p.RevisionID)
+	}
+	p.identified, p.RevisionID = true, uint32(id)
+	return nil
 }
 
 // placeText adds f, its value being of b's form.
