@@ -51,18 +51,10 @@ func (c *ELF) PlanEnd(sp elfnote.Splice) (*plan.InPlace, error) {
 	if err != nil {
 		return nil, err
 	}
-	far := bytes.Clone(tail)
-	farOff := shoff
+	far, farOff := bytes.Clone(tail), shoff
 	if c.Shnum > 0 {
 		farOff += uint64(away)
-		table := far[shoff-uint64(start):]
-		for range c.Shnum {
-			h := c.sectionHeader(table)
-			if off := h.word(table, c.Layout.shOffset); off >= uint64(start) && off < uint64(start)+uint64(len(tail)) {
-				h.PutWord(table, c.Layout.shOffset, off+uint64(away))
-			}
-			table = table[c.Shentsize:]
-		}
+		c.moveSections(far, shoff-uint64(start), plan.Extent{Off: uint64(start), Size: uint64(len(tail))}, uint64(away))
 	}
 	there, err := c.tailSwitch(farOff, start+away, c.notes.Size+sp.Grow())
 	if err != nil {
@@ -84,6 +76,19 @@ func (c *ELF) PlanEnd(sp elfnote.Splice) (*plan.InPlace, error) {
 	p.Add(plan.Step{Op: plan.OpSize, Off: start + int64(len(tail)), Why: "the others' place is free"})
 	p.Sync()
 	return p, nil
+}
+
+// moveSections adds to the offsets of the sections that lie in old. Their
+// headers stand in tail, from at on.
+func (c *ELF) moveSections(tail []byte, at uint64, old plan.Extent, by uint64) {
+	table := tail[at:]
+	for range c.Shnum {
+		h := c.sectionHeader(table)
+		if off := h.word(table, c.Layout.shOffset); off >= old.Off && off < old.Off+old.Size {
+			h.PutWord(table, c.Layout.shOffset, off+by)
+		}
+		table = table[c.Shentsize:]
+	}
 }
 
 // checkTail makes sure that memory lies before the notes and section headers
