@@ -96,17 +96,8 @@ func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 	for _, slot := range slots {
 		s.Untouched += slot.Size
 	}
-	notes := CPUNotes(s.VCPUs)
-	if x.Machine != nil {
-		if n, ok := machineNote(x.Machine); ok {
-			notes = append(notes, n)
-		}
-	}
+	notes, room := x.notes(s.VCPUs)
 	finder := infoFinder{mem: x.Mem}
-	room := int64(maxInfoNote)
-	for _, note := range notes {
-		room += note.Size()
-	}
 	w, err := vmcore.Create(out, room, x.Overwrite)
 	if err != nil {
 		return nil, err
@@ -132,13 +123,7 @@ func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 		return nil, err
 	}
 	var aliases []vmcore.Alias
-	info, ok := finder.pick(s.VCPUs)
-	s.Infos, s.Info = finder.found, finder.state
-	if k, err := findLinux(x.Mem, s.VCPUs); err == nil && k.VMCoreInfo() != "" {
-		info, ok = elfnote.Note{Name: elfnote.VMCoreInfo, Desc: []byte(k.VMCoreInfo())}, true
-		s.Info = InfoFound
-	}
-	if ok {
+	if info, ok := s.takeInfo(&finder, x.Mem); ok {
 		s.Release = release(info)
 		aliases = pageTables(info)
 		notes = append(notes, info)
@@ -149,6 +134,34 @@ func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 	}
 	sort.SliceStable(s.Lost, func(i, j int) bool { return s.Lost[i].Pages > s.Lost[j].Pages })
 	return s, err
+}
+
+// notes returns the notes that are known before the memory is read, and how
+// much room all notes need.
+func (x Extraction) notes(vcpus []*Registers) (notes []elfnote.Note, room int64) {
+	notes = CPUNotes(vcpus)
+	if x.Machine != nil {
+		if n, ok := machineNote(x.Machine); ok {
+			notes = append(notes, n)
+		}
+	}
+	room = maxInfoNote
+	for _, note := range notes {
+		room += note.Size()
+	}
+	return notes, room
+}
+
+// takeInfo returns the guest's VMCOREINFO, if one is found that is its
+// kernel's.
+func (s *Summary) takeInfo(finder *infoFinder, mem Source) (info elfnote.Note, ok bool) {
+	info, ok = finder.pick(s.VCPUs)
+	s.Infos, s.Info = finder.found, finder.state
+	if k, err := findLinux(mem, s.VCPUs); err == nil && k.VMCoreInfo() != "" {
+		info, ok = elfnote.Note{Name: elfnote.VMCoreInfo, Desc: []byte(k.VMCoreInfo())}, true
+		s.Info = InfoFound
+	}
+	return info, ok
 }
 
 // lost counts a page that could not be read.
