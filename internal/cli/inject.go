@@ -39,49 +39,61 @@ core's processor. A message tells which source was used. If none has the note,
 the exit status is 3; also if --record names a file that does not exist. If the
 core already has the same note, nothing is done.`,
 		setup: func(fs *pflag.FlagSet) runner {
-			var src sourceFlags
-			var chg changeFlags
-			src.add(fs)
-			replace := fs.Bool("replace", false, "replace a note of that name that has other contents")
-			chg.add(fs)
-			fs.BoolVar(&chg.passOn, "pass-through", false, "if a stream cannot be changed, or there is no note, write it as it came, warn, and exit with 0")
-			vmcsFrom := fs.String("vmcs-from", "", "add VMCSINFO and the vCPUs' VMCSs from the dump `HOST_VMCORE` to VMCORE, a core of the process that ran them")
-			return func(ctx context.Context, e *env, args []string) error {
-				if err := src.check(); err != nil {
-					return err
-				}
-				chg.root = src.Root
-				if *vmcsFrom != "" {
-					if src.Given() {
-						return usagef("--vmcs-from is a source of its own")
-					}
-					if err := notOver(chg.output, []string{*vmcsFrom}); err != nil {
-						return err
-					}
-					return chg.change(ctx, e, args, func(ctx context.Context, e *env, c vmcore.Core, whole bool, r *changeReport) (decision, error) {
-						return decideVMCS(ctx, e, c, whole, *vmcsFrom, r)
-					})
-				}
-				return chg.change(ctx, e, args, func(ctx context.Context, e *env, c vmcore.Core, whole bool, r *changeReport) (decision, error) {
-					f := e.finder(&src.Request, c, whole)
-					s, err := f.Find(ctx)
-					if err != nil {
-						return decision{}, err
-					}
-					e.From(s)
-					r.Source, r.NoteSize = s.Kind, len(s.Note.Desc)
-					if n := s.Note; n.Name == elfnote.VMCSInfo {
-						if l, err := vmcs.ParseNote(n.Desc); err != nil {
-							e.Say("warning: no VMCS layout can be read out of it: %v", err)
-						} else {
-							e.otherProcessor(f, c, l)
-						}
-					}
-					return decideInject(c, s.Note, *replace)
-				})
-			}
+			var f injectFlags
+			f.src.add(fs)
+			fs.BoolVar(&f.replace, "replace", false, "replace a note of that name that has other contents")
+			f.chg.add(fs)
+			fs.BoolVar(&f.chg.passOn, "pass-through", false, "if a stream cannot be changed, or there is no note, write it as it came, warn, and exit with 0")
+			fs.StringVar(&f.vmcsFrom, "vmcs-from", "", "add VMCSINFO and the vCPUs' VMCSs from the dump `HOST_VMCORE` to VMCORE, a core of the process that ran them")
+			return f.run
 		},
 	}
+}
+
+// injectFlags say where the note comes from and how the core is changed.
+type injectFlags struct {
+	src      sourceFlags
+	chg      changeFlags
+	replace  bool
+	vmcsFrom string // a host's dump; then src is not used
+}
+
+func (f *injectFlags) run(ctx context.Context, e *env, args []string) error {
+	if err := f.src.check(); err != nil {
+		return err
+	}
+	f.chg.root = f.src.Root
+	if f.vmcsFrom == "" {
+		return f.chg.change(ctx, e, args, f.decide)
+	}
+	if f.src.Given() {
+		return usagef("--vmcs-from is a source of its own")
+	}
+	if err := notOver(f.chg.output, []string{f.vmcsFrom}); err != nil {
+		return err
+	}
+	return f.chg.change(ctx, e, args, func(ctx context.Context, e *env, c vmcore.Core, whole bool, r *changeReport) (decision, error) {
+		return decideVMCS(ctx, e, c, whole, f.vmcsFrom, r)
+	})
+}
+
+// decide finds the note for a core, and decides what to do with it.
+func (f *injectFlags) decide(ctx context.Context, e *env, c vmcore.Core, whole bool, r *changeReport) (decision, error) {
+	finder := e.finder(&f.src.Request, c, whole)
+	s, err := finder.Find(ctx)
+	if err != nil {
+		return decision{}, err
+	}
+	e.From(s)
+	r.Source, r.NoteSize = s.Kind, len(s.Note.Desc)
+	if n := s.Note; n.Name == elfnote.VMCSInfo {
+		if l, err := vmcs.ParseNote(n.Desc); err != nil {
+			e.Say("warning: no VMCS layout can be read out of it: %v", err)
+		} else {
+			e.otherProcessor(finder, c, l)
+		}
+	}
+	return decideInject(c, s.Note, f.replace)
 }
 
 // decideVMCS decides how to add the VMCSs of a process's vCPUs to its core.

@@ -51,63 +51,86 @@ fields whose places are certain.
 With --probe prints what the kernel module saw on a processor on which it could
 not locate all fields; doc/layouts.md tells what it means.`,
 		setup: func(fs *pflag.FlagSet) runner {
-			var s submission
-			var m mapFlags
-			asJSON := fs.Bool("json", false, "print one JSON document: a list of layouts, with their fields if one is named")
-			m.add(fs)
-			submit := fs.Bool("submit", false, "print a processor's layout as a file for other hosts; the argument is a FILE")
-			fs.BoolVar(&s.learn, "learn", false, "print what can be learnt of the layout from KVM's copies; the argument is a host's dump")
-			fs.BoolVar(&s.table, "table", false, "with --submit or --learn, print a table as those that are built in")
-			install := fs.String("install", "", "check `FILE`, and put it into "+cpulayouts.OwnDir)
-			force := fs.Bool("force", false, "with --install, replace another layout of that processor")
-			fs.StringVar(&s.dir, "dir", "", "with --submit, take the layout from `DIR`, where later kernel patches have a file for each field")
-			probe := fs.String("probe", "", "print what the kernel module saw: `FILE` is "+probeFile+", or a copy")
-			addRoot(fs, &s.root, "with --submit or --install, ")
-			return func(ctx context.Context, e *env, args []string) error {
-				switch {
-				case len(args) > 1:
-					return usagef("one layout at a time, not %d", len(args))
-				case s.learn && (*submit || len(args) == 0 || s.dir != "" || s.root != "/"):
-					return usagef("--learn takes a VMCORE, and nothing else but --table")
-				case !*submit && (s.dir != "" || s.table && !s.learn), !*submit && *install == "" && s.root != "/":
-					return usagef("--dir, --table and --root go with --submit")
-				case *force && *install == "":
-					return usagef("--force goes with --install")
-				case *install != "" && (*submit || s.learn || *asJSON || m.given() || len(args) > 0):
-					return usagef("--install FILE takes nothing else but --force and --root")
-				case *probe != "" && (fs.NFlag() > 1 || len(args) > 0):
-					return usagef("--probe FILE takes nothing else")
-				case *probe != "":
-					return e.probe(*probe)
-				case (*submit || s.learn) && (*asJSON || m.given()):
-					return usagef("--submit and --learn print a layout, and nothing else")
-				case *install != "":
-					return e.install(s.root, *install, *force)
-				case *submit || s.learn:
-					return s.submit(ctx, e, args)
-				}
-				layouts, err := chosen(args)
-				switch {
-				case err != nil:
-					return err
-				case *asJSON:
-					return e.json(reportBuiltin(layouts, len(args) > 0))
-				case m.given() && len(layouts) != 1:
-					return usagef("a map is of one layout, not of %d", len(layouts))
-				case m.given():
-					return m.draw(e, layouts[0], layouts[0].Name)
-				case len(args) == 0:
-					return e.listLayouts(layouts)
-				}
-				for _, l := range layouts {
-					if _, err := io.WriteString(e.Stdout, l.Table()); err != nil {
-						return err
-					}
-				}
-				return nil
-			}
+			f := layoutsFlags{set: fs}
+			fs.BoolVar(&f.json, "json", false, "print one JSON document: a list of layouts, with their fields if one is named")
+			f.mapped.add(fs)
+			fs.BoolVar(&f.submit, "submit", false, "print a processor's layout as a file for other hosts; the argument is a FILE")
+			fs.BoolVar(&f.learn, "learn", false, "print what can be learnt of the layout from KVM's copies; the argument is a host's dump")
+			fs.BoolVar(&f.table, "table", false, "with --submit or --learn, print a table as those that are built in")
+			fs.StringVar(&f.install, "install", "", "check `FILE`, and put it into "+cpulayouts.OwnDir)
+			fs.BoolVar(&f.force, "force", false, "with --install, replace another layout of that processor")
+			fs.StringVar(&f.dir, "dir", "", "with --submit, take the layout from `DIR`, where later kernel patches have a file for each field")
+			fs.StringVar(&f.probe, "probe", "", "print what the kernel module saw: `FILE` is "+probeFile+", or a copy")
+			addRoot(fs, &f.root, "with --submit or --install, ")
+			return f.run
 		},
 	}
+}
+
+// layoutsFlags are the flags of the command: the built-in layouts are listed or
+// printed unless another task is named.
+type layoutsFlags struct {
+	submission
+	set            *pflag.FlagSet
+	mapped         mapFlags
+	json           bool
+	submit         bool
+	install, probe string // files; "" if not given
+	force          bool
+}
+
+// check refuses flags that do not go together.
+func (f *layoutsFlags) check(args []string) error {
+	switch {
+	case len(args) > 1:
+		return usagef("one layout at a time, not %d", len(args))
+	case f.learn && (f.submit || len(args) == 0 || f.dir != "" || f.root != "/"):
+		return usagef("--learn takes a VMCORE, and nothing else but --table")
+	case !f.submit && (f.dir != "" || f.table && !f.learn), !f.submit && f.install == "" && f.root != "/":
+		return usagef("--dir, --table and --root go with --submit")
+	case f.force && f.install == "":
+		return usagef("--force goes with --install")
+	case f.install != "" && (f.submit || f.learn || f.json || f.mapped.given() || len(args) > 0):
+		return usagef("--install FILE takes nothing else but --force and --root")
+	case f.probe != "" && (f.set.NFlag() > 1 || len(args) > 0):
+		return usagef("--probe FILE takes nothing else")
+	case (f.submit || f.learn) && (f.json || f.mapped.given()):
+		return usagef("--submit and --learn print a layout, and nothing else")
+	}
+	return nil
+}
+
+func (f *layoutsFlags) run(ctx context.Context, e *env, args []string) error {
+	if err := f.check(args); err != nil {
+		return err
+	}
+	switch {
+	case f.probe != "":
+		return e.probe(f.probe)
+	case f.install != "":
+		return e.install(f.root, f.install, f.force)
+	case f.submit || f.learn:
+		return f.submission.submit(ctx, e, args)
+	}
+	layouts, err := chosen(args)
+	switch {
+	case err != nil:
+		return err
+	case f.json:
+		return e.json(reportBuiltin(layouts, len(args) > 0))
+	case f.mapped.given() && len(layouts) != 1:
+		return usagef("a map is of one layout, not of %d", len(layouts))
+	case f.mapped.given():
+		return f.mapped.draw(e, layouts[0], layouts[0].Name)
+	case len(args) == 0:
+		return e.listLayouts(layouts)
+	}
+	for _, l := range layouts {
+		if _, err := io.WriteString(e.Stdout, l.Table()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // chosen returns the built-in layouts that the argument names: all, those with

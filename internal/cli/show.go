@@ -81,56 +81,62 @@ file offset, and what it is; then what VMCSINFO says: each field's offset in the
 VMCS page and its width, in bytes. FILE may also be a blob (one note, as
 /sys/kernel/vmcsinfo leads to it) or a record.`,
 		setup: func(fs *pflag.FlagSet) runner {
-			asJSON := fs.Bool("json", false, "print one JSON document; of several files a list")
-			jobs := jobsFlag(fs)
-			noteName := fs.String("note", "", "print the descriptor of the note `NAME` as it is, and nothing else")
-			var m mapFlags
-			m.add(fs)
-			return func(ctx context.Context, e *env, args []string) error {
-				if len(args) == 0 {
-					return usagef("FILE is missing")
-				}
-				if *noteName != "" {
-					if *asJSON {
-						return usagef("--note and --json both want standard output")
-					}
-					path, err := oneArg(args, "FILE")
-					if err != nil {
-						return err
-					}
-					return named(path, e.showNote(ctx, path, *noteName))
-				}
-				if m.given() {
-					path, err := oneArg(args, "FILE")
-					if err != nil {
-						return err
-					}
-					l, err := e.layoutOf(ctx, path)
-					if err != nil {
-						return named(path, err)
-					}
-					return m.draw(e, l, path)
-				}
-				reports, err := each(e, args, *jobs, func(e *env, path string) (*showReport, error) {
-					r, err := e.look(ctx, path)
-					if err != nil {
-						err = named(path, err)
-						return &showReport{File: path, Notes: []noteReport{}, Error: err.Error()}, err
-					}
-					if *asJSON {
-						return r, nil
-					}
-					return r, e.show(r)
-				})
-				if *asJSON && reports != nil {
-					if err := e.json(document(reports)); err != nil {
-						return err
-					}
-				}
-				return err
-			}
+			var f showFlags
+			fs.BoolVar(&f.json, "json", false, "print one JSON document; of several files a list")
+			f.jobs = jobsFlag(fs)
+			fs.StringVar(&f.note, "note", "", "print the descriptor of the note `NAME` as it is, and nothing else")
+			f.mapped.add(fs)
+			return f.run
 		},
 	}
+}
+
+// showFlags say what is shown of a file: one note, a map, or all in words.
+type showFlags struct {
+	json   bool
+	jobs   *int
+	note   string
+	mapped mapFlags
+}
+
+func (f *showFlags) run(ctx context.Context, e *env, args []string) error {
+	if len(args) == 0 {
+		return usagef("FILE is missing")
+	}
+	if f.note != "" && f.json {
+		return usagef("--note and --json both want standard output")
+	}
+	if f.note != "" || f.mapped.given() {
+		path, err := oneArg(args, "FILE")
+		if err != nil {
+			return err
+		}
+		if f.note != "" {
+			return named(path, e.showNote(ctx, path, f.note))
+		}
+		l, err := e.layoutOf(ctx, path)
+		if err != nil {
+			return named(path, err)
+		}
+		return f.mapped.draw(e, l, path)
+	}
+	reports, err := each(e, args, *f.jobs, func(e *env, path string) (*showReport, error) {
+		r, err := e.look(ctx, path)
+		if err != nil {
+			err = named(path, err)
+			return &showReport{File: path, Notes: []noteReport{}, Error: err.Error()}, err
+		}
+		if f.json {
+			return r, nil
+		}
+		return r, e.show(r)
+	})
+	if f.json && reports != nil {
+		if err := e.json(document(reports)); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // look looks at a file, whatever it is.
