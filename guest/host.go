@@ -72,26 +72,6 @@ type Disagreement struct {
 	VMCS    string   // likewise
 }
 
-// A LayoutSource is where the layout of VMCSs comes from.
-type LayoutSource uint8
-
-const (
-	// LayoutTried means that the layout was chosen among the built-in ones by
-	// what explains the host's memory best.
-	LayoutTried LayoutSource = iota
-	// LayoutGiven means that the caller gave it.
-	LayoutGiven
-	// LayoutOfDump means that it is from the dump's VMCSINFO note.
-	LayoutOfDump
-	// LayoutOfMemory means that it is from one of Host.Notes.
-	LayoutOfMemory
-	// LayoutOfFile means that it is one that Host.Files returned.
-	LayoutOfFile
-	// LayoutLearnt means that it was found out from the VMCSs and KVM's copies
-	// of what is in them: it has only some of the fields.
-	LayoutLearnt
-)
-
 // OpenHost returns the host that a dump is of. It reads the dump's VMCSINFO
 // note, and nothing of the memory.
 func OpenHost(c vmcore.Core) *Host {
@@ -126,14 +106,6 @@ func isLive(s *elfnote.Segment) bool {
 
 // maxPRPSInfo is more than struct elf_prpsinfo has in bytes.
 const maxPRPSInfo = 4096
-
-// SetLayout makes FindMachines look for VMCSs of a layout, whatever VMCSINFO
-// the dump has. desc is the descriptor of the VMCSINFO note that the layout is
-// from; nil if it is from none.
-func (h *Host) SetLayout(l *vmcs.Layout, desc []byte) {
-	h.Layout, h.LayoutFrom, h.NoteError = l, LayoutGiven, nil
-	h.note = elfnote.Note{Name: elfnote.VMCSInfo, Desc: desc}
-}
 
 // A MachineSearch says how to look for machines. The zero value is right for
 // most hosts.
@@ -227,27 +199,6 @@ func (h *Host) findVMCSs(ctx context.Context, s MachineSearch) error {
 	}
 	h.takeNote()
 	return nil
-}
-
-// files returns the caller's layouts for a processor, if there is no note.
-func (h *Host) files(p vmcs.Processor) []*vmcs.Layout {
-	if h.Files == nil || h.Layout != nil || h.NoteError != nil {
-		return nil
-	}
-	return h.Files(p)
-}
-
-// takeNote makes the note or file the host's whose layout the search has taken.
-func (h *Host) takeNote() {
-	if len(h.Found.Trials) > 0 && h.Found.Layout != nil {
-		if n, ok := NoteOf(h.Notes, h.Found.Trials[0].From); ok {
-			h.Layout, h.LayoutFrom, h.note = n.Layout, LayoutOfMemory, n.Note
-		} else if l := h.Found.Trials[0].From; h.Layout == nil && l.Form == vmcs.FormLearnt {
-			h.Layout, h.LayoutFrom = l, LayoutLearnt
-		} else if h.Layout == nil && l.Form != vmcs.FormBuiltin {
-			h.Layout, h.LayoutFrom = l, LayoutOfFile
-		}
-	}
 }
 
 // findNested looks for the machines in a machine's memory. That some of it
@@ -349,21 +300,6 @@ func (h *Host) Machine(id string) *Machine {
 		m, ms = ms[i], ms[i].Nested
 	}
 	return m
-}
-
-// VMCSInfo returns a VMCSINFO note that says what the layout used says: the
-// note itself if the layout is from one. It is false without a layout, and if
-// the VMCSs are those that the kernel saved: theirs must not pass for a
-// processor's.
-func (h *Host) VMCSInfo() (elfnote.Note, bool) {
-	l := h.Found.Layout
-	switch {
-	case l == nil || l.Form == vmcs.FormSaved:
-		return elfnote.Note{}, false
-	case l.Form == vmcs.FormBuiltin || h.note.Desc == nil:
-		return LayoutNote(l), true
-	}
-	return h.note, true
 }
 
 // progress returns what counts the bytes looked at in a machine's memory.
