@@ -132,9 +132,9 @@ func printable(name string) bool {
 	return !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// FileName returns the name for a layout of a processor, as Intel names its
+// fileName returns the name for a layout of a processor, as Intel names its
 // files of microcode, with the microcode: 06-9e-0d-f4.
-func FileName(p vmcs.Processor) string {
+func fileName(p vmcs.Processor) string {
 	name := fmt.Sprintf("%02x-%02x-%02x-%x", p.Family, p.Model, p.Stepping, p.Microcode)
 	if p.Type != "" && printable(p.Type) && !strings.ContainsAny(p.Type, "/") {
 		name += "-" + p.Type

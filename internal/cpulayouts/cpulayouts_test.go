@@ -35,7 +35,7 @@ func TestParse(t *testing.T) {
 			f, err := Parse([]byte(strings.ReplaceAll(text, tt.old, tt.new)))
 			if tt.want == "" {
 				want := vmcs.Processor{Family: 6, Model: 0x9e, Stepping: 0xd, Microcode: 0xf4, RevisionID: 4}
-				if err != nil || f.Processor != want || FileName(f.Processor) != "06-9e-0d-f4" {
+				if err != nil || f.Processor != want || fileName(f.Processor) != "06-9e-0d-f4" {
 					t.Errorf("%+v, %v", f, err)
 				}
 			} else if err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -14,7 +14,7 @@ import (
 // contents only if overwrite is set.
 func Install(root string, f *File, overwrite bool) (path string, err error) {
 	dir := filepath.Join(root, OwnDir)
-	path = filepath.Join(dir, FileName(f.Processor))
+	path = filepath.Join(dir, fileName(f.Processor))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return path, err
 	}

@@ -54,9 +54,9 @@ func New(out io.Writer, title, css string) *Writer {
 		css = ""
 	}
 	w.raw("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n")
-	w.Void("meta", A("http-equiv", "Content-Security-Policy"), A("content", csp))
-	w.Void("meta", A("name", "viewport"), A("content", "width=device-width, initial-scale=1"))
-	w.Void("meta", A("name", "color-scheme"), A("content", "light dark"))
+	w.void("meta", A("http-equiv", "Content-Security-Policy"), A("content", csp))
+	w.void("meta", A("name", "viewport"), A("content", "width=device-width, initial-scale=1"))
+	w.void("meta", A("name", "color-scheme"), A("content", "light dark"))
 	w.Element("title", title)
 	w.raw("<style>\n")
 	w.raw(css)
@@ -87,8 +87,8 @@ func (w *Writer) Element(tag constant, text string, attrs ...Attr) {
 	w.end(tag)
 }
 
-// Void writes an element that has no end tag. The page is well-formed XML, too.
-func (w *Writer) Void(tag constant, attrs ...Attr) {
+// void writes an element that has no end tag. The page is well-formed XML, too.
+func (w *Writer) void(tag constant, attrs ...Attr) {
 	w.begin(tag, attrs, "/>\n")
 }
 

@@ -41,7 +41,7 @@ func write(t *testing.T, text string) string {
 	w.Block("section", func() {
 		w.Element("p", text, A("title", text))
 		w.Element("a", text, Link(text))
-		w.Void("br", A("class", text))
+		w.void("br", A("class", text))
 		w.Text(text)
 	}, A("class", text))
 	if err := w.End(); err != nil {

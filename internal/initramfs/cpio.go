@@ -27,7 +27,7 @@ func isNewc(b []byte) bool {
 // A walker visits the files of archives.
 type walker struct {
 	visit func(File) error
-	left  int64 // of MaxUnpacked
+	left  int64 // of maxUnpacked
 }
 
 // archives reads the bare archives that r is at, and the zeros between and
@@ -91,7 +91,7 @@ func (a *archive) next() (File, error) {
 		return File{}, err
 	}
 	if !isNewc(b[:]) {
-		return File{}, errors.Wrapf(ErrFormat, "found %q, expected the header of a file in a cpio archive (newc)", b[:magicSize])
+		return File{}, errors.Wrapf(errFormat, "found %q, expected the header of a file in a cpio archive (newc)", b[:magicSize])
 	}
 	mode, err := number(b[:], 1)
 	size, err2 := number(b[:], 6)
@@ -101,8 +101,8 @@ func (a *archive) next() (File, error) {
 			return File{}, err
 		}
 	}
-	if nameSize < 2 || nameSize > MaxName {
-		return File{}, errors.Wrapf(ErrFormat, "a name of %d bytes, expected 2 to %d", nameSize, MaxName)
+	if nameSize < 2 || nameSize > maxName {
+		return File{}, errors.Wrapf(errFormat, "a name of %d bytes, expected 2 to %d", nameSize, maxName)
 	}
 	name := make([]byte, nameSize)
 	if err := a.read(name); err != nil {
@@ -113,7 +113,7 @@ func (a *archive) next() (File, error) {
 		return File{}, err
 	}
 	if size > a.left {
-		return File{}, errors.Wrapf(ErrTooLarge, "more than %d bytes unpacked", int64(MaxUnpacked))
+		return File{}, errors.Wrapf(errTooLarge, "more than %d bytes unpacked", int64(maxUnpacked))
 	}
 	return File{Name: n, Mode: uint32(mode), Size: size}, nil
 }
@@ -123,7 +123,7 @@ func number(header []byte, i int) (int64, error) {
 	digits := header[magicSize+8*i:][:8]
 	n, err := strconv.ParseUint(string(digits), 16, 32)
 	if err != nil {
-		return 0, errors.Wrapf(ErrFormat, "found %q, expected 8 hexadecimal digits", digits)
+		return 0, errors.Wrapf(errFormat, "found %q, expected 8 hexadecimal digits", digits)
 	}
 	return int64(n), nil
 }
@@ -163,7 +163,7 @@ func (a *archive) align() error { return a.skip(-a.at & 3) }
 func (a *archive) count(n int64) error {
 	a.at += n
 	if a.left -= n; a.left < 0 {
-		return errors.Wrapf(ErrTooLarge, "more than %d bytes unpacked", int64(MaxUnpacked))
+		return errors.Wrapf(errTooLarge, "more than %d bytes unpacked", int64(maxUnpacked))
 	}
 	return nil
 }

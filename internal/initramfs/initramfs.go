@@ -15,20 +15,20 @@ import (
 
 // Limits.
 const (
-	// MaxUnpacked is the most that Walk unpacks, in bytes. An initramfs with
+	// maxUnpacked is the most that Walk unpacks, in bytes. An initramfs with
 	// all firmware takes some 800 MB.
-	MaxUnpacked = 2 << 30
-	// MaxName is the longest name of a file, in bytes: the kernel's PATH_MAX.
-	MaxName = 4096
+	maxUnpacked = 2 << 30
+	// maxName is the longest name of a file, in bytes: the kernel's PATH_MAX.
+	maxName = 4096
 )
 
 var (
-	// ErrFormat is wrapped by errors about what is no initramfs, or a damaged
+	// errFormat is wrapped by errors about what is no initramfs, or a damaged
 	// one.
-	ErrFormat = errors.New("not an initramfs")
-	// ErrTooLarge is wrapped by the error of one that unpacks to more than
-	// MaxUnpacked.
-	ErrTooLarge = errors.New("initramfs is too large")
+	errFormat = errors.New("not an initramfs")
+	// errTooLarge is wrapped by the error of one that unpacks to more than
+	// maxUnpacked.
+	errTooLarge = errors.New("initramfs is too large")
 )
 
 // An Unpack gives what r holds in a compression: gzip, zstd, xz, lzma, lz4, lzo
@@ -37,7 +37,7 @@ type Unpack func(compression string, r io.Reader) (io.ReadCloser, error)
 
 // A File is a member of an archive.
 type File struct {
-	Name string // without a / or ./ before it, up to MaxName-1 bytes, any but 0
+	Name string // without a / or ./ before it, up to maxName-1 bytes, any but 0
 	Mode uint32 // as in struct stat
 	Size int64  // of its contents, bytes
 	// Contents are a link's target, too. Of a file with several names only
@@ -46,10 +46,10 @@ type File struct {
 }
 
 // Walk calls visit for each file of the initramfs in r, in order, until that
-// fails. It reads at most MaxUnpacked bytes of archives, and keeps none. An
+// fails. It reads at most maxUnpacked bytes of archives, and keeps none. An
 // archive that is cut off is an error: io.ErrUnexpectedEOF is within it.
 func Walk(r io.Reader, unpack Unpack, visit func(File) error) error {
-	w := walker{visit: visit, left: MaxUnpacked}
+	w := walker{visit: visit, left: maxUnpacked}
 	in := bufio.NewReader(r)
 	if err := w.archives(in); err != nil {
 		return err
@@ -91,7 +91,7 @@ func ended(r *bufio.Reader) error {
 	b, err := r.Peek(4)
 	switch {
 	case len(b) > 0:
-		return errors.Wrapf(ErrFormat, "found % x, expected a cpio archive (newc), compressed or not", b)
+		return errors.Wrapf(errFormat, "found % x, expected a cpio archive (newc), compressed or not", b)
 	case errors.Is(err, io.EOF):
 		return nil
 	}

@@ -136,8 +136,8 @@ func TestWalkIsBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.archives(bufio.NewReader(z)); !errors.Is(err, ErrTooLarge) {
-			t.Errorf("%s: %v, expected ErrTooLarge", name, err)
+		if err := w.archives(bufio.NewReader(z)); !errors.Is(err, errTooLarge) {
+			t.Errorf("%s: %v, expected errTooLarge", name, err)
 		}
 	}
 }
@@ -159,7 +159,7 @@ func FuzzWalk(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		unpacked := int64(0)
 		err := Walk(bytes.NewReader(in), unzip, func(f File) error {
-			if len(f.Name) >= MaxName || strings.ContainsRune(f.Name, 0) {
+			if len(f.Name) >= maxName || strings.ContainsRune(f.Name, 0) {
 				t.Fatalf("name %q", f.Name)
 			}
 			n, err := io.Copy(io.Discard, f.Contents)
@@ -169,7 +169,7 @@ func FuzzWalk(f *testing.F) {
 			}
 			return err
 		})
-		if unpacked > MaxUnpacked {
+		if unpacked > maxUnpacked {
 			t.Fatalf("unpacked %d bytes, %v", unpacked, err)
 		}
 	})

@@ -180,7 +180,7 @@ func (f *Finder) byRecord(path string, r record.Record) (Source, error) {
 		s.Note, s.Read = n, InDump
 		return s, nil
 	}
-	if rel := Release(f.Core); rel != "" && r.Release != rel {
+	if rel := release(f.Core); rel != "" && r.Release != rel {
 		s.OfKernel = rel
 	}
 	if len(r.Note) == 0 { // its memory could not be read at the time
@@ -204,7 +204,7 @@ func (f *Finder) defaultRecord(context.Context) (Source, error) {
 		return f.notUsed(NotUsed{Path: path, Err: err})
 	case err != nil:
 		return Source{}, Error{err}
-	case r.Release != Release(f.Core):
+	case r.Release != release(f.Core):
 		return f.notUsed(NotUsed{Path: path, OfKernel: r.Release})
 	}
 	return f.doubted(f.byRecord(path, r))
@@ -212,7 +212,7 @@ func (f *Finder) defaultRecord(context.Context) (Source, error) {
 
 // notUsed passes a source over.
 func (f *Finder) notUsed(n NotUsed) (Source, error) {
-	n.Release = Release(f.Core)
+	n.Release = release(f.Core)
 	f.tell(n)
 	return Source{}, ErrNone
 }
@@ -251,7 +251,7 @@ func (f *Finder) fromSysfs(context.Context) (Source, error) {
 	if err != nil {
 		return Source{}, err
 	}
-	if running != Release(f.Core) {
+	if running != release(f.Core) {
 		return f.notUsed(NotUsed{Path: path, OfKernel: running})
 	}
 	return f.doubted(f.fromPair(p, Source{Kind: Sysfs, File: path}))
@@ -293,7 +293,7 @@ func (f *Finder) doubted(s Source, err error) (Source, error) {
 	return s, err
 }
 
-// Release returns the OSRELEASE of the dump's VMCOREINFO, or "".
-func Release(c vmcore.Core) string {
+// release returns the OSRELEASE of the dump's VMCOREINFO, or "".
+func release(c vmcore.Core) string {
 	return guest.InfoLine(guest.VMCoreInfo(c), "OSRELEASE")
 }

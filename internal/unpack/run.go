@@ -27,9 +27,9 @@ func (e NoProgram) Package() string {
 	return e.Program
 }
 
-// Run runs a shell command that unpacks what r holds. Its first word is the
+// run runs a shell command that unpacks what r holds. Its first word is the
 // program that must be installed.
-func Run(command string, r io.Reader) (io.ReadCloser, error) {
+func run(command string, r io.Reader) (io.ReadCloser, error) {
 	program, _, _ := strings.Cut(command, " ")
 	return RunScript(program, command, r)
 }

@@ -54,7 +54,7 @@ func NewReader(compression string, r io.Reader) (io.ReadCloser, error) {
 	if command == "" {
 		return nil, errors.Errorf("no unpacker for %q", compression)
 	}
-	return Run(command, r)
+	return run(command, r)
 }
 
 // named names the compression in errors.
