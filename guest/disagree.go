@@ -36,6 +36,13 @@ func (h *Host) compare(ctx context.Context, search *Host, s MachineSearch) error
 		h.Layout, h.LayoutFrom, h.note = search.Layout, search.LayoutFrom, search.note
 	}
 	h.Disagreements = nil
+	h.compareMachines(search.Machines)
+	return nil
+}
+
+// compareMachines compares the host's machines, which KVM's structures tell,
+// with those that a search found.
+func (h *Host) compareMachines(found []*Machine) {
 	owners := make(map[uint64]*VCPU)
 	machines := make(map[*VCPU]*Machine)
 	for _, m := range h.Machines {
@@ -47,7 +54,7 @@ func (h *Host) compare(ctx context.Context, search *Host, s MachineSearch) error
 		}
 	}
 	seen := make(map[uint64]bool)
-	for _, m := range search.Machines {
+	for _, m := range found {
 		for _, w := range m.VCPUs {
 			seen[w.VMCSAddr] = true
 			v := owners[w.VMCSAddr]
@@ -70,7 +77,6 @@ func (h *Host) compare(ctx context.Context, search *Host, s MachineSearch) error
 			}
 		}
 	}
-	return nil
 }
 
 // inner reports whether a VMCS is one that KVM runs a machine's machine with.
