@@ -90,5 +90,3 @@ func orZero(b []byte) []byte {
 	}
 	return b
 }
-
-func isZero(b []byte) bool { return bytes.Equal(b, zeroBlock[:len(b)]) }

@@ -30,6 +30,8 @@ import (
 	"slices"
 
 	"github.com/pkg/errors"
+
+	"vmcsnote/physmem"
 )
 
 const (
@@ -183,7 +185,7 @@ func (im *Image) add(off int64, b []byte) error {
 func blocks(b []byte, data bool) int {
 	n := 0
 	for block := range slices.Chunk(b, BlockSize) {
-		if isZero(block) == data {
+		if physmem.AllZero(block) == data {
 			break
 		}
 		n += len(block)
