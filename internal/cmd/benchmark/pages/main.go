@@ -26,18 +26,26 @@ func main() {
 	}
 }
 
+// numbers reads arguments that are numbers.
+func numbers(args []string) (all []int64, err error) {
+	for _, a := range args {
+		n, err := strconv.ParseInt(a, 10, 32)
+		if err != nil {
+			return nil, errors.WithStack(err)
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}
+
 func run(args []string) error {
 	switch {
 	case len(args) == 7 && args[0] == "make":
-		n, err := strconv.ParseInt(args[2], 10, 32)
+		n, err := numbers(args[2:4])
 		if err != nil {
-			return errors.WithStack(err)
+			return err
 		}
-		hole, err := strconv.ParseInt(args[3], 10, 32)
-		if err != nil {
-			return errors.WithStack(err)
-		}
-		s := spec{method: args[1], pages: n, hole: hole}
+		s := spec{method: args[1], pages: n[0], hole: n[1]}
 		if s.head, err = os.ReadFile(args[4]); err != nil {
 			return errors.WithStack(err)
 		}
@@ -46,21 +54,17 @@ func run(args []string) error {
 		}
 		return s.make(args[6])
 	case len(args) == 4 && (args[0] == "host" || args[0] == "crowd"):
-		n, err := strconv.ParseInt(args[1], 10, 32)
+		n, err := numbers(args[1:2])
 		if err != nil {
-			return errors.WithStack(err)
+			return err
 		}
-		return hostSpec{args[2], n, args[0] == "crowd"}.make(args[3])
+		return hostSpec{args[2], n[0], args[0] == "crowd"}.make(args[3])
 	case len(args) == 5 && args[0] == "machines":
-		n, err := strconv.ParseInt(args[1], 10, 32)
+		n, err := numbers(args[1:3])
 		if err != nil {
-			return errors.WithStack(err)
+			return err
 		}
-		vcpus, err := strconv.ParseInt(args[2], 10, 32)
-		if err != nil {
-			return errors.WithStack(err)
-		}
-		return makeMachines(args[3], n, vcpus, args[4])
+		return makeMachines(args[3], n[0], n[1], args[4])
 	case len(args) == 3 && args[0] == "inflate":
 		rounds, err := strconv.Atoi(args[2])
 		if err != nil {
