@@ -219,6 +219,7 @@ func (m *Machine) Memory() (*Physical, error) {
 
 // Forget drops what was kept since it was read: the page tables, some 600 KiB
 // for each machine whose memory has been read, and the kernel, some 20 MiB.
+// What Memory has returned can still be read.
 func (m *Machine) Forget() {
 	m.kernel = nil
 	if m.proc != nil {
@@ -230,6 +231,9 @@ func (m *Machine) Forget() {
 		}
 		if mem.proc != nil {
 			mem.proc.tables.Forget()
+		}
+		if m.listed && len(m.Nested) == 0 {
+			m.memory = nil // KVM's slots open it again at no cost
 		}
 	}
 }

@@ -19,7 +19,6 @@ const maxWorkers = 4
 func All(ctx context.Context, h *guest.Host, o Options, progress func(done, total int)) (map[*guest.Machine]*System, error) {
 	var ms []*guest.Machine
 	for m := range h.All() {
-		m.Memory() // opens it, which is not for several goroutines
 		ms = append(ms, m)
 	}
 	all := make(map[*guest.Machine]*System, len(ms))

@@ -6,8 +6,11 @@ const (
 	// maxTables bounds the tables that one walk reads. That many map 8 TiB
 	// in 4 KiB pages, and 4 PiB in 2 MiB pages.
 	maxTables = 1 << 22
-	// seenTables is the number of tables that a walk remembers, 512 KiB.
+	// seenTables is the number of tables that a long walk remembers, 512 KiB. A
+	// walk begins with fewSeen: most guests have few tables, and a host can
+	// have thousands of guests.
 	seenTables = 1 << 15
+	fewSeen    = 1 << 10
 )
 
 // A Walker lists mappings in order of address. It keeps the tables it is in, so
@@ -24,6 +27,7 @@ type Walker struct {
 	// to. To bound memory it forgets; a table that points to itself is met
 	// again before it is forgotten, and the budget bounds the rest.
 	seen []seenTable
+	met  int // how many were put into seen
 }
 
 type seenTable struct {
@@ -33,7 +37,7 @@ type seenTable struct {
 
 // Walker returns a new walker over the tables.
 func (t *Tables) Walker() *Walker {
-	return &Walker{Tables: t, budget: maxTables, seen: make([]seenTable, seenTables)}
+	return &Walker{Tables: t, budget: maxTables, seen: make([]seenTable, fewSeen)}
 }
 
 // Mappings returns all mappings in order of address. With an error, the mapping
@@ -123,10 +127,20 @@ func (w *Walker) enter(level int, at, base uint64) error {
 // again reports whether the table was met before at another address.
 func (w *Walker) again(at, base uint64, level int) bool {
 	key := at&^7 | uint64(level)
-	s := &w.seen[Mix(key)%seenTables]
+	s := w.place(key)
 	if s.key == key {
 		return s.first != base
 	}
 	*s = seenTable{key, base}
+	if w.met++; w.met > len(w.seen)/4 && len(w.seen) < seenTables {
+		old := w.seen
+		w.seen = make([]seenTable, 4*len(old))
+		for _, s := range old {
+			*w.place(s.key) = s
+		}
+	}
 	return false
 }
+
+// place returns where a table is remembered.
+func (w *Walker) place(key uint64) *seenTable { return &w.seen[Mix(key)%uint64(len(w.seen))] }

@@ -2,6 +2,7 @@ package x86
 
 import (
 	"encoding/binary"
+	"runtime"
 	"testing"
 
 	"github.com/pkg/errors"
@@ -144,6 +145,38 @@ func TestMappings(t *testing.T) {
 	}
 	if some := list(tables, 2<<30+2<<20, 3<<30-2<<20); len(some) != 1 || some[0] != want[2] {
 		t.Errorf("a part: %v", some)
+	}
+}
+
+// TestTablesRemembered: a table that is met again is told, however many tables
+// were met in between; and a walk through few tables takes little memory.
+func TestTablesRemembered(t *testing.T) {
+	walk := func(n int) (again int, allocated uint64) {
+		middle := map[int]uint64{}
+		for i := range n {
+			middle[i] = uint64(0x4000+i*0x1000) | 1
+		}
+		middle[n] = middle[0]
+		mem := memory{0x1000: {0: 0x2001}, 0x2000: {0: 0x3001}, 0x3000: middle}
+		for i := range n {
+			mem[uint64(0x4000+i*0x1000)] = map[int]uint64{0: 0x1}
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for _, err := range NewTables(mem, Pages(4), 0x1000).Mappings() {
+			var e *EntryError
+			if errors.As(err, &e) && e.Err == ErrTableAgain {
+				again++
+			}
+		}
+		runtime.ReadMemStats(&after)
+		return again, after.TotalAlloc - before.TotalAlloc
+	}
+	if again, size := walk(4); again != 1 || size > 64<<10 {
+		t.Errorf("4 tables: %d were met again, expected 1; %d bytes, expected 64 KiB at most", again, size)
+	}
+	if again, size := walk(511); again != 1 || size < 64<<10 {
+		t.Errorf("511 tables: %d were met again, expected 1; %d bytes: this proves nothing", again, size)
 	}
 }
 

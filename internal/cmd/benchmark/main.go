@@ -104,7 +104,7 @@ func run(ctx context.Context, dir, made, only string, runs int) (bool, error) {
 		{"guests, 100,000 pages", b.crowd},
 		{"guests by KVM's structures", b.kvmHosts},
 		{"guests, 1000 machines", func() error { return b.manyMachines(1000, 8, 256<<20, "guests", "guests -v", "guests --json") }},
-		{"guests, 8192 machines", func() error { return b.manyMachines(8192, 1, 128<<20, "guests") }},
+		{"guests, 8192 machines", func() error { return b.manyMachines(8192, 1, 128<<20, "guests", "guests -v", "guests --json") }},
 		{"decompressors", b.decompressors},
 		{"extract", b.extract},
 		{"XFS", func() error { return b.clones("XFS", "mkfs.xfs", "-q", "-m", "reflink=1") }},

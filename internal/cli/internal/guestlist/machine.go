@@ -131,9 +131,9 @@ func printMemory(w io.Writer, m *guest.Machine, mem *guest.Physical) {
 		}
 		fmt.Fprintf(w, "  memory: %#x to %#x, in the process at %#x, by %s\n", s.GPA, s.GPA+s.Size-1, s.HVA, message.Plural(int(s.Pages), "page"))
 	}
-	if mem.Empty() && m.Slots == nil {
+	if m.Slots == nil && mem.Empty() {
 		fmt.Fprintf(w, "  memory: %s\n", EmptyEPT)
-	} else if len(mem.Slots()) == 0 && m.Slots == nil {
+	} else if m.Slots == nil && len(mem.Slots()) == 0 {
 		fmt.Fprintln(w, "  memory: what EPT maps alone, since the dump does not tell where it is in the process")
 	}
 	t := mem.Tally()
