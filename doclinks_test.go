@@ -11,12 +11,15 @@ import (
 	"go/token"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
 // public are the packages that other programs may import.
-var public = []string{"elfnote", "guest", "linux", "physmem", "record", "sysfs", "vmcore", "vmcs"}
+var public = []string{
+	"elfnote", "guest", "guest/inside", "guest/qemucore", "linux", "physmem", "record", "svm", "sysfs", "vmcore", "vmcs",
+}
 
 var (
 	// deadLink is a link that go doc left as it is written.
@@ -117,6 +120,33 @@ func comments(d *doc.Package) map[string]string {
 	return all
 }
 
+// inner returns the comments within what a package exports: of constants,
+// variables and fields. go doc shows them as they are, without links.
+func inner(d *doc.Package) (texts []string) {
+	look := func(n ast.Node) bool {
+		var groups []*ast.CommentGroup
+		switch n := n.(type) {
+		case *ast.ValueSpec:
+			groups = []*ast.CommentGroup{n.Doc, n.Comment}
+		case *ast.Field:
+			groups = []*ast.CommentGroup{n.Doc, n.Comment}
+		}
+		for _, g := range groups {
+			texts = append(texts, g.Text())
+		}
+		return true
+	}
+	values := slices.Concat(d.Consts, d.Vars)
+	for _, typ := range d.Types {
+		ast.Inspect(typ.Decl, look)
+		values = slices.Concat(values, typ.Consts, typ.Vars)
+	}
+	for _, v := range values {
+		ast.Inspect(v.Decl, look)
+	}
+	return texts
+}
+
 // TestDocLinks: every [Name] in the documentation of a public package leads
 // somewhere, and none of it sends readers to a source file.
 func TestDocLinks(t *testing.T) {
@@ -135,6 +165,11 @@ func TestDocLinks(t *testing.T) {
 		for name, text := range names[module+"/"+dir] {
 			for _, bad := range docComplaints(d.Parser(), dir+"."+name, text, exists) {
 				t.Error(bad)
+			}
+		}
+		for _, text := range inner(d) {
+			if file := goFile.FindString(text); file != "" {
+				t.Errorf("%s: %s: %q", dir, file, text)
 			}
 		}
 	}

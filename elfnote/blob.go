@@ -15,7 +15,7 @@ const MaxBlob = 1 << 20
 // bytes. The kernel's buffer has one page, 64 KiB at most.
 const MaxVMCoreInfo = 64 << 10
 
-// ErrBlob is what every error of [FromBlob] is, whatever the reason.
+// ErrBlob is wrapped by every error of [FromBlob].
 var ErrBlob = errors.New("not a note blob")
 
 // textStart is what the VMCSINFO text begins with in each of its text forms

@@ -45,8 +45,8 @@ const pageSize = x86.PageSize
 
 var (
 	// ErrNotMapped: there is no entry for the address. For EPT: the guest has
-	// not touched it, or it is no memory. In [Physical]: and no memory slot
-	// that is known covers it.
+	// not touched it, or there is no memory. For [Physical]: moreover, no known
+	// memory slot covers it.
 	ErrNotMapped = x86.ErrNotMapped
 	// ErrNotPresent: the address is in a memory slot, but the process has no
 	// page there: neither the guest nor its VMM ever touched it, or

@@ -314,8 +314,8 @@ func (m *Machine) Hypervisor() bool {
 	return false
 }
 
-// PagingOf is what a vCPU's virtual addresses are translated by: in its guest's
-// memory, or without EPT in the host's.
+// PagingOf returns the paging that translates a vCPU's virtual addresses: in
+// its guest's memory, or without EPT in the host's.
 func PagingOf(v *vmcs.VMCS) Paging {
 	var p Paging
 	p.CR0, _ = v.Read(vmcs.GuestCR0)

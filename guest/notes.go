@@ -82,8 +82,8 @@ func descriptorFlags(rights uint64) uint64 {
 	return rights & 0xf0ff << 8
 }
 
-// CPUNotes are the notes of all vCPUs in the order of QEMU's: NT_PRSTATUS of
-// each, then QEMU's own of each.
+// CPUNotes returns the notes of all vCPUs in the order of QEMU's: NT_PRSTATUS
+// of each, then QEMU's own of each.
 func CPUNotes(vcpus []*Registers) []elfnote.Note {
 	notes := make([]elfnote.Note, 0, 2*len(vcpus))
 	for i, r := range vcpus {

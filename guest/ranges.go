@@ -22,7 +22,8 @@ type Tally struct {
 	Incomplete bool
 }
 
-// Tally counts. It goes through all tables, and reads no memory of the guest.
+// Tally counts the guest's memory. It goes through all tables, and reads none
+// of that memory.
 func (m *Physical) Tally() (t Tally) {
 	m.pieces(func(_, size uint64, byEPT bool, err error) bool {
 		switch {

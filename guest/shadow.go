@@ -7,7 +7,7 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// A Shadow is where the memory of a guest without EPT hangs.
+// A Shadow locates the memory of a guest without EPT.
 type Shadow struct {
 	// Paging is as the VMCS has it: KVM's tables.
 	Paging Paging
@@ -18,9 +18,8 @@ type Shadow struct {
 	HostCR3, HostCR4 uint64
 }
 
-// ShadowOf is where the memory of a vCPU's guest hangs, by its VMCS and its
-// registers. It is false where these do not have the guest's CR3 and paging is
-// on.
+// ShadowOf locates the memory of a vCPU's guest by its VMCS and its registers.
+// It returns false if paging is on and these do not have the guest's CR3.
 func ShadowOf(v *vmcs.VMCS, r *Registers) (Shadow, bool) {
 	s := Shadow{Paging: PagingOf(v), Guest: r.paging()}
 	s.HostCR3, _ = v.Read(vmcs.HostCR3)

@@ -18,7 +18,7 @@ type Field struct {
 	Also []string
 }
 
-// Fields of which code here and elsewhere reads the values. These are literals,
+// The fields whose values code here and elsewhere reads. These are literals,
 // since calls would make the program 13 KB larger.
 var (
 	TSCOffset    = Field{"control.tsc_offset", 0x50, 8, nil}

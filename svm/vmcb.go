@@ -31,7 +31,7 @@ const (
 	saveArea = 0x400
 )
 
-// A VMCB is a page that is one.
+// A VMCB is the page of one virtual CPU.
 type VMCB struct {
 	Addr uint64 // in physical memory
 	page []byte // without the zeros at its end: there may be thousands of VMCBs

@@ -21,6 +21,8 @@ type (
 	// what, Readers which and how. It is a Remark if every core of the same
 	// writer is so, and otherwise a fault of this core.
 	Finding = plan.Finding
+	// An Extent is a part of a file: Size bytes at Off.
+	Extent = plan.Extent
 	// PFNs are page frame numbers from Start up to End, which is not among
 	// them.
 	PFNs = kdump.PFNs
@@ -44,7 +46,7 @@ const (
 )
 
 var (
-	// ErrNotCore: the file is no dump of a kind known.
+	// ErrNotCore: the file is no dump of a known kind.
 	ErrNotCore = plan.ErrNotCore
 	// ErrExcluded: the dump knows this memory, but whoever wrote the dump left
 	// it out (makedumpfile -d).

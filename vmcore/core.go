@@ -33,7 +33,6 @@ import (
 	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/kdump"
-	"vmcsnote/vmcore/internal/plan"
 )
 
 // A Core is an open dump, in whichever container. It reads from its file when
@@ -63,17 +62,17 @@ type Core interface {
 	// given. The error wraps [ErrNoPlace] where that way is not safe here.
 	PlanInPlace(Placement, elfnote.Splice) (*InPlace, error)
 
-	// Plain is the dump in plain form: another Core if it is flattened, and
-	// where it is in a [File].
+	// Plain is the dump in plain form: another Core if the dump is flattened,
+	// or is a [File].
 	Plain() Core
-	// PlainSize is the size of the plain form in bytes, or endless for a
-	// stream.
+	// PlainSize is the size of the plain form in bytes; for a stream it is the
+	// largest int64.
 	PlainSize() int64
 	// Claimed is where the plain form ends by its headers.
 	Claimed() int64
-	// Used returns what in the plain form something refers to, but for the
-	// notes, and for what each page's descriptor leads to.
-	Used() ([]plan.Extent, error)
+	// Used returns the parts of the plain form that something refers to. Left
+	// out are the notes, and what each page's descriptor leads to.
+	Used() ([]Extent, error)
 }
 
 // Open opens the dump in the first size bytes of r: it reads the headers, and

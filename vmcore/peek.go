@@ -12,8 +12,8 @@ type Peeked struct {
 // Peek reads the beginning of a stream.
 func Peek(r io.Reader) *Peeked { return &Peeked{h: &head{r: r}} }
 
-// Kind is what kind of file the stream is, if it is not a dump that [Stream]
-// takes.
+// Kind returns what kind of file the stream is, if it is not a dump that
+// [Stream] takes.
 func (p *Peeked) Kind() Kind { return Identify(p.h) }
 
 // Read reads the stream from its beginning. It must not be passed to [Stream]

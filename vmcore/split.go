@@ -123,7 +123,7 @@ func (s *SplitDump) Ranges() iter.Seq[physmem.Range] {
 	})
 }
 
-// Plain implements [Core]: all pieces together are no other dump.
+// Plain implements [Core]: it returns the dump itself.
 func (s *SplitDump) Plain() Core { return s }
 
 // Claimed is beyond the file's end if that of a piece is.

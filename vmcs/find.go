@@ -65,7 +65,7 @@ type FoundNote struct {
 const (
 	// maxPhys is where physical addresses end: no processor has more bits.
 	maxPhys = 1 << 52
-	// MaxVMCSs is how many VMCSs Find gives at most, the best ones: more than
+	// MaxVMCSs is how many VMCSs Find returns at most, the best ones: more than
 	// any machine runs, and no more than fits into memory.
 	MaxVMCSs = 8192
 	// maxRejected is how many rejected pages are kept for explaining.

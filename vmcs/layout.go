@@ -10,16 +10,16 @@ type Form uint8
 
 const (
 	// FormCells is the VMCSINFO text of April 2012: FIELD(name)= and what
-	// VMREAD returned from a page filled with 16-bit cells (see cells.go).
+	// VMREAD returned from a page filled with 16-bit cells.
 	FormCells Form = iota + 1
 	// FormOffsets is the same text with the offset itself after the equals
 	// sign, in hexadecimal.
 	FormOffsets
 	// FormRecords is the binary VMCSINFO of May 2012 (see [ParseNote]).
 	FormRecords
-	// FormDirectory is the sysfs directory of June 2012 and later (see dir.go).
+	// FormDirectory is the sysfs directory of June 2012 and later (see [ParseDir]).
 	FormDirectory
-	// FormBuiltin is a table built into the program (see builtin.go).
+	// FormBuiltin is a table built into the program (see [Builtin]).
 	FormBuiltin
 	// FormSaved is no layout of a processor: pages are made of what VMREAD
 	// returned in the host (see [FindSaved]).

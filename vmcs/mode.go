@@ -74,8 +74,8 @@ func (v *VMCS) OwnCR3() bool {
 }
 
 // GuestEFER returns GUEST_IA32_EFER, if VM entry loads it (VM_ENTRY_CONTROLS
-// bit 15): else what is in the page is old. Its LMA and LME are what the
-// processor runs with.
+// bit 15): otherwise the value in the page is stale. Its LMA and LME are what
+// the processor runs with.
 func (v *VMCS) GuestEFER() (uint64, bool) {
 	efer, ok1 := v.Read(GuestIA32EFER)
 	entry, ok2 := v.Read(VMEntryControls)
@@ -119,5 +119,5 @@ func (v *VMCS) Secondary() uint32 {
 	return uint32(s)
 }
 
-// Unrestricted reports whether the guest may run without paging or protection.
-func (v *VMCS) Unrestricted() bool { return v.Secondary()&x86.SecondaryUnrestricted != 0 }
+// unrestricted reports whether the guest may run without paging or protection.
+func (v *VMCS) unrestricted() bool { return v.Secondary()&x86.SecondaryUnrestricted != 0 }

@@ -70,8 +70,8 @@ func TestModeOfGuests(t *testing.T) {
 			}
 			_, ept := v.EPTPointer()
 			_, vpid := v.VPID()
-			if ept == (name == "penryn-no-ept") || vpid != ept || v.Unrestricted() != ept {
-				t.Errorf("%s: EPT %v, VPID %v, unrestricted %v", want.Guest, ept, vpid, v.Unrestricted())
+			if ept == (name == "penryn-no-ept") || vpid != ept || v.unrestricted() != ept {
+				t.Errorf("%s: EPT %v, VPID %v, unrestricted %v", want.Guest, ept, vpid, v.unrestricted())
 			}
 			if efer, ok := v.GuestEFER(); ok && efer != 0xd00 && mode == ModeLong {
 				t.Errorf("EFER %#x", efer)

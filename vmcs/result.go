@@ -1,6 +1,6 @@
 package vmcs
 
-// A Verdict is what is to be thought of a candidate page.
+// A Verdict classifies a candidate page.
 type Verdict uint8
 
 const (

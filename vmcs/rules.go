@@ -153,7 +153,7 @@ func (j *judge) guestState() bool {
 	if _, has := j.Read(SecondaryVMExecControl); has && hasCR0 {
 		j.should("GUEST_CR0", cr0, "PG and PE set but in an unrestricted guest, never PG alone",
 			cr0&x86.CR0PG == 0 || cr0&x86.CR0PE != 0) // PG needs PE
-		if j.Secondary()&x86.SecondaryUnrestricted == 0 {
+		if !j.unrestricted() {
 			j.should("GUEST_CR0", cr0, "PG and PE set, the guest being no unrestricted one", cr0&x86.CR0PG != 0 && cr0&x86.CR0PE != 0)
 		}
 	}
