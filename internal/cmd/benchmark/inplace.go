@@ -56,6 +56,19 @@ func (b *bench) evict() error {
 	return b.remove("segment", "core")
 }
 
+// split takes the CPU time of splitting the first segment of a core of 64 GiB:
+// some pages are written, whatever the size. How long the disk takes for the
+// syncs is left out.
+func (b *bench) split() error {
+	const mode = "in place by split"
+	r, err := b.starts(mode, b.path("deb-t1"+large), "split")
+	if err != nil {
+		return err
+	}
+	b.table.ratioAtMost(mode+", 64 GiB: CPU time / vmcsnote version", r, maxStarts)
+	return b.remove("core")
+}
+
 // manyHeaders takes the peak memory on the core with the most program headers
 // that is known: QEMU wrote one for each run of a guest's page tables.
 func (b *bench) manyHeaders() error {

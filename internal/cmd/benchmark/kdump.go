@@ -22,7 +22,6 @@ const (
 // dump to the end of the file: headers, the last descriptors and notes are all
 // there is to read, whatever the size.
 func (b *bench) kdumpInPlace() error {
-	const kernel = "deb-t1"
 	const mode = "in place by end, kdump"
 	if err := b.makeDump("raw", largePages, largeHole, "large"); err != nil {
 		return err
@@ -31,26 +30,36 @@ func (b *bench) kdumpInPlace() error {
 		{"21,674 pages", filepath.Join(b.made, smallDump)},
 		{"1,048,576 pages of 1 TiB", b.path("large")},
 	} {
-		starts := make([]float64, b.runs)
-		for i := range starts {
-			if err := b.fresh(dump.path, b.path("core")); err != nil {
-				return err
-			}
-			c := b.tool(kernel, b.path("core"), "--placement", "end")
-			took, err := cpu(c)
-			if err != nil {
-				return err
-			}
-			b.peaks.note(mode, maxPeak, c)
-			start, err := cpu(b.command(filepath.Join(b.made, "vmcsnote"), "version"))
-			if err != nil {
-				return err
-			}
-			starts[i] = float64(took) / float64(start)
+		r, err := b.starts(mode, dump.path, "end")
+		if err != nil {
+			return err
 		}
-		b.table.ratioAtMost(mode+", "+dump.name+": CPU time / vmcsnote version", ratioOf(starts), maxStarts)
+		b.table.ratioAtMost(mode+", "+dump.name+": CPU time / vmcsnote version", r, maxStarts)
 	}
 	return b.remove("large", "core")
+}
+
+// starts returns the CPU time of a change in place of a dump of kernel deb-t1,
+// in that of starting vmcsnote.
+func (b *bench) starts(mode, dump, placement string) (ratio, error) {
+	starts := make([]float64, b.runs)
+	for i := range starts {
+		if err := b.fresh(dump, b.path("core")); err != nil {
+			return ratio{}, err
+		}
+		c := b.tool("deb-t1", b.path("core"), "--placement", placement)
+		took, err := cpu(c)
+		if err != nil {
+			return ratio{}, err
+		}
+		b.peaks.note(mode, maxPeak, c)
+		start, err := cpu(b.command(filepath.Join(b.made, "vmcsnote"), "version"))
+		if err != nil {
+			return ratio{}, err
+		}
+		starts[i] = float64(took) / float64(start)
+	}
+	return ratioOf(starts), nil
 }
 
 // makeDump makes a dump with that many pages, with holes between runs of them,

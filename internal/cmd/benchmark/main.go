@@ -90,12 +90,14 @@ func run(ctx context.Context, dir, made, only string, runs int) (bool, error) {
 		run  func() error
 	}{
 		{"in place by slack", func() error { return b.sizes("slack", "deb-t4-smp4") }},
+		{"in place by split", b.split},
 		{"in place by evict", func() error { return b.sizes("evict", "deb-t1") }},
 		{"in place by evict", b.evict},
 		{"-o", b.copies},
 		{"stream", b.streams},
 		{"in place by end, kdump", b.kdumpInPlace},
 		{"--search, ELF", b.searchELF},
+		{"--search, sparse", b.searchSparse},
 		{"--search, zlib", func() error { return b.searchKDump("zlib", 0.8, 0.6) }},
 		{"--search, zstd", func() error { return b.searchKDump("zstd", 0.7, 1) }},
 		{"guests, ELF", b.guestsELF},
@@ -103,6 +105,7 @@ func run(ctx context.Context, dir, made, only string, runs int) (bool, error) {
 		{"guests, zstd", func() error { return b.guestsKDump("zstd") }},
 		{"guests, 100,000 pages", b.crowd},
 		{"guests by KVM's structures", b.kvmHosts},
+		{"guests, 400 machines", func() error { return b.manyMachines(400, 8, 128<<20, "guests") }},
 		{"guests, 1000 machines", func() error { return b.manyMachines(1000, 8, 256<<20, "guests", "guests -v", "guests --json") }},
 		{"guests, 8192 machines", func() error { return b.manyMachines(8192, 1, 128<<20, "guests", "guests -v", "guests --json") }},
 		{"decompressors", b.decompressors},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pkg/errors"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -51,7 +52,70 @@ func (b *bench) searchELF() error {
 		return err
 	}
 	b.table.ratioAtLeast("CPU time of cat >/dev/null / --search, ELF", r, 0.4)
+	if err := b.searchCold(core); err != nil {
+		return err
+	}
 	return b.remove("dense")
+}
+
+// searchCold compares searching with cat while the core is not in the page
+// cache. The disk decides the ratio, and what else uses it: there is no bound.
+func (b *bench) searchCold(core string) error {
+	cold := func(c *exec.Cmd) (time.Duration, error) {
+		if err := forget(core); err != nil {
+			return 0, err
+		}
+		return pipeline(c)
+	}
+	r, err := pairs(min(b.runs, 5),
+		func() (time.Duration, error) { return cold(b.command("cat", core)) },
+		func() (time.Duration, error) {
+			return cold(b.command(filepath.Join(b.made, "vmcsnote"), "inject", "--search", "--dry-run", core))
+		})
+	if err != nil {
+		return err
+	}
+	b.table.add("cat >/dev/null / --search, ELF, cold cache", r.String(), "", true)
+	return nil
+}
+
+// forget takes a file out of the page cache.
+func forget(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return errors.WithStack(err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil { // what is not on the disk stays in the cache
+		return errors.WithStack(err)
+	}
+	return errors.Wrap(unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED), path)
+}
+
+// searchSparse takes the CPU time of searching 64 GiB of holes, with the note
+// where they end.
+func (b *bench) searchSparse() error {
+	const kernel = "deb-t1"
+	core := b.path("sparse")
+	if _, err := b.exec("cp", "--sparse=always", b.path(kernel+thin), core); err != nil {
+		return err
+	}
+	if err := grow(core, largeSize); err != nil {
+		return err
+	}
+	if err := plant(core, filepath.Join(b.made, kernel+".blob")); err != nil {
+		return err
+	}
+	took := make([]float64, min(b.runs, 5))
+	for i := range took {
+		t, err := b.search("--search, sparse", core)
+		if err != nil {
+			return err
+		}
+		took[i] = t.Seconds()
+	}
+	b.table.atMost("CPU time of --search, 64 GiB of holes", ratioOf(took).median, 1, "%.2f s")
+	return b.remove("sparse")
 }
 
 // besideInflating compares what measure does with the dump with a program that
