@@ -121,3 +121,28 @@ func (b *bench) extract() error {
 	b.table.ratioAtLeast("CPU time of cp of the same bytes / extract", r, 0.45)
 	return b.remove("host", "guest", "copy", "out")
 }
+
+// extractExcluded takes the CPU time of an extract that finds that makedumpfile
+// left the guest's memory out of a dump of 1 TiB, and fails.
+func (b *bench) extractExcluded() error {
+	const mode = "extract, excluded memory"
+	dump := b.path("excluded")
+	if _, err := b.exec("cp", "--sparse=always", filepath.Join(b.made, dumps[0].kdump), dump); err != nil {
+		return err
+	}
+	if err := widen(dump, 1<<40); err != nil {
+		return err
+	}
+	took := make([]float64, min(b.runs, 5))
+	for i := range took {
+		c := b.command(filepath.Join(b.made, "vmcsnote"), "extract", "--guest", "0", "-o", b.path("out"), dump)
+		_, err := pipeline(c)
+		if c.ProcessState == nil || c.ProcessState.ExitCode() != 1 {
+			return errors.Errorf("%v, expected that nothing can be written", err)
+		}
+		b.peaks.note(mode, maxGuests, c)
+		took[i] = (c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Seconds()
+	}
+	b.table.atMost("CPU time of "+mode, ratioOf(took).median, 2, "%.2f s")
+	return b.remove("excluded", "out")
+}

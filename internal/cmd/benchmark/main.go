@@ -110,6 +110,7 @@ func run(ctx context.Context, dir, made, only string, runs int) (bool, error) {
 		{"guests, 8192 machines", func() error { return b.manyMachines(8192, 1, 128<<20, "guests", "guests -v", "guests --json") }},
 		{"decompressors", b.decompressors},
 		{"extract", b.extract},
+		{"extract, excluded memory", b.extractExcluded},
 		{"XFS", func() error { return b.clones("XFS", "mkfs.xfs", "-q", "-m", "reflink=1") }},
 		{"btrfs", func() error { return b.clones("btrfs", "mkfs.btrfs", "-q") }},
 		{"65,801 program headers", b.manyHeaders},
