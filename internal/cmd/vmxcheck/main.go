@@ -1,13 +1,14 @@
 // Vmxcheck judges a run of scripts/vmxkit: what the module published against
 // what VMREAD said, and whether the guests ran on unharmed.
 //
-//	go run ./internal/cmd/vmxcheck [--refused TEXT | --loads N | --fleet NAME] RUNDIR
+//	go run ./internal/cmd/vmxcheck [--refused TEXT | --loads N | --fleet NAME | --idle TEXT] RUNDIR
 //
 // With --refused nothing must have been loaded, or recorded, and the module or
 // record must have said TEXT. With --fleet there was no module, and the layout
 // that the run NAME found must be the dump's note. With --loads the module must
-// have been loaded that many times while guests ran. It prints what is wrong, a
-// line each, and a verdict; its exit status is 1 if anything is.
+// have been loaded that many times while guests ran. With --idle no guest ran, and
+// the host's last words must have TEXT. It prints what is wrong, a line each, and a
+// verdict; its exit status is 1 if anything is.
 package main
 
 import (
@@ -23,6 +24,7 @@ import (
 	"strings"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/internal/probefile"
 	"vmcsnote/record"
 	"vmcsnote/vmcs"
 )
@@ -38,6 +40,7 @@ func main() {
 	refused := flag.String("refused", "", "what the module shall have said")
 	loads := flag.Int("loads", 0, "times the module shall have been loaded")
 	fleet := flag.String("fleet", "", "the run whose layout the host has")
+	idle := flag.String("idle", "", "what the host shall have said at its end, without guests")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		flag.Usage()
@@ -47,6 +50,10 @@ func main() {
 	switch {
 	case *refused != "":
 		r.refused(*refused)
+	case *idle != "":
+		r.layouts()
+		r.panicked(*idle)
+		r.dump("load.insmod", "record.log", "kexec.log", "inject.log")
 	case *fleet != "":
 		r.fleet(*fleet)
 	default:
@@ -94,8 +101,18 @@ func (r *run) loaded(loads int) {
 	n := strings.TrimSpace(r.read("loads"))
 	r.ok(n == strconv.Itoa(loads), "loaded %s times while guests ran, expected %d", n, loads)
 	if _, err := os.Stat(filepath.Join(r.dir, "vmcore")); err == nil || strings.Contains(r.read("first.dmesg"), "vmx.end=kdump") {
+		if strings.Contains(r.read("first.dmesg"), "vmx.end=turn") {
+			r.panicked("VMX operation is KVM's")
+		}
 		r.dump("load.insmod", "record.log", "kexec.log", "inject.log")
 	}
+}
+
+// panicked requires that the module ended the host within a turn.
+func (r *run) panicked(text string) {
+	b, err := os.ReadFile(filepath.Join(r.dir, "serial.out"))
+	text = "Kernel panic - not syncing: vmcsinfo: within a turn, " + text
+	r.ok(err == nil && strings.Contains(string(b), text), "the console does not have %q (%v)", text, err)
 }
 
 // ok counts a check, and says what is wrong where it fails.
@@ -140,7 +157,27 @@ func (r *run) layouts() *vmcs.Layout {
 		}
 		r.same(moment, first, l)
 	}
+	r.probe(first)
 	return first
+}
+
+// probe requires that the file of debug=1 has as many fields as the layout, and
+// what each changed.
+func (r *run) probe(l *vmcs.Layout) {
+	b, err := os.ReadFile(filepath.Join(r.dir, "out", "cells.probe"))
+	if !r.ok(err == nil && l != nil, "%v", err) {
+		return
+	}
+	f, err := probefile.Parse(b)
+	if !r.ok(err == nil, "cells.probe: %v", err) {
+		return
+	}
+	r.ok(f.Located() == len(l.Entries), "cells.probe has %d fields, the note %d", f.Located(), len(l.Entries))
+	for _, field := range f.Fields {
+		if field.Offset >= 0 && field.Write == 0 {
+			r.ok(len(field.Alone) > 0, "cells.probe: VMWRITE of field %v alone changed nothing", field.Encoding)
+		}
+	}
 }
 
 func readLayout(path string) (*vmcs.Layout, error) {

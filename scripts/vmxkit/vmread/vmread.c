@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vmread - for tests: what VMREAD says of the VMCS that is current here
+ * vmread - for tests: what VMREAD says of a VMCS that is current on some processor
  *
  * When it is loaded it reads all fields of it, "NAME=VALUE\n" in hexadecimal, into
  * vmread/fields of debugfs, and its page, as it lay in memory then, into
@@ -12,6 +12,7 @@
 #include <linux/io.h>
 #include <linux/kernel.h>
 #include <linux/module.h>
+#include <linux/smp.h>
 #include <asm/special_insns.h>
 #include <asm/processor-flags.h>
 
@@ -33,7 +34,7 @@ static bool vmread(unsigned long encoding, u64 *value)
 	return !failed;
 }
 
-static void read_all(void)
+static void read_all(void *unused)
 {
 	unsigned long flags;
 	u64 current_vmcs = ~0ULL, value;
@@ -59,7 +60,11 @@ static void read_all(void)
 
 static int __init vmread_init(void)
 {
-	read_all();
+	int cpu;
+
+	for_each_online_cpu(cpu)
+		if (!fields_blob.size)
+			smp_call_function_single(cpu, read_all, NULL, 1);
 	dir = debugfs_create_dir("vmread", NULL);
 	debugfs_create_blob("fields", 0400, dir, &fields_blob);
 	debugfs_create_blob("page", 0400, dir, &page_blob);
