@@ -6,9 +6,9 @@
 // With --refused nothing must have been loaded, or recorded, and the module or
 // record must have said TEXT. With --fleet there was no module, and the layout
 // that the run NAME found must be the dump's note. With --loads the module must
-// have been loaded that many times while guests ran. With --idle no guest ran, and
-// the host's last words must have TEXT. It prints what is wrong, a line each, and a
-// verdict; its exit status is 1 if anything is.
+// have been loaded that many times while guests ran. With --idle no guest ran,
+// and the host's last words must have TEXT. It prints what is wrong, a line
+// each, and a verdict; its exit status is 1 if anything is.
 package main
 
 import (
