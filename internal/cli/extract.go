@@ -44,52 +44,68 @@ VMCORE may be left out.
 
 A dump that makedumpfile --split wrote is given by all its pieces.`,
 		setup: func(fs *pflag.FlagSet) runner {
-			var f guestsFlags
-			out := fs.StringP("output", "o", "", "write the core to `OUT`; with --all or several --guest, the cores into the directory OUT")
-			all := fs.Bool("all", false, "write every guest")
-			qemu := fs.String("qemu-core", "", "take the guest's memory from `FILE`, a core of the process that ran it")
-			force := fs.Bool("force", false, "replace OUT if it exists")
+			var f extractFlags
+			fs.StringVarP(&f.out, "output", "o", "", "write the core to `OUT`; with --all or several --guest, the cores into the directory OUT")
+			fs.BoolVar(&f.all, "all", false, "write every guest")
+			fs.StringVar(&f.qemu, "qemu-core", "", "take the guest's memory from `FILE`, a core of the process that ran it")
+			fs.BoolVar(&f.force, "force", false, "replace OUT if it exists")
 			fs.StringArrayVar(&f.guests, "guest", nil, guestUsage+"; may be given several times")
 			f.addLayout(fs)
-			return func(ctx context.Context, e *env, args []string) error {
-				if *out == "" {
-					return usagef("-o OUT is required")
-				}
-				if *out == "-" {
-					return usagef("-o -: the core needs a file, because it has holes and its header is written last")
-				}
-				several := *all || len(f.guests) > 1
-				switch {
-				case *all && (len(f.guests) > 0 || *qemu != ""):
-					return usagef("--all writes every guest: leave out --guest and --qemu-core")
-				case several && *qemu != "":
-					return usagef("--qemu-core is of one guest: give one --guest")
-				case len(f.guests) == 1: // as other commands have it: "" for none
-					f.guest, f.guests = f.guests[0], nil
-				}
-				if err := notOver(*out, append(args, *qemu)); err != nil {
-					return err
-				}
-				if len(args) == 0 && *qemu != "" {
-					return named(*qemu, f.fromNotes(ctx, e, *qemu, *out, *force))
-				}
-				paths, err := dumpArgs(args)
-				if err != nil {
-					return err
-				}
-				return named(dumpName(paths), f.onHost(ctx, e, paths, func(h *guestlist.Host) error {
-					if several {
-						ms := h.Machines
-						if *all {
-							ms = slices.Collect(h.All())
-						}
-						return f.extractSeveral(ctx, e, h, ms, paths, *out, *force)
-					}
-					return f.extract(ctx, e, h, *qemu, *out, *force)
-				}))
-			}
+			return f.run
 		},
 	}
+}
+
+// extractFlags say which guests to write, and where to.
+type extractFlags struct {
+	guestsFlags
+	out   string // a file, or a directory for several guests
+	all   bool
+	qemu  string // a core of the process that ran the guest; "" for none
+	force bool
+}
+
+// several reports whether OUT is a directory.
+func (f *extractFlags) several() bool { return f.all || len(f.guests) > 1 }
+
+// check refuses flags that do not go together.
+func (f *extractFlags) check(args []string) error {
+	switch {
+	case f.out == "":
+		return usagef("-o OUT is required")
+	case f.out == "-":
+		return usagef("-o -: the core needs a file, because it has holes and its header is written last")
+	case f.all && (len(f.guests) > 0 || f.qemu != ""):
+		return usagef("--all writes every guest: leave out --guest and --qemu-core")
+	case f.several() && f.qemu != "":
+		return usagef("--qemu-core is of one guest: give one --guest")
+	}
+	return notOver(f.out, append(args, f.qemu))
+}
+
+func (f *extractFlags) run(ctx context.Context, e *env, args []string) error {
+	if err := f.check(args); err != nil {
+		return err
+	}
+	if len(f.guests) == 1 { // as other commands have it: "" for none
+		f.guest, f.guests = f.guests[0], nil
+	}
+	if len(args) == 0 && f.qemu != "" {
+		return named(f.qemu, f.fromNotes(ctx, e))
+	}
+	paths, err := dumpArgs(args)
+	if err != nil {
+		return err
+	}
+	return named(dumpName(paths), f.onHost(ctx, e, paths, func(h *guestlist.Host) error {
+		switch {
+		case f.all:
+			return f.extractSeveral(ctx, e, h, slices.Collect(h.All()), paths)
+		case f.several():
+			return f.extractSeveral(ctx, e, h, h.Machines, paths)
+		}
+		return f.extract(ctx, e, h)
+	}))
 }
 
 // notOver refuses to write over the dumps that are read: with --force they
@@ -122,11 +138,11 @@ func (f *guestsFlags) onHost(ctx context.Context, e *env, paths []string, do fun
 }
 
 // extract writes a guest of the host.
-func (f *guestsFlags) extract(ctx context.Context, e *env, h *guestlist.Host, qemu, out string, force bool) error {
+func (f *extractFlags) extract(ctx context.Context, e *env, h *guestlist.Host) error {
 	var p *process
-	if qemu != "" {
+	if f.qemu != "" {
 		var err error
-		if p, err = e.openProcess(ctx, qemu); err != nil {
+		if p, err = e.openProcess(ctx, f.qemu); err != nil {
 			return err
 		}
 		defer p.Close()
@@ -142,12 +158,12 @@ func (f *guestsFlags) extract(ctx context.Context, e *env, h *guestlist.Host, qe
 	for _, text := range h.Warnings() {
 		e.Say("%s", text)
 	}
-	return f.write(ctx, e, h, m, p, out, force)
+	return f.write(ctx, e, h, m, p, f.out)
 }
 
 // write writes a machine of the host. Its memory is the host's or, if p is not
 // nil, the process's.
-func (f *guestsFlags) write(ctx context.Context, e *env, h *guestlist.Host, m *guest.Machine, p *process, out string, force bool) error {
+func (f *extractFlags) write(ctx context.Context, e *env, h *guestlist.Host, m *guest.Machine, p *process, out string) error {
 	e.Say("virtual %s, found by %s", guestlist.MachineText(m), h.FoundText())
 	mem, err := m.Memory()
 	if errors.Is(err, guest.ErrNoEPT) {
@@ -188,7 +204,7 @@ func (f *guestsFlags) write(ctx context.Context, e *env, h *guestlist.Host, m *g
 	case len(h.Shortfall.Lacking) > 0:
 		cure = takeAllPieces
 	}
-	return writeGuest(ctx, e, x, out, force, cure)
+	return writeGuest(ctx, e, x, out, f.force, cure)
 }
 
 // choose returns the machine that --guest names, the one that the process ran,
@@ -211,8 +227,8 @@ func (f *guestsFlags) choose(h *guestlist.Host, p *process) (*guest.Machine, err
 }
 
 // fromNotes writes the guest of a process's core by the core's own notes.
-func (f *guestsFlags) fromNotes(ctx context.Context, e *env, qemu, out string, force bool) error {
-	p, err := e.openProcess(ctx, qemu)
+func (f *extractFlags) fromNotes(ctx context.Context, e *env) error {
+	p, err := e.openProcess(ctx, f.qemu)
 	if err != nil {
 		return err
 	}
@@ -242,7 +258,7 @@ func (f *guestsFlags) fromNotes(ctx context.Context, e *env, qemu, out string, f
 		return errNoSlots
 	}
 	x.Mem = qemucore.NewGuestMemory(p.memory, slots)
-	return writeGuest(ctx, e, x, out, force, message.DumpItAll)
+	return writeGuest(ctx, e, x, f.out, f.force, message.DumpItAll)
 }
 
 // addThem is the cure for a process's core without the notes.
@@ -274,16 +290,16 @@ func writeGuest(ctx context.Context, e *env, x guest.Extraction, out string, for
 const takeAllPieces = "name all pieces of the split dump: the guest's memory, or its page tables, are in another one"
 
 // extractSeveral writes a core of each of the host's machines ms into the
-// directory dir. One pass over the dump finds the registers of all of them. A
+// directory OUT. One pass over the dump finds the registers of all of them. A
 // guest that fails does not stop the others.
-func (f *guestsFlags) extractSeveral(ctx context.Context, e *env, h *guestlist.Host, ms []*guest.Machine, paths []string, dir string, force bool) error {
+func (f *extractFlags) extractSeveral(ctx context.Context, e *env, h *guestlist.Host, ms []*guest.Machine, paths []string) error {
 	if len(ms) == 0 {
 		return errNone(h)
 	}
 	if err := findRegisters(ctx, e, h); err != nil {
 		return err
 	}
-	if err := makeDir(dir); err != nil {
+	if err := makeDir(f.out); err != nil {
 		return err
 	}
 	for _, text := range h.Warnings() {
@@ -292,10 +308,10 @@ func (f *guestsFlags) extractSeveral(ctx context.Context, e *env, h *guestlist.H
 	names := make(fileNames)
 	failed := false
 	for _, m := range ms {
-		out := filepath.Join(dir, names.of(m))
+		out := filepath.Join(f.out, names.of(m))
 		err := notOver(out, paths)
 		if err == nil {
-			err = f.write(ctx, e, h, m, nil, out, force)
+			err = f.write(ctx, e, h, m, nil, out)
 		}
 		m.Forget()
 		switch {

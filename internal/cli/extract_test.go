@@ -38,7 +38,8 @@ func TestSearchedOnce(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := &pageMore{Core: file.Core}
 			ctx, e := context.Background(), &env{Printer: &message.Printer{Stderr: io.Discard}}
-			f := guestsFlags{guests: tt.guests}
+			dir := t.TempDir()
+			f := extractFlags{guestsFlags: guestsFlags{guests: tt.guests}, out: dir}
 			h, err := f.find(ctx, e, c)
 			if err != nil {
 				t.Fatal(err)
@@ -51,8 +52,7 @@ func TestSearchedOnce(t *testing.T) {
 					hideStructure(t, v)
 				}
 			}
-			dir := t.TempDir()
-			if err := f.extractSeveral(ctx, e, h, slices.Collect(h.All()), nil, dir, false); err != nil {
+			if err := f.extractSeveral(ctx, e, h, slices.Collect(h.All()), nil); err != nil {
 				t.Fatal(err)
 			}
 			cores, err := filepath.Glob(filepath.Join(dir, "*.core"))
