@@ -39,6 +39,8 @@ type File struct {
 	Cells, Zeros, Ones []byte
 	// Cleared are bytes that VMCLEAR alone changes.
 	Cleared []Diff
+
+	fields map[vmcs.Encoding]int // in Fields
 }
 
 // A Field is what the experiments saw of a field.
@@ -69,7 +71,7 @@ func Parse(b []byte) (*File, error) {
 		return nil, errors.Errorf("offset 0x8: version %d of %d bytes, expected version %d of at most %d", v, size, version, len(b))
 	}
 	b = b[:size]
-	f := new(File)
+	f := &File{fields: make(map[vmcs.Encoding]int)}
 	for at := headSize; at < len(b); {
 		head := b[at:min(at+sectionSize, len(b))]
 		if len(head) < sectionSize {
@@ -101,20 +103,20 @@ func (f *File) add(name string, records []byte, size int) {
 	for r := records; len(r) > 0 && size > 0; r = r[size:] {
 		switch name {
 		case "fields":
+			encoding := vmcs.Encoding(binary.LittleEndian.Uint16(r[28:]))
+			f.fields[encoding] = len(f.Fields)
 			f.Fields = append(f.Fields, Field{
 				Value:    binary.LittleEndian.Uint64(r),
 				Marker:   binary.LittleEndian.Uint64(r[8:]),
 				Read:     int32(word(r[16:])),
 				Write:    int32(word(r[20:])),
 				Offset:   int32(word(r[24:])),
-				Encoding: vmcs.Encoding(binary.LittleEndian.Uint16(r[28:])),
+				Encoding: encoding,
 			})
 		case "diffs":
-			encoding, to := vmcs.Encoding(binary.LittleEndian.Uint16(r)), &f.Cleared
-			for i := range f.Fields {
-				if f.Fields[i].Encoding == encoding {
-					to = &f.Fields[i].Alone
-				}
+			to := &f.Cleared
+			if i, ok := f.fields[vmcs.Encoding(binary.LittleEndian.Uint16(r))]; ok {
+				to = &f.Fields[i].Alone
 			}
 			*to = append(*to, Diff{int(binary.LittleEndian.Uint16(r[2:])), r[4], r[5]})
 		}

@@ -10,11 +10,11 @@ import (
 // control is set: otherwise the processor may lack the field, or KVM may not
 // use it.
 type kept struct {
-	field         vmcs.Encoding
-	value         uint8 // index of kvm.Written.Values
-	control       uint8 // likewise
-	bit           uint8
-	certain, must bool // see Value
+	field      vmcs.Encoding
+	value      uint8  // index of kvm.Written.Values
+	control    uint8  // likewise
+	bit        uint32 // of the control; 0 if there is no such condition
+	sure, must bool   // see Value
 }
 
 var copies = [...]kept{
@@ -33,15 +33,15 @@ var copies = [...]kept{
 	{vmcs.CR0GuestHostMask, kvm.CR0Mask, 0, 0, true, false},
 	{vmcs.CR4GuestHostMask, kvm.CR4Mask, 0, 0, true, false},
 	{vmcs.HostIA32SysenterEIP, kvm.HostSysenterEIP, 0, 0, false, false},
-	{vmcs.SecondaryVMExecControl, kvm.Secondary, kvm.Exec, 31, false, false},
-	{vmcs.TertiaryVMExecControl, kvm.Tertiary, kvm.Exec, 17, false, false},
-	{vmcs.MSRBitmap, kvm.MSRBitmap, kvm.Exec, 28, false, false},
-	{vmcs.VirtualApicPageAddr, kvm.VirtualAPIC, kvm.Exec, 21, false, false}, // TPR shadow
-	{vmcs.TSCOffset, kvm.TSCOffset, kvm.Exec, 3, false, false},
-	{vmcs.TSCMultiplier, kvm.TSCRatio, kvm.Secondary, 25, false, false},
-	{vmcs.VirtualProcessorID, kvm.VPID, kvm.Secondary, 5, false, false},
-	{vmcs.PostedIntrDescAddr, kvm.Posted, kvm.Pin, 7, false, false},
-	{vmcs.GuestIA32PAT, kvm.PAT, kvm.Entry, 14, false, false},
+	{vmcs.SecondaryVMExecControl, kvm.Secondary, kvm.Exec, x86.CPUSecondary, false, false},
+	{vmcs.TertiaryVMExecControl, kvm.Tertiary, kvm.Exec, x86.CPUTertiary, false, false},
+	{vmcs.MSRBitmap, kvm.MSRBitmap, kvm.Exec, x86.CPUMSRBitmaps, false, false},
+	{vmcs.VirtualApicPageAddr, kvm.VirtualAPIC, kvm.Exec, x86.CPUTPRShadow, false, false},
+	{vmcs.TSCOffset, kvm.TSCOffset, kvm.Exec, x86.CPUTSCOffsetting, false, false},
+	{vmcs.TSCMultiplier, kvm.TSCRatio, kvm.Secondary, x86.SecondaryTSCScaling, false, false},
+	{vmcs.VirtualProcessorID, kvm.VPID, kvm.Secondary, x86.SecondaryVPID, false, false},
+	{vmcs.PostedIntrDescAddr, kvm.Posted, kvm.Pin, x86.PinPostedInterrupts, false, false},
+	{vmcs.GuestIA32PAT, kvm.PAT, kvm.Entry, x86.EntryLoadPAT, false, false},
 }
 
 // collected gathers values. It leaves out zeros.
@@ -68,8 +68,8 @@ func Values(c *kvm.VCPU, apicAccess uint64) []Value {
 	}
 	var values collected
 	for _, c := range copies {
-		if want := w[c.value]; want != 0 && (c.bit == 0 || w[c.control]>>c.bit&1 != 0) {
-			values = append(values, Value{c.field, want, 0, c.certain, c.must})
+		if want := w[c.value]; want != 0 && (c.bit == 0 || w[c.control]&uint64(c.bit) != 0) {
+			values = append(values, Value{c.field, want, 0, c.sure, c.must})
 		}
 	}
 	secondary := w[kvm.Secondary]
