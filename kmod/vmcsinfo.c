@@ -534,7 +534,7 @@ static size_t __init write_facts(char *buf, size_t size)
 }
 
 /*
- * Makes the file for who wants to find out why fields were not located. Without
+ * Makes the file that tells why fields were not located. Without
  * debugfs there is none.
  */
 static void __init keep_probe(void)

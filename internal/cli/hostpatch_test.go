@@ -93,15 +93,22 @@ func setvmcs(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("no VMCS with VPID %s", args[1])
 }
 
+// openMachines opens a host's dump and finds its machines. The caller must call
+// done.
+func openMachines(ts *testscript.TestScript, name string) (path string, h *guest.Host, done func() error) {
+	path = ts.MkAbs(name)
+	c, err := vmcore.OpenFile(path)
+	ts.Check(err)
+	h = guest.OpenHost(c)
+	ts.Check(h.FindMachines(context.Background(), guest.MachineSearch{}))
+	return path, h, c.Close
+}
+
 // setvmcb sets fields of the VMCBs of a guest.
 func setvmcb(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 3, 20)
-	path := ts.MkAbs(args[0])
-	c, err := vmcore.OpenFile(path)
-	ts.Check(err)
-	defer c.Close()
-	h := guest.OpenHost(c)
-	ts.Check(h.FindMachines(context.Background(), guest.MachineSearch{}))
+	path, h, done := openMachines(ts, args[0])
+	defer done()
 	for _, v := range h.Machine(args[1]).VCPUs {
 		for _, arg := range args[2:] {
 			name, text, _ := strings.Cut(arg, "=")
@@ -119,12 +126,8 @@ func setvmcb(ts *testscript.TestScript, neg bool, args []string) {
 // windows makes a Windows of a guest.
 func windows(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 2, 2)
-	path := ts.MkAbs(args[0])
-	c, err := vmcore.OpenFile(path)
-	ts.Check(err)
-	defer c.Close()
-	h := guest.OpenHost(c)
-	ts.Check(h.FindMachines(context.Background(), guest.MachineSearch{}))
+	path, h, done := openMachines(ts, args[0])
+	defer done()
 	ts.Check(h.FindRegisters(context.Background(), nil))
 	ts.Check(fakewindows.Install(h.Machine(args[1]), fakewindows.Shared(), func(addr uint64, b []byte) error {
 		patchMemory(ts, path, addr, b)

@@ -8,7 +8,7 @@ package guestlist
 type usedLayout struct {
 	From         string   `json:"from"` // for people
 	Name         string   `json:"name,omitempty"`
-	Form         string   `json:"form,omitempty"` // cells, offsets, records, directory, builtin, learnt
+	Form         string   `json:"form,omitempty"` // cells, offsets, records, directory, builtin, saved, learnt
 	RevisionID   string   `json:"revision_id,omitempty"`
 	AccessRights string   `json:"access_rights,omitempty"`
 	Warnings     []string `json:"warnings,omitempty"`
