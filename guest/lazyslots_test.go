@@ -3,6 +3,8 @@ package guest
 import (
 	"testing"
 
+	"github.com/pkg/errors"
+
 	"vmcsnote/physmem"
 )
 
@@ -40,6 +42,41 @@ func TestSlotsWhenNeeded(t *testing.T) {
 	}
 	if smallAll < 16 || largeAll < smallAll+8 {
 		t.Errorf("%d and %d reads to infer slots: this proves nothing", smallAll, largeAll)
+	}
+}
+
+// TestQuick: of a machine to be looked at quickly, memory that EPT does not map
+// is missing, and nothing is inferred to find it.
+func TestQuick(t *testing.T) {
+	const size = 16 << 20
+	v := newTestVM()
+	v.slot(0, 0x7f00_0000_0000, size)
+	v.fault(0, size, 1)
+	v.touch(0, size/2, 1)
+	r := &countingReader{Reader: v}
+	mem, err := OpenPhysical(r, Config{EPTP: v.ept | 0x5e, HostCR3: v.cr3 | 0x004})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &Machine{memory: mem}
+	quick, err := m.Quick().Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := quick.Translate(0); err != nil {
+		t.Error(err)
+	}
+	if _, err := quick.Translate(size - pageSize); !errors.Is(err, ErrNotMapped) {
+		t.Errorf("%v, expected that it is not mapped", err)
+	}
+	if r.n > 8 {
+		t.Errorf("%d reads, expected those of two walks", r.n)
+	}
+	if _, err := mem.Translate(size - pageSize); err != nil {
+		t.Errorf("not quickly: %v", err)
+	}
+	if known := (&Machine{memory: &Physical{slots: mem.Slots()}}); known.Quick() != known {
+		t.Error("a machine whose slots are known is another one")
 	}
 }
 

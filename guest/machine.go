@@ -217,6 +217,20 @@ func (m *Machine) Memory() (*Physical, error) {
 	return mem, nil
 }
 
+// Quick returns the machine as it is told without its memory slots, if these
+// would have to be inferred: that goes through all tables of the machine's
+// memory. Its memory is then what EPT maps. It is for a first look; most of
+// what a guest's kernel has touched of late is mapped.
+func (m *Machine) Quick() *Machine {
+	mem, err := m.Memory()
+	if err != nil || mem.infer == nil {
+		return m
+	}
+	quick := *m
+	quick.kernel, quick.memory = nil, &Physical{host: mem.host, ept: mem.ept}
+	return &quick
+}
+
 // Forget drops what was kept since it was read: the page tables, some 600 KiB
 // for each machine whose memory has been read, and the kernel, some 20 MiB.
 // What Memory has returned can still be read.

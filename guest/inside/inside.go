@@ -70,11 +70,17 @@ type Activity struct {
 type Options struct {
 	// Backtrace asks for the backtraces of all vCPUs.
 	Backtrace bool
+	// Quick leaves out memory that cannot be found without going through all of
+	// a machine's page tables ([guest.Machine.Quick]).
+	Quick bool
 }
 
 // Look tells what runs in a machine, whose registers must have been found
 // ([guest.Host.FindRegisters]). What it could not tell is empty, and Err why.
 func Look(m *guest.Machine, o Options) *System {
+	if o.Quick {
+		m = m.Quick()
+	}
 	k, err := m.Linux()
 	if err == nil {
 		return Ask(k, m, o)

@@ -176,7 +176,8 @@ func (f *guestsFlags) run(ctx context.Context, e *env, paths []string) error {
 		}
 	}
 	if f.wantsSystems() {
-		if err := look(ctx, e, h, f.asJSON || f.verbose); err != nil {
+		all := f.asJSON || f.verbose
+		if err := look(ctx, e, h, inside.Options{Backtrace: all, Quick: !all && len(f.fields) == 0}); err != nil {
 			return err
 		}
 	}
@@ -269,9 +270,9 @@ func (f *guestsFlags) wantsSystems() bool {
 	return len(f.fields) == 0 || slices.ContainsFunc(f.fields, func(n string) bool { return slices.Contains(guestlist.SystemNames, n) })
 }
 
-// look tells what runs in the machines, with backtraces if they are printed.
-func look(ctx context.Context, e *env, h *guestlist.Host, backtrace bool) (err error) {
-	h.Systems, err = inside.All(ctx, h.Host, inside.Options{Backtrace: backtrace}, counting(e.Progress("looking into guests")))
+// look tells what runs in the machines.
+func look(ctx context.Context, e *env, h *guestlist.Host, o inside.Options) (err error) {
+	h.Systems, err = inside.All(ctx, h.Host, o, counting(e.Progress("looking into guests")))
 	e.ProgressOver()
 	return err
 }
