@@ -91,13 +91,36 @@ func pipeline(cmds ...*exec.Cmd) (time.Duration, error) {
 }
 
 // cpu runs a command and returns the CPU time that it took. It does not
-// depend on whether a second CPU is idle, even if the two sides of a ratio have
-// different numbers of threads.
+// depend on whether a second CPU is idle.
 func cpu(c *exec.Cmd) (time.Duration, error) {
 	if _, err := pipeline(c); err != nil {
 		return 0, err
 	}
 	return c.ProcessState.UserTime() + c.ProcessState.SystemTime(), nil
+}
+
+// alone makes a command use one CPU, if it is a Go program: the other side of
+// the ratio has one thread, and two that share a core take more CPU time each.
+func alone(c *exec.Cmd) *exec.Cmd {
+	c.Env = append(os.Environ(), "GOMAXPROCS=1")
+	return c
+}
+
+// reading runs vmcsnote on one CPU and returns the CPU time. The first time in
+// a mode it also runs it on all CPUs, for its peak memory, which bound bounds.
+func (b *bench) reading(mode string, bound int64, args ...string) (time.Duration, error) {
+	tool := filepath.Join(b.made, "vmcsnote")
+	if !slices.ContainsFunc(b.peaks, func(p peak) bool { return p.mode == mode }) {
+		c := b.command(tool, args...)
+		if _, err := pipeline(c); err != nil {
+			return 0, err
+		}
+		b.peaks.note(mode, bound, c)
+	}
+	c := alone(b.command(tool, args...))
+	took, err := cpu(c)
+	b.peaks.note(mode, bound, c)
+	return took, err
 }
 
 // complaint returns the line that says what failed.
