@@ -55,6 +55,52 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// TestCopyLive: where page data and descriptors share bytes, a copy whose pages
+// move keeps what can be read. What leads to page data is a descriptor; anything
+// else is page data.
+func TestCopyLive(t *testing.T) {
+	over := testdumps.KDump{SubBlocks: 1, Notes: testdumps.KDumps["full"].Notes, Edit: func(b []byte, h *kdump.Header) {
+		at := h.DescOff() + 10*plan.DescSize
+		copy(b[at:], testdumps.Page(0, int(h.BlockSize)))
+		first := b[h.DescOff():]
+		h.Order.PutUint64(first, uint64(at))
+		h.Order.PutUint32(first[8:], uint32(h.BlockSize))
+		h.Order.PutUint32(first[12:], kdump.Raw)
+	}}
+	under := testdumps.LiveKDump
+	under.SubBlocks, under.Notes = over.SubBlocks, over.Notes
+	for name, row := range map[string]struct {
+		dump testdumps.KDump
+		same func(i int) bool
+	}{
+		"page data over descriptors": {over, func(i int) bool { return i == 0 }},
+		"descriptors over page data": {under, func(i int) bool { return i != 0 && i != 3 && i != 5 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := row.dump.Build()
+			before := testdumps.OpenKDump(t, b)
+			l, err := before.PlanCopy(before.Notes().Insert(testdumps.VMCSInfo))
+			if err != nil || l.Shift == 0 {
+				t.Fatalf("pages move by %#x bytes: %v", l.Shift, err)
+			}
+			done := testdumps.OpenKDump(t, testdumps.Copied(t, l, bytes.NewReader(b)))
+			want, got := make([]byte, before.BlockSize), make([]byte, before.BlockSize)
+			for i, pfn := range testdumps.Pages {
+				if !row.same(i) {
+					continue
+				}
+				addr := pfn * uint64(before.BlockSize)
+				if _, err := before.ReadPhys(want, addr); err != nil {
+					t.Error(err)
+				}
+				if _, err := done.ReadPhys(got, addr); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("page %#x is another one (%v)", addr, err)
+				}
+			}
+		})
+	}
+}
+
 func checkCopy(t *testing.T, done, before *kdump.Dump) {
 	t.Helper()
 	got, err := summarize(done, 0)

@@ -181,8 +181,17 @@ func (c *Dump) fixDescs(l *plan.Layout, m *move) []plan.Fix {
 		if end, ok := c.Desc(b).Data.End(); ok && c.Size == plan.Endless {
 			l.End = max(l.End, int64(end))
 		}
-		c.Order.PutUint64(b, m.moved(c.Order.Uint64(b)))
+		c.mendDesc(m, b)
 	}}}
+}
+
+// mendDesc moves what the descriptor in b leads to. What leads no reader to page
+// data stays as it is: in a live system's dump, page data can lie over the last
+// descriptors, and a page must not change.
+func (c *Dump) mendDesc(m *move, b []byte) {
+	if d := c.Desc(b); d.Data.Off >= uint64(c.DescOff()) && c.fits(d) {
+		c.Order.PutUint64(b, m.moved(d.Data.Off))
+	}
 }
 
 // fixBitmap counts the pages in a stream while their bitmap passes.
@@ -242,8 +251,7 @@ func (c *Dump) Pages() *plan.Pages {
 		Descs:   c.DescOff(),
 		Count:   c.countPages,
 		Mend: func(b []byte, shift int64) {
-			m := move{end: c.NotesOff() + c.notes.Size, shift: shift}
-			c.Order.PutUint64(b, m.moved(c.Order.Uint64(b)))
+			c.mendDesc(&move{end: c.NotesOff() + c.notes.Size, shift: shift}, b)
 		},
 	}
 }

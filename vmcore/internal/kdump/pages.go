@@ -178,6 +178,12 @@ func (r *pageReader) descriptor(n uint64) (PageDesc, int64, error) {
 	return r.c.Desc(r.descs[(n-r.firstDesc)*plan.DescSize:]), off, nil
 }
 
+// fits reports whether page data can have the size that a descriptor tells.
+func (h *Header) fits(d PageDesc) bool {
+	size := uint64(h.BlockSize)
+	return d.Data.Size > 0 && d.Data.Size <= size && (d.flags&compressed != Raw || d.Data.Size == size)
+}
+
 // checkDesc makes sure that the descriptor at off leads to page data.
 func (c *Dump) checkDesc(d PageDesc, off int64) error {
 	x := c.Index()
@@ -185,8 +191,7 @@ func (c *Dump) checkDesc(d PageDesc, off int64) error {
 	switch _, ok := d.Data.End(); {
 	case d.Data.Off == 0:
 		return errors.Wrapf(plan.ErrTruncated, "page descriptor at %#x was never written", off)
-	case d.Data.Size > uint64(c.BlockSize) || d.Data.Size == 0,
-		d.flags&compressed == Raw && d.Data.Size != uint64(c.BlockSize):
+	case !c.fits(d):
 		return plan.FormatErrorf(off+8, "size of page data", fmt.Sprintf("%#x", d.Data.Size), "a page of %#x bytes, or less if compressed", c.BlockSize)
 	case !ok:
 		return plan.FormatErrorf(off, "offset of page data", d.Data.String(), "an end below 2^63")
