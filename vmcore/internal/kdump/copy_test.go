@@ -56,7 +56,7 @@ func TestCopy(t *testing.T) {
 }
 
 // TestCopyLive: where page data and descriptors share bytes, a copy whose pages
-// move keeps what can be read. What leads to page data is a descriptor; anything
+// move keeps what can be read. What leads to page data is a descriptor, and all
 // else is page data.
 func TestCopyLive(t *testing.T) {
 	over := testdumps.KDump{SubBlocks: 1, Notes: testdumps.KDumps["full"].Notes, Edit: func(b []byte, h *kdump.Header) {

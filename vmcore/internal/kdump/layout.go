@@ -185,9 +185,9 @@ func (c *Dump) fixDescs(l *plan.Layout, m *move) []plan.Fix {
 	}}}
 }
 
-// mendDesc moves what the descriptor in b leads to. What leads no reader to page
-// data stays as it is: in a live system's dump, page data can lie over the last
-// descriptors, and a page must not change.
+// mendDesc moves what the descriptor in b leads to. What leads no reader to
+// page data stays as it is: in a live system's dump, page data can lie over the
+// last descriptors, and a page must not change.
 func (c *Dump) mendDesc(m *move, b []byte) {
 	if d := c.Desc(b); d.Data.Off >= uint64(c.DescOff()) && c.fits(d) {
 		c.Order.PutUint64(b, m.moved(d.Data.Off))
