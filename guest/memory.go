@@ -27,8 +27,8 @@ type Slot struct {
 	Flags     uint32
 }
 
-// slotsOf are slots that were inferred.
-func slotsOf(inferred []infer.Slot) (slots []Slot) {
+// appendSlots appends slots that were inferred.
+func appendSlots(slots []Slot, inferred []infer.Slot) []Slot {
 	for _, s := range inferred {
 		slots = append(slots, Slot{GPA: s.GPA, HVA: s.HVA, Size: s.Size, Pages: s.Pages})
 	}
@@ -76,7 +76,7 @@ func OpenPhysical(host physmem.Reader, c Config) (*Physical, error) {
 	m := &Physical{host: host, ept: ept}
 	if c.HostCR3 != 0 {
 		m.proc = NewProcess(host, c.HostCR3, c.HostCR4)
-		m.infer = sync.OnceValue(func() []Slot { return slotsOf(infer.Slots(ept, m.proc)) })
+		m.infer = sync.OnceValue(func() []Slot { return appendSlots(nil, infer.Slots(ept, m.proc)) })
 	}
 	return m, nil
 }

@@ -51,23 +51,24 @@ func OpenShadow(host physmem.Reader, c Shadow) (*Physical, error) {
 	m := &Physical{host: host, proc: NewProcess(host, c.HostCR3, c.HostCR4)}
 	if real {
 		m.ept = shadow
-		if m.slots = slotsOf(infer.Slots(shadow, m.proc)); len(m.slots) == 0 {
+		if m.slots = appendSlots(nil, infer.Slots(shadow, m.proc)); len(m.slots) == 0 {
 			return nil, ErrNoEPT
 		}
 		return m, nil
 	}
-	paging := func(slots []infer.Slot) infer.Paging {
-		m := &Physical{host: host, proc: m.proc, slots: slotsOf(slots)}
-		return func(gva uint64) (gpa uint64, ok bool) {
-			e, err := c.Guest.Translate(m, gva)
-			return e.Phys + gva - e.Addr, err == nil
-		}
+	translate := func(gva uint64) (gpa uint64, ok bool) {
+		e, err := c.Guest.Translate(m, gva)
+		return e.Phys + gva - e.Addr, err == nil
+	}
+	paging := func(slots []infer.Slot) infer.Paging { // some million times
+		m.slots = appendSlots(m.slots[:0], slots)
+		return translate
 	}
 	s := infer.Shadow{Tables: shadow, Process: m.proc, CR3: c.Guest.CR3 & x86.AddrMask, Paging: paging}
 	slots, ok := s.Slots()
 	if !ok {
 		return nil, ErrNoEPT
 	}
-	m.slots = slotsOf(slots)
+	m.slots = appendSlots(nil, slots)
 	return m, nil
 }

@@ -212,6 +212,7 @@ func FuzzOpenShadow(f *testing.F) {
 	f.Add(uint64(2), uint8(15), uint8(40), uint64(x86.CR4PAE), uint64(0), uint64(0x1000), uint64(0x2000), uint64(0x1000))
 	f.Add(uint64(3), uint8(15), uint8(200), uint64(x86.CR4PAE|x86.CR4LA57), uint64(x86.EFERLMA), uint64(0x1000), uint64(0), uint64(0x1000))
 	f.Add(uint64(0), uint8(2), uint8(90), uint64(99), uint64(1079), uint64(4211), uint64(8231), uint64(4096)) // took long
+	f.Add(uint64(0), uint8(8), uint8(5), uint64(32), uint64(789), uint64(4164), uint64(8200), uint64(4084))   // took longer
 	f.Fuzz(func(t *testing.T, seed uint64, pages, rare uint8, cr4, efer, cr3, guestCR3, hostCR3 uint64) {
 		p := Paging{CR0: x86.CR0PG, CR3: cr3, CR4: cr4, EFER: efer}
 		g := p

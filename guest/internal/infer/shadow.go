@@ -56,7 +56,7 @@ func (s *Shadow) Slots() (slots []Slot, ok bool) {
 		}
 	}
 	ps, ok := sampled.pairs(s.Process)
-	if !ok {
+	if !ok || len(ps) < wantPairs {
 		return nil, false
 	}
 	if slots = s.findRoot(Spread(ps, mostPairs)); slots == nil {
@@ -85,6 +85,7 @@ func Spread[T any](all []T, n int) (some []T) {
 // to. It returns one slot, the whole of the process by that page's delta.
 func (s *Shadow) findRoot(ps []pair) []Slot {
 	tries := maxTries
+	slots := make([]Slot, 1)
 	for u, err := range s.Process.Mappings() {
 		for at := u.Addr; err == nil && at < u.Addr+u.Size; at += pageSize {
 			delta := at - s.CR3
@@ -92,7 +93,7 @@ func (s *Shadow) findRoot(ps []pair) []Slot {
 			if delta >= s.Process.End() {
 				first = -delta
 			}
-			slots := []Slot{{GPA: first, HVA: first + delta, Size: s.Process.End() - (first + delta)}}
+			slots[0] = Slot{GPA: first, HVA: first + delta, Size: s.Process.End() - (first + delta)}
 			if proven(s.Paging(slots), ps, delta, &tries) {
 				return slots
 			}
