@@ -97,7 +97,7 @@ func TestParse(t *testing.T) {
 			err: "n_descsz at offset 0x4: found 0x5, expected at most 0x4"},
 		{name: "n_descsz of 4 GiB", bytes: []byte("\x04\x00\x00\x00\xff\xff\xff\xff\x01\x00\x00\x00ABC\x00four"), order: le,
 			err: "n_descsz at offset 0x4: found 0xffffffff"},
-		{name: "too many", bytes: bytes.Repeat([]byte{0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0}, MaxNotes+1), order: le,
+		{name: "too many", bytes: bytes.Repeat([]byte{0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0}, maxNotes+1), order: le,
 			err: "expected at most 65536 notes"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 // Bounds on what a segment may hold. A machine with 8,192 CPUs has as many
 // NT_PRSTATUS notes, and twice as many in a dump by QEMU.
 const (
-	MaxNotes = 1 << 16 // notes in a segment
+	maxNotes = 1 << 16 // notes in a segment
 	maxName  = 1 << 10 // bytes in a name; makedumpfile reads 15
 )
 
@@ -101,7 +101,7 @@ func walk(r io.ReaderAt, size int64, order binary.ByteOrder, align int64, gaps b
 			off = end
 			continue
 		}
-		if len(s.Notes) == MaxNotes {
+		if len(s.Notes) == maxNotes {
 			return nil, &FormatError{off, "number of notes", "another note", "at most 65536 notes"}
 		}
 		s.Notes = append(s.Notes, *e)

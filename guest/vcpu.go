@@ -116,7 +116,7 @@ func (v *VCPU) VPID() (uint16, bool) {
 }
 
 // Field returns the value of a field of the VMCS ([vmcs.VMCS.Field]) or VMCB
-// ([svm.VMCB.Field]).
+// ([svm.FieldByName]).
 func (v *VCPU) Field(name string) (uint64, bool) {
 	switch {
 	case v.HasVMCS():

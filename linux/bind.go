@@ -82,7 +82,7 @@ func paths(fields any) iter.Seq2[Path, *Field] {
 func Bindings() []Binding {
 	return slices.Concat(new(taskFields).bindings(), new(orcFields).bindings(), new(vmaFields).bindings(), []Binding{
 		new(timeFields).binding(), new(cpuFields).binding(), new(moduleFields).binding(), new(btfModuleFields).binding(), new(rbFields).binding(),
-		new(xaRootFields).binding(), new(xaNodeFields).binding(), new(idrFields).binding(),
+		new(xaRootFields).binding(), new(xaNodeFields).binding(),
 	})
 }
 

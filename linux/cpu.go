@@ -38,10 +38,10 @@ func (k *Kernel) CPU() (c CPU, err error) {
 	if err != nil {
 		return c, err
 	}
-	if c.Vendor, err = k.Text(at, f.Vendor); err != nil {
+	if c.Vendor, err = k.fieldText(at, f.Vendor); err != nil {
 		return CPU{}, err
 	}
-	if c.Name, err = k.Text(at, f.Name); err != nil {
+	if c.Name, err = k.fieldText(at, f.Name); err != nil {
 		return CPU{}, err
 	}
 	for field, to := range map[*Field]*uint64{&f.Family: &c.Family, &f.Model: &c.Model, &f.Stepping: &c.Stepping, &f.Microcode: &c.Microcode} {

@@ -18,8 +18,8 @@
 // resolved once, then read from many objects. Members move, and some change
 // their names between versions, so a path has alternatives.
 //
-// [Kernel.List], [Kernel.HList], [Kernel.RBTree] and [Kernel.XArray] go through
-// the kernel's containers. [Kernel.Tasks] and [Task] are built on these.
+// [Kernel.List], [Kernel.RBTree] and [Kernel.XArray] go through the kernel's
+// containers. [Kernel.Tasks] and [Task] are built on these.
 //
 // [Kernel.Log], [Kernel.LastLog] and [Kernel.Panic] read the kernel's log. They
 // need no types and no symbols if VMCOREINFO is that of the running kernel.

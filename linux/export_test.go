@@ -196,6 +196,18 @@ func (s *kallsyms) pruned(long bool, symbols, sample []string) (names, offsets [
 	return append(names, make([]byte, end-len(names))...), offsets
 }
 
+// Levels returns how many levels the kernel's page tables have.
+func (k *Kernel) Levels() int { return k.levels }
+
+// Symbols returns the number of symbols in the kernel's image.
+func (k *Kernel) Symbols() (int, error) {
+	s, err := k.kallsyms()
+	if err != nil {
+		return 0, err
+	}
+	return len(s.start), nil
+}
+
 // SymbolLine returns symbol i as /proc/kallsyms has it.
 func (k *Kernel) SymbolLine(i int) string {
 	s, err := k.kallsyms()

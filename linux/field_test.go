@@ -99,7 +99,7 @@ func TestField(t *testing.T) {
 		})
 	}
 	name, _ := s.Field("name")
-	if text, err := k.Text(at, name); text != "ab" || err != nil {
+	if text, err := k.fieldText(at, name); text != "ab" || err != nil {
 		t.Errorf("name is %q (%v)", text, err)
 	}
 	many, _ := s.Field("many")

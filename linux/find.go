@@ -25,7 +25,7 @@ const maxRoots = 16
 // Find finds the kernel that page tables map, without its VMCOREINFO: that of a
 // guest, by the CR3 of its processors. It takes the first of the roots that
 // leads to a kernel. mem is the guest's physical memory. What the kernel costs
-// is bounded; when it is spent, all that reads fails with [ErrSpent].
+// is bounded; when it is spent, every read fails.
 //
 // With page-table isolation, CR3 of a processor in user mode maps next to
 // nothing of the kernel. The kernel's own tables are the other page of the pair

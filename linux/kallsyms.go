@@ -91,7 +91,7 @@ func (k *Kernel) kallsymsInfo() (p kallsymsPlace, ok bool, err error) {
 		}
 	}
 	p.relativeBase, _ = k.info.symbol("kallsyms_relative_base")
-	p.num, err = k.Uint(num, 4)
+	p.num, err = k.uint(num, 4)
 	return p, true, errors.WithMessage(err, "kallsyms_num_syms")
 }
 

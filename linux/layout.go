@@ -19,7 +19,7 @@ func (l *layout) read(addr uint64, size int) uint64 {
 	if l.err != nil {
 		return 0
 	}
-	v, err := l.k.Uint(addr, size)
+	v, err := l.k.uint(addr, size)
 	l.err = err
 	return v
 }

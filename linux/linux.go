@@ -89,9 +89,6 @@ func (k *Kernel) Release() string { return k.info["OSRELEASE"] }
 // Linux 5.9.
 func (k *Kernel) BuildID() string { return k.info["BUILD-ID"] }
 
-// Levels returns how many levels the kernel's page tables have: 4 or 5.
-func (k *Kernel) Levels() int { return k.levels }
-
 // EncryptionMask returns the bit of page table entries that is no part of an
 // address but marks encrypted memory: AMD's C-bit, 0 if memory is not
 // encrypted.

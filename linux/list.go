@@ -13,21 +13,9 @@ const maxEntries = 1 << 20
 // link is the list_head in each object. With an error the address is that of
 // the entry at which the list could not be followed, and nothing follows.
 //
-// A list that leads back into itself ends with [ErrLoop], some of its entries
+// A list that leads back into itself ends with [ErrLoop]; some of its entries
 // may have been returned more than once before.
 func (k *Kernel) List(head uint64, link Field) iter.Seq2[uint64, error] {
-	return k.chain(head, head, link)
-}
-
-// HList returns the objects of a list of a hash table (struct hlist_head), as
-// [Kernel.List] does.
-func (k *Kernel) HList(head uint64, link Field) iter.Seq2[uint64, error] {
-	return k.chain(head, 0, link)
-}
-
-// chain follows pointers to the next entry, which begins each entry, from head
-// to end. Bit 0 ends a list as well (hlist_nulls).
-func (k *Kernel) chain(head, end uint64, link Field) iter.Seq2[uint64, error] {
 	return func(yield func(uint64, error) bool) {
 		// Brent's way to find a loop: compare with an entry that is
 		// renewed after 1, 2, 4, 8... steps.
@@ -37,9 +25,9 @@ func (k *Kernel) chain(head, end uint64, link Field) iter.Seq2[uint64, error] {
 			next, err := k.Pointer(at)
 			switch {
 			case err != nil:
-			case next == end || end == 0 && next&1 != 0:
+			case next == head:
 				return
-			case next == mark || next == head:
+			case next == mark:
 				err = ErrLoop
 			case next == 0:
 				err = corrupt("list entry at %#x leads to 0", at)

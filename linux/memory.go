@@ -136,8 +136,8 @@ func (c *pageCache) read(mem physmem.Reader, p []byte, phys uint64) (int, error)
 	return copy(p, page[phys-at:]), nil
 }
 
-// Uint reads a little-endian number of 1, 2, 4 or 8 bytes at an address.
-func (k *Kernel) Uint(addr uint64, size int) (uint64, error) {
+// uint reads a little-endian number of 1, 2, 4 or 8 bytes at an address.
+func (k *Kernel) uint(addr uint64, size int) (uint64, error) {
 	var b [8]byte
 	if size < 1 || size > 8 {
 		return 0, corrupt("a number of %d bytes at %#x", size, addr)
@@ -147,7 +147,7 @@ func (k *Kernel) Uint(addr uint64, size int) (uint64, error) {
 }
 
 // Pointer reads a pointer at an address.
-func (k *Kernel) Pointer(addr uint64) (uint64, error) { return k.Uint(addr, 8) }
+func (k *Kernel) Pointer(addr uint64) (uint64, error) { return k.uint(addr, 8) }
 
 // CString reads a string that a NUL byte ends, at most max bytes of it.
 func (k *Kernel) CString(addr uint64, max int) (string, error) {

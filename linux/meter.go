@@ -6,8 +6,8 @@ import (
 	"vmcsnote/physmem"
 )
 
-// ErrSpent means that a kernel of [Find] costs more time than it may.
-var ErrSpent = errors.New("reading the kernel takes too long: its structures are corrupt or forged")
+// errSpent means that a kernel of [Find] took more time than it may.
+var errSpent = errors.New("reading the kernel takes too long: its structures are corrupt or forged")
 
 // A meter bounds the time and the memory that a kernel costs which may be
 // hostile, as a guest's is: lists that lead back into themselves, tables that
@@ -40,7 +40,7 @@ func (m *meter) spend(n int) error {
 	}
 	if m.left -= int64(n); m.left < 0 {
 		m.left = -1
-		return ErrSpent
+		return errSpent
 	}
 	return nil
 }
@@ -51,7 +51,7 @@ func (m *meter) keep(n int) error {
 		return nil
 	}
 	if int64(n) > m.room {
-		return ErrSpent
+		return errSpent
 	}
 	m.room -= int64(n)
 	return nil

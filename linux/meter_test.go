@@ -68,7 +68,7 @@ func TestSpent(t *testing.T) {
 			}
 			k, _ = meteredKernel(t)
 			k.meter.left = 90
-			if err := test.ask(k); err == nil || !errors.Is(err, ErrSpent) && test.name != "symbols" && test.name != "the log" {
+			if err := test.ask(k); err == nil || !errors.Is(err, errSpent) && test.name != "symbols" && test.name != "the log" {
 				t.Errorf("error is %v", err)
 			}
 			if k.meter.left != -1 {
@@ -131,10 +131,10 @@ func TestRoom(t *testing.T) {
 	k.meter = m
 	m.room = 1 << 20
 	at := f.Alloc(4 << 20)
-	if _, err := k.readGrowing(at, 4<<20); !errors.Is(err, ErrSpent) {
+	if _, err := k.readGrowing(at, 4<<20); !errors.Is(err, errSpent) {
 		t.Errorf("4 MiB in a room of 1: %v", err)
 	}
-	if err := new(kallsyms).readNames(k, fakeImage, maxSymbols); !errors.Is(err, ErrSpent) {
+	if err := new(kallsyms).readNames(k, fakeImage, maxSymbols); !errors.Is(err, errSpent) {
 		t.Errorf("a million symbols: %v", err)
 	}
 }

@@ -66,7 +66,7 @@ func (k *Kernel) readModules() (all []*Module, err error) {
 		if len(all) == maxModules {
 			return all, errors.WithMessage(ErrTooMany, "modules")
 		}
-		name, err := k.Text(addr, fields.Name)
+		name, err := k.fieldText(addr, fields.Name)
 		if err != nil {
 			return all, err
 		}

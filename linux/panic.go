@@ -7,6 +7,6 @@ func (k *Kernel) Panicked() (cpu int, ok bool, err error) {
 		return 0, false, err
 	}
 	// PANIC_CPU_INVALID is -1.
-	v, err := k.Uint(at, 4)
+	v, err := k.uint(at, 4)
 	return int(int32(v)), err == nil && int32(v) != -1, err
 }

@@ -23,7 +23,7 @@ func (k *Kernel) perCPU() ([]uint64, error) {
 		}
 		n := uint64(maxCPUs)
 		if ids, err := k.Symbol("nr_cpu_ids"); err == nil {
-			if v, err := k.Uint(ids, 4); err == nil && v > 0 {
+			if v, err := k.uint(ids, 4); err == nil && v > 0 {
 				n = min(v, maxCPUs)
 			}
 		}
@@ -77,7 +77,7 @@ func (k *Kernel) Running(cpu int) (Task, error) {
 	if err != nil {
 		return Task{}, errors.WithMessagef(err, "the task of CPU %d", cpu)
 	}
-	t := k.Task(addr)
+	t := k.task(addr)
 	if on, err := t.CPU(); err != nil || on != cpu {
 		return Task{}, corrupt("CPU %d runs the task at %#x, which is on CPU %d (%v)", cpu, addr, on, err)
 	}

@@ -197,6 +197,6 @@ func FuzzRealKallsyms(f *testing.F) {
 
 // digitsIn is where the tokens of the digits begin in the token table.
 func digitsIn(k *Kernel, p kallsymsPlace) uint64 {
-	n, _ := k.Uint(p.tokenIndex+2*'0', 2)
+	n, _ := k.uint(p.tokenIndex+2*'0', 2)
 	return n
 }

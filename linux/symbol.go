@@ -40,15 +40,6 @@ func (k *Kernel) Symbol(name string) (uint64, error) {
 	return s.addr(i), nil
 }
 
-// Symbols returns the number of symbols in the kernel's image.
-func (k *Kernel) Symbols() (int, error) {
-	s, err := k.kallsyms()
-	if err != nil {
-		return 0, err
-	}
-	return len(s.start), nil
-}
-
 // SymbolAt returns the symbol that an address in the image or in a module
 // belongs to. The error wraps [ErrNoSymbol] if the address is in neither.
 func (k *Kernel) SymbolAt(addr uint64) (Symbol, error) {

@@ -57,8 +57,8 @@ func (k *Kernel) taskFields() (*taskFields, error) {
 	})
 }
 
-// Task returns the task whose task_struct is at addr. It reads nothing.
-func (k *Kernel) Task(addr uint64) Task { return Task{k, addr} }
+// task returns the task whose task_struct is at addr. It reads nothing.
+func (k *Kernel) task(addr uint64) Task { return Task{k, addr} }
 
 // Tasks returns all processes: the first thread of each.
 func (k *Kernel) Tasks() iter.Seq2[Task, error] {
@@ -72,11 +72,11 @@ func (k *Kernel) Tasks() iter.Seq2[Task, error] {
 			yield(Task{}, err)
 			return
 		}
-		if !yield(k.Task(first), nil) {
+		if !yield(k.task(first), nil) {
 			return
 		}
 		for addr, err := range k.List(first+f.Tasks.Offset(), f.Tasks) {
-			if !yield(k.Task(addr), err) {
+			if !yield(k.task(addr), err) {
 				return
 			}
 		}
@@ -96,7 +96,7 @@ func (t Task) Threads() iter.Seq2[Task, error] {
 			return
 		}
 		for addr, err := range t.k.List(head, f.Node) {
-			if !yield(t.k.Task(addr), err) {
+			if !yield(t.k.task(addr), err) {
 				return
 			}
 		}
@@ -152,7 +152,7 @@ func (t Task) Comm() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return t.k.Text(t.Addr, f.Comm)
+	return t.k.fieldText(t.Addr, f.Comm)
 }
 
 // maxCgroups bounds how deep cgroups are nested, and maxSubsys how many
@@ -214,7 +214,7 @@ func (k *Kernel) kernfsPath(node uint64) (string, error) {
 			slices.Reverse(names)
 			return "/" + strings.Join(names, "/"), nil
 		}
-		name, err := k.Text(node, f.kernfs.Name)
+		name, err := k.fieldText(node, f.kernfs.Name)
 		if err != nil {
 			return "", err
 		}
@@ -227,19 +227,9 @@ func (k *Kernel) kernfsPath(node uint64) (string, error) {
 // maxArgs bounds a command line.
 const maxArgs = 128 << 10
 
-// CommandLine returns the process's arguments. They are user memory, which many
-// dumps leave out; the user may have overwritten them. A kernel thread has
-// none.
-func (t Task) CommandLine() ([]string, error) {
-	mm, err := t.MM()
-	if err != nil || mm == 0 {
-		return nil, err
-	}
-	return t.k.CommandLine(mm)
-}
-
 // CommandLine returns the arguments of the process that an mm_struct belongs
-// to.
+// to. They are user memory, which many dumps leave out; the user may have
+// overwritten them.
 func (k *Kernel) CommandLine(mm uint64) ([]string, error) {
 	f, err := k.taskFields()
 	if err != nil {
@@ -273,5 +263,5 @@ func (k *Kernel) Owner(mm uint64) (Task, bool, error) {
 		return Task{}, false, err
 	}
 	addr, err := k.Value(mm, f.mm.Owner)
-	return k.Task(addr), addr != 0 && err == nil, err
+	return k.task(addr), addr != 0 && err == nil, err
 }

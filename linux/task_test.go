@@ -36,7 +36,8 @@ func TestTasks(t *testing.T) {
 	if pid != 101 || tgid != 101 || cpu != 3 || comm != "qemu-system-x86" || err1 != nil || err2 != nil || err3 != nil || err4 != nil {
 		t.Error(pid, tgid, cpu, comm, err1, err2, err3, err4)
 	}
-	if args, err := task.CommandLine(); err != nil || !slices.Equal(args, []string{"qemu", "-name", "", "guest=web"}) {
+	mm, _ := task.MM()
+	if args, err := k.CommandLine(mm); err != nil || !slices.Equal(args, []string{"qemu", "-name", "", "guest=web"}) {
 		t.Errorf("%q (%v)", args, err)
 	}
 	for i, want := range []string{"/", "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope", "/v1/vm"} {
@@ -44,14 +45,10 @@ func TestTasks(t *testing.T) {
 			t.Errorf("%q (%v), want %q", path, err, want)
 		}
 	}
-	if args, err := tasks[0].CommandLine(); args != nil || err != nil {
-		t.Errorf("a kernel thread has %q (%v)", args, err)
-	}
 	threads, err := collect(task.Threads())
 	if err != nil || len(threads) != 1 || threads[0].Addr != qemu {
 		t.Error(threads, err)
 	}
-	mm, _ := task.MM()
 	if owner, ok, err := k.Owner(mm); !ok || owner.Addr != qemu || err != nil {
 		t.Error(owner, ok, err)
 	}
@@ -79,20 +76,20 @@ func TestCommandLineExcluded(t *testing.T) {
 	at := f.Process(7, "qemu", "qemu\x00", f.Alloc(32, 0, f.Cgroup("vm")))
 	user := f.Heap // the objects after the user page follow it
 	k := openFake(t, f, f.Finish())
-	mm, _ := k.Task(at).MM()
+	mm, _ := k.task(at).MM()
 	memory, err := k.UserMemory(mm)
 	if err != nil {
 		t.Fatal(err)
 	}
-	phys, _, err := memory.Phys(0x7000000ff010)
+	phys, _, err := memory.phys(0x7000000ff010)
 	if err != nil || phys >= user-fakeDirect {
 		t.Fatalf("%#x (%v)", phys, err)
 	}
 	delete(f.Pages, phys&^4095)
-	if args, err := k.Task(at).CommandLine(); !errors.Is(err, fakelinux.ErrMemory) {
+	if args, err := k.CommandLine(mm); !errors.Is(err, fakelinux.ErrMemory) {
 		t.Errorf("%q (%v)", args, err)
 	}
-	if path, err := k.Task(at).Cgroup(); path != "/vm" || err != nil {
+	if path, err := k.task(at).Cgroup(); path != "/vm" || err != nil {
 		t.Errorf("%q (%v)", path, err)
 	}
 }
@@ -105,7 +102,7 @@ func TestCgroupLoop(t *testing.T) {
 	f.Put(node+8, fakelinux.LE64(node))
 	task := f.Process(1, "x", "", f.Alloc(32, 0, f.Alloc(8, 0, node)))
 	k := openFake(t, f, f.Finish())
-	if path, err := k.Task(task).Cgroup(); !errors.Is(err, ErrLoop) {
+	if path, err := k.task(task).Cgroup(); !errors.Is(err, ErrLoop) {
 		t.Errorf("%q (%v)", path, err)
 	}
 }

@@ -85,8 +85,8 @@ func decodeUser(level int, entry uint64) (addr uint64, leaf bool, err error) {
 // kernel's.
 func (u *UserMemory) Tables() *x86.Tables { return u.tables }
 
-// Phys translates a virtual address, as [Kernel.Phys] does.
-func (u *UserMemory) Phys(addr uint64) (phys, size uint64, err error) {
+// phys translates a virtual address, as [Kernel.Phys] does.
+func (u *UserMemory) phys(addr uint64) (phys, size uint64, err error) {
 	if addr >= u.end {
 		return 0, 0, &AddressError{addr, x86.ErrNotMapped}
 	}
@@ -96,5 +96,5 @@ func (u *UserMemory) Phys(addr uint64) (phys, size uint64, err error) {
 // Read fills p with memory at a virtual address. The error is an
 // [*AddressError]; n bytes before it are good.
 func (u *UserMemory) Read(p []byte, addr uint64) (n int, err error) {
-	return readVirtual(p, addr, u.Phys, &u.cache, u.mem)
+	return readVirtual(p, addr, u.phys, &u.cache, u.mem)
 }

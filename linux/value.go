@@ -82,7 +82,7 @@ func (k *Kernel) Elements(addr uint64, f Field) ([]uint64, error) {
 	if f.Count == 0 || f.Stride == 0 || f.Stride > 8 || f.Count > maxArray {
 		return nil, errors.Errorf("%s is no array of numbers", f.Path)
 	}
-	b, err := k.Bytes(addr, f)
+	b, err := k.bytes(addr, f)
 	if err != nil {
 		return nil, err
 	}
@@ -98,8 +98,8 @@ func (k *Kernel) Elements(addr uint64, f Field) ([]uint64, error) {
 // maxArray bounds what is read of one field.
 const maxArray = 1 << 20
 
-// Bytes reads all of a field.
-func (k *Kernel) Bytes(addr uint64, f Field) ([]byte, error) {
+// bytes reads all of a field.
+func (k *Kernel) bytes(addr uint64, f Field) ([]byte, error) {
 	at, err := k.At(addr, f)
 	if err != nil {
 		return nil, err
@@ -114,11 +114,11 @@ func (k *Kernel) Bytes(addr uint64, f Field) ([]byte, error) {
 	return b, nil
 }
 
-// Text reads a string that is an array of characters, or that a pointer leads
-// to. It is as the kernel has it, so it can hold anything but NUL.
-func (k *Kernel) Text(addr uint64, f Field) (string, error) {
+// fieldText reads a string that is an array of characters, or that a pointer
+// leads to. It is as the kernel has it, so it can hold anything but NUL.
+func (k *Kernel) fieldText(addr uint64, f Field) (string, error) {
 	if f.Count != 0 {
-		b, err := k.Bytes(addr, f)
+		b, err := k.bytes(addr, f)
 		b, _, _ = bytes.Cut(b, []byte{0})
 		return string(b), err
 	}

@@ -48,11 +48,11 @@ type Mapped struct {
 	Offset uint64 // in the file, of the address that was asked for
 }
 
-// ErrNoFile means that a process has no file at an address.
-var ErrNoFile = errors.New("no file is mapped there")
+// errNoFile means that a process has no file at an address.
+var errNoFile = errors.New("no file is mapped there")
 
 // MappedAt returns the file that the task has at an address in user memory. The
-// error wraps [ErrNoFile] if there is none: the process's own memory, or
+// error wraps errNoFile if there is none: the process's own memory, or
 // nothing.
 func (t Task) MappedAt(addr uint64) (m Mapped, err error) {
 	mm, err := t.MM()
@@ -60,7 +60,7 @@ func (t Task) MappedAt(addr uint64) (m Mapped, err error) {
 		return m, err
 	}
 	if mm == 0 {
-		return m, errors.WithMessage(ErrNoFile, "a kernel thread")
+		return m, errors.WithMessage(errNoFile, "a kernel thread")
 	}
 	k := t.k
 	f := new(vmaFields)
@@ -80,7 +80,7 @@ func (t Task) MappedAt(addr uint64) (m Mapped, err error) {
 		return m, err
 	}
 	if addr < start || addr >= end || file == 0 {
-		return m, ErrNoFile
+		return m, errNoFile
 	}
 	dentry, err := k.Value(file, f.file.Dentry)
 	if err != nil {
@@ -113,7 +113,7 @@ func (k *Kernel) vmaByTree(f *vmaFields, mm, addr uint64) (vma uint64, err error
 		}
 	}
 	if vma == 0 && err == nil {
-		err = ErrNoFile
+		err = errNoFile
 	}
 	return vma, err
 }
@@ -135,7 +135,7 @@ func (k *Kernel) vmaByMaple(f *vmaFields, mm, addr uint64) (uint64, error) {
 		return 0, err
 	}
 	if at&3 != 2 || at < pageSize { // no node (xa_is_node): no mapping, or one alone
-		return 0, ErrNoFile
+		return 0, errNoFile
 	}
 	const deepest = 31 // MAPLE_HEIGHT_MAX
 	for range deepest {
@@ -164,7 +164,7 @@ func (k *Kernel) vmaByMaple(f *vmaFields, mm, addr uint64) (uint64, error) {
 		}
 		if kind == mapleLeaf64 {
 			if at < pageSize || at&3 != 0 {
-				return 0, ErrNoFile
+				return 0, errNoFile
 			}
 			return at, nil
 		}
@@ -183,7 +183,7 @@ func (k *Kernel) dentryPath(f *vmaFields, dentry uint64) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		name, err := k.Text(dentry, f.dentry.Name)
+		name, err := k.fieldText(dentry, f.dentry.Name)
 		if err != nil {
 			return "", err
 		}

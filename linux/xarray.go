@@ -48,38 +48,6 @@ func (k *Kernel) XArray(addr uint64) iter.Seq2[Entry, error] {
 	}
 }
 
-// IDR returns the entries of an IDR (struct idr) at addr, as [Kernel.XArray]
-// does. The index of an entry is its ID.
-func (k *Kernel) IDR(addr uint64) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		var f idrFields
-		err := k.bind(f.binding())
-		var base uint64
-		if err == nil && f.Base.Valid() {
-			base, err = k.Value(addr, f.Base)
-		}
-		if err != nil {
-			yield(Entry{Value: addr}, err)
-			return
-		}
-		for e, err := range k.XArray(addr + f.Tree.Offset()) {
-			if err == nil {
-				e.Index += base
-			}
-			if !yield(e, err) {
-				return
-			}
-		}
-	}
-}
-
-type idrFields struct {
-	Tree Field `btf:"idr_rt"`
-	Base Field `btf:"idr_base,optional"` // since 4.16
-}
-
-func (f *idrFields) binding() Binding { return Binding{"", "idr", f} }
-
 type xaWalk struct {
 	k      *Kernel
 	yield  func(Entry, error) bool

@@ -21,8 +21,8 @@ const (
 	noteLine = 57 // bytes of the note in a line: 76 characters, as in MIME
 )
 
-// ErrChecksum says that the record is not as it was written.
-var ErrChecksum = errors.New("checksum does not match")
+// errChecksum says that the record is not as it was written.
+var errChecksum = errors.New("checksum does not match")
 
 // Looks reports whether a file that begins with b is a record, of whatever
 // version.
@@ -70,7 +70,7 @@ func Parse(b []byte) (Record, error) {
 	}
 	body := b[:max(0, len(b)-len(sumLine(nil)))]
 	if sum := b[len(body):]; string(sum) != sumLine(body) {
-		return Record{}, errors.Wrapf(ErrChecksum, "found %.80q at offset %d, expected %q", sum, len(body), sumLine(body))
+		return Record{}, errors.Wrapf(errChecksum, "found %.80q at offset %d, expected %q", sum, len(body), sumLine(body))
 	}
 	var r Record
 	n := 1

@@ -144,7 +144,7 @@ func TestParseErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r, err := Parse(tt.in)
-			if err == nil || !strings.Contains(err.Error(), tt.err) || errors.Is(err, ErrChecksum) != tt.sum {
+			if err == nil || !strings.Contains(err.Error(), tt.err) || errors.Is(err, errChecksum) != tt.sum {
 				t.Errorf("got error %v, want one with %q", err, tt.err)
 			}
 			if !equal(r, Record{}) {

@@ -95,7 +95,7 @@ func (v *VMCB) FieldText(f Field) string {
 		}
 		return v.ExitReason()
 	case EventInj.Offset, ExitIntInfo.Offset:
-		return Event(uint32(x))
+		return event(uint32(x))
 	case IntCtl.Offset:
 		s := fmt.Sprintf("V_TPR %d", x&0xff)
 		if x&0xf0000 != 0 {

@@ -31,8 +31,8 @@ var invalidCodes = [...]string{"INVALID", "BUSY", "IDLE_REQUIRED", "INVALID_PMC"
 // exceptionNames are the vectors that have a mnemonic.
 const exceptionNames = x86.ExceptionNames
 
-// ExitCodeName names an exit code. One without a name is its number.
-func ExitCodeName(code uint64) string {
+// exitCodeName names an exit code. One without a name is its number.
+func exitCodeName(code uint64) string {
 	// Until Linux 6.x only the lower half is written. VMRUN fails with -1,
 	// which is 64 bits wide.
 	if n := -code - 1; n < uint64(len(invalidCodes)) {
@@ -66,7 +66,7 @@ func ExitCodeName(code uint64) string {
 // ExitReason returns in words why the guest was left: the exit code's name and,
 // for some, what the processor has stored with it.
 func (v *VMCB) ExitReason() string {
-	name := ExitCodeName(v.Read(ExitCode))
+	name := exitCodeName(v.Read(ExitCode))
 	info1, info2 := v.Read(ExitInfo1), v.Read(ExitInfo2)
 	switch name {
 	case "NPF":
@@ -103,9 +103,9 @@ func (v *VMCB) NeverRan() bool {
 // eventTypes are those of bits 10:8 of event_inj and exit_int_info.
 var eventTypes = [...]string{"external interrupt", "type 1", "NMI", "exception", "software interrupt", "type 5", "type 6", "type 7"}
 
-// Event puts event_inj and exit_int_info into words, such as "external
+// event puts event_inj and exit_int_info into words, such as "external
 // interrupt 0xec"; it is empty if the field is not valid (bit 31).
-func Event(v uint32) string {
+func event(v uint32) string {
 	if v>>31 == 0 {
 		return ""
 	}

@@ -129,8 +129,7 @@ var table = sync.OnceValue(func() []Field {
 })
 
 // Fields returns all fields but reserved ones, in the order in which they lie
-// in the page. The 15 bytes of the instruction that exited are no field; see
-// [VMCB.Instruction].
+// in the page. The 15 bytes of the instruction that exited are no field.
 func Fields() []Field { return slices.Clone(table()) }
 
 // FieldByName returns the field of a name, in whatever case, with its area
@@ -150,12 +149,3 @@ func FieldByName(name string) (Field, bool) {
 
 // Save reports whether the field is in the state save area.
 func (f Field) Save() bool { return f.Offset >= saveArea }
-
-// Instruction returns the bytes of the instruction that caused the last exit,
-// as far as the processor has stored them: with decode assists, after nested
-// page faults and some others.
-func (v *VMCB) Instruction() []byte {
-	const length, bytes, most = 0xd0, 0xd1, 15
-	page := v.Page()
-	return page[bytes : bytes+min(int(page[length]), most)]
-}

@@ -43,16 +43,6 @@ func (v *VMCB) Encryption() Encryption {
 	return SEVES
 }
 
-// Mode returns the mode that the guest runs in, by the save area; it is
-// [x86.ModeUnknown] if the registers are encrypted.
-func (v *VMCB) Mode() x86.Mode {
-	if v.Encryption() >= SEVES {
-		return x86.ModeUnknown
-	}
-	code64 := v.Read(segmentField(segCS, "attrib"))&attribLong != 0
-	return x86.ModeOf(v.Read(CR0), v.Read(CR4), v.Read(RFLAGS), v.Read(EFER)&x86.EFERLMA != 0, code64)
-}
-
 // Places of segment registers in segmentFields.
 const (
 	segCS   = 1

@@ -77,12 +77,3 @@ func (v *VMCB) Read(f Field) uint64 {
 	}
 	return binary.LittleEndian.Uint64(b[:])
 }
-
-// Field returns the value of the field of a name; see [FieldByName].
-func (v *VMCB) Field(name string) (uint64, bool) {
-	f, ok := FieldByName(name)
-	if !ok {
-		return 0, false
-	}
-	return v.Read(f), true
-}

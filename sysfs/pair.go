@@ -11,8 +11,8 @@ import (
 // Limits of a Pair. The buffer of 2012 was 8 KiB, and that of VMCOREINFO is one
 // page; x86 and arm64 have at most 52 bits of physical address.
 const (
-	MaxSize = 1 << 20 // bytes
-	MaxEnd  = 1 << 52 // Addr + Size
+	maxSize = 1 << 20 // bytes
+	maxEnd  = 1 << 52 // Addr + Size
 )
 
 // Pair is where a kernel keeps a note: a buffer in physical memory. The buffer
@@ -42,20 +42,20 @@ func ParsePair(s string) (Pair, error) {
 		return Pair{}, err
 	}
 	p := Pair{Addr: addr, Size: size}
-	if err := p.Validate(); err != nil {
+	if err := p.validate(); err != nil {
 		return Pair{}, err
 	}
 	return p, nil
 }
 
-// Validate reports whether Size is within 1 B and MaxSize, and the buffer's end
+// validate reports whether Size is within 1 B and MaxSize, and the buffer's end
 // is not beyond MaxEnd.
-func (p Pair) Validate() error {
+func (p Pair) validate() error {
 	switch {
-	case p.Size < 1 || p.Size > MaxSize:
-		return errors.Errorf("pair %q: size %#x, expected 0x1 to %#x", p, p.Size, MaxSize)
-	case p.Addr > MaxEnd-p.Size:
-		return errors.Errorf("pair %q: address %#x, expected an end at or below %#x", p, p.Addr, uint64(MaxEnd))
+	case p.Size < 1 || p.Size > maxSize:
+		return errors.Errorf("pair %q: size %#x, expected 0x1 to %#x", p, p.Size, maxSize)
+	case p.Addr > maxEnd-p.Size:
+		return errors.Errorf("pair %q: address %#x, expected an end at or below %#x", p, p.Addr, uint64(maxEnd))
 	}
 	return nil
 }

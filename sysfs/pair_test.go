@@ -19,8 +19,8 @@ func TestParsePair(t *testing.T) {
 		{"capitals", "0XABC DEF", Pair{0xabc, 0xdef}, ""},
 		{"tabs, blanks, CR LF around", "\t 1000\t \t20 \r\n", Pair{0x1000, 0x20}, ""},
 		{"odd address, one byte", "7 1", Pair{7, 1}, ""},
-		{"largest size", "0 100000", Pair{0, MaxSize}, ""},
-		{"ends at 2^52", "ffffffffff000 1000", Pair{MaxEnd - 0x1000, 0x1000}, ""},
+		{"largest size", "0 100000", Pair{0, maxSize}, ""},
+		{"ends at 2^52", "ffffffffff000 1000", Pair{maxEnd - 0x1000, 0x1000}, ""},
 
 		{"empty", "", Pair{}, "expected an address and a size"},
 		{"address alone", "1cba8c0\n", Pair{}, "expected an address and a size"},
@@ -69,7 +69,7 @@ func FuzzParsePair(f *testing.F) {
 			}
 			return
 		}
-		if err := p.Validate(); err != nil {
+		if err := p.validate(); err != nil {
 			t.Fatalf("ParsePair(%q): %v", s, err)
 		}
 		if again, err := ParsePair(p.String()); again != p || err != nil {

@@ -111,8 +111,8 @@ type kdumpCore struct{ *kdump.Dump }
 
 func (c kdumpCore) Plain() Core { return c }
 
-// Truncated reports whether the dump's file ends before what its headers claim.
-func Truncated(c Core) bool { return c.Claimed() > c.PlainSize() }
+// truncated reports whether the dump's file ends before what its headers claim.
+func truncated(c Core) bool { return c.Claimed() > c.PlainSize() }
 
 // VerifyHead is Verify without what takes reading the whole dump: the page
 // descriptors of a compressed one, and the records of a flattened one.

@@ -173,8 +173,8 @@ func TestFlatTruncated(t *testing.T) {
 		if came = min(came, len(plain)); !bytes.Equal(plainOf(t, f), plain[:came]) {
 			t.Fatalf("%d bytes of %d: the plain form has %#x bytes, or others", n, len(whole), f.PlainSize())
 		}
-		if Truncated(f) != (n < len(whole)) || f.IsCut() != (n < len(whole)) {
-			t.Fatalf("%d bytes of %d: truncated is %v", n, len(whole), Truncated(f))
+		if truncated(f) != (n < len(whole)) || f.IsCut() != (n < len(whole)) {
+			t.Fatalf("%d bytes of %d: truncated is %v", n, len(whole), truncated(f))
 		}
 	}
 }

@@ -16,9 +16,9 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// ErrNoNotes is returned for a change to an image of memory: it has no place
+// errNoNotes is returned for a change to an image of memory: it has no place
 // for notes.
-var ErrNoNotes = errors.New("an image of memory has no notes")
+var errNoNotes = errors.New("an image of memory has no notes")
 
 // An image is memory in a form that has no notes: LiME's, AVML's, raw, and an
 // ELF file without a PT_NOTE. It can be read, but not changed.
@@ -100,10 +100,10 @@ func (i *image) Incomplete() bool { return false }
 func (i *image) Verify() []Finding { return nil }
 
 // PlanCopy implements [Core]: it fails.
-func (i *image) PlanCopy(elfnote.Splice) (*Layout, error) { return nil, ErrNoNotes }
+func (i *image) PlanCopy(elfnote.Splice) (*Layout, error) { return nil, errNoNotes }
 
 // PlanInPlace implements [Core]: it fails.
-func (i *image) PlanInPlace(Placement, elfnote.Splice) (*InPlace, error) { return nil, ErrNoNotes }
+func (i *image) PlanInPlace(Placement, elfnote.Splice) (*InPlace, error) { return nil, errNoNotes }
 
 // PlainSize implements [Core].
 func (i *image) PlainSize() int64 { return i.Size }

@@ -45,8 +45,8 @@ func TestImages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.Format() != tt.format || Truncated(c) {
-				t.Errorf("format %s, truncated %t", c.Format(), Truncated(c))
+			if c.Format() != tt.format || truncated(c) {
+				t.Errorf("format %s, truncated %t", c.Format(), truncated(c))
 			}
 			if got := slices.Collect(c.Ranges()); !slices.Equal(got, want) {
 				t.Errorf("memory %x, want %x", got, want)
@@ -66,7 +66,7 @@ func TestImages(t *testing.T) {
 			if n, err := c.ReadPhys(b, 0x9ff8); n != 8 && !errors.Is(err, ErrNoMemory) {
 				t.Errorf("past a range: %d, %v", n, err)
 			}
-			if _, err := c.PlanCopy(elfnote.Splice{}); !errors.Is(err, ErrNoNotes) {
+			if _, err := c.PlanCopy(elfnote.Splice{}); !errors.Is(err, errNoNotes) {
 				t.Errorf("PlanCopy: %v", err)
 			}
 		})

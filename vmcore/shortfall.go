@@ -27,7 +27,7 @@ func (s Shortfall) Partial() bool {
 // ShortfallOf says what is missing from the dump. For a compressed dump it
 // reads every page descriptor: 24 bytes for each page.
 func ShortfallOf(c Core) Shortfall {
-	s := Shortfall{Truncated: Truncated(c), Incomplete: c.Incomplete()}
+	s := Shortfall{Truncated: truncated(c), Incomplete: c.Incomplete()}
 	pieces := kdumps(c)
 	for _, k := range pieces {
 		s.Incomplete = s.Incomplete || k.Incomplete()

@@ -128,7 +128,7 @@ func (s *SplitDump) Plain() Core { return s }
 
 // Claimed is beyond the file's end if that of a piece is.
 func (s *SplitDump) Claimed() int64 {
-	if slices.ContainsFunc(s.whole, Truncated) {
+	if slices.ContainsFunc(s.whole, truncated) {
 		return s.PlainSize() + 1
 	}
 	return s.Core.Claimed()

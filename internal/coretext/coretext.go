@@ -54,8 +54,8 @@ import (
 	"github.com/pkg/errors"
 )
 
-// MaxSize bounds the file, in bytes.
-const MaxSize = 16 << 20
+// maxSize bounds the file, in bytes.
+const maxSize = 16 << 20
 
 // Build returns the core that text describes. An error names the line.
 func Build(text []byte) ([]byte, error) {
@@ -229,8 +229,8 @@ func (b *builder) edit(l *line) error {
 // put writes p at an offset, over what may be there, and moves the cursor after
 // it.
 func (b *builder) put(at uint64, p []byte) error {
-	if at > MaxSize || uint64(len(p)) > MaxSize-at {
-		return errors.Errorf("%d bytes at offset %#x: expected a file of at most %d bytes", len(p), at, MaxSize)
+	if at > maxSize || uint64(len(p)) > maxSize-at {
+		return errors.Errorf("%d bytes at offset %#x: expected a file of at most %d bytes", len(p), at, maxSize)
 	}
 	end := at + uint64(len(p))
 	if end > uint64(len(b.out)) {

@@ -234,7 +234,7 @@ func FuzzBuild(f *testing.F) {
 		if err != nil && core != nil {
 			t.Error("a core with an error")
 		}
-		if len(core) > MaxSize {
+		if len(core) > maxSize {
 			t.Errorf("%d bytes", len(core))
 		}
 	})

@@ -135,8 +135,8 @@ func (l *line) bytes(key string, order byteOrder) ([]byte, error) {
 		if all, err = appendBytes(all, a.value, order); err != nil {
 			return nil, errors.Wrap(err, key)
 		}
-		if len(all) > MaxSize {
-			return nil, errors.Errorf("%s: more than %d bytes", key, MaxSize)
+		if len(all) > maxSize {
+			return nil, errors.Errorf("%s: more than %d bytes", key, maxSize)
 		}
 	}
 	return all, nil
@@ -174,8 +174,8 @@ func appendBytes(b []byte, value string, order byteOrder) ([]byte, error) {
 	default:
 		return nil, errors.Errorf("found %q, expected bytes", value)
 	}
-	if n > MaxSize || c > 0xff {
-		return nil, errors.Errorf("%s: expected at most %d times a byte", value, MaxSize)
+	if n > maxSize || c > 0xff {
+		return nil, errors.Errorf("%s: expected at most %d times a byte", value, maxSize)
 	}
 	return append(b, slices.Repeat([]byte{byte(c)}, int(n))...), nil
 }

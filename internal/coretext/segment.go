@@ -23,8 +23,8 @@ func (b *builder) notes(l *line) error {
 		if err != nil {
 			return inner.wrap(err)
 		}
-		if contents = append(contents, p...); len(contents) > MaxSize {
-			return errors.Errorf("more than %d bytes of notes", MaxSize)
+		if contents = append(contents, p...); len(contents) > maxSize {
+			return errors.Errorf("more than %d bytes of notes", maxSize)
 		}
 	}
 	return b.segment(l, elf.Prog64{Type: uint32(elf.PT_NOTE), Off: at}, contents)
@@ -68,8 +68,8 @@ func (b *builder) inside(l *line) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if repeat > MaxSize/uint64(len(p)) {
-		return nil, errors.Errorf("repeat: found %d, expected at most %d bytes in all", repeat, MaxSize)
+	if repeat > maxSize/uint64(len(p)) {
+		return nil, errors.Errorf("repeat: found %d, expected at most %d bytes in all", repeat, maxSize)
 	}
 	return bytes.Repeat(p, int(repeat)), nil
 }
@@ -94,8 +94,8 @@ func (b *builder) load(l *line) error {
 	if err != nil {
 		return err
 	}
-	if size > MaxSize {
-		return errors.Errorf("size: found %d, expected at most %d", size, MaxSize)
+	if size > maxSize {
+		return errors.Errorf("size: found %d, expected at most %d", size, maxSize)
 	}
 	if size == 0 {
 		memory, err := l.bytes("bytes", b.order)

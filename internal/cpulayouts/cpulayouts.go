@@ -45,13 +45,13 @@ func ReadFile(path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := Parse(b)
+	f, err := parse(b)
 	return f, inputfile.About(path, err)
 }
 
-// Parse takes the contents of a file. The error says what a file of layouts
+// parse takes the contents of a file. The error says what a file of layouts
 // must have, but these lack.
-func Parse(b []byte) (*File, error) {
+func parse(b []byte) (*File, error) {
 	n, err := elfnote.Wrap(b, elfnote.VMCSInfo, 0, binary.LittleEndian)
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ func TestParse(t *testing.T) {
 		{"no fields", "FIELD(", "NOFIELD", "not a VMCS layout"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f, err := Parse([]byte(strings.ReplaceAll(text, tt.old, tt.new)))
+			f, err := parse([]byte(strings.ReplaceAll(text, tt.old, tt.new)))
 			if tt.want == "" {
 				want := vmcs.Processor{Family: 6, Model: 0x9e, Stepping: 0xd, Microcode: 0xf4, RevisionID: 4}
 				if err != nil || f.Processor != want || fileName(f.Processor) != "06-9e-0d-f4" {
@@ -48,7 +48,7 @@ func TestParse(t *testing.T) {
 // file is text with lines replaced.
 func file(t *testing.T, name string, replace ...string) *File {
 	t.Helper()
-	f, err := Parse([]byte(strings.NewReplacer(replace...).Replace(text)))
+	f, err := parse([]byte(strings.NewReplacer(replace...).Replace(text)))
 	if err != nil {
 		t.Fatal(err)
 	}

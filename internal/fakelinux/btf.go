@@ -4,10 +4,10 @@ import "encoding/binary"
 
 // Kinds of BTF's types.
 const (
-	KindInt    = 1
-	KindPtr    = 2
-	KindArray  = 3
-	KindStruct = 4
+	kindInt    = 1
+	kindPtr    = 2
+	kindArray  = 3
+	kindStruct = 4
 
 	btfMagic = 0xeb9f
 )
@@ -63,31 +63,31 @@ func (b *BTF) Int(name string, size uint32, signed bool) uint32 {
 	if signed {
 		data |= 1 << 24
 	}
-	return b.Add(name, KindInt, 0, false, size, data)
+	return b.Add(name, kindInt, 0, false, size, data)
 }
 
 // Ptr adds a pointer.
-func (b *BTF) Ptr(to uint32) uint32 { return b.Add("", KindPtr, 0, false, to) }
+func (b *BTF) Ptr(to uint32) uint32 { return b.Add("", kindPtr, 0, false, to) }
 
 // Array adds an array.
 func (b *BTF) Array(of uint32, n uint32) uint32 {
-	return b.Add("", KindArray, 0, false, 0, of, 1, n)
+	return b.Add("", kindArray, 0, false, 0, of, 1, n)
 }
 
-// A Member is one of a struct, its offset in bytes.
-type Member struct {
+// A member is one of a struct, its offset in bytes.
+type member struct {
 	Name   string
 	Type   uint32
 	Offset uint32
 }
 
 // Struct adds a struct; the offsets of members are in bytes.
-func (b *BTF) Struct(name string, size uint32, members ...Member) uint32 {
+func (b *BTF) Struct(name string, size uint32, members ...member) uint32 {
 	var data []uint32
 	for _, m := range members {
 		data = append(data, b.Str(m.Name), m.Type, 8*m.Offset)
 	}
-	return b.Add(name, KindStruct, len(members), false, size, data...)
+	return b.Add(name, kindStruct, len(members), false, size, data...)
 }
 
 // Bytes returns the BTF.
@@ -101,4 +101,4 @@ func (b *BTF) Bytes() []byte {
 }
 
 // M returns a member.
-func M(name string, typ, offset uint32) Member { return Member{name, typ, offset} }
+func M(name string, typ, offset uint32) member { return member{name, typ, offset} }

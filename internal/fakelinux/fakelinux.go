@@ -23,7 +23,7 @@ type Form int
 
 const (
 	FromBase Form = iota
-	FromPlace
+	fromPlace
 	AbsolutePerCPU
 )
 
@@ -245,7 +245,7 @@ func (f *Kernel) KallsymsWith(form Form, old, seqs bool) {
 		for i, s := range all {
 			v := s.addr - base
 			switch {
-			case form == FromPlace:
+			case form == fromPlace:
 				v = s.addr - at - uint64(4*i)
 			case form == AbsolutePerCPU && s.addr < imageStart:
 				v = s.addr
@@ -255,7 +255,7 @@ func (f *Kernel) KallsymsWith(form Form, old, seqs bool) {
 			offsets = append(offsets, LE32(uint32(v))...)
 		}
 		write("offsets", offsets)
-		if form != FromPlace {
+		if form != fromPlace {
 			write("relative_base", LE64(base))
 		}
 	}

@@ -8,7 +8,7 @@ import (
 // shown is how many bytes a Difference shows of either side.
 const shown = 16
 
-var zeroBlock [BlockSize]byte
+var zeroBlock [blockSize]byte
 
 // Difference is the first place where two images are not the same.
 type Difference struct {
@@ -53,7 +53,7 @@ func differ(got, want *Image, off, end int64) int64 {
 		b, runB := want.run(off)
 		n := min(runA, runB, end-off)
 		if a != nil || b != nil {
-			n = min(n, BlockSize)
+			n = min(n, blockSize)
 			if i := mismatch(orZero(a)[:n], orZero(b)[:n]); i >= 0 {
 				return off + int64(i)
 			}

@@ -8,7 +8,7 @@ import (
 
 func TestDiff(t *testing.T) {
 	const far = 1 << 40
-	zeros := strings.Repeat("\x00", BlockSize)
+	zeros := strings.Repeat("\x00", blockSize)
 	type file struct {
 		size   int64
 		writes []write
@@ -27,8 +27,8 @@ func TestDiff(t *testing.T) {
 		},
 		{
 			name: "a hole and zeros beside data",
-			got:  file{2 * BlockSize, []write{{0, "head"}}},
-			want: file{2 * BlockSize, []write{{0, "head"}, {BlockSize, zeros}}},
+			got:  file{2 * blockSize, []write{{0, "head"}}},
+			want: file{2 * blockSize, []write{{0, "head"}, {blockSize, zeros}}},
 		},
 		{
 			name: "data against a hole",
@@ -44,8 +44,8 @@ func TestDiff(t *testing.T) {
 		},
 		{
 			name: "first of several",
-			got:  file{far, []write{{BlockSize, "x"}, {far - 1, "x"}}},
-			want: file{far, []write{{BlockSize, "y"}, {far - 1, "y"}}},
+			got:  file{far, []write{{blockSize, "x"}, {far - 1, "x"}}},
+			want: file{far, []write{{blockSize, "y"}, {far - 1, "y"}}},
 			diff: "offset 0x1000: got 78 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00, want 79 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00",
 		},
 		{
@@ -127,7 +127,7 @@ func FuzzDiff(f *testing.F) {
 func widen(b []byte) []byte {
 	var wide []byte
 	for _, c := range b {
-		wide = append(wide, bytes.Repeat([]byte{c}, BlockSize)...)
+		wide = append(wide, bytes.Repeat([]byte{c}, blockSize)...)
 	}
-	return wide[:max(0, len(wide)-BlockSize+1)]
+	return wide[:max(0, len(wide)-blockSize+1)]
 }

@@ -10,7 +10,7 @@ import (
 
 // scanBuffer is how much Scan reads at a time, in bytes: a multiple of
 // BlockSize.
-const scanBuffer = 256 * BlockSize
+const scanBuffer = 256 * blockSize
 
 // Scan reads the regular file f into an image. It asks the file system where
 // the data is (SEEK_DATA) and never reads a hole, so its time depends on what
@@ -101,9 +101,9 @@ func nextData(f *os.File, off, size int64) (start, end int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	start, end = data-data%BlockSize, size
-	if hole <= size-BlockSize { // else rounding up would pass the end
-		end = hole + (BlockSize-hole%BlockSize)%BlockSize
+	start, end = data-data%blockSize, size
+	if hole <= size-blockSize { // else rounding up would pass the end
+		end = hole + (blockSize-hole%blockSize)%blockSize
 	}
 	return min(start, size), end, nil
 }

@@ -35,16 +35,16 @@ import (
 )
 
 const (
-	// BlockSize is the unit, in bytes, in which contents are kept or left out.
-	BlockSize = 4096
-	// MaxData bounds the bytes that records may hold in all, so that a small
+	// blockSize is the unit, in bytes, in which contents are kept or left out.
+	blockSize = 4096
+	// maxData bounds the bytes that records may hold in all, so that a small
 	// stream cannot fill memory or disk.
-	MaxData = 64 << 20
+	maxData = 64 << 20
 )
 
-// ErrTooMuchData says that a file or a stream holds more than [MaxData] bytes
+// errTooMuchData says that a file or a stream holds more than maxData bytes
 // that are not zero.
-var ErrTooMuchData = errors.Errorf("more than %d MiB of data", MaxData>>20)
+var errTooMuchData = errors.Errorf("more than %d MiB of data", maxData>>20)
 
 // Pack writes f's contents to w. It moves f's file offset.
 func Pack(w io.Writer, f *os.File) error {
@@ -53,16 +53,6 @@ func Pack(w io.Writer, f *os.File) error {
 		return err
 	}
 	return im.Save(w)
-}
-
-// Unpack makes f what r was packed from, with holes where there is nothing;
-// what f held before is gone. A stream found to be bad leaves f as it was.
-func Unpack(r io.Reader, f *os.File) error {
-	im, err := Load(r)
-	if err != nil {
-		return err
-	}
-	return im.Expand(f)
 }
 
 // Image is the contents of a sparse file. The zero Image is an empty file.
@@ -165,8 +155,8 @@ func (im *Image) add(off int64, b []byte) error {
 		n := blocks(b, false) // zeros
 		off, b = off+int64(n), b[n:]
 		n = blocks(b, true)
-		if im.data += int64(n); im.data > MaxData {
-			return ErrTooMuchData
+		if im.data += int64(n); im.data > maxData {
+			return errTooMuchData
 		}
 		switch last := len(im.extents) - 1; {
 		case n == 0:
@@ -184,7 +174,7 @@ func (im *Image) add(off int64, b []byte) error {
 // that are all zero.
 func blocks(b []byte, data bool) int {
 	n := 0
-	for block := range slices.Chunk(b, BlockSize) {
+	for block := range slices.Chunk(b, blockSize) {
 		if physmem.AllZero(block) == data {
 			break
 		}

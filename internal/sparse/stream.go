@@ -106,10 +106,10 @@ func (im *Image) read(r io.Reader, rec record) error {
 		return errors.Errorf("touches or precedes the record before: expected an offset of %#x or more", next)
 	case rec.Off > size || rec.Len > size-rec.Off:
 		return errors.Errorf("reaches past the file's end at %#x", size)
-	case rec.Off%BlockSize != 0 || rec.Len%BlockSize != 0 && rec.Off+rec.Len != size:
-		return errors.Errorf("not a number of whole %d-byte blocks", BlockSize)
-	case rec.Len > MaxData-uint64(im.data):
-		return ErrTooMuchData
+	case rec.Off%blockSize != 0 || rec.Len%blockSize != 0 && rec.Off+rec.Len != size:
+		return errors.Errorf("not a number of whole %d-byte blocks", blockSize)
+	case rec.Len > maxData-uint64(im.data):
+		return errTooMuchData
 	}
 	var data bytes.Buffer // grows as bytes arrive, not on the record's word
 	if _, err := io.CopyN(&data, r, int64(rec.Len)); err != nil {

@@ -23,7 +23,7 @@ const (
 	EFERLMA  = 1 << 10
 	EFERSVME = 1 << 12
 
-	RFLAGSVM = 1 << 17
+	rflagsVM = 1 << 17
 )
 
 // Bits of the controls of a VMCS (SDM volume 3, "VM-Execution Control Fields",
@@ -44,9 +44,8 @@ const (
 	SecondaryModeBasedExecute = 1 << 22
 	SecondaryTSCScaling       = 1 << 25
 
-	ExitHost64    = 1 << 9 // of VM_EXIT_CONTROLS
-	ExitLoadEFER  = 1 << 21
-	ExitSecondary = 1 << 31
+	ExitHost64   = 1 << 9 // of VM_EXIT_CONTROLS
+	ExitLoadEFER = 1 << 21
 
 	EntryIA32e    = 1 << 9 // of VM_ENTRY_CONTROLS
 	EntryLoadPAT  = 1 << 14

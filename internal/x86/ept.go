@@ -32,7 +32,7 @@ func (p EPTP) Valid() bool {
 const (
 	EPTRead    = 1 << 0
 	EPTWrite   = 1 << 1
-	EPTExecute = 1 << 2
+	eptExecute = 1 << 2
 	eptUserX   = 1 << 10 // with mode-based execute control only
 
 	eptTableReserved = 0xf << 3 // of an entry that refers to a table
@@ -45,7 +45,7 @@ const EPTEnd = 1 << 57
 // modeBased (SECONDARY_VM_EXEC_CONTROL bit 22) an entry that has only bit 10
 // set is present.
 func EPT(levels int, modeBased bool) *Format {
-	access := uint64(EPTRead | EPTWrite | EPTExecute)
+	access := uint64(EPTRead | EPTWrite | eptExecute)
 	if modeBased {
 		access |= eptUserX
 	}

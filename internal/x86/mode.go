@@ -28,7 +28,7 @@ func ModeOf(cr0, cr4, rflags uint64, long, code64 bool) Mode {
 		return ModeLong
 	case long:
 		return ModeCompatibility
-	case rflags&RFLAGSVM != 0:
+	case rflags&rflagsVM != 0:
 		return ModeVirtual8086
 	case cr0&CR0PG != 0 && cr4&CR4PAE != 0:
 		return ModePAE

@@ -8,7 +8,7 @@ const (
 	RightsCodeData = 1 << 4 // S
 	RightsPresent  = 1 << 7
 	RightsLong     = 1 << 13 // L
-	RightsBig      = 1 << 14 // D/B
+	rightsBig      = 1 << 14 // D/B
 	RightsUnusable = 1 << 16
 )
 
@@ -52,7 +52,7 @@ func RightsText(r uint32) string {
 		switch {
 		case r&RightsLong != 0:
 			s += " 64-bit"
-		case r&RightsBig != 0:
+		case r&rightsBig != 0:
 			s += " 32-bit"
 		default:
 			s += " 16-bit"
