@@ -251,13 +251,13 @@ func (m *Machine) openKVM() *Physical {
 	}
 	if m.EPTP != 0 {
 		modeBased := m.first.Secondary()&x86.SecondaryModeBasedExecute != 0
-		if ept, err := NewEPT(m.outer, x86.EPTP(m.EPTP), modeBased); err == nil {
+		if ept, err := newEPT(m.outer, x86.EPTP(m.EPTP), modeBased); err == nil {
 			mem.ept = ept
 		}
 	}
 	if npt := m.NCR3(); npt != 0 && m.proc != nil {
 		f := m.proc.tables.Format()
-		mem.ept = &EPT{x86.NewTables(m.outer, x86.NPT(f.Levels, f.Encrypted), npt&x86.AddrMask&^f.Encrypted)}
+		mem.ept = &eptTables{x86.NewTables(m.outer, x86.NPT(f.Levels, f.Encrypted), npt&x86.AddrMask&^f.Encrypted)}
 	}
 	return mem
 }

@@ -174,7 +174,7 @@ func TestExplainedNotes(t *testing.T) {
 			f := kvmLike(t, core, inferred(t, core, layout), nil)
 			at := (f.Heap + 4095) &^ 4095
 			f.Heap = at + 2*4096
-			note := LayoutNote(layout)
+			note := layoutNote(layout)
 			f.Put(at, note.Encode(binary.LittleEndian))
 			h := f.finish()
 			if err := h.FindMachines(context.Background(), MachineSearch{Explain: true}); err != nil || h.NoKVM != nil {

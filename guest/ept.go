@@ -9,16 +9,16 @@ import (
 	"vmcsnote/physmem"
 )
 
-// EPT is a tree of extended page tables. It is safe for concurrent use.
-type EPT struct {
+// eptTables is a tree of extended page tables. It is safe for concurrent use.
+type eptTables struct {
 	tables *x86.Tables
 }
 
-// NewEPT returns the tables that eptp, a VMCS's EPT_POINTER, refers to; r is
+// newEPT returns the tables that eptp, a VMCS's EPT_POINTER, refers to; r is
 // the host's memory. It reads nothing. With modeBased (mode-based execute
 // control, bit 22 of SECONDARY_VM_EXEC_CONTROL) an entry that has only bit 10
 // set is present. The error wraps [ErrBadEPTP].
-func NewEPT(r physmem.Reader, eptp x86.EPTP, modeBased bool) (*EPT, error) {
+func newEPT(r physmem.Reader, eptp x86.EPTP, modeBased bool) (*eptTables, error) {
 	memoryType, levels := eptp.MemoryType(), eptp.Levels()
 	switch {
 	case memoryType != 0 && memoryType != 6:
@@ -28,16 +28,13 @@ func NewEPT(r physmem.Reader, eptp x86.EPTP, modeBased bool) (*EPT, error) {
 	case eptp.Reserved():
 		return nil, errors.Wrapf(ErrBadEPTP, "%#x: reserved bits (11:8, 63:52) are set", uint64(eptp))
 	}
-	return &EPT{x86.NewTables(r, x86.EPT(levels, modeBased), eptp.Root())}, nil
+	return &eptTables{x86.NewTables(r, x86.EPT(levels, modeBased), eptp.Root())}, nil
 }
-
-// Root returns the highest table's address in the host's physical memory.
-func (e *EPT) Root() uint64 { return e.tables.Root() }
 
 // Translate finds what maps gpa. The error is [ErrNotMapped], or an
 // [*EntryError] with [ErrMMIO], [ErrReserved] or the reader's error for a
 // table; the mapping is then the stretch it holds for.
-func (e *EPT) Translate(gpa uint64) (Mapping, error) {
+func (e *eptTables) Translate(gpa uint64) (Mapping, error) {
 	m, err := e.tables.Translate(gpa)
 	if err == ErrNotCanonical { // beyond what the tables can map
 		err = ErrNotMapped
@@ -46,8 +43,6 @@ func (e *EPT) Translate(gpa uint64) (Mapping, error) {
 }
 
 // Mappings returns all mappings in order of address, and MMIO and whatever
-// cannot be followed with an [*EntryError] for the stretch concerned. Its time
-// and memory are bounded: it reads 4 Mi tables at most, after which it ends
-// with [ErrTooManyTables], and it does not follow a table again that it met
-// before.
-func (e *EPT) Mappings() iter.Seq2[Mapping, error] { return e.tables.Mappings() }
+// cannot be followed with an [*EntryError] for the stretch concerned. It is
+// bounded as [Process.Mappings] is.
+func (e *eptTables) Mappings() iter.Seq2[Mapping, error] { return e.tables.Mappings() }

@@ -30,7 +30,7 @@ func TestNewEPT(t *testing.T) {
 		{"all ones", 1<<64 - 1, 0, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e, err := NewEPT(nil, x86.EPTP(tt.eptp), false)
+			e, err := newEPT(nil, x86.EPTP(tt.eptp), false)
 			if tt.bad {
 				if !errors.Is(err, ErrBadEPTP) || e != nil {
 					t.Errorf("got %v, %v", e, err)
@@ -40,17 +40,17 @@ func TestNewEPT(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if levels := e.tables.Format().Levels; levels != tt.levels || e.Root() != tt.eptp&x86.AddrMask {
-				t.Errorf("%d levels, root %#x", levels, e.Root())
+			if levels := e.tables.Format().Levels; levels != tt.levels || e.tables.Root() != tt.eptp&x86.AddrMask {
+				t.Errorf("%d levels, root %#x", levels, e.tables.Root())
 			}
 		})
 	}
 }
 
 // newTestEPT makes an EPT of the levels given, empty.
-func newTestEPT(t testing.TB, r *ram, levels int, modeBased bool) *EPT {
+func newTestEPT(t testing.TB, r *ram, levels int, modeBased bool) *eptTables {
 	t.Helper()
-	e, err := NewEPT(r, x86.EPTP(r.table()|uint64(levels-1)<<3|6), modeBased)
+	e, err := newEPT(r, x86.EPTP(r.table()|uint64(levels-1)<<3|6), modeBased)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestEPTTranslate(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRAM()
 			e := newTestEPT(t, r, 4, tt.mode)
-			at := r.place(e.Root(), 4, gpa, tt.level, tt.entry)
+			at := r.place(e.tables.Root(), 4, gpa, tt.level, tt.entry)
 			m, err := e.Translate(tt.gpa)
 			if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) {
 				t.Fatalf("got %v, want %v", err, tt.err)
@@ -125,7 +125,7 @@ func TestEPTFiveLevels(t *testing.T) {
 	r := newRAM()
 	e := newTestEPT(t, r, 5, false)
 	const gpa = 0x1ab_cdef_0123_4000
-	r.place(e.Root(), 5, gpa, 1, 0x5037)
+	r.place(e.tables.Root(), 5, gpa, 1, 0x5037)
 	if m, err := e.Translate(gpa + 5); err != nil || m.Phys != 0x5000 || m.Addr != gpa {
 		t.Errorf("got %#x, %v", m, err)
 	}
@@ -137,9 +137,9 @@ func TestEPTLoop(t *testing.T) {
 		r := newRAM()
 		e := newTestEPT(t, r, levels, false)
 		for i := range uint64(x86.Entries) {
-			r.put(e.Root()+8*i, e.Root()|link)
+			r.put(e.tables.Root()+8*i, e.tables.Root()|link)
 		}
-		if m, err := e.Translate(0x1234567); err != nil || m.Phys != e.Root() {
+		if m, err := e.Translate(0x1234567); err != nil || m.Phys != e.tables.Root() {
 			t.Errorf("%d levels: got %#x, %v", levels, m, err)
 		}
 		n, again := 0, 0
@@ -159,7 +159,7 @@ func TestWalkBounds(t *testing.T) {
 	r := newRAM()
 	e := newTestEPT(t, r, 4, false)
 	for gpa := uint64(0x1f0000); gpa < 0x220000; gpa += pageSize {
-		r.place(e.Root(), 4, gpa, 1, gpa|0x37)
+		r.place(e.tables.Root(), 4, gpa, 1, gpa|0x37)
 	}
 	w := e.tables.Walker()
 	for _, tt := range []struct{ lo, hi, first, n uint64 }{

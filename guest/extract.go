@@ -27,7 +27,7 @@ type Extraction struct {
 	// VCPUs are the registers of each vCPU. They are written by rising APIC ID
 	// where all are known and differ, else as they come.
 	VCPUs []*Registers
-	// Machine, where not nil, is what the core's [NoteMachine] names.
+	// Machine, where not nil, is named by the core's note VMCSNOTE.
 	Machine *Machine
 	// Overwrite lets the core replace an existing file.
 	Overwrite bool
@@ -82,9 +82,10 @@ var reasons = []error{ErrSwapped, ErrNotPresent, ErrMMIO, ErrNotMapped,
 	vmcore.ErrExcluded, vmcore.ErrOtherPiece, vmcore.ErrTruncated, vmcore.ErrNoMemory, vmcore.ErrChanged}
 
 // Write writes the guest to the file out, by a [vmcore.Writer]: PT_LOADs by
-// guest-physical address with holes where there is no memory, then [CPUNotes]
-// and [NoteMachine], then the guest's own VMCOREINFO: what its kernel leads to
-// or, if that cannot be opened, what is found on the way. It fails with
+// guest-physical address with holes where there is no memory, then a note
+// NT_PRSTATUS and one of QEMU's for each vCPU, a note VMCSNOTE with the
+// machine's name, and the guest's own VMCOREINFO: what its kernel leads to or,
+// if that cannot be opened, what is found on the way. It fails with
 // [vmcore.ErrNoMemory] where none of the memory can be read; the summary says
 // why then, and is nil after any other error.
 func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
@@ -139,7 +140,7 @@ func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 // notes returns the notes that are known before the memory is read, and how
 // much room all notes need.
 func (x Extraction) notes(vcpus []*Registers) (notes []elfnote.Note, room int64) {
-	notes = CPUNotes(vcpus)
+	notes = cpuNotes(vcpus)
 	if x.Machine != nil {
 		if n, ok := machineNote(x.Machine); ok {
 			notes = append(notes, n)

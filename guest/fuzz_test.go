@@ -59,7 +59,7 @@ func FuzzMemory(f *testing.F) {
 	f.Add(uint64(3), uint8(2), uint8(50), uint64(0x105e), uint64(0x1000), uint64(0))
 	f.Add(uint64(4), uint8(15), uint8(30), uint64(0x5e), uint64(0), uint64(0))
 	f.Fuzz(func(t *testing.T, seed uint64, pages, rare uint8, eptp, cr3, cr4 uint64) {
-		m, err := OpenPhysical(newNoise(seed, pages, rare), Config{EPTP: eptp, HostCR3: cr3, HostCR4: cr4})
+		m, err := openPhysical(newNoise(seed, pages, rare), memoryConfig{EPTP: eptp, HostCR3: cr3, HostCR4: cr4})
 		if err != nil {
 			if m != nil || !errors.Is(err, ErrBadEPTP) && !errors.Is(err, ErrNoEPT) {
 				t.Fatalf("%v with %v", m, err)
@@ -143,18 +143,18 @@ func FuzzPaging(f *testing.F) {
 	f.Add(uint64(0), uint8(0), uint8(0), uint64(x86.CR0PG), uint64(0x1015), uint64(x86.CR4PAE|x86.CR4LA57), uint64(x86.EFERLMA), uint64(0xff11_0000_0000_0001))
 	f.Fuzz(func(t *testing.T, seed uint64, pages, rare uint8, cr0, cr3, cr4, efer, gva uint64) {
 		mem := newNoise(seed, pages, rare)
-		p := Paging{CR0: cr0, CR3: cr3, CR4: cr4, EFER: efer, HavePDPTE: seed&1 != 0, PDPTE: [4]uint64{seed, seed >> 1, seed >> 2, seed >> 3}}
-		m, err := p.Translate(mem, gva)
+		p := paging{CR0: cr0, CR3: cr3, CR4: cr4, EFER: efer, HavePDPTE: seed&1 != 0, PDPTE: [4]uint64{seed, seed >> 1, seed >> 2, seed >> 3}}
+		m, err := p.translate(mem, gva)
 		switch {
 		case err == nil && (gva-m.Addr >= m.Size || m.Size%pageSize != 0 || m.Phys%m.Size != 0 || m.Addr%m.Size != 0):
-			t.Fatalf("%v: %#x is not in %#x", p.Mode(), gva, m)
+			t.Fatalf("%v: %#x is not in %#x", p.mode(), gva, m)
 		case err != nil && !errors.Is(err, ErrNotCanonical) && gva-m.Addr >= m.Size:
 			t.Fatalf("%#x is not in %#x, for which %v holds", gva, m, err)
-		case errors.Is(err, ErrNotCanonical) == p.Mode().Canonical(gva):
-			t.Fatalf("%v: %#x: %v", p.Mode(), gva, err)
+		case errors.Is(err, ErrNotCanonical) == p.mode().canonical(gva):
+			t.Fatalf("%v: %#x: %v", p.mode(), gva, err)
 		}
 		buf := make([]byte, 3*pageSize)
-		if n, err := (Virtual{p, mem}).ReadPhys(buf, gva); (n < len(buf)) != (err != nil) {
+		if n, err := (virtualMemory{p, mem}).ReadPhys(buf, gva); (n < len(buf)) != (err != nil) {
 			t.Fatalf("%d bytes, %v", n, err)
 		}
 	})
@@ -231,7 +231,7 @@ func FuzzRegSearch(f *testing.F) {
 				t.Errorf("%+v", regs)
 			}
 			PRStatus(1, regs)
-			QEMUState(regs)
+			qemuState(regs)
 		}
 	})
 }

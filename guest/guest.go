@@ -11,19 +11,19 @@
 // Four kinds of addresses meet here: those that the guest's programs use
 // (GVA), those that the guest takes for physical (GPA), those of the process
 // that runs the guest (HVA), and the host's physical ones (HPA), by which the
-// dump is read. Each translation is a value of its own:
+// dump is read:
 //
-//   - [Paging] turns GVA into GPA by the guest's own page tables, in whichever
-//     mode CR0, CR4 and EFER select.
-//   - [EPT] turns GPA into HPA by the tables that EPT_POINTER points to, or on
+//   - [Machine.Virtual] turns GVA into GPA by the guest's own page tables, in
+//     whichever mode CR0, CR4 and EFER select.
+//   - EPT turns GPA into HPA by the tables that EPT_POINTER points to, or on
 //     AMD's processors nested_cr3.
 //   - [Process] turns HVA into HPA by the page tables that HOST_CR3 points to,
 //     as Linux fills them.
 //   - [Physical] is the guest's physical memory as a whole: what EPT maps, and
 //     what EPT does not map, because the guest has never touched it, through
 //     the process, by memory slots ([Slot]): KVM's own, or such as are inferred
-//     from pages that both map. Without EPT, and without KVM's slots, there is
-//     [OpenShadow].
+//     from pages that both map. Without EPT and without KVM's slots, the tables
+//     that KVM runs such a guest on lead to its memory.
 //
 // Everything is read from a dump and taken for hostile: tables may point to
 // themselves, beyond memory, or be noise. A walk down is bounded by its
@@ -71,8 +71,8 @@ var (
 	// ErrBadEPTP: EPT_POINTER is one that no VM entry accepts.
 	ErrBadEPTP = errors.New("not an EPT_POINTER")
 	// ErrNoEPT: the guest runs on shadow page tables, and nothing in its VMCS
-	// leads to its physical memory; nor did [OpenShadow] find any that is
-	// proven to be the guest's.
+	// leads to its physical memory; nor was any found that is proven to be the
+	// guest's.
 	ErrNoEPT = errors.New("guest without EPT: its guest-physical memory cannot be had")
 	// ErrNoKVM: the host's kernel does not have KVM.
 	ErrNoKVM = kvm.ErrNoKVM

@@ -169,7 +169,7 @@ func (h *Host) search(ctx context.Context, s MachineSearch) error {
 		if err != nil {
 			continue
 		}
-		if err := h.findNested(ctx, m, mem.Once(h.Core), s); err != nil {
+		if err := h.findNested(ctx, m, mem.once(h.Core), s); err != nil {
 			return err
 		}
 	}

@@ -46,9 +46,9 @@ func TestHostLayout(t *testing.T) {
 		bad   bool // NoteError
 	}{
 		{name: "a note in memory", from: LayoutOfMemory},
-		{name: "the dump's note", own: LayoutNote(note).Desc, from: LayoutOfDump},
+		{name: "the dump's note", own: layoutNote(note).Desc, from: LayoutOfDump},
 		{name: "given", given: note, from: LayoutGiven},
-		{name: "given, and the dump's note", own: LayoutNote(note).Desc, given: note, from: LayoutGiven},
+		{name: "given, and the dump's note", own: layoutNote(note).Desc, given: note, from: LayoutGiven},
 		{name: "a note that is of no use", own: []byte("VMCSINFO"), from: LayoutTried, bad: true},
 		{name: "given in place of such a note", own: []byte("VMCSINFO"), given: note, from: LayoutGiven},
 	} {

@@ -74,7 +74,7 @@ func (h *huge) any(space, addr, size uint64) bool {
 
 func (h *huge) open(t testing.TB) *Physical {
 	t.Helper()
-	m, err := OpenPhysical(h, Config{EPTP: hugeEPT | 4<<46 | 0x5e, HostCR3: hugeProc | 4<<46})
+	m, err := openPhysical(h, memoryConfig{EPTP: hugeEPT | 4<<46 | 0x5e, HostCR3: hugeProc | 4<<46})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 func TestKnownLayout(t *testing.T) {
 	core, layout := openCore(t, intelHosts[0].core), noteLayout(t, "../testdata/cores/"+intelHosts[0].layout)
 	found := inferred(t, core, layout)
-	note := LayoutNote(layout)
+	note := layoutNote(layout)
 	for _, tt := range []struct {
 		name  string
 		note  []byte // that the module publishes

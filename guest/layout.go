@@ -64,7 +64,7 @@ func (h *Host) VMCSInfo() (elfnote.Note, bool) {
 	case l == nil || l.Form == vmcs.FormSaved:
 		return elfnote.Note{}, false
 	case l.Form == vmcs.FormBuiltin || h.note.Desc == nil:
-		return LayoutNote(l), true
+		return layoutNote(l), true
 	}
 	return h.note, true
 }

@@ -17,7 +17,7 @@ func TestSlotsWhenNeeded(t *testing.T) {
 		v.slot(0, 0x7f00_0000_0000, size)
 		v.touch(0, size, 1)
 		r := &countingReader{Reader: v}
-		m, err := OpenPhysical(r, Config{EPTP: v.ept | 0x5e, HostCR3: v.cr3 | 0x004})
+		m, err := openPhysical(r, memoryConfig{EPTP: v.ept | 0x5e, HostCR3: v.cr3 | 0x004})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +54,7 @@ func TestQuick(t *testing.T) {
 	v.fault(0, size, 1)
 	v.touch(0, size/2, 1)
 	r := &countingReader{Reader: v}
-	mem, err := OpenPhysical(r, Config{EPTP: v.ept | 0x5e, HostCR3: v.cr3 | 0x004})
+	mem, err := openPhysical(r, memoryConfig{EPTP: v.ept | 0x5e, HostCR3: v.cr3 | 0x004})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -178,11 +178,10 @@ func hostTable(c *vmcs.Candidate) uint64 {
 	return cr3 & x86.AddrMask
 }
 
-// Memory opens the machine's guest-physical memory; see [OpenPhysical]. A
-// machine without EPT needs the registers ([Host.FindRegisters]), and fails
-// with [ErrNoEPT] without. [ErrNeverRan] means that none of the vCPUs has an
-// EPT yet, and [ErrEncrypted] that only ciphertext is there; see
-// [Machine.AllowEncrypted].
+// Memory opens the machine's guest-physical memory. A machine without EPT needs
+// the registers ([Host.FindRegisters]), and fails with [ErrNoEPT] without.
+// [ErrNeverRan] means that none of the vCPUs has an EPT yet, and [ErrEncrypted]
+// that only ciphertext is there; see [Machine.AllowEncrypted].
 func (m *Machine) Memory() (*Physical, error) {
 	if m.memory != nil || m.failed != nil {
 		return m.memory, m.failed
@@ -204,8 +203,8 @@ func (m *Machine) Memory() (*Physical, error) {
 			if v.Regs == nil || !v.HasVMCS() {
 				return nil, err // with them there may be a way
 			}
-			if s, ok := ShadowOf(&v.VMCS, v.Regs); ok && err != nil {
-				mem, err = OpenShadow(m.outer, s)
+			if s, ok := shadowOf(&v.VMCS, v.Regs); ok && err != nil {
+				mem, err = openShadow(m.outer, s)
 			}
 		}
 	}
@@ -258,10 +257,10 @@ func (m *Machine) open() (*Physical, error) {
 		return nil, ErrNeverRan
 	}
 	v := m.first
-	c := Config{EPTP: m.EPTP, ModeBased: v.Secondary()&x86.SecondaryModeBasedExecute != 0}
+	c := memoryConfig{EPTP: m.EPTP, ModeBased: v.Secondary()&x86.SecondaryModeBasedExecute != 0}
 	c.HostCR3, _ = v.Read(vmcs.HostCR3)
 	c.HostCR4, _ = v.Read(vmcs.HostCR4)
-	return OpenPhysical(m.outer, c)
+	return openPhysical(m.outer, c)
 }
 
 // AddressSpace returns the address space of the process that runs the machine,
@@ -280,16 +279,16 @@ func (m *Machine) Virtual(v *VCPU) (physmem.Reader, error) {
 	case !v.HasVMCS() && (v.Regs == nil || !v.Regs.tellPaging()):
 		return nil, errors.Errorf("vCPU %d: neither a VMCS nor registers tell where its page tables are", v.Number)
 	case !v.HasVMCS():
-		return Virtual{Paging: v.Regs.paging(), Mem: mem}, nil
+		return virtualMemory{Paging: v.Regs.paging(), Mem: mem}, nil
 	case !m.Shadow:
-		return Virtual{Paging: PagingOf(&v.VMCS), Mem: mem}, err
+		return virtualMemory{Paging: pagingOf(&v.VMCS), Mem: mem}, err
 	}
-	shadow := Virtual{Paging: PagingOf(&v.VMCS), Mem: m.outer}
+	shadow := virtualMemory{Paging: pagingOf(&v.VMCS), Mem: m.outer}
 	if err != nil || v.Regs == nil {
 		return shadow, nil
 	}
-	if s, ok := ShadowOf(&v.VMCS, v.Regs); ok {
-		return inTurn{shadow, Virtual{Paging: s.Guest, Mem: mem}}, nil
+	if s, ok := shadowOf(&v.VMCS, v.Regs); ok {
+		return inTurn{shadow, virtualMemory{Paging: s.Guest, Mem: mem}}, nil
 	}
 	return shadow, nil
 }
@@ -328,10 +327,10 @@ func (m *Machine) Hypervisor() bool {
 	return false
 }
 
-// PagingOf returns the paging that translates a vCPU's virtual addresses: in
+// pagingOf returns the paging that translates a vCPU's virtual addresses: in
 // its guest's memory, or without EPT in the host's.
-func PagingOf(v *vmcs.VMCS) Paging {
-	var p Paging
+func pagingOf(v *vmcs.VMCS) paging {
+	var p paging
 	p.CR0, _ = v.Read(vmcs.GuestCR0)
 	p.CR3, _ = v.Read(vmcs.GuestCR3)
 	p.CR4, _ = v.Read(vmcs.GuestCR4)
@@ -345,7 +344,7 @@ func PagingOf(v *vmcs.VMCS) Paging {
 	// with paging on, by tables of the hypervisor's that map everything to
 	// itself.
 	if cr0, ok := v.GuestCR0(); ok && cr0&x86.CR0PG == 0 {
-		return Paging{}
+		return paging{}
 	}
 	p.HavePDPTE = true
 	for i, e := range []vmcs.Encoding{vmcs.GuestPDPTR0, vmcs.GuestPDPTR1, vmcs.GuestPDPTR2, vmcs.GuestPDPTR3} {

@@ -35,11 +35,11 @@ func appendSlots(slots []Slot, inferred []infer.Slot) []Slot {
 	return slots
 }
 
-// Config locates a guest's memory; its fields come from one of the guest's
-// VMCSs.
-type Config struct {
+// A memoryConfig locates a guest's memory; its fields come from one of the
+// guest's VMCSs.
+type memoryConfig struct {
 	EPTP      uint64 // EPT_POINTER; 0 without EPT
-	ModeBased bool   // see [NewEPT]
+	ModeBased bool   // see newExtended
 	// HostCR3 and HostCR4 are HOST_CR3 and HOST_CR4. Where HostCR3 is 0
 	// memory is read by EPT alone.
 	HostCR3, HostCR4 uint64
@@ -53,23 +53,23 @@ type Config struct {
 // through the process. It holds some 600 KiB of tables at most.
 type Physical struct {
 	host  physmem.Reader
-	ept   *EPT     // nil: by the process alone
-	proc  *Process // nil: by EPT alone
-	slots []Slot   // by rising GPA, disjoint
+	ept   *eptTables // nil: by the process alone
+	proc  *Process   // nil: by EPT alone
+	slots []Slot     // by rising GPA, disjoint
 	// infer, if not nil, returns slots that must be inferred first.
 	infer func() []Slot
 }
 
-// OpenPhysical opens the guest's memory in the host's. Its memory slots are
+// openPhysical opens the guest's memory in the host's. Its memory slots are
 // inferred when something first needs them: that goes through EPT and the
-// process's tables a few times. OpenPhysical fails with [ErrNoEPT] if EPTP is
+// process's tables a few times. It fails with [ErrNoEPT] if EPTP is
 // 0, and with [ErrBadEPTP]; what is broken in the tables themselves is left
 // out.
-func OpenPhysical(host physmem.Reader, c Config) (*Physical, error) {
+func openPhysical(host physmem.Reader, c memoryConfig) (*Physical, error) {
 	if c.EPTP == 0 {
 		return nil, ErrNoEPT
 	}
-	ept, err := NewEPT(host, x86.EPTP(c.EPTP), c.ModeBased)
+	ept, err := newEPT(host, x86.EPTP(c.EPTP), c.ModeBased)
 	if err != nil {
 		return nil, err
 	}

@@ -65,8 +65,8 @@ func loadKnown(t testing.TB, name string) []known {
 	return check.VMCS
 }
 
-func (k known) config() Config {
-	return Config{EPTP: k.Fields["EPT_POINTER"], HostCR3: k.Fields["HOST_CR3"], HostCR4: k.Fields["HOST_CR4"]}
+func (k known) config() memoryConfig {
+	return memoryConfig{EPTP: k.Fields["EPT_POINTER"], HostCR3: k.Fields["HOST_CR3"], HostCR4: k.Fields["HOST_CR4"]}
 }
 
 // Guests of 2 MiB, made by a small VMM; what each should have in the way of
@@ -82,7 +82,7 @@ func TestMemoryOfGuests(t *testing.T) {
 		core := openCore(t, "vmx/"+name+"/mini")
 		for _, v := range loadKnown(t, name) {
 			t.Run(name+"/"+v.Guest, func(t *testing.T) {
-				m, err := OpenPhysical(core, v.config())
+				m, err := openPhysical(core, v.config())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -116,9 +116,9 @@ func TestMemoryOfLinux(t *testing.T) {
 	for _, name := range []string{"amd64-nokaslr-idle-parked", "amd64-kaslr-spin-inguest-shuffled"} {
 		t.Run(name, func(t *testing.T) {
 			h := openHost(t, name)
-			c := Config{EPTP: mustField(t, h, "EPT_POINTER")}
+			c := memoryConfig{EPTP: mustField(t, h, "EPT_POINTER")}
 			c.HostCR3, c.HostCR4 = mustField(t, h, "HOST_CR3"), mustField(t, h, "HOST_CR4")
-			m, err := OpenPhysical(h.core, c)
+			m, err := openPhysical(h.core, c)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -246,10 +246,10 @@ func TestMemory(t *testing.T) {
 		})
 	}
 
-	if _, err := OpenPhysical(v, Config{HostCR3: v.cr3}); err != ErrNoEPT {
+	if _, err := openPhysical(v, memoryConfig{HostCR3: v.cr3}); err != ErrNoEPT {
 		t.Errorf("without EPT: %v", err)
 	}
-	if _, err := OpenPhysical(v, Config{EPTP: 1}); !errors.Is(err, ErrBadEPTP) {
+	if _, err := openPhysical(v, memoryConfig{EPTP: 1}); !errors.Is(err, ErrBadEPTP) {
 		t.Errorf("a bad EPTP: %v", err)
 	}
 }

@@ -34,7 +34,7 @@ func (a *asked) nested(ctx context.Context, m *Machine, s MachineSearch) error {
 	}
 	known := pagesAt(slices.Sorted(maps.Keys(l.intel)))
 	if s.Nested {
-		known = own.Once(a.Core).Ranges()
+		known = own.once(a.Core).Ranges()
 	}
 	if err := a.findNested(ctx, m, physmem.With(&newerPages{own, l.pages}, known), s); err != nil {
 		return err
@@ -189,7 +189,7 @@ func (m *Machine) openNested() (*Physical, error) {
 			levels = 5
 		}
 	}
-	return &Physical{host: m.outer, ept: &EPT{x86.NewTables(m.outer, x86.NPT(levels, 0), m.npt&x86.AddrMask)}}, nil
+	return &Physical{host: m.outer, ept: &eptTables{x86.NewTables(m.outer, x86.NPT(levels, 0), m.npt&x86.AddrMask)}}, nil
 }
 
 // newerPages is memory of which some pages are newer than in the Reader.

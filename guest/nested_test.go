@@ -49,7 +49,7 @@ func TestOwnKVM(t *testing.T) {
 			}
 			root := f.page(binary.LittleEndian.AppendUint64(nil, f.page(large)|7))
 			h := f.finish()
-			ept, err := NewEPT(h.Core, x86.EPTP(root|0x1e), false)
+			ept, err := newEPT(h.Core, x86.EPTP(root|0x1e), false)
 			if err != nil {
 				t.Fatal(err)
 			}

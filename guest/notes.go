@@ -52,8 +52,8 @@ func PRStatus(pid uint32, r *Registers) elfnote.Note {
 	return elfnote.Note{Name: nameCore, Type: uint32(elf.NT_PRSTATUS), Desc: w}
 }
 
-// QEMUState makes QEMU's note of a CPU's state, its QEMUCPUState of version 1.
-func QEMUState(r *Registers) elfnote.Note {
+// qemuState makes QEMU's note of a CPU's state, its QEMUCPUState of version 1.
+func qemuState(r *Registers) elfnote.Note {
 	w := noteWriter(make([]byte, 0, qemuSize))
 	w.u32(qemuVersion)
 	w.u32(qemuSize)
@@ -82,23 +82,23 @@ func descriptorFlags(rights uint64) uint64 {
 	return rights & 0xf0ff << 8
 }
 
-// CPUNotes returns the notes of all vCPUs in the order of QEMU's: NT_PRSTATUS
+// cpuNotes returns the notes of all vCPUs in the order of QEMU's: NT_PRSTATUS
 // of each, then QEMU's own of each.
-func CPUNotes(vcpus []*Registers) []elfnote.Note {
+func cpuNotes(vcpus []*Registers) []elfnote.Note {
 	notes := make([]elfnote.Note, 0, 2*len(vcpus))
 	for i, r := range vcpus {
 		notes = append(notes, PRStatus(uint32(i+1), r))
 	}
 	for _, r := range vcpus {
-		notes = append(notes, QEMUState(r))
+		notes = append(notes, qemuState(r))
 	}
 	return notes
 }
 
-// NoteMachine is the name of the note that says which virtual machine an
+// nameMachine is the name of the note that says which virtual machine an
 // extracted core is of. Its type is 0. Only vmcsnote writes and reads it;
 // crash, makedumpfile, gdb and drgn pass over a name that they do not know.
-const NoteMachine = "VMCSNOTE"
+const nameMachine = "VMCSNOTE"
 
 // machineNote returns that note: lines GUEST_NAME=NAME and GUEST_UUID=UUID,
 // each if it is known. Both come out of the host's dump: each byte that is
@@ -111,12 +111,12 @@ func machineNote(m *Machine) (elfnote.Note, bool) {
 			text += line[0] + visible.Name(line[1]) + "\n"
 		}
 	}
-	return elfnote.Note{Name: NoteMachine, Desc: []byte(text)}, text != ""
+	return elfnote.Note{Name: nameMachine, Desc: []byte(text)}, text != ""
 }
 
-// LayoutNote returns a VMCSINFO note that says what the layout says, for a
+// layoutNote returns a VMCSINFO note that says what the layout says, for a
 // host's dump without one: text, with offsets. A layout's high halves, and what
 // it was published by, are not in it.
-func LayoutNote(l *vmcs.Layout) elfnote.Note {
+func layoutNote(l *vmcs.Layout) elfnote.Note {
 	return elfnote.Note{Name: elfnote.VMCSInfo, Desc: []byte(l.Text(vmcs.Processor{}))}
 }

@@ -33,7 +33,7 @@ func TestNotesAreQEMUs(t *testing.T) {
 	if got := PRStatus(1, fromQEMU(state.Desc)); !got.Equal(status) {
 		t.Errorf("NT_PRSTATUS %q %d: got\n%x, want\n%x", got.Name, got.Type, got.Desc, status.Desc)
 	}
-	if got := QEMUState(fromQEMU(state.Desc)); !got.Equal(state) {
+	if got := qemuState(fromQEMU(state.Desc)); !got.Equal(state) {
 		t.Errorf("QEMU %q %d: got\n%x, want\n%x", got.Name, got.Type, got.Desc, state.Desc)
 	}
 }
@@ -64,7 +64,7 @@ func TestCPUNotes(t *testing.T) {
 	a, b := new(Registers), new(Registers)
 	a.RIP.Value, b.RIP.Value = 0xa, 0xb
 	var got []string
-	for _, n := range CPUNotes([]*Registers{a, b}) {
+	for _, n := range cpuNotes([]*Registers{a, b}) {
 		switch {
 		case n.Name == "CORE" && n.Type == 1 && len(n.Desc) == 336:
 			got = append(got, string('0'+rune(n.Desc[32]))+string(rune('a'+n.Desc[112+16*8]-0xa)))
@@ -86,7 +86,7 @@ func TestCPUNotes(t *testing.T) {
 func TestLayoutNote(t *testing.T) {
 	layouts := append(vmcs.Builtin(), noteLayout(t, "../testdata/cores/vmx/hsw-default"), noteLayout(t, filepath.Join(linuxGuests, hostNames(t)[0])))
 	for i, l := range layouts {
-		got, err := vmcs.ParseNote(LayoutNote(l).Desc)
+		got, err := vmcs.ParseNote(layoutNote(l).Desc)
 		if err != nil {
 			t.Errorf("layout %d: %v", i, err)
 			continue
@@ -114,7 +114,7 @@ func TestMachineNote(t *testing.T) {
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			n, ok := machineNote(&Machine{Name: tt.name, UUID: tt.uuid})
-			if string(n.Desc) != tt.want || ok != (tt.want != "") || n.Name != NoteMachine || n.Type != 0 {
+			if string(n.Desc) != tt.want || ok != (tt.want != "") || n.Name != nameMachine || n.Type != 0 {
 				t.Errorf("%v, %+v: %q, expected %q", ok, n, n.Desc, tt.want)
 			}
 		})

@@ -7,12 +7,12 @@ import (
 	"vmcsnote/physmem"
 )
 
-// Once returns the guest's memory that is in the host's, host, and each page of
+// once returns the guest's memory that is in the host's, host, and each page of
 // the host's once, at the lowest guest-physical address that maps it. However
 // much a guest's tables claim to map, its ranges are no more than the host has.
 // It takes a bit for each page of the host's, and 16 bytes for each of its
 // ranges.
-func (m *Physical) Once(host physmem.Memory) physmem.Memory {
+func (m *Physical) once(host physmem.Memory) physmem.Memory {
 	return physmem.With(m, physmem.Joined(func(yield func(physmem.Range) bool) {
 		p := newHostPages(host)
 		m.pieces(func(gpa, n uint64, _ bool, err error) bool {

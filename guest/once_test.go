@@ -51,12 +51,12 @@ func TestOnce(t *testing.T) {
 			r := newRAM()
 			root := r.table()
 			tt.ept(r, root)
-			m, err := OpenPhysical(r, Config{EPTP: root | 0x1e})
+			m, err := openPhysical(r, memoryConfig{EPTP: root | 0x1e})
 			if err != nil {
 				t.Fatal(err)
 			}
 			got := ""
-			for r := range m.Once(physmem.With(r, slices.Values(tt.host))).Ranges() {
+			for r := range m.once(physmem.With(r, slices.Values(tt.host))).Ranges() {
 				got += fmt.Sprintf("%#x+%#x ", r.Addr, r.Size)
 			}
 			if got != tt.want {

@@ -9,9 +9,9 @@ import (
 	"vmcsnote/physmem"
 )
 
-// Paging is what turns a guest's virtual (linear) addresses into its physical
+// paging is what turns a guest's virtual (linear) addresses into its physical
 // ones: the registers as the processor uses them, not as the guest sees them.
-type Paging struct {
+type paging struct {
 	CR0, CR3, CR4 uint64
 	// EFER counts for LMA (bit 10) alone. VM_ENTRY_CONTROLS bit 9 is what to
 	// take it from: GUEST_IA32_EFER is often stale.
@@ -23,48 +23,48 @@ type Paging struct {
 	HavePDPTE bool
 }
 
-// A PagingMode is a way to translate virtual addresses.
-type PagingMode uint8
+// A pagingMode is a way to translate virtual addresses.
+type pagingMode uint8
 
 // The modes of the SDM, volume 3, "Paging".
 const (
-	NoPaging PagingMode = iota // CR0.PG is 0: a virtual address is the physical one
-	Paging32                   // 10 + 10 bits; CR4.PSE allows 4 MiB pages
-	PagingPAE
-	Paging4
-	Paging5
+	noPaging pagingMode = iota // CR0.PG is 0: a virtual address is the physical one
+	paging32                   // 10 + 10 bits; CR4.PSE allows 4 MiB pages
+	pagingPAE
+	paging4
+	paging5
 )
 
 // String names the mode as the SDM does.
-func (m PagingMode) String() string {
+func (m pagingMode) String() string {
 	return [...]string{"no paging", "32-bit paging", "PAE paging", "4-level paging", "5-level paging"}[m]
 }
 
-// Mode tells the mode by CR0.PG, CR4.PAE and LA57, and EFER.LMA.
-func (p *Paging) Mode() PagingMode {
+// mode tells the mode by CR0.PG, CR4.PAE and LA57, and EFER.LMA.
+func (p *paging) mode() pagingMode {
 	switch {
 	case p.CR0&x86.CR0PG == 0:
-		return NoPaging
+		return noPaging
 	case p.CR4&x86.CR4PAE == 0:
-		return Paging32
+		return paging32
 	case p.EFER&x86.EFERLMA == 0:
-		return PagingPAE
+		return pagingPAE
 	case p.CR4&x86.CR4LA57 == 0:
-		return Paging4
+		return paging4
 	}
-	return Paging5
+	return paging5
 }
 
-// Bits is the width of a virtual address: 32, 48 or 57.
-func (m PagingMode) Bits() int { return [...]int{32, 32, 32, 48, 57}[m] }
+// bits is the width of a virtual address: 32, 48 or 57.
+func (m pagingMode) bits() int { return [...]int{32, 32, 32, 48, 57}[m] }
 
-// Canonical reports whether a virtual address is one in this mode: below 4 GiB,
+// canonical reports whether a virtual address is one in this mode: below 4 GiB,
 // or all bits from the highest used on equal.
-func (m PagingMode) Canonical(gva uint64) bool {
-	if m.Bits() == 32 {
+func (m pagingMode) canonical(gva uint64) bool {
+	if m.bits() == 32 {
 		return gva>>32 == 0
 	}
-	return x86.Canonical(gva, m.Bits())
+	return x86.Canonical(gva, m.bits())
 }
 
 // The formats of the modes' page tables.
@@ -76,29 +76,29 @@ var (
 	pages5     = x86.Pages(5)
 )
 
-// Translate finds what maps gva. mem is the memory that the tables are in and
+// translate finds what maps gva. mem is the memory that the tables are in and
 // that the result is an address of: the guest's. It is the host's for shadow
 // paging, where GUEST_CR3 points to KVM's own tables. With an error, the
 // mapping is the stretch around gva for which the error holds.
 //
 // The error wraps [ErrNotCanonical], or it is an [*EntryError] with
 // [ErrNotMapped], [ErrReserved] or what mem said of a table.
-func (p *Paging) Translate(mem physmem.Reader, gva uint64) (Mapping, error) {
-	mode := p.Mode()
-	if !mode.Canonical(gva) {
+func (p *paging) translate(mem physmem.Reader, gva uint64) (Mapping, error) {
+	mode := p.mode()
+	if !mode.canonical(gva) {
 		return Mapping{}, errors.Wrapf(ErrNotCanonical, "%#x in %v", gva, mode)
 	}
 	switch mode {
-	case NoPaging:
+	case noPaging:
 		return Mapping{Size: 1 << 32}, nil
-	case Paging32:
+	case paging32:
 		if p.CR4&x86.CR4PSE != 0 {
 			return pages32PSE.Translate(mem, p.CR3&0xfffff000, gva)
 		}
 		return pages32.Translate(mem, p.CR3&0xfffff000, gva)
-	case Paging4:
+	case paging4:
 		return pages4.Translate(mem, p.CR3&x86.AddrMask, gva)
-	case Paging5:
+	case paging5:
 		return pages5.Translate(mem, p.CR3&x86.AddrMask, gva)
 	}
 	if !p.HavePDPTE {
@@ -123,19 +123,19 @@ func (m pdptes) ReadPhys(p []byte, addr uint64) (int, error) {
 	return m.Reader.ReadPhys(p, addr)
 }
 
-// Virtual is memory by virtual address: a [physmem.Reader] whose addresses are
-// GVAs.
-type Virtual struct {
-	Paging Paging
-	Mem    physmem.Reader // as for [Paging.Translate]
+// virtualMemory is memory by virtual address: a [physmem.Reader] whose
+// addresses are GVAs.
+type virtualMemory struct {
+	Paging paging
+	Mem    physmem.Reader // as for translate
 }
 
 // ReadPhys fills p with the memory at gva, as [physmem.Reader] does. The error
 // is an [*AddressError].
-func (v Virtual) ReadPhys(p []byte, gva uint64) (n int, err error) {
+func (v virtualMemory) ReadPhys(p []byte, gva uint64) (n int, err error) {
 	for n < len(p) {
 		at := gva + uint64(n)
-		m, err := v.Paging.Translate(v.Mem, at)
+		m, err := v.Paging.translate(v.Mem, at)
 		if err != nil {
 			return n, &AddressError{"guest-virtual", at, err}
 		}

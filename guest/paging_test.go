@@ -13,27 +13,27 @@ import (
 
 func TestPagingTranslate(t *testing.T) {
 	const root = 0x10000
-	long := Paging{CR0: x86.CR0PG, CR3: root, CR4: x86.CR4PAE, EFER: x86.EFERLMA}
-	long5 := Paging{CR0: x86.CR0PG, CR3: root, CR4: x86.CR4PAE | x86.CR4LA57, EFER: x86.EFERLMA}
-	pae := Paging{CR0: x86.CR0PG, CR3: root + 0x20, CR4: x86.CR4PAE}
-	paeEPT := Paging{CR0: x86.CR0PG, CR3: root + 0x20, CR4: x86.CR4PAE, HavePDPTE: true, PDPTE: [4]uint64{2: 0x20001}}
-	legacy := Paging{CR0: x86.CR0PG, CR3: root | 0x18}
-	pse := Paging{CR0: x86.CR0PG, CR3: root, CR4: x86.CR4PSE}
+	long := paging{CR0: x86.CR0PG, CR3: root, CR4: x86.CR4PAE, EFER: x86.EFERLMA}
+	long5 := paging{CR0: x86.CR0PG, CR3: root, CR4: x86.CR4PAE | x86.CR4LA57, EFER: x86.EFERLMA}
+	pae := paging{CR0: x86.CR0PG, CR3: root + 0x20, CR4: x86.CR4PAE}
+	paeEPT := paging{CR0: x86.CR0PG, CR3: root + 0x20, CR4: x86.CR4PAE, HavePDPTE: true, PDPTE: [4]uint64{2: 0x20001}}
+	legacy := paging{CR0: x86.CR0PG, CR3: root | 0x18}
+	pse := paging{CR0: x86.CR0PG, CR3: root, CR4: x86.CR4PSE}
 	for _, tt := range []struct {
 		name   string
-		paging Paging
+		paging paging
 		gva    uint64
 		walk   []uint64 // address and entry, in turns
 		gpa    uint64
 		size   uint64
 		err    error
 	}{
-		{name: "real mode", paging: Paging{}, gva: 0xffff7, gpa: 0xffff7, size: 4 << 30},
-		{name: "no paging, beyond 4 GiB", paging: Paging{}, gva: 1 << 32, err: ErrNotCanonical},
-		{name: "CR4.PAE without CR0.PG", paging: Paging{CR4: x86.CR4PAE, CR3: root}, gva: 0x1234, gpa: 0x1234, size: 4 << 30},
+		{name: "real mode", paging: paging{}, gva: 0xffff7, gpa: 0xffff7, size: 4 << 30},
+		{name: "no paging, beyond 4 GiB", paging: paging{}, gva: 1 << 32, err: ErrNotCanonical},
+		{name: "CR4.PAE without CR0.PG", paging: paging{CR4: x86.CR4PAE, CR3: root}, gva: 0x1234, gpa: 0x1234, size: 4 << 30},
 
 		{name: "4 levels, 4 KiB", paging: long, gva: 0xffff_8880_0580_0123, walk: []uint64{0x10888, 0x11067, 0x11000, 0x12067, 0x12160, 0x13067, 0x13000, 0x8000000005800163}, gpa: 0x5800123, size: 4 << 10},
-		{name: "4 levels, PCID and LAM in CR3", paging: Paging{CR0: x86.CR0PG, CR3: 3<<61 | root | 0xfff, CR4: x86.CR4PAE, EFER: x86.EFERLMA}, walk: []uint64{0x10000, 0x11067, 0x11000, 0xe7}, size: 1 << 30},
+		{name: "4 levels, PCID and LAM in CR3", paging: paging{CR0: x86.CR0PG, CR3: 3<<61 | root | 0xfff, CR4: x86.CR4PAE, EFER: x86.EFERLMA}, walk: []uint64{0x10000, 0x11067, 0x11000, 0xe7}, size: 1 << 30},
 		{name: "2 MiB, PAT in bit 12", paging: long, gva: 0x40_1149, walk: []uint64{0x10000, 0x11067, 0x11000, 0x12067, 0x12010, 0x60010e7}, gpa: 0x6001149, size: 2 << 20},
 		{name: "1 GiB", paging: long, gva: 0x7fff_ffff_f800, walk: []uint64{0x107f8, 0x11067, 0x11ff8, 0x1400000e7}, gpa: 0x17ffff800, size: 1 << 30},
 		{name: "not canonical", paging: long, gva: 0x8000_0000_0000, err: ErrNotCanonical},
@@ -64,21 +64,21 @@ func TestPagingTranslate(t *testing.T) {
 			r := newRAM()
 			r.page(root)
 			for i := 0; i < len(tt.walk); i += 2 {
-				if m := tt.paging.Mode(); m == Paging32 {
+				if m := tt.paging.mode(); m == paging32 {
 					r.put32(tt.walk[i], uint32(tt.walk[i+1]))
 				} else {
 					r.put(tt.walk[i], tt.walk[i+1])
 				}
 			}
-			m, err := tt.paging.Translate(r, tt.gva)
+			m, err := tt.paging.translate(r, tt.gva)
 			if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) {
-				t.Fatalf("%v: got %v, want %v", tt.paging.Mode(), err, tt.err)
+				t.Fatalf("%v: got %v, want %v", tt.paging.mode(), err, tt.err)
 			}
 			if err != nil {
 				return
 			}
 			if gpa := m.Phys + tt.gva - m.Addr; gpa != tt.gpa || m.Size != tt.size {
-				t.Errorf("%v: %#x, in %#x bytes, want %#x, %#x", tt.paging.Mode(), gpa, m.Size, tt.gpa, tt.size)
+				t.Errorf("%v: %#x, in %#x bytes, want %#x, %#x", tt.paging.mode(), gpa, m.Size, tt.gpa, tt.size)
 			}
 		})
 	}
@@ -92,7 +92,7 @@ func TestVirtual(t *testing.T) {
 	r.place(root, 4, 0x400000, 1, 0x3067)
 	copy(r.page(0x5000)[0xff8:], "straddle")
 	copy(r.page(0x3000), "s pages")
-	v := Virtual{Paging{CR0: x86.CR0PG, CR3: root, CR4: x86.CR4PAE, EFER: x86.EFERLMA}, r}
+	v := virtualMemory{paging{CR0: x86.CR0PG, CR3: root, CR4: x86.CR4PAE, EFER: x86.EFERLMA}, r}
 	p := make([]byte, 15)
 	if n, err := v.ReadPhys(p, 0x3ffff8); n != len(p) || err != nil || string(p) != "straddles pages" {
 		t.Errorf("read %d bytes, %v: %q", n, err, p)
@@ -109,14 +109,14 @@ func TestPagingOf(t *testing.T) {
 	for _, tt := range []struct {
 		core, guest string
 		patch       map[string]uint64
-		mode        PagingMode
+		mode        pagingMode
 		cr3         uint64
 	}{
-		{"hsw-default", "A.0", nil, Paging4, 0x1000},
-		{"hsw-default", "D.0", nil, NoPaging, 0},
-		{"hsw-default", "D.0", map[string]uint64{"GUEST_CR0": 0x80010031, "GUEST_CR3": 0xfffbc000, "GUEST_CR4": 0x2011}, NoPaging, 0},
-		{"penryn-no-ept", "A.0", nil, Paging4, 0x1f332000},   // KVM's tables
-		{"penryn-no-ept", "D.0", nil, PagingPAE, 0x1f3bd000}, // likewise, though it is in real mode
+		{"hsw-default", "A.0", nil, paging4, 0x1000},
+		{"hsw-default", "D.0", nil, noPaging, 0},
+		{"hsw-default", "D.0", map[string]uint64{"GUEST_CR0": 0x80010031, "GUEST_CR3": 0xfffbc000, "GUEST_CR4": 0x2011}, noPaging, 0},
+		{"penryn-no-ept", "A.0", nil, paging4, 0x1f332000},   // KVM's tables
+		{"penryn-no-ept", "D.0", nil, pagingPAE, 0x1f3bd000}, // likewise, though it is in real mode
 	} {
 		core := openCore(t, "vmx/"+tt.core+"/mini")
 		for _, k := range loadKnown(t, tt.core) {
@@ -131,8 +131,8 @@ func TestPagingOf(t *testing.T) {
 				e, _ := v.Layout.Lookup(name)
 				binary.LittleEndian.PutUint64(v.Page[e.Offset:], value)
 			}
-			if p := PagingOf(v); p.Mode() != tt.mode || p.CR3 != tt.cr3 {
-				t.Errorf("%s, guest %s: %v with CR3 %#x, want %v with %#x", tt.core, tt.guest, p.Mode(), p.CR3, tt.mode, tt.cr3)
+			if p := pagingOf(v); p.mode() != tt.mode || p.CR3 != tt.cr3 {
+				t.Errorf("%s, guest %s: %v with CR3 %#x, want %v with %#x", tt.core, tt.guest, p.mode(), p.CR3, tt.mode, tt.cr3)
 			}
 		}
 	}

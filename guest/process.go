@@ -41,8 +41,10 @@ func (p *Process) Translate(hva uint64) (Mapping, error) {
 }
 
 // Mappings returns all user mappings in order of address, and what is swapped
-// out or cannot be followed with an [*EntryError] for the stretch concerned. It
-// is bounded as [EPT.Mappings] is.
+// out or cannot be followed with an [*EntryError] for the stretch concerned.
+// Its time and memory are bounded: it reads 4 Mi tables at most, after which it
+// ends with [ErrTooManyTables], and it does not follow a table again that it
+// met before.
 func (p *Process) Mappings() iter.Seq2[Mapping, error] {
 	return p.tables.MappingsIn(0, p.End()-1)
 }

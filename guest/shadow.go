@@ -7,47 +7,47 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// A Shadow locates the memory of a guest without EPT.
-type Shadow struct {
+// A shadowMemory locates the memory of a guest without EPT.
+type shadowMemory struct {
 	// Paging is as the VMCS has it: KVM's tables.
-	Paging Paging
+	Paging paging
 	// Guest is the paging that the guest believes in, with the CR3 that KVM
 	// keeps for it, and CR0 and CR4 as the guest sees them.
-	Guest Paging
+	Guest paging
 	// HostCR3 and HostCR4 are HOST_CR3 and HOST_CR4.
 	HostCR3, HostCR4 uint64
 }
 
-// ShadowOf locates the memory of a vCPU's guest by its VMCS and its registers.
+// shadowOf locates the memory of a vCPU's guest by its VMCS and its registers.
 // It returns false if paging is on and these do not have the guest's CR3.
-func ShadowOf(v *vmcs.VMCS, r *Registers) (Shadow, bool) {
-	s := Shadow{Paging: PagingOf(v), Guest: r.paging()}
+func shadowOf(v *vmcs.VMCS, r *Registers) (shadowMemory, bool) {
+	s := shadowMemory{Paging: pagingOf(v), Guest: r.paging()}
 	s.HostCR3, _ = v.Read(vmcs.HostCR3)
 	s.HostCR4, _ = v.Read(vmcs.HostCR4)
-	return s, r.CR0.Known() && r.CR4.Known() && (r.CR3.Known() || s.Guest.Mode() == NoPaging)
+	return s, r.CR0.Known() && r.CR4.Known() && (r.CR3.Known() || s.Guest.mode() == noPaging)
 }
 
-// OpenShadow opens the memory of a guest without EPT. It fails with [ErrNoEPT]
+// openShadow opens the memory of a guest without EPT. It fails with [ErrNoEPT]
 // if no memory is found that is proven to be the guest's.
 //
 // Nothing in such a VMCS leads to guest-physical memory; package infer tells
 // how it is found.
-func OpenShadow(host physmem.Reader, c Shadow) (*Physical, error) {
+func openShadow(host physmem.Reader, c shadowMemory) (*Physical, error) {
 	// While the guest's paging is off these tables map guest-physical
 	// addresses, which have no sign extension.
-	real := c.Guest.Mode() == NoPaging
+	real := c.Guest.mode() == noPaging
 	format := &x86.Format{Name: "shadow page table", Width: 8, Decode: x86.KVMPages(0)}
-	switch c.Paging.Mode() {
-	case PagingPAE: // of KVM's highest table, a page, four entries are used
+	switch c.Paging.mode() {
+	case pagingPAE: // of KVM's highest table, a page, four entries are used
 		format.Levels, format.Root = 3, 4
-	case Paging4:
+	case paging4:
 		format.Levels, format.Signed = 4, !real
-	case Paging5:
+	case paging5:
 		format.Levels, format.Signed = 5, !real
 	default:
 		return nil, ErrNoEPT // KVM has no such tables
 	}
-	shadow := &EPT{x86.NewTables(host, format, c.Paging.CR3&x86.AddrMask)}
+	shadow := &eptTables{x86.NewTables(host, format, c.Paging.CR3&x86.AddrMask)}
 	m := &Physical{host: host, proc: NewProcess(host, c.HostCR3, c.HostCR4)}
 	if real {
 		m.ept = shadow
@@ -57,7 +57,7 @@ func OpenShadow(host physmem.Reader, c Shadow) (*Physical, error) {
 		return m, nil
 	}
 	translate := func(gva uint64) (gpa uint64, ok bool) {
-		e, err := c.Guest.Translate(m, gva)
+		e, err := c.Guest.translate(m, gva)
 		return e.Phys + gva - e.Addr, err == nil
 	}
 	paging := func(slots []infer.Slot) infer.Paging { // some million times

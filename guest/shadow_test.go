@@ -43,15 +43,15 @@ const guestRoot = 0x50000
 
 // newShadowVM is a Linux-like guest of 16 MiB below and 16 MiB above 4 GiB, of
 // whose pages some are in KVM's tables.
-func newShadowVM() (*testVM, Shadow) {
+func newShadowVM() (*testVM, shadowMemory) {
 	v := newTestVM()
 	v.slot(0, 0x7f00_4000_0000, 16*mib)
 	v.slot(4*gib, 0x7f00_6000_0000, 16*mib)
 	next := uint64(0x80000)
 	v.hpa(guestRoot)
 	// KVM keeps the registers with their PCID.
-	c := Shadow{Paging{CR0: x86.CR0PG, CR3: v.table(), CR4: x86.CR4PAE, EFER: x86.EFERLMA},
-		Paging{CR0: x86.CR0PG, CR3: guestRoot | 6, CR4: x86.CR4PAE, EFER: x86.EFERLMA}, v.cr3, 0}
+	c := shadowMemory{paging{CR0: x86.CR0PG, CR3: v.table(), CR4: x86.CR4PAE, EFER: x86.EFERLMA},
+		paging{CR0: x86.CR0PG, CR3: guestRoot | 6, CR4: x86.CR4PAE, EFER: x86.EFERLMA}, v.cr3, 0}
 	use := func(gva, gpa uint64) {
 		v.guestMap(guestRoot, &next, gva, gpa)
 		v.place(c.Paging.CR3, 4, gva&(1<<48-1), 1, v.hpa(gpa)|0x67)
@@ -71,7 +71,7 @@ func newShadowVM() (*testVM, Shadow) {
 func TestOpenShadow(t *testing.T) {
 	v, c := newShadowVM()
 	v.user(0x7e00_0000_0000, 0x40000, 1) // memory of the process's own
-	m, err := OpenShadow(v, c)
+	m, err := openShadow(v, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,10 +92,10 @@ func TestOpenShadow(t *testing.T) {
 	want := v.hpa(0x90_0000 - 3*pageSize)
 	v.put(want+8, 0x1122334455667788)
 	p, q := make([]byte, 8), make([]byte, 8)
-	if _, err := (Virtual{c.Paging, v}).ReadPhys(p, 0x40_1008); err != nil {
+	if _, err := (virtualMemory{c.Paging, v}).ReadPhys(p, 0x40_1008); err != nil {
 		t.Error(err)
 	}
-	if _, err := (Virtual{c.Guest, m}).ReadPhys(q, 0x40_1008); err != nil || string(p) != string(q) || p[0] != 0x88 {
+	if _, err := (virtualMemory{c.Guest, m}).ReadPhys(q, 0x40_1008); err != nil || string(p) != string(q) || p[0] != 0x88 {
 		t.Errorf("%x by KVM's tables, %x by the guest's, %v", p, q, err)
 	}
 	if tally := m.Tally(); tally.EPT != 0 || tally.Process < 60*pageSize {
@@ -106,7 +106,7 @@ func TestOpenShadow(t *testing.T) {
 	for _, cr3 := range []uint64{0x60000, 0x61000, 0, 1<<64 - 1} {
 		c := c
 		c.Guest.CR3 = cr3
-		m, err := OpenShadow(v, c)
+		m, err := openShadow(v, c)
 		if cr3 == 0x60000 { // as good: its upper half is that of all
 			if err != nil || m.Slots()[0].HVA != 0x7f00_4000_0000 {
 				t.Errorf("CR3 %#x: %v", cr3, err)
@@ -131,7 +131,7 @@ func TestOpenShadowRealMode(t *testing.T) {
 	}
 	v.place(dir, 2, 0xb8000, 1, 0xf_f000_000b_8001) // MMIO
 	v.fault(0x5000, 0x1000, 1)
-	m, err := OpenShadow(v, Shadow{Paging: Paging{CR0: x86.CR0PG, CR3: root, CR4: x86.CR4PAE}, HostCR3: v.cr3})
+	m, err := openShadow(v, shadowMemory{Paging: paging{CR0: x86.CR0PG, CR3: root, CR4: x86.CR4PAE}, HostCR3: v.cr3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,15 +165,15 @@ func TestOpenShadowReal(t *testing.T) {
 		t.Run(k.Guest, func(t *testing.T) {
 			host := under{newRAM(), core}
 			host.next = 0x40_0000_0000
-			c := Shadow{
-				Paging:  Paging{CR0: k.Fields["GUEST_CR0"], CR3: host.table(), CR4: k.Fields["GUEST_CR4"]},
+			c := shadowMemory{
+				Paging:  paging{CR0: k.Fields["GUEST_CR0"], CR3: host.table(), CR4: k.Fields["GUEST_CR4"]},
 				HostCR3: k.Fields["HOST_CR3"], HostCR4: k.Fields["HOST_CR4"],
 			}
 			root, level := c.Paging.CR3, 3
 			used := []uint64{0x6000, 0x7000}
 			if k.Expected.CR3 != "" { // all but the one in real mode
 				c.Paging.EFER, level = x86.EFERLMA, 4
-				c.Guest = Paging{CR0: k.Fields["CR0_READ_SHADOW"], CR3: hex(t, k.Expected.CR3), CR4: k.Fields["CR4_READ_SHADOW"], EFER: x86.EFERLMA}
+				c.Guest = paging{CR0: k.Fields["CR0_READ_SHADOW"], CR3: hex(t, k.Expected.CR3), CR4: k.Fields["CR4_READ_SHADOW"], EFER: x86.EFERLMA}
 				used = []uint64{0x8000, 0x9000, hex(t, k.Expected.CodeGPA), hex(t, k.Expected.RSP) &^ (pageSize - 1)}
 			}
 			hva := hex(t, k.Expected.HVA)
@@ -184,7 +184,7 @@ func TestOpenShadowReal(t *testing.T) {
 				}
 				host.place(root, level, gpa, 1, m.Phys+(hva+gpa-m.Addr)|0x67)
 			}
-			m, err := OpenShadow(host, c)
+			m, err := openShadow(host, c)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -200,7 +200,7 @@ func TestOpenShadowReal(t *testing.T) {
 				t.Errorf("code %x, %v, want %s", code, err, k.Expected.Code)
 			}
 			// Without them, as the dump is, there is nothing to prove it by.
-			if m, err := OpenShadow(core, c); m != nil || err != ErrNoEPT {
+			if m, err := openShadow(core, c); m != nil || err != ErrNoEPT {
 				t.Errorf("without KVM's tables: %v", err)
 			}
 		})
@@ -214,13 +214,13 @@ func FuzzOpenShadow(f *testing.F) {
 	f.Add(uint64(0), uint8(2), uint8(90), uint64(99), uint64(1079), uint64(4211), uint64(8231), uint64(4096)) // took long
 	f.Add(uint64(0), uint8(8), uint8(5), uint64(32), uint64(789), uint64(4164), uint64(8200), uint64(4084))   // took longer
 	f.Fuzz(func(t *testing.T, seed uint64, pages, rare uint8, cr4, efer, cr3, guestCR3, hostCR3 uint64) {
-		p := Paging{CR0: x86.CR0PG, CR3: cr3, CR4: cr4, EFER: efer}
+		p := paging{CR0: x86.CR0PG, CR3: cr3, CR4: cr4, EFER: efer}
 		g := p
 		g.CR3 = guestCR3
 		if seed&1 != 0 {
 			g.CR0 = 0
 		}
-		m, err := OpenShadow(newNoise(seed, pages, rare), Shadow{p, g, hostCR3, cr4})
+		m, err := openShadow(newNoise(seed, pages, rare), shadowMemory{p, g, hostCR3, cr4})
 		if (m == nil) != (err == ErrNoEPT) {
 			t.Fatalf("%v with %v", m, err)
 		}

@@ -24,7 +24,7 @@ func newTestVM() *testVM {
 
 func (v *testVM) open(t testing.TB) *Physical {
 	t.Helper()
-	m, err := OpenPhysical(v, Config{EPTP: v.ept | 0x5e, HostCR3: v.cr3 | 0x004})
+	m, err := openPhysical(v, memoryConfig{EPTP: v.ept | 0x5e, HostCR3: v.cr3 | 0x004})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -125,11 +125,11 @@ func (f *infoFinder) runs(n elfnote.Note, vcpus []*Registers) bool {
 	stext, ok3 := infoValue(n, "SYMBOL(_stext)", 16)
 	for _, r := range vcpus {
 		got := make([]byte, utsFieldSize)
-		v := Virtual{Paging: r.paging(), Mem: f.mem}
+		v := virtualMemory{Paging: r.paging(), Mem: f.mem}
 		// Two boots of one kernel differ in where its text is, in virtual or in
 		// physical memory (KERNELOFFSET, phys_base).
 		base, err := strconv.ParseInt(InfoLine(string(n.Desc), "NUMBER(phys_base)"), 10, 64)
-		if e, err2 := v.Paging.Translate(f.mem, stext); ok3 && err == nil && err2 == nil && r.CR3.Known() {
+		if e, err2 := v.Paging.translate(f.mem, stext); ok3 && err == nil && err2 == nil && r.CR3.Known() {
 			if e.Phys+stext-e.Addr != stext-startKernelMap+uint64(base) {
 				return false
 			}
@@ -154,8 +154,8 @@ const (
 )
 
 // paging is what the vCPU's virtual addresses are translated by.
-func (r *Registers) paging() Paging {
-	p := Paging{CR0: r.CR0.Value, CR3: r.CR3.Value, CR4: r.CR4.Value}
+func (r *Registers) paging() paging {
+	p := paging{CR0: r.CR0.Value, CR3: r.CR3.Value, CR4: r.CR4.Value}
 	if r.LongMode {
 		p.EFER = x86.EFERLMA
 	}

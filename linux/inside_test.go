@@ -91,7 +91,7 @@ func readInside(r io.ReaderAt, size int64) (g insideGuest, err error) {
 	return g, nil
 }
 
-// qemuState reads QEMU's note of a CPU in long mode, as guest.QEMUState writes
+// qemuState reads QEMU's note of a CPU in long mode, as package guest writes
 // it.
 func qemuState(b []byte) *guest.Registers {
 	r := &guest.Registers{LongMode: true}

@@ -52,8 +52,8 @@ const (
 	maxVMCSNote = noteSlotsOff + maxNoteSlots*noteSlotSize
 )
 
-// ErrNote is wrapped by the errors about VMCS notes that cannot be read.
-var ErrNote = errors.New("not a VMCS note")
+// errNote is wrapped by the errors about VMCS notes that cannot be read.
+var errNote = errors.New("not a VMCS note")
 
 // A CPU is a vCPU as a core of the process that ran it has it.
 type CPU struct {
@@ -72,8 +72,8 @@ func noted(r *guest.Registers) []*guest.Register {
 	return append(rs, &r.RIP, &r.CR2, &r.CR3, &r.CR8, &r.EFER, &r.KernelGSBase)
 }
 
-// Note returns the VMCS note of the vCPU.
-func (c *CPU) Note() elfnote.Note {
+// note returns the VMCS note of the vCPU.
+func (c *CPU) note() elfnote.Note {
 	le := binary.LittleEndian
 	slots := c.Slots[:min(len(c.Slots), maxNoteSlots)]
 	d := make([]byte, noteSlotsOff+len(slots)*noteSlotSize)
@@ -110,20 +110,20 @@ func (c *CPU) Note() elfnote.Note {
 	return elfnote.Note{Name: NoteName, Desc: d}
 }
 
-// ParseVMCSNote reads a VMCS note. The layout is that of the core's VMCSINFO; a
-// copy of it has the access rights as the note says. An error wraps [ErrNote].
-func ParseVMCSNote(n elfnote.Note, layout *vmcs.Layout) (*CPU, error) {
+// parseVMCSNote reads a VMCS note. The layout is that of the core's VMCSINFO; a
+// copy of it has the access rights as the note says. An error wraps errNote.
+func parseVMCSNote(n elfnote.Note, layout *vmcs.Layout) (*CPU, error) {
 	le := binary.LittleEndian
 	d := n.Desc
 	if len(d) < noteSlotsOff {
-		return nil, errors.Wrapf(ErrNote, "%d bytes, expected at least %d", len(d), noteSlotsOff)
+		return nil, errors.Wrapf(errNote, "%d bytes, expected at least %d", len(d), noteSlotsOff)
 	}
 	if v := le.Uint32(d); v != noteVersion {
-		return nil, errors.Wrapf(ErrNote, "version %d, expected %d", v, noteVersion)
+		return nil, errors.Wrapf(errNote, "version %d, expected %d", v, noteVersion)
 	}
 	count := le.Uint32(d[28:])
 	if want := noteSlotsOff + uint64(count)*noteSlotSize; uint64(len(d)) != want || uint64(le.Uint32(d[4:])) != want {
-		return nil, errors.Wrapf(ErrNote, "%d bytes, expected %d for %d memory slots", len(d), want, count)
+		return nil, errors.Wrapf(errNote, "%d bytes, expected %d for %d memory slots", len(d), want, count)
 	}
 	l := *layout
 	l.Entries = slices.Clone(layout.Entries)
@@ -135,7 +135,7 @@ func ParseVMCSNote(n elfnote.Note, layout *vmcs.Layout) (*CPU, error) {
 		Thread: le.Uint32(d[20:]),
 	}
 	if id := c.VMCS.RevisionID(); layout.RevisionID != 0 && id != layout.RevisionID {
-		return nil, errors.Wrapf(ErrNote, "VMCS with revision identifier %#x, expected the layout's %#x", id, layout.RevisionID)
+		return nil, errors.Wrapf(errNote, "VMCS with revision identifier %#x, expected the layout's %#x", id, layout.RevisionID)
 	}
 	c.Regs = guest.RegistersIn(c.VMCS)
 	if id := le.Uint32(d[16:]); id != noAPICID {
@@ -167,7 +167,7 @@ func parseSlots(b []byte) (slots []guest.Slot, err error) {
 		s := guest.Slot{GPA: le.Uint64(b), HVA: le.Uint64(b[8:]), Size: le.Uint64(b[16:])}
 		end := s.GPA + s.Size
 		if s.GPA < next || end <= s.GPA || s.HVA+s.Size < s.HVA || (s.GPA|s.HVA|s.Size)%x86.PageSize != 0 {
-			return nil, errors.Wrapf(ErrNote, "memory slot of %#x bytes at %#x (%#x in the process): expected whole pages at or above %#x", s.Size, s.GPA, s.HVA, next)
+			return nil, errors.Wrapf(errNote, "memory slot of %#x bytes at %#x (%#x in the process): expected whole pages at or above %#x", s.Size, s.GPA, s.HVA, next)
 		}
 		slots, next = append(slots, s), end
 	}
@@ -186,7 +186,7 @@ func CPUs(s *elfnote.Segment, layout *vmcs.Layout) ([]*CPU, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, err := ParseVMCSNote(n, layout)
+		c, err := parseVMCSNote(n, layout)
 		if err != nil {
 			return nil, errors.Wrapf(err, "note %d", i)
 		}

@@ -24,15 +24,15 @@ func FuzzParseNote(f *testing.F) {
 	regs.GPR[guest.RAX] = guest.Register{Value: 5, Origin: guest.FromKVM}
 	regs.RIP = guest.Register{Value: 6, Origin: guest.FromKVMDirty}
 	regs.CR8 = guest.Register{Value: 1, Origin: guest.FromAPIC}
-	good := (&CPU{VMCS: v, Regs: regs, Thread: 7, Slots: []guest.Slot{{GPA: 0x1000, HVA: 0x7f0000000000, Size: 0x2000}}}).Note()
+	good := (&CPU{VMCS: v, Regs: regs, Thread: 7, Slots: []guest.Slot{{GPA: 0x1000, HVA: 0x7f0000000000, Size: 0x2000}}}).note()
 	f.Add(good.Desc)
 	f.Add(good.Desc[:len(good.Desc)-1])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := ParseVMCSNote(elfnote.Note{Name: NoteName, Desc: b}, v.Layout)
+		c, err := parseVMCSNote(elfnote.Note{Name: NoteName, Desc: b}, v.Layout)
 		if err != nil {
 			return
 		}
-		again, err := ParseVMCSNote(c.Note(), v.Layout)
+		again, err := parseVMCSNote(c.note(), v.Layout)
 		if err != nil || *again.Regs != *c.Regs || again.Thread != c.Thread || len(again.Slots) != len(c.Slots) {
 			t.Errorf("%+v, %v, want %+v", again, err, c)
 		}
@@ -67,14 +67,14 @@ func TestParseNote(t *testing.T) {
 		{"a slot of half a page", func(d []byte) []byte { slots.PutUint64(d[noteSlotsOff+40:], 0x800); return d }, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			n := c.Note()
+			n := c.note()
 			n.Desc = tt.change(n.Desc)
 			l := *v.Layout
 			l.RevisionID = v.RevisionID()
 			if tt.name == "another revision identifier" {
 				l.RevisionID = 1
 			}
-			got, err := ParseVMCSNote(n, &l)
+			got, err := parseVMCSNote(n, &l)
 			if (err == nil) != tt.ok {
 				t.Fatal(err)
 			}

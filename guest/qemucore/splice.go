@@ -8,23 +8,23 @@ import (
 	"vmcsnote/elfnote"
 )
 
-// ErrOtherNotes: the core has VMCS or VMCSINFO notes with others after them,
+// errOtherNotes: the core has VMCS or VMCSINFO notes with others after them,
 // which this program did not write.
-var ErrOtherNotes = errors.New("other notes stand after the core's VMCS notes")
+var errOtherNotes = errors.New("other notes stand after the core's VMCS notes")
 
 // ProcessNotes returns the notes to add to a core of the process that ran the
 // vCPUs: VMCSINFO, which says how to read them, then the vCPUs' own.
 func ProcessNotes(info elfnote.Note, cpus []*CPU) []elfnote.Note {
 	notes := []elfnote.Note{info}
 	for _, c := range cpus {
-		notes = append(notes, c.Note())
+		notes = append(notes, c.note())
 	}
 	return notes
 }
 
 // AddNotes returns the splice that puts notes after all others of a process's
 // core, in place of those that an earlier run put there. It is empty if these
-// are the same. The error wraps [ErrOtherNotes], or is the reader's.
+// are the same. The error wraps errOtherNotes, or is the reader's.
 func AddNotes(s *elfnote.Segment, notes []elfnote.Note) (elfnote.Splice, error) {
 	sp := s.Append(notes[0])
 	for _, n := range notes[1:] {
@@ -39,7 +39,7 @@ func AddNotes(s *elfnote.Segment, notes []elfnote.Note) (elfnote.Splice, error) 
 	}
 	for _, e := range s.Notes[:first] {
 		if ours(e) {
-			return elfnote.Splice{}, errors.Wrapf(ErrOtherNotes, "note %s at %#x", e.Name, e.Off)
+			return elfnote.Splice{}, errors.Wrapf(errOtherNotes, "note %s at %#x", e.Name, e.Off)
 		}
 	}
 	if first == len(s.Notes) {

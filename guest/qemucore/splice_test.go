@@ -58,7 +58,7 @@ func TestAddNotes(t *testing.T) {
 		{"others instead", []elfnote.Note{core, info, cpu}, []elfnote.Note{info, cpu2}, []elfnote.Note{core, info, cpu2}, false, nil},
 		{"more instead", []elfnote.Note{core, info, cpu}, []elfnote.Note{info, cpu, cpu2}, []elfnote.Note{core, info, cpu, cpu2}, false, nil},
 		{"fewer instead", []elfnote.Note{core, info, cpu, cpu2}, []elfnote.Note{info, cpu}, []elfnote.Note{core, info, cpu}, false, nil},
-		{"others after", []elfnote.Note{info, cpu, core}, []elfnote.Note{info, cpu}, nil, true, ErrOtherNotes},
+		{"others after", []elfnote.Note{info, cpu, core}, []elfnote.Note{info, cpu}, nil, true, errOtherNotes},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := segment(tt.have...)

@@ -25,7 +25,7 @@ func NoteKind(name string, typ uint32) string {
 		return "a CPU's registers, by QEMU"
 	case "VMCS": // qemucore.NoteName
 		return "a guest's CPU, by vmcsnote inject --vmcs-from"
-	case "VMCSNOTE": // guest.NoteMachine
+	case "VMCSNOTE":
 		return "which virtual machine this was, by vmcsnote extract"
 	case "Xen":
 		return "written for Xen"
