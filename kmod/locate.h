@@ -29,7 +29,7 @@ static const char * const rights_names[] = { "unknown", "plain", "rotated", "pac
 
 /* What the experiments found of a field. */
 struct place {
-	u64 value;	/* what VMREAD gave of the cells */
+	u64 value;	/* what VMREAD returned of the cells */
 	int read;	/* the offset that follows from it, or an error */
 	int write;	/* an error, if VMWRITE failed */
 	int offset;	/* the result, or an error */
@@ -210,8 +210,8 @@ static u64 __init bytes(const u8 *page, unsigned int offset, unsigned int n)
 }
 
 /*
- * Whether access rights lie at an offset in a form: VMREAD gave the cells that
- * are there, and the marker is there over both backgrounds. The bits of 32 that
+ * Whether access rights lie at an offset in a form: VMREAD returned the cells
+ * that are there, and the marker is there over both backgrounds. The bits of 32 that
  * are no access rights must be zero, those of 16 may be anything.
  */
 static bool __init rights_at(const struct field *f, const struct place *p, unsigned int offset,

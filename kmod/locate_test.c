@@ -99,7 +99,7 @@ static bool read_only(unsigned int i)
 	return !m->writable && (fields[i].encoding >> 10 & 3) == 1;
 }
 
-/* The page's bytes of a field, as VMREAD gives them. */
+/* A field's value in the page, as VMREAD returns it. */
 static u64 from_page(unsigned int i)
 {
 	u64 v = bytes(page, truth[i], kept(i));

@@ -35,7 +35,7 @@ struct probe_section {
 };
 
 struct probe_field {
-	u64 value;	/* what VMREAD gave of the cells */
+	u64 value;	/* what VMREAD returned of the cells */
 	u64 marker;	/* what VMWRITE wrote */
 	s32 read;	/* the offset that follows from value, or -2 (no cells), -5 (no such field) */
 	s32 write;	/* 0, or -30 (read-only), -6 (another error) */
