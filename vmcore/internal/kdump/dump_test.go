@@ -90,6 +90,9 @@ func TestSmallReads(t *testing.T) {
 	if n, err := c.ReadPhys(p, 4095); n != 2*4096+1 || !errors.Is(err, plan.ErrNoMemory) || !strings.Contains(err.Error(), "physical address 0x3000") {
 		t.Errorf("a read into what is missing: %d bytes, %v", n, err)
 	}
+	if n := testing.AllocsPerRun(100, func() { c.ReadPhys(p[:8], 0x3000) }); n > 3 {
+		t.Errorf("%v allocations for a page that is not there, expected 3 at most", n)
+	}
 	if n, err := c.ReadPhys(p[:2], math.MaxUint64); n != 0 || !errors.Is(err, plan.ErrNoMemory) {
 		t.Errorf("at the end of all addresses: %d bytes, %v", n, err)
 	}

@@ -62,7 +62,7 @@ func (c *Dump) ReadPhys(p []byte, addr uint64) (n int, err error) {
 			k, err = r.read(p[n:], at)
 		}
 		if err != nil {
-			return n, errors.Wrapf(err, "physical address %#x", at)
+			return n, &plan.AddressError{Addr: at, Err: err}
 		}
 		n += k
 	}

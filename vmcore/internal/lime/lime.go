@@ -121,7 +121,7 @@ func (m *Image) ReadPhys(p []byte, addr uint64) (n int, err error) {
 		k, err := m.read(f, p[n:], at)
 		n += k
 		if err != nil {
-			return n, errors.Wrapf(err, "physical address %#x", addr+uint64(n))
+			return n, &plan.AddressError{Addr: addr + uint64(n), Err: err}
 		}
 	}
 	return n, nil

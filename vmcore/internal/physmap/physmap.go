@@ -10,8 +10,6 @@ import (
 	"slices"
 	"sort"
 
-	"github.com/pkg/errors"
-
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/plan"
 )
@@ -125,7 +123,7 @@ func (m *Map) ReadPhys(p []byte, addr uint64) (n int, err error) {
 		at := addr + uint64(n)
 		r, ok := m.find(at)
 		if !ok || at < addr {
-			return n, errors.Wrapf(m.WhyNot(at), "physical address %#x", at)
+			return n, &plan.AddressError{Addr: at, Err: m.WhyNot(at)}
 		}
 		skip := at - r.addr
 		part := p[n:]
@@ -135,7 +133,7 @@ func (m *Map) ReadPhys(p []byte, addr uint64) (n int, err error) {
 		k, err := m.r.ReadAt(part, r.off+int64(skip))
 		n += k
 		if k < len(part) {
-			return n, errors.Wrapf(plan.NoEOF(err), "physical address %#x", at+uint64(k))
+			return n, &plan.AddressError{Addr: at + uint64(k), Err: plan.NoEOF(err)}
 		}
 	}
 	return n, nil

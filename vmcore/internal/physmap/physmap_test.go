@@ -50,3 +50,17 @@ func TestMissing(t *testing.T) {
 		t.Errorf("%v of 60 program headers, %v of 60,000", few/asks, many/asks)
 	}
 }
+
+// TestMissingAllocates: a page that is not there costs no stack, and no text
+// that nobody reads. Page tables of a host lead to many such pages.
+func TestMissingAllocates(t *testing.T) {
+	m := sparse(60)
+	b := make([]byte, 8)
+	if n := testing.AllocsPerRun(100, func() { m.ReadPhys(b, 0x1000) }); n > 1 {
+		t.Errorf("%v allocations for a page that is not there, expected 1 at most", n)
+	}
+	_, err := m.ReadPhys(b, 0x1000)
+	if want := "physical address 0x1000: " + plan.ErrExcluded.Error(); err == nil || err.Error() != want {
+		t.Errorf("error %v, expected %s", err, want)
+	}
+}

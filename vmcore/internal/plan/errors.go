@@ -30,6 +30,22 @@ var (
 	ErrChanged = errors.New("the file changed meanwhile")
 )
 
+// An AddressError is physical memory that could not be read. Page tables lead to
+// many addresses that a dump does not hold, so it has no stack, and no text
+// until it is shown.
+type AddressError struct {
+	Addr uint64 // of the first byte that could not be read
+	Err  error
+}
+
+// Error names the address and the fault.
+func (e *AddressError) Error() string {
+	return fmt.Sprintf("physical address %#x: %v", e.Addr, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *AddressError) Unwrap() error { return e.Err }
+
 // A FormatError says what is wrong with a dump, and where.
 type FormatError struct {
 	Off   int64  // file offset in bytes
