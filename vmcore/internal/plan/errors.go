@@ -30,8 +30,8 @@ var (
 	ErrChanged = errors.New("the file changed meanwhile")
 )
 
-// An AddressError is physical memory that could not be read. Page tables lead to
-// many addresses that a dump does not hold, so it has no stack, and no text
+// An AddressError is physical memory that could not be read. Page tables lead
+// to many addresses that a dump does not hold, so it has no stack, and no text
 // until it is shown.
 type AddressError struct {
 	Addr uint64 // of the first byte that could not be read
