@@ -85,6 +85,19 @@ func (im *Image) Size() int64 { return im.size }
 // Data returns how many bytes of the file are kept; all others are zero.
 func (im *Image) Data() int64 { return im.data }
 
+// NextData returns where between off and end the next extent begins, and where
+// that ends: both are end if there is none.
+func (im *Image) NextData(off, end int64) (from, to int64) {
+	for off < min(end, im.size) {
+		data, n := im.run(off)
+		if data != nil {
+			return off, min(off+n, end)
+		}
+		off += n
+	}
+	return end, end
+}
+
 // ReadAt implements [io.ReaderAt]: bytes that no extent holds are zero.
 func (im *Image) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {

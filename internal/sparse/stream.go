@@ -111,7 +111,8 @@ func (im *Image) read(r io.Reader, rec record) error {
 	case rec.Len > maxData-uint64(im.data):
 		return errTooMuchData
 	}
-	var data bytes.Buffer // grows as bytes arrive, not on the record's word
+	var data bytes.Buffer // grows as bytes arrive, not on the record's word alone
+	data.Grow(int(min(rec.Len, 1<<20)) + bytes.MinRead)
 	if _, err := io.CopyN(&data, r, int64(rec.Len)); err != nil {
 		return unexpected(err)
 	}

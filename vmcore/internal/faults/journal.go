@@ -9,7 +9,9 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"iter"
 
+	"vmcsnote/internal/sparse"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/plan"
 )
@@ -133,6 +135,44 @@ func (v *Version) ReadAt(p []byte, off int64) (int, error) {
 		return n, io.EOF
 	}
 	return n, nil
+}
+
+// Data yields the parts of n bytes at off that may hold other bytes than zeros:
+// what the file held there, and what was written.
+func (v *Version) Data(off, n int64) iter.Seq[plan.Extent] {
+	all := physmem.Range{Addr: uint64(off), Size: uint64(n)}
+	var parts []physmem.Range
+	for e := range Data(v.Base, off, min(n, v.Size-off)) {
+		parts = append(parts, physmem.Range{Addr: e.Off, Size: e.Size})
+	}
+	for _, e := range v.Edits {
+		if part := all.Intersect(physmem.Range{Addr: uint64(e.Off), Size: uint64(len(e.Data))}); part.Size > 0 {
+			parts = append(parts, part)
+		}
+	}
+	return func(yield func(plan.Extent) bool) {
+		for _, r := range physmem.Union(parts) {
+			if !yield(plan.Extent{Off: r.Addr, Size: r.Size}) {
+				return
+			}
+		}
+	}
+}
+
+// Data is [plan.Data], which knows the holes of a [sparse.Image], too.
+func Data(r io.ReaderAt, off, n int64) iter.Seq[plan.Extent] {
+	im, ok := r.(*sparse.Image)
+	if !ok {
+		return plan.Data(r, off, n)
+	}
+	return func(yield func(plan.Extent) bool) {
+		for end := off + n; off < end; {
+			var from int64
+			if from, off = im.NextData(off, end); from < off && !yield(plan.Extent{Off: uint64(from), Size: uint64(off - from)}) {
+				return
+			}
+		}
+	}
 }
 
 // Sectors cuts an edit where sectors begin: a disk writes these whole. A hole

@@ -30,13 +30,15 @@ func Deflate(page []byte, flags uint32) []byte {
 	case kdump.Snappy:
 		b.Write(snappy.Encode(nil, page))
 	case kdump.Zstd:
-		w, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
-		b.Write(w.EncodeAll(page, nil))
+		b.Write(encoder.EncodeAll(page, nil))
 	default:
 		b.Write(page)
 	}
 	return b.Bytes()
 }
+
+// encoder is one for all pages: to make one costs more than a page.
+var encoder, _ = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 
 // Methods are those by which pages may be compressed.
 var Methods = []uint32{kdump.Raw, kdump.Zlib, kdump.LZO, kdump.Snappy, kdump.Zstd}

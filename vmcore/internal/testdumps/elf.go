@@ -6,8 +6,6 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
-	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -75,6 +73,7 @@ func Summarize(t testing.TB, c *elfcore.ELF, skip string) Sum {
 	t.Helper()
 	var s Sum
 	buf := make([]byte, 8<<10) // many dumps are small, and many are summarized
+	crc := uint32(0)
 	for i, e := range c.Notes().Notes {
 		if e.Name == skip {
 			continue
@@ -85,20 +84,20 @@ func Summarize(t testing.TB, c *elfcore.ELF, skip string) Sum {
 		}
 		s.Notes = append(s.Notes, n.Encode(c.Order)...)
 	}
-	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	for _, p := range byAddress(c) {
 		l := Load{p.Vaddr, p.Paddr, p.Filesz, p.Memsz, int64(plan.Extent{Off: p.Off, Size: p.Filesz}.Clip(c.Size)), 0}
 		last := len(s.Loads) - 1
 		whole := last >= 0 && s.Loads[last].Held == int64(s.Loads[last].Memsz)
 		if !whole || !follows(s.Loads[last], l) {
-			h.Reset()
+			crc = 0
 		}
 		if len(c.Progs) < 1000 { // tens of thousands of mappings of the same pages are looked at in golden files
-			if _, err := io.CopyBuffer(plan.OnlyWriter{Writer: h}, io.NewSectionReader(c.R, int64(p.Off), l.Held), buf); err != nil {
+			var err error
+			if crc, err = checksum(crc, c.R, int64(p.Off), l.Held, buf); err != nil {
 				t.Fatal(err)
 			}
 		}
-		l.CRC = h.Sum32()
+		l.CRC = crc
 		if whole && follows(s.Loads[last], l) {
 			was := s.Loads[last]
 			s.Loads[last] = Load{was.Vaddr, was.Paddr, was.Filesz + l.Filesz, was.Memsz + l.Memsz, was.Held + l.Held, l.CRC}
