@@ -292,7 +292,7 @@ func unwritten(was, now fs.FileInfo) bool {
 }
 
 // check ends the script if anything in $WORK is not as it was. It reads every
-// file.
+// file whose times do not show already that nobody wrote to it.
 func (was state) check(ts *testscript.TestScript) {
 	left := maps.Clone(was)
 	walk(ts, func(path string, g file) {
@@ -304,7 +304,7 @@ func (was state) check(ts *testscript.TestScript) {
 		if f.info.Mode() != g.info.Mode() || f.link != g.link {
 			ts.Fatalf("%s has changed from %v %s to %v %s", path, f.info.Mode(), f.link, g.info.Mode(), g.link)
 		}
-		if f.image == nil {
+		if f.image == nil || f.settled && unwritten(f.info, g.info) {
 			return
 		}
 		r, err := os.Open(path)

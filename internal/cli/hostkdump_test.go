@@ -54,13 +54,14 @@ func kdump(ts *testscript.TestScript, neg bool, args []string) {
 	le.PutUint64(head[block+96:], mapnr)
 	var descs, data []byte
 	off := len(head) + 2*len(bitmap) + 24*len(pfns)
+	var small bytes.Buffer
+	w, page := zlib.NewWriter(&small), make([]byte, block)
 	for _, pfn := range pfns {
 		bitmap[pfn/8] |= 1 << (pfn % 8)
-		page := make([]byte, block)
 		_, err := c.ReadPhys(page, pfn*block)
 		ts.Check(err)
-		var small bytes.Buffer
-		w := zlib.NewWriter(&small)
+		small.Reset()
+		w.Reset(&small)
 		w.Write(page)
 		w.Close()
 		flags := uint32(1) // zlib

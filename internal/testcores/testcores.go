@@ -3,10 +3,10 @@ package testcores
 import (
 	"bytes"
 	"flag"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"vmcsnote/internal/sparse"
@@ -43,15 +43,23 @@ func Names(t testing.TB, pattern string) []string {
 	return names
 }
 
-// Image returns the named core.
+// Image returns the named core. It is unpacked once: many tests of a package
+// look at the same few.
 func Image(t testing.TB, name string) *sparse.Image {
 	t.Helper()
-	im, err := Load(dir(t), name)
+	path := filepath.Join(dir(t), name)
+	load, _ := images.LoadOrStore(path, sync.OnceValues(func() (*sparse.Image, error) {
+		return Load(filepath.Dir(path), filepath.Base(path))
+	}))
+	im, err := load.(func() (*sparse.Image, error))()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return im
 }
+
+// images are the cores that Image has returned, by path.
+var images sync.Map
 
 // Open makes a file of the named core, sparse, in a directory of the test's
 // own, and returns its path.
@@ -78,8 +86,8 @@ func Bytes(t testing.TB, name string) []byte {
 	if im.Size() > maxBytes {
 		t.Fatalf("core %s has %d bytes: too many for Bytes, use Open", name, im.Size())
 	}
-	b, err := io.ReadAll(io.NewSectionReader(im, 0, im.Size()))
-	if err != nil {
+	b := make([]byte, im.Size())
+	if _, err := im.ReadAt(b, 0); err != nil {
 		t.Fatal(err)
 	}
 	return b
