@@ -2,6 +2,7 @@ package vmcore
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -50,7 +51,7 @@ func TestJoinPieces(t *testing.T) {
 			for _, pfn := range append([]uint64{3, 4, 62, 66, 32766, 39999, testdumps.MaxPFN, 1 << 40}, testdumps.Pages...) {
 				n, err := c.ReadPhys(a, pfn*size+8)
 				m, want := whole.ReadPhys(b, pfn*size+8)
-				if n != m || !bytes.Equal(a[:n], b[:m]) || errors.Cause(err) != errors.Cause(want) {
+				if n != m || !bytes.Equal(a[:n], b[:m]) || fmt.Sprint(err) != fmt.Sprint(want) {
 					t.Errorf("PFN %#x: %d bytes, %v, want %d, %v", pfn, n, err, m, want)
 				}
 			}
