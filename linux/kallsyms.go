@@ -101,10 +101,7 @@ func (k *Kernel) readKallsyms(p kallsymsPlace) (*kallsyms, error) {
 	if err == nil {
 		err = s.setOffsets(k, p)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s, err
 }
 
 // readSymbolNames reads the names, and all that leads to them. The addresses

@@ -157,10 +157,11 @@ func (k *Kernel) CString(addr uint64, max int) (string, error) {
 		if _, err := k.Read(part, addr); err != nil {
 			return string(text), err
 		}
-		if end := bytes.IndexByte(part, 0); end >= 0 {
-			return string(append(text, part[:end]...)), nil
+		name, _, ended := bytes.Cut(part, []byte{0})
+		text = append(text, name...)
+		if ended {
+			break
 		}
-		text = append(text, part...)
 		addr += uint64(len(part))
 	}
 	return string(text), nil

@@ -151,12 +151,9 @@ func Identify(r io.ReaderAt) Kind {
 }
 
 func isText(b []byte) bool {
-	for _, c := range b {
-		if c < ' ' && c != '\n' && c != '\t' && c != '\r' && c != '\x1b' || c == 0x7f {
-			return false
-		}
-	}
-	return true
+	return !bytes.ContainsFunc(b, func(c rune) bool {
+		return c < ' ' && c != '\n' && c != '\t' && c != '\r' && c != '\x1b' || c == 0x7f
+	})
 }
 
 // identifyELF identifies an ELF file by its header: xl dump-core writes

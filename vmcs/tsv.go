@@ -1,6 +1,7 @@
 package vmcs
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -49,8 +50,5 @@ func (e Entry) flags(r AccessRights) string {
 	if form := [...]string{RightsRotated: "ar8", RightsPacked: "ar16", RightsPlain: ""}[r]; e.Encoding.Rights() && form != "" && !strings.HasPrefix(flags, form) {
 		flags = strings.Trim(form+","+flags, ",")
 	}
-	if flags == "" {
-		return "-"
-	}
-	return flags
+	return cmp.Or(flags, "-")
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -317,7 +318,7 @@ func (e *env) show(r *showReport) error {
 // fields prints what the note says, or what is in it where that is not known.
 func (r *showReport) fields(b *strings.Builder) {
 	v := r.VMCSInfo
-	fmt.Fprintf(b, "\nVMCSINFO: revision id %s, %s", orUnknown(v.RevisionID), message.Plural(len(v.Fields), "field"))
+	fmt.Fprintf(b, "\nVMCSINFO: revision id %s, %s", cmp.Or(v.RevisionID, "unknown"), message.Plural(len(v.Fields), "field"))
 	if r.layout != nil {
 		fmt.Fprintf(b, ", form: %s, access rights: %s", v.Form, v.AccessRights)
 	}

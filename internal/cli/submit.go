@@ -88,10 +88,3 @@ func (e *env) install(root, path string, force bool) error {
 	e.Installed(root, to, f)
 	return nil
 }
-
-func orUnknown(s string) string {
-	if s == "" {
-		return "unknown"
-	}
-	return s
-}

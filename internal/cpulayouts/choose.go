@@ -1,6 +1,7 @@
 package cpulayouts
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -105,9 +106,4 @@ func (f *File) differs(p vmcs.Processor) (why string, microcode bool) {
 }
 
 // vendor is Intel unless the file says otherwise.
-func vendor(p vmcs.Processor) string {
-	if p.Vendor == "" {
-		return "GenuineIntel"
-	}
-	return p.Vendor
-}
+func vendor(p vmcs.Processor) string { return cmp.Or(p.Vendor, "GenuineIntel") }

@@ -1,5 +1,7 @@
 package fakelinux
 
+import "maps"
+
 import "encoding/binary"
 
 // Kinds of BTF's types.
@@ -26,9 +28,7 @@ func NewBTF(base *BTF) *BTF {
 	b := &BTF{Strings: []byte{0}, known: map[string]uint32{"": 0}}
 	if base != nil {
 		b.N, b.strBase, b.Strings = base.N, uint32(len(base.Strings)), nil
-		for s, off := range base.known {
-			b.known[s] = off
-		}
+		maps.Copy(b.known, base.known)
 	}
 	return b
 }

@@ -47,16 +47,8 @@ func (w page) overview(all []Machine) {
 		w.Element("td", m.ID)
 		w.Block("td", func() { w.Element("a", m.Name, html.Link(anchor(i))) })
 		w.Element("td", cmp.Or(m.System, "unknown"))
-		w.Element("td", m.did())
+		w.Element("td", cmp.Or(m.Alert, m.Doing))
 	}, func(i int) bool { return all[i].Alert != "" })
-}
-
-// did tells in a few words what the machine was doing.
-func (m *Machine) did() string {
-	if m.Alert != "" {
-		return m.Alert
-	}
-	return m.Doing
 }
 
 // machine writes what is in a machine's card.

@@ -96,10 +96,5 @@ func (e *NoLayoutError) Unwrap() error { return ErrNone }
 
 // Microcode reports whether a file would fit but for its microcode.
 func (e *NoLayoutError) Microcode() bool {
-	for _, r := range e.Refused {
-		if r.Microcode {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(e.Refused, func(r cpulayouts.Refusal) bool { return r.Microcode })
 }

@@ -4,6 +4,7 @@ package guestlist
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -278,7 +279,7 @@ func orNothing(s string) string {
 func explain(w io.Writer, r *vmcs.Result) {
 	fmt.Fprintf(w, "\n%s looked at, %s with a revision identifier that was looked for\n", message.Plural(int(r.Pages), "page"), begin(r.Matched))
 	for _, t := range r.Trials {
-		fmt.Fprintf(w, "layout %s: of %s %d live and %d stale, score %d\n", layoutName(t.Layout), message.Plural(t.Matched, "page"), t.Live, t.Stale, t.Score)
+		fmt.Fprintf(w, "layout %s: of %s %d live and %d stale, score %d\n", cmp.Or(t.Layout.Name, "of the note"), message.Plural(t.Matched, "page"), t.Live, t.Stale, t.Score)
 	}
 	for _, s := range r.Strangers {
 		fmt.Fprintf(w, "%s of the unknown revision identifier %#x\n", looks(s.Pages), s.RevisionID)
@@ -291,13 +292,6 @@ func explain(w io.Writer, r *vmcs.Result) {
 			}
 		}
 	}
-}
-
-func layoutName(l *vmcs.Layout) string {
-	if l.Name != "" {
-		return l.Name
-	}
-	return "of the note"
 }
 
 // NoVMCSText describes a search that found nothing.

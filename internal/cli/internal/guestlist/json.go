@@ -204,17 +204,13 @@ func reportVCPU(v *guest.VCPU) vcpuReport {
 			r.Texts[e.Name] = text
 		}
 	}
-	r.segments(v.Segments())
+	for _, s := range v.Segments() {
+		r.Segments = append(r.Segments, segmentReport{s.Name, message.Hex(uint64(s.Selector)), message.Hex(s.Base), message.Hex(uint64(s.Limit)), message.Hex(uint64(s.Rights)), vmcs.RightsText(s.Rights)})
+	}
 	for _, c := range v.Checks {
 		r.Checks = append(r.Checks, checkReport{c.Name, message.Hex(c.Value), c.Want, c.Answer.String(), c.Weight})
 	}
 	return r
-}
-
-func (r *vcpuReport) segments(all []vmcs.SegmentState) {
-	for _, s := range all {
-		r.Segments = append(r.Segments, segmentReport{s.Name, message.Hex(uint64(s.Selector)), message.Hex(s.Base), message.Hex(uint64(s.Limit)), message.Hex(uint64(s.Rights)), vmcs.RightsText(s.Rights)})
-	}
 }
 
 func reportRegisters(regs *guest.Registers) (map[string]registerReport, *evidenceReport) {

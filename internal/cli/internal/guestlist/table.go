@@ -1,6 +1,7 @@
 package guestlist
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -88,12 +89,7 @@ func shorten(text string, most int) string {
 	return string([]rune(text)[:most-1]) + "…"
 }
 
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
+func orDash(s string) string { return cmp.Or(s, "-") }
 
 // CountText prints a number of which 0 means that it is unknown.
 func CountText(n int) string {
