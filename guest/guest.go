@@ -73,7 +73,7 @@ var (
 	// ErrNoEPT: the guest runs on shadow page tables, and nothing in its VMCS
 	// leads to its physical memory; nor was any found that is proven to be the
 	// guest's.
-	ErrNoEPT = errors.New("guest without EPT: its guest-physical memory cannot be had")
+	ErrNoEPT = errors.New("guest without EPT: its guest-physical memory was not found")
 	// ErrNoKVM: the host's kernel does not have KVM.
 	ErrNoKVM = kvm.ErrNoKVM
 	// ErrNeverRan: KVM sets EPT_POINTER when a vCPU first runs, and none has.

@@ -102,7 +102,7 @@ func (f *tableFinder) within(s span) (kallsymsPlace, error) {
 				break
 			}
 			if f.digits++; f.spent() {
-				return kallsymsPlace{}, errors.WithMessage(ErrNoKallsyms, "the image has too much that looks like it")
+				return kallsymsPlace{}, errors.WithMessage(ErrNoKallsyms, "too many places in the image look like it")
 			}
 			at := start + uint64(len(image)-len(rest)+i)
 			if p, ok := f.around(at); ok {

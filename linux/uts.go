@@ -32,7 +32,7 @@ func (k *Kernel) UTS() (u UTS, err error) {
 	}
 	i := bytes.Index(b, []byte("Linux\x00"))
 	if i < 0 || i > maxUTSOffset {
-		return u, corrupt("init_uts_ns has no name of a system")
+		return u, corrupt("init_uts_ns has no system name")
 	}
 	for n, to := range []*string{&u.Hostname, &u.Release, &u.Version} {
 		f, _, _ := bytes.Cut(b[i+(n+1)*utsField:][:utsField], []byte{0})

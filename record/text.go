@@ -84,7 +84,7 @@ func Parse(b []byte) (Record, error) {
 	// What is missing, out of order, twice there or written in another way
 	// shows here.
 	if !bytes.Equal(r.Encode(), b) || r.Layout != "" && len(r.Note) == 0 {
-		return Record{}, errors.New("record is not in the form in which it is written")
+		return Record{}, errors.New("record is not in the form that vmcsnote writes")
 	}
 	return r, nil
 }

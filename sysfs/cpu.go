@@ -32,7 +32,7 @@ func (fs FS) CPUInfo() (map[string]string, error) {
 		}
 	}
 	if len(info) == 0 {
-		return nil, errors.Errorf("%s: no processor in it", path)
+		return nil, errors.Errorf("%s: found no processor", path)
 	}
 	return info, nil
 }

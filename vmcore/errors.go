@@ -16,7 +16,7 @@ var (
 	// a new file can take its place.
 	ErrReadOnly = errors.New("the file may not be written to")
 	// ErrBusy: another process holds the lock on the core.
-	ErrBusy = errors.New("another vmcsnote is at work on it")
+	ErrBusy = errors.New("another vmcsnote is changing it")
 	// ErrSameFile: input and output are one file.
 	ErrSameFile = atomicfile.ErrSameFile
 	// ErrExists: the output file is there already.

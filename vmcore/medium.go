@@ -30,7 +30,7 @@ func (m fileMedium) CopyWithin(ctx context.Context, s plan.Step, progress func(i
 // once somebody may read the file, who would get those zeros for memory.
 func (m fileMedium) Zero(off, n int64) error {
 	if m.lease.broken() {
-		return errors.New("somebody reads the file meanwhile")
+		return errors.New("another process is reading the file")
 	}
 	err := unix.Fallocate(int(m.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
 	if err == nil {

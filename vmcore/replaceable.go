@@ -51,7 +51,7 @@ func (o *File) replaceable(pl Placement) error {
 	}
 	switch {
 	case st.Nlink != 1:
-		return errors.Wrapf(ErrNoPlace, "the file has %d names, and a new one would have but one", st.Nlink)
+		return errors.Wrapf(ErrNoPlace, "the file has %d names, and a new one would have only one", st.Nlink)
 	case isMount(o.path):
 		return errors.Wrap(ErrNoPlace, "the file is a mount point")
 	case pl == Clone && o.flat():

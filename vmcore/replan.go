@@ -83,7 +83,7 @@ func (s *flatStream) again() (*Layout, []span, error) {
 		size = plan.Endless // all of the sub header is kept, no page data
 	}
 	wrong := func(err error) error {
-		return fmt.Errorf("%w: at its end it is not the dump that it seemed to be: %w", plan.ErrOnePass, err)
+		return fmt.Errorf("%w: its end contradicts its beginning: %w", plan.ErrOnePass, err)
 	}
 	c, err := Open(s.kept, size)
 	if err != nil {

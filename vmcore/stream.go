@@ -187,18 +187,18 @@ func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt CopyO
 		opened = true
 		return edit(c)
 	})
-	what := "what came"
+	what := "everything before that"
 	var whole *Unwritten
 	var broken *Broken
 	switch {
 	case l != nil:
 	case errors.As(err, &whole) && (whole.h.cut || opened || whole.h.full):
-		what = "what came, as it came"
+		what = "the input, unchanged"
 		if werr := whole.PassOn(ctx, o.File); werr != nil {
 			return nil, notKept(err, werr)
 		}
 	case errors.As(err, &broken):
-		what = fmt.Sprintf("all that came, as it came from %#x on", broken.At)
+		what = fmt.Sprintf("the whole input, unchanged from %#x on", broken.At)
 		if werr := broken.PassOn(ctx, o.File); werr != nil {
 			return nil, notKept(err, werr)
 		}
@@ -217,5 +217,5 @@ func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt CopyO
 // notKept is the error if the output of a stream that could not be changed
 // could not be kept either.
 func notKept(refusal, err error) error {
-	return fmt.Errorf("%v; what came could not be kept: %w", refusal, err)
+	return fmt.Errorf("%v; the input could not be kept: %w", refusal, err)
 }

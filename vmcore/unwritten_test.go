@@ -106,7 +106,7 @@ func TestStreamToKeeps(t *testing.T) {
 		if l != nil || err == nil || (rerr == nil) != (tt.want != nil) || !bytes.Equal(got, tt.want) {
 			t.Errorf("%s: error %v; the file: %v, or not what came", tt.name, err, rerr)
 		}
-		if kept := strings.HasSuffix(err.Error(), "; "+out+" holds what came, as it came"); kept != (tt.want != nil) {
+		if kept := strings.HasSuffix(err.Error(), "; "+out+" holds the input, unchanged"); kept != (tt.want != nil) {
 			t.Errorf("%s: error %v", tt.name, err)
 		}
 	}

@@ -179,7 +179,7 @@ func (n *File) Commit(was fs.FileInfo) error {
 	if was == nil {
 		return nil
 	}
-	return errors.Wrapf(n.syncDir(), "%s has been changed, but may not outlive a power failure", n.Path)
+	return errors.Wrapf(n.syncDir(), "%s was changed, but the change may be lost in a power failure", n.Path)
 }
 
 // rename gives the file its name instead of the temporary one.

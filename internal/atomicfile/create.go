@@ -16,9 +16,9 @@ var (
 	ErrSameFile = errors.New("input and output are the same file")
 	// ErrBlockDevice is returned for a block device without
 	// [Options].Overwrite.
-	ErrBlockDevice = errors.New("a block device: what is on it would be lost")
+	ErrBlockDevice = errors.New("a block device: its contents would be lost")
 	// ErrDangling is returned for a symbolic link to a file that is missing.
-	ErrDangling = errors.New("a symbolic link that leads nowhere")
+	ErrDangling = errors.New("a symbolic link to a missing file")
 	// ErrNotRegular is returned for a device or a FIFO without
 	// [Options].Devices.
 	ErrNotRegular = errors.New("not a regular file")
@@ -46,7 +46,7 @@ type Options struct {
 func Create(path string, opt Options) (*File, error) {
 	n, err := create(path, opt)
 	if n == nil {
-		return nil, asPathError("create", path, err)
+		return nil, asPathError(path, err)
 	}
 	n.durable = opt.Durable
 	return n, nil
@@ -152,10 +152,10 @@ func sameFile(a, b fs.FileInfo) bool {
 }
 
 // asPathError names the file in an error that does not name it.
-func asPathError(op, path string, err error) error {
+func asPathError(path string, err error) error {
 	var perr *fs.PathError
 	if err == nil || errors.As(err, &perr) {
 		return err
 	}
-	return &fs.PathError{Op: op, Path: path, Err: err}
+	return &fs.PathError{Op: "create", Path: path, Err: err}
 }

@@ -279,7 +279,7 @@ func (f *changeFlags) stream(ctx context.Context, e *env, _ string, decide chang
 	var whole *vmcore.Unwritten
 	if f.passOn && errors.As(err, &whole) {
 		e.Say("warning: %v", named("-", err))
-		r.why = "passed on as it came, without the note"
+		r.why = "passed on unchanged, without the note"
 		return whole.PassOn(ctx, e.Stdout)
 	}
 	var broken *vmcore.Broken
@@ -287,7 +287,7 @@ func (f *changeFlags) stream(ctx context.Context, e *env, _ string, decide chang
 		if werr := broken.PassOn(ctx, e.Stdout); werr != nil {
 			return fmt.Errorf("%v; the rest could not be passed on: %w", err, werr)
 		}
-		return fmt.Errorf("%w; standard output holds all that came, as it came from %#x on", err, broken.At)
+		return fmt.Errorf("%w; standard output holds the whole input, unchanged from %#x on", err, broken.At)
 	}
 	if err == nil {
 		r.report(d, l)

@@ -398,7 +398,7 @@ func refused(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Logf("%s%s", stdout, stderr)
 		checkStatus(ts, err, 1)
 		checkMessages(ts, stderr.String(), true)
-		said, kept := strings.CutSuffix(strings.SplitN(stderr.String(), "\n", 2)[0], "; out holds what came, as it came") // of a stream that was cut
+		said, kept := strings.CutSuffix(strings.SplitN(stderr.String(), "\n", 2)[0], "; out holds the input, unchanged") // of a stream that was cut
 		if !regexp.MustCompile(`(?m)^vmcsnote: error: ` + c.pattern).MatchString(said) {
 			ts.Fatalf("no match for %q", c.pattern)
 		}

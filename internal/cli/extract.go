@@ -173,7 +173,7 @@ func (f *extractFlags) write(ctx context.Context, e *env, h *guestlist.Host, m *
 		return errEncrypted(err)
 	}
 	if m.Encryption() != guest.NotEncrypted {
-		e.Say("warning: %s: what is written of it is ciphertext, but for pages that the guest shares with its host", guestlist.EncryptedText(m))
+		e.Say("warning: %s: the new file holds ciphertext, except for pages that the guest shares with its host", guestlist.EncryptedText(m))
 	}
 	if mem.Empty() {
 		return hint.With(errors.New("none of the guest's memory: "+guestlist.EmptyEPT), "vmcsnote guests -v prints its registers")
@@ -221,7 +221,7 @@ func (f *guestsFlags) choose(h *guestlist.Host, p *process) (*guest.Machine, err
 	}
 	m := h.Machines[0]
 	if p != nil && !p.match(m).Belongs() {
-		return nil, hint.With(errors.Errorf("%s is no core of the process that ran virtual machine %s", p.path, message.Name(f.guest)), "leave out --guest to find the right one")
+		return nil, hint.With(errors.Errorf("%s is not the core of the process that ran virtual machine %s", p.path, message.Name(f.guest)), "leave out --guest to find the right one")
 	}
 	return m, nil
 }

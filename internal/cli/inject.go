@@ -43,7 +43,7 @@ core already has the same note, nothing is done.`,
 			f.src.add(fs)
 			fs.BoolVar(&f.replace, "replace", false, "replace a note of that name that has other contents")
 			f.chg.add(fs)
-			fs.BoolVar(&f.chg.passOn, "pass-through", false, "if a stream cannot be changed, or there is no note, write it as it came, warn, and exit with 0")
+			fs.BoolVar(&f.chg.passOn, "pass-through", false, "if a stream cannot be changed, or there is no note, write it unchanged, warn, and exit with 0")
 			fs.StringVar(&f.vmcsFrom, "vmcs-from", "", "add VMCSINFO and the vCPUs' VMCSs from the dump `HOST_VMCORE` to VMCORE, a core of the process that ran them")
 			return f.run
 		},
@@ -88,7 +88,7 @@ func (f *injectFlags) decide(ctx context.Context, e *env, c vmcore.Core, whole b
 	r.Source, r.NoteSize = s.Kind, len(s.Note.Desc)
 	if n := s.Note; n.Name == elfnote.VMCSInfo {
 		if l, err := vmcs.ParseNote(n.Desc); err != nil {
-			e.Say("warning: no VMCS layout can be read out of it: %v", err)
+			e.Say("warning: no VMCS layout can be read from it: %v", err)
 		} else {
 			e.otherProcessor(finder, c, l)
 		}
@@ -130,7 +130,7 @@ func decideInject(c vmcore.Core, n elfnote.Note, replace bool) (decision, error)
 	is := byName(s, n.Name)
 	if len(is) > 1 {
 		return decision{}, hint.With(
-			errors.Errorf("%d notes are named %s, for two at %#x and %#x, expected at most one",
+			errors.Errorf("%d notes are named %s, two of them at %#x and %#x, expected at most one",
 				len(is), n.Name, c.NotesOff()+s.Notes[is[0]].Off, c.NotesOff()+s.Notes[is[1]].Off),
 			"vmcsnote show tells them apart, vmcsnote remove takes the last one out")
 	}

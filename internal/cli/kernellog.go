@@ -70,7 +70,7 @@ func (f *guestsFlags) kernel(ctx context.Context, e *env, c vmcore.Core) (*linux
 	case s.Kernel != nil:
 		return s.Kernel, nil
 	case s.OS != "":
-		return nil, errors.Errorf("guest %s runs %s %s; only Linux' log can be read", m.ID(), s.OS, s.Release)
+		return nil, errors.Errorf("guest %s runs %s %s; only the log of Linux can be read", m.ID(), s.OS, s.Release)
 	case errors.Is(s.Err, vmcore.ErrExcluded):
 		return nil, hint.With(errors.Errorf("guest %s: %s", m.ID(), guestlist.WhyUnknown(s.Err)), lookElsewhere)
 	default:

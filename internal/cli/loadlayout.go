@@ -17,7 +17,7 @@ func (f *guestsFlags) setLayout(ctx context.Context, e *env, h *guestlist.Host) 
 	if f.layout == "" {
 		h.Files = func(p vmcs.Processor) []*vmcs.Layout { return e.layoutFiles(f.root, p) }
 		if h.NoteError != nil {
-			e.Say("warning: the VMCSINFO note is of no use: %v", h.NoteError)
+			e.Say("warning: the VMCSINFO note cannot be used: %v", h.NoteError)
 		}
 		return nil
 	}
@@ -40,7 +40,7 @@ func (e *env) loadLayout(ctx context.Context, what string) (l *vmcs.Layout, raw 
 				return l, nil, nil
 			}
 		}
-		return nil, nil, hint.With(errors.Wrap(err, "neither a layout built in nor a file"), strings.TrimSpace(hint.DidYouMean(what, layoutNames())+" vmcsnote layouts lists those built in"))
+		return nil, nil, hint.With(errors.Wrap(err, "neither a built-in layout nor a file"), strings.TrimSpace(hint.DidYouMean(what, layoutNames())+" vmcsnote layouts lists those built in"))
 	}
 	if info.IsDir() {
 		l, err := vmcs.ParseDir(os.DirFS(what))
@@ -51,7 +51,7 @@ func (e *env) loadLayout(ctx context.Context, what string) (l *vmcs.Layout, raw 
 		return nil, nil, errors.Wrap(err, what)
 	}
 	if r.raw == nil {
-		return nil, nil, errors.Errorf("%s: no VMCSINFO in it", what)
+		return nil, nil, errors.Errorf("%s has no VMCSINFO", what)
 	}
 	l, err = vmcs.ParseNote(r.raw)
 	return l, r.raw, errors.Wrap(err, what)

@@ -52,7 +52,7 @@ func (e *env) layoutOf(ctx context.Context, path string) (*vmcs.Layout, error) {
 	case r.layout != nil:
 		return r.layout, nil
 	case r.VMCSInfo != nil:
-		return nil, errors.Errorf("no VMCS layout can be read out of the VMCSINFO note: %s", r.VMCSInfo.Warnings[0])
+		return nil, errors.Errorf("no VMCS layout can be read from the VMCSINFO note: %s", r.VMCSInfo.Warnings[0])
 	}
 	return nil, hint.With(errors.Wrap(source.ErrNone, "it has no VMCSINFO note"), "vmcsnote inject adds one; vmcsnote layouts NAME --map draws a layout that is built in")
 }
@@ -66,7 +66,7 @@ func (e *env) writeNew(path, text string) error {
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if errors.Is(err, os.ErrExist) {
-		return hint.With(err, "name a file that is not there yet")
+		return hint.With(err, "name a file that does not exist yet")
 	} else if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func (e *env) unpackFile(ctx context.Context, path string, in *os.File, kind vmc
 	if err != nil {
 		return nil, err
 	}
-	e.Say("%s is %s: unpacking it to a file without a name in %s, which has %s free; TMPDIR names another place",
+	e.Say("%s is %s: unpacking it to an unnamed file in %s, which has %s free; TMPDIR names another directory",
 		message.Name(path), kind, message.Name(dir), message.Size(roomOf(out).left))
 	w := &sparseWriter{f: out, dir: dir}
 	for {
@@ -107,7 +107,7 @@ func (e *env) unpackFile(ctx context.Context, path string, in *os.File, kind vmc
 	if errors.Is(err, io.EOF) {
 		err = nil
 	} else if !whole {
-		e.Say("warning: %s is cut off or damaged (%v): only what came before is read", message.Name(path), err)
+		e.Say("warning: %s is cut off or damaged (%v): only the part before that is read", message.Name(path), err)
 		err = nil
 	} else {
 		err = errors.Wrap(err, "cut off or damaged")
@@ -153,7 +153,7 @@ func (s stream) sound() error {
 		return nil
 	}
 	io.Copy(io.Discard, io.LimitReader(s.Reader, unpackChunk))
-	return errors.Wrap(*s.damage, "the compressed stream is cut off or damaged: what came before was written")
+	return errors.Wrap(*s.damage, "the compressed stream is cut off or damaged: everything before that was written")
 }
 
 // unpackStream looks at standard input, and unpacks it if it is compressed.
@@ -225,7 +225,7 @@ type sparseWriter struct {
 func (w *sparseWriter) write(b []byte) error {
 	const page = 4096
 	if w.size > maxUnpacked {
-		return errors.Errorf("more than %s come out of it", message.Size(maxUnpacked))
+		return errors.Errorf("it unpacks to more than %s", message.Size(maxUnpacked))
 	}
 	for len(b) > 0 {
 		p := b[:min(len(b), page)]
@@ -256,13 +256,13 @@ type noRoom struct {
 }
 
 func (e noRoom) Error() string {
-	return fmt.Sprintf("unpacked %s, and there is more, but %s has no room: %v", message.Size(e.size), message.Name(e.dir), e.err)
+	return fmt.Sprintf("%s is full, after %s were unpacked to it: %v", message.Name(e.dir), message.Size(e.size), e.err)
 }
 
 func (e noRoom) Unwrap() error { return e.err }
 
 func (e noRoom) Hint() string {
-	return "set TMPDIR to a directory with more room; what was unpacked is gone"
+	return "set TMPDIR to a directory with more room; the unpacked part is gone"
 }
 
 // A progressReader tells how far a file has been read.

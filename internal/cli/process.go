@@ -71,7 +71,7 @@ func (p *process) machine(h *guestlist.Host) (*guest.Machine, error) {
 		}
 	}
 	if best == nil {
-		return nil, hint.With(errors.Errorf("%s is no core of a process that runs one of the %s", p.path, message.Plural(len(h.Machines), "virtual machine")),
+		return nil, hint.With(errors.Errorf("%s is not the core of a process that runs one of the %s", p.path, message.Plural(len(h.Machines), "virtual machine")),
 			"it must be of the same boot of the host, and of the same process")
 	}
 	return best, nil

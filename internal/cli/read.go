@@ -220,5 +220,5 @@ func errEncrypted(err error) error {
 	if !errors.Is(err, guest.ErrEncrypted) {
 		return err
 	}
-	return hint.With(err, "only its processor has the key; --encrypted takes the ciphertext as it is, in which pages that the guest shares with its host can be read")
+	return hint.With(err, "only its processor has the key; --encrypted takes the ciphertext as it is: only pages that the guest shares with its host are readable")
 }

@@ -114,7 +114,7 @@ func pairNote(e *env, f *source.Finder, p sysfs.Pair) (source.Source, error) {
 		return s, err
 	}
 	e.Say("warning: %v", err)
-	e.Say("the pair is kept alone")
+	e.Say("only the pair is recorded, not the note")
 	return source.Source{}, nil
 }
 
@@ -122,7 +122,7 @@ func pairNote(e *env, f *source.Finder, p sysfs.Pair) (source.Source, error) {
 // whose kernel publishes no note: noPair tells.
 func layoutOfMachine(f *source.Finder, anyMicrocode bool, noPair error) (source.Source, error) {
 	if why := sysfs.New(f.Root).NoVMX(); why != "" {
-		return source.Source{}, hint.With(errors.Wrap(source.ErrNone, why), "VMCSINFO is about processors with VMX, Intel's: there is nothing to record here")
+		return source.Source{}, hint.With(errors.Wrap(source.ErrNone, why), "VMCSINFO describes Intel's processors with VMX: there is nothing to record here")
 	}
 	p, err := cpulayouts.Machine(f.Root)
 	if err != nil {

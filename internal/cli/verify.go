@@ -105,7 +105,7 @@ func (e *env) verifyFile(ctx context.Context, path string, deep bool) verdict {
 	}
 	if n, ok := readVMCSInfo(c.Core); ok {
 		if _, err := vmcs.ParseNote(n.Desc); err != nil {
-			v.Findings = append(v.Findings, finding{false, fmt.Sprintf("no VMCS layout can be read out of the VMCSINFO note: %v", err), "vmcsnote guests"})
+			v.Findings = append(v.Findings, finding{false, fmt.Sprintf("no VMCS layout can be read from the VMCSINFO note: %v", err), "vmcsnote guests"})
 		}
 	}
 	return v

@@ -77,7 +77,7 @@ func (r *run) refused(text string) {
 // another host's run found.
 func (r *run) fleet(canary string) {
 	log := r.read("install")
-	r.ok(strings.HasSuffix(log, "exit=0\n") && strings.Contains(log, "it serves this machine"), "install: %s", log)
+	r.ok(strings.HasSuffix(log, "exit=0\n") && strings.Contains(log, "it fits this machine"), "install: %s", log)
 	r.guests()
 	r.statistics()
 	r.dump("record.log", "kexec.log", "inject.log")

@@ -139,7 +139,7 @@ func (c *ELF) checkEviction(room plan.Extent) error {
 	}
 	switch {
 	case next == noOffset:
-		return errors.Wrap(plan.ErrNoPlace, "no PT_LOAD would stay after the notes, and crash needs one")
+		return errors.Wrap(plan.ErrNoPlace, "no PT_LOAD would remain after the notes, and crash needs one")
 	case !whole:
 		return errors.Wrapf(plan.ErrNoPlace, "no PT_LOAD ends at %#x", end)
 	case next > maxHeaderRoom:

@@ -3,6 +3,7 @@ package elfcore
 import (
 	"bytes"
 	"debug/elf"
+	"slices"
 
 	"github.com/pkg/errors"
 
@@ -119,7 +120,7 @@ func (c *ELF) firstSegment() (int, error) {
 			continue
 		}
 		if p.Type != elf.PT_LOAD || p.Filesz == 0 || p.Filesz > p.Memsz || p.Paddr+p.Memsz < p.Paddr {
-			return 0, errors.Wrapf(plan.ErrNoPlace, "phdr[%d] is no plain PT_LOAD with bytes in the file", i)
+			return 0, errors.Wrapf(plan.ErrNoPlace, "phdr[%d] is not a plain PT_LOAD with bytes in the file", i)
 		}
 		if first < 0 || p.Off < c.Progs[first].Off {
 			first = i
@@ -232,12 +233,7 @@ func (c *ELF) cut(b []byte, n int64) {
 
 // hasVaddr reports whether p_vaddr means anything: older QEMU leaves all 0.
 func (c *ELF) hasVaddr() bool {
-	for _, p := range c.Progs {
-		if p.Type == elf.PT_LOAD && p.Vaddr != 0 {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.Progs, func(p elf.ProgHeader) bool { return p.Type == elf.PT_LOAD && p.Vaddr != 0 })
 }
 
 // headFor returns the start of the file as it is, but for the ELF header, which

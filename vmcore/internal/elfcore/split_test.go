@@ -43,7 +43,7 @@ func TestSplitRefused(t *testing.T) {
 		{"cut off", roomy + splitLoads + "truncate size=0x9000", "by its headers"},
 		{"a small first segment", roomy + "load p_paddr=0x100000 size=0x2000\nload p_paddr=0x200000 size=0x8000\n", "expected more than"},
 		{"a shared byte", roomy + splitLoads + "load p_paddr=0x300000 p_offset=0x1000 p_filesz=16 p_memsz=16 size=0\n", "shares bytes"},
-		{"a segment without bytes", roomy + splitLoads + "load p_paddr=0x300000 p_offset=0x800 p_filesz=0 p_memsz=16 size=0\n", "no plain PT_LOAD"},
+		{"a segment without bytes", roomy + splitLoads + "load p_paddr=0x300000 p_offset=0x800 p_filesz=0 p_memsz=16 size=0\n", "not a plain PT_LOAD"},
 		{"the first segment's header beyond the sector", "elf round=0x1000\n" + fill +
 			strings.Repeat("load at=0x20000 p_paddr=0x200000 size=0x1000\n", 9) + "load at=0x2000 p_paddr=0x100000 size=0x8000\n", "change in one write"},
 		{"many segments", "elf round=0x1000\n" + fill + "load p_paddr=0x100000 size=0x8000\n" + strings.Repeat(manyLoads, 60), ""},

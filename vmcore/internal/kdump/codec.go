@@ -63,7 +63,7 @@ func (c *Codec) Inflate(page, src []byte, flags uint32) (err error) {
 		method = "zstd"
 		n, err = c.inflateZstd(page, src)
 	default:
-		return errors.Errorf("flags %#x say more than one compression", flags)
+		return errors.Errorf("flags %#x name more than one compression", flags)
 	}
 	if err == nil && n != len(page) {
 		err = fmt.Errorf("%#x bytes, expected a page of %#x", n, len(page))

@@ -51,7 +51,7 @@ func TestInflate(t *testing.T) {
 		{"zstd, cut", testdumps.Deflate(page, kdump.Zstd)[:20], kdump.Zstd, "zstd: "},
 		{"zlib, nothing", nil, kdump.Zlib, "EOF"},
 		{"zstd, nothing", nil, kdump.Zstd, "0x0 bytes"},
-		{"two methods", page, kdump.Zlib | kdump.LZO, "flags 0x3 say more than one compression"},
+		{"two methods", page, kdump.Zlib | kdump.LZO, "flags 0x3 name more than one compression"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := &kdump.Codec{}

@@ -146,7 +146,7 @@ func (p *InPlace) prepare(ctx context.Context, m medium, progress func(int64)) e
 func (p *InPlace) takeBack(m medium, err error) error {
 	for _, u := range append(p.Undo, Step{Op: OpSync}) {
 		if err2 := u.do(context.Background(), m, func(int64) {}); err2 != nil {
-			return errors.Wrapf(err, "the core is whole, but bytes that nothing refers to could not be taken back (%v)", err2)
+			return errors.Wrapf(err, "the core is whole, but bytes that nothing refers to could not be removed (%v)", err2)
 		}
 	}
 	return err
@@ -168,7 +168,7 @@ func (s Step) doOrNot(ctx context.Context, m medium, progress func(int64)) error
 		return nil
 	}
 	if _, err2 := m.WriteAt(old[:n], s.Off); err2 != nil {
-		return errors.Wrapf(err, "part of it may be written, and could not be taken back (%v)", err2)
+		return errors.Wrapf(err, "part of it may have been written, and could not be undone (%v)", err2)
 	}
 	return err
 }

@@ -40,7 +40,7 @@ func (h *Host) PrintFields(out io.Writer, fields []string) error {
 			_, known = svm.FieldByName(n)
 		}
 		if !known && (h.Found.Layout == nil || !hasEntry(h.Found.Layout, n)) {
-			return hint.With(errors.Errorf("--field %s: no field or register is called that", message.Name(n)),
+			return hint.With(errors.Errorf("--field %s: no field or register has that name", message.Name(n)),
 				strings.TrimSpace(hint.DidYouMean(n, h.fieldNames())+" vmcsnote guests -v prints all; besides those there are "+strings.Join(slices.Concat(idNames, SystemNames), ", ")))
 		}
 	}

@@ -48,7 +48,7 @@ const AddHost = "add VMCSINFO to the host's dump with vmcsnote inject --blob, ou
 func (h *Host) VmcsInfo() (elfnote.Note, error) {
 	n, ok := h.VMCSInfo()
 	if !ok {
-		return n, hint.With(errors.Wrap(source.ErrNone, "the vCPUs' pages are of use only with it"), AddHost)
+		return n, hint.With(errors.Wrap(source.ErrNone, "the vCPUs' pages are useless without it"), AddHost)
 	}
 	return n, nil
 }

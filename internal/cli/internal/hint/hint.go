@@ -67,7 +67,7 @@ func Of(err error) string {
 	case errors.Is(err, vmcore.ErrBusy):
 		return "wait until it has ended"
 	case errors.Is(err, vmcore.ErrExists):
-		return "--force replaces it\nname a file that is not there yet"
+		return "--force replaces it\nname a file that does not exist yet"
 	case errors.Is(err, vmcore.ErrBlockDevice):
 		return "--force writes to it"
 	case errors.Is(err, inputfile.ErrFIFO):

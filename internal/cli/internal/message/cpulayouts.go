@@ -20,9 +20,9 @@ func (p *Printer) Chosen(c source.Chosen) {
 		names[i] = f.Name
 	}
 	if c.Conflict {
-		p.Say("warning: %s is taken; also of this processor, but with fields in other places: %s", c.File.Name, strings.Join(names, ", "))
+		p.Say("warning: %s is used; another one of this processor has fields in other places: %s", c.File.Name, strings.Join(names, ", "))
 	} else {
-		p.Say("%s is taken; with the same layout there is also %s", c.File.Name, strings.Join(names, ", "))
+		p.Say("%s is used; the same layout is also in %s", c.File.Name, strings.Join(names, ", "))
 	}
 }
 
@@ -37,8 +37,8 @@ func (p *Printer) Installed(root, path string, f *cpulayouts.File) {
 		return
 	}
 	if chosen := cpulayouts.Choose([]*cpulayouts.File{f}, here, false); chosen.File == nil {
-		p.Say("warning: it does not serve this machine: %s", chosen.Refused[0].Why)
+		p.Say("warning: it does not fit this machine: %s", chosen.Refused[0].Why)
 	} else {
-		p.Say("it serves this machine: vmcsnote record takes it if the kernel publishes nothing")
+		p.Say("it fits this machine: vmcsnote record uses it if the kernel publishes nothing")
 	}
 }

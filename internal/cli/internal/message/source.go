@@ -63,7 +63,7 @@ func (p *Printer) Notice(n source.Notice) {
 	case source.Failed:
 		p.Say("warning: %v", n.Err)
 	case source.OfThisMachine:
-		p.Say("warning: the note is of this machine: it is right only for a core of the same processor")
+		p.Say("warning: the note comes from this machine: it is right only for a core of the same processor")
 	case source.Shortfall:
 		p.Partial(vmcore.Shortfall(n), "a note")
 	case source.Unsearched:
@@ -84,7 +84,7 @@ func (p *Printer) Notice(n source.Notice) {
 func notUsedText(n source.NotUsed) string {
 	switch {
 	case n.OfKernel != "" && n.Release == "":
-		return fmt.Sprintf("%s is of kernel %s, and the core does not say which kernel it is of (no OSRELEASE in VMCOREINFO): not used", n.Path, Name(n.OfKernel))
+		return fmt.Sprintf("%s is of kernel %s, but the core does not name its kernel (no OSRELEASE in VMCOREINFO): not used", n.Path, Name(n.OfKernel))
 	case n.OfKernel != "":
 		return fmt.Sprintf("%s is of kernel %s, the core of %s: not used", n.Path, Name(n.OfKernel), Name(n.Release))
 	case n.Capture && n.Err != nil:
@@ -98,7 +98,7 @@ func notUsedText(n source.NotUsed) string {
 // MoreNotes warns of notes in memory that were not looked at.
 func (p *Printer) MoreNotes(n int, name string) {
 	if n > 0 {
-		p.Say("warning: %d more %s notes in the core's memory: not looked at", n, name)
+		p.Say("warning: %d more %s notes in the core's memory were not examined", n, name)
 	}
 }
 
