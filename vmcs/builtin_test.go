@@ -110,7 +110,7 @@ func TestAccessRightsDecode(t *testing.T) {
 		{"packed unusable", RightsPacked, 0x0800, unusable},
 		{"unknown stays as stored", RightsUnknown, 0x00a09b00, 0x00a09b00},
 	} {
-		if got := tt.form.Decode(tt.stored); got != tt.want {
+		if got := tt.form.decode(tt.stored); got != tt.want {
 			t.Errorf("%s: %#x gives %#x, expected %#x", tt.name, tt.stored, got, tt.want)
 		}
 	}

@@ -73,7 +73,7 @@ func compare(t *testing.T, res *Result, tr truth) {
 				}
 				fields++
 				e, _ := v.Layout.Lookup(name)
-				if got, ok := v.Raw(e); !ok || got != value {
+				if got, ok := v.raw(e); !ok || got != value {
 					t.Errorf("%#x %s: %#x in the page, expected %#x", v.Addr, name, got, value)
 				}
 				if got, ok := v.Field(name); !e.Encoding.Rights() && (!ok || got != value) {

@@ -59,16 +59,16 @@ func (v *VMCS) Read(e Encoding) (uint64, bool) {
 // Value reads an entry of the layout, as Field does. It is false where the
 // entry has no width, or lies outside the page.
 func (v *VMCS) Value(e Entry) (uint64, bool) {
-	raw, ok := v.Raw(e)
+	raw, ok := v.raw(e)
 	if e.Known && e.Encoding.Rights() {
-		return uint64(v.Layout.AccessRights.Decode(uint32(raw))), ok
+		return uint64(v.Layout.AccessRights.decode(uint32(raw))), ok
 	}
 	return raw, ok
 }
 
-// Raw reads an entry as it lies in the page, little-endian. It differs from
+// raw reads an entry as it lies in the page, little-endian. It differs from
 // Value for access rights alone.
-func (v *VMCS) Raw(e Entry) (uint64, bool) {
+func (v *VMCS) raw(e Entry) (uint64, bool) {
 	if e.Offset < 0 || e.Offset > len(v.Page) {
 		return 0, false
 	}

@@ -40,11 +40,11 @@ func TestFields(t *testing.T) {
 	l.SetAccessRights(RightsRotated)
 	e, _ := l.Lookup("GUEST_CS_AR_BYTES")
 	value, _ := v.Field(e.Name)
-	if raw, ok := v.Raw(e); value != 0xa09b || raw != 0xa09b00 || !ok {
+	if raw, ok := v.raw(e); value != 0xa09b || raw != 0xa09b00 || !ok {
 		t.Errorf("access rights %#x, in the page %#x", value, raw)
 	}
 	for _, e := range []Entry{{Offset: -1, Width: 8}, {Offset: PageSize, Width: 2}, {Offset: PageSize - 1, Width: 2}, {Offset: 1 << 30, Width: 4}, {Offset: 8, Width: 3}} {
-		if _, ok := v.Raw(e); ok {
+		if _, ok := v.raw(e); ok {
 			t.Errorf("%+v can be read", e)
 		}
 	}

@@ -39,9 +39,9 @@ func (r AccessRights) Width() int {
 	return 4
 }
 
-// Decode turns access rights as they lie in the page, read with Width, into
+// decode turns access rights as they lie in the page, read with Width, into
 // what VMREAD returns. RightsUnknown leaves them as they are.
-func (r AccessRights) Decode(stored uint32) uint32 {
+func (r AccessRights) decode(stored uint32) uint32 {
 	switch r {
 	case RightsRotated:
 		return bits.RotateLeft32(stored, -8)
@@ -197,7 +197,7 @@ func (b *ballot) vote(l *Layout, page []byte) {
 			if r.Width() == 4 {
 				stored = binary.LittleEndian.Uint32(page[e.Offset:])
 			}
-			if stored&reservedStored[r] == 0 && validRights(int(e.Encoding-GuestESARBytes)/2, r.Decode(stored)) {
+			if stored&reservedStored[r] == 0 && validRights(int(e.Encoding-GuestESARBytes)/2, r.decode(stored)) {
 				b[r]++
 			}
 		}
