@@ -45,11 +45,11 @@ func (c *checker) byLayout(noPair error) {
 	case choice.Microcode != "" && recorded.Layout != f.Name:
 		c.no(what, f.Name+" is of "+choice.Microcode, InstallLayout, RecordAny)
 	case choice.Microcode != "":
-		c.ok(what, f.Name+" serves this processor, though it is of "+choice.Microcode)
+		c.ok(what, f.Name+" fits this processor, though it is of "+choice.Microcode)
 	case choice.Conflict:
-		c.ok(what, f.Name+" serves this processor; also of it, but with fields in other places, is "+choice.Others[0].Name)
+		c.ok(what, f.Name+" fits this processor; so does, with fields in other places, "+choice.Others[0].Name)
 	default:
-		c.ok(what, f.Name+" serves this processor")
+		c.ok(what, f.Name+" fits this processor")
 	}
 	if r := c.record(nil); r != nil && !bytes.Equal(r.Note, choice.File.Note.Encode(binary.LittleEndian)) {
 		c.no("note", "the one recorded is not that of "+choice.File.Name, Record)

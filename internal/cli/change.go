@@ -56,9 +56,9 @@ func (f *changeFlags) check(e *env, paths []string) error {
 	case len(paths) > 1 && slices.Contains(paths, "-"):
 		return usagef("standard input cannot be one core of several")
 	case path == "-" && f.output == "":
-		return usagef("a core from standard input needs -o: there is no place to change it in")
+		return usagef("a core from standard input needs -o: it cannot be changed in place")
 	case path == "-" && f.dryRun:
-		return usagef("--dry-run needs a file: a stream can be looked at but once")
+		return usagef("--dry-run needs a file: a stream can be read only once")
 	case f.output == "-" && (f.json || f.dryRun):
 		return usagef("-o - and --json or --dry-run both want standard output")
 	case f.passOn && (path != "-" || f.output != "-"):

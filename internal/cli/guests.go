@@ -137,11 +137,11 @@ func (f *guestsFlags) check() error {
 	}
 	switch {
 	case n > 1:
-		return usagef("--json, --field, --log, --read and --verbose: one at a time, but for --log --json")
+		return usagef("--json, --field, --log, --read and --verbose: one at a time, except --log with --json")
 	case f.explain && (len(f.fields) > 0 || f.read != "" || f.wantLog):
 		return usagef("--explain goes with the list, --verbose or --json")
 	case f.vcpu != "" && f.wantLog:
-		return usagef("--vcpu: a log is the whole guest's")
+		return usagef("--vcpu cannot go with --log: the log is the whole guest's")
 	case f.vcpu != "" && f.guest == "":
 		return usagef("--vcpu needs --guest")
 	}

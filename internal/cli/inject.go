@@ -67,7 +67,7 @@ func (f *injectFlags) run(ctx context.Context, e *env, args []string) error {
 		return f.chg.change(ctx, e, args, f.decide)
 	}
 	if f.src.Given() {
-		return usagef("--vmcs-from is a source of its own")
+		return usagef("--vmcs-from cannot be combined with another source")
 	}
 	if err := notOver(f.chg.output, []string{f.vmcsFrom}); err != nil {
 		return err

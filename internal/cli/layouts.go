@@ -119,7 +119,7 @@ func (f *layoutsFlags) run(ctx context.Context, e *env, args []string) error {
 	case f.json:
 		return e.json(reportBuiltin(layouts, len(args) > 0))
 	case f.mapped.given() && len(layouts) != 1:
-		return usagef("a map is of one layout, not of %d", len(layouts))
+		return usagef("--map draws one layout, not %d", len(layouts))
 	case f.mapped.given():
 		return f.mapped.draw(e, layouts[0], layouts[0].Name)
 	case len(args) == 0:

@@ -37,7 +37,7 @@ func (e *env) openDump(ctx context.Context, paths []string, as form) (*dump, err
 	if err != nil {
 		d.Close()
 		if errors.Is(err, vmcore.ErrNoPiece) {
-			return nil, usagef("%v: several files must be the pieces of one", err)
+			return nil, usagef("%v: several files must be pieces of one dump", err)
 		}
 		return nil, source.Error{Err: err} // which names the files
 	}

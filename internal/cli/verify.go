@@ -54,7 +54,7 @@ the capture kernel finds them. The exit status is 0 if the machine is armed, and
 			return func(ctx context.Context, e *env, args []string) error {
 				switch {
 				case *check && len(args) > 0:
-					return usagef("--armed is about this machine, not about cores")
+					return usagef("--armed checks this machine, not cores")
 				case *check:
 					f.json = *asJSON
 					return f.run(e)
