@@ -63,8 +63,10 @@ func (k *keptBytes) put(off int64, b []byte) {
 			}
 			i := from % chunkKept
 			n := int64(copy(c.b[i:], b[from-off:end-off]))
-			for j := i; j < i+n; j++ {
-				c.have[j/64] |= 1 << (j % 64)
+			for j := i; j < i+n; {
+				mask, k := wordMask(j, i+n)
+				c.have[j/64] |= mask
+				j += k
 			}
 			from += n
 		}
@@ -87,13 +89,21 @@ func (k *keptBytes) read(b []byte, off int64) {
 
 // held returns how many of the n bytes at off were in a record.
 func (k *keptBytes) held(off, n int64) (sum int64) {
-	for end := off + n; off < end; off++ {
+	for end := off + n; off < end; {
+		mask, bytes := wordMask(off, end)
 		if c := k.chunks[off/chunkKept]; c != nil {
-			i := off % chunkKept
-			sum += int64(bits.OnesCount64(c.have[i/64] & (1 << (i % 64))))
+			sum += int64(bits.OnesCount64(c.have[off%chunkKept/64] & mask))
 		}
+		off += bytes
 	}
 	return sum
+}
+
+// wordMask returns the bits of the bytes from off up to end, but no further
+// than their word of have goes, and how many they are.
+func wordMask(off, end int64) (mask uint64, n int64) {
+	n = min(64-off%64, end-off)
+	return (1<<n - 1) << (off % 64), n
 }
 
 // ReadAt reads up to the end of the plain form.
