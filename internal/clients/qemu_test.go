@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"vmcsnote/internal/sparse"
 	"vmcsnote/internal/testcores"
 )
 
@@ -43,6 +44,10 @@ func asQEMU(t *testing.T, path string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	im, err := sparse.Scan(f)
+	if err != nil {
+		t.Fatal(err)
+	}
 	out, err := os.Create(filepath.Join(t.TempDir(), "qemu"))
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +58,7 @@ func asQEMU(t *testing.T, path string) string {
 	var table bytes.Buffer
 	for _, p := range core.Progs {
 		put(t, &table, elf.Prog64{Type: uint32(p.Type), Off: at, Vaddr: p.Vaddr, Paddr: p.Paddr, Filesz: p.Filesz, Memsz: p.Memsz})
-		copySparse(t, out, p.ReaderAt, int64(at), int64(p.Filesz))
+		copySparse(t, out, im, int64(at), int64(p.Off), int64(p.Filesz))
 		at += p.Filesz
 	}
 	names := "\x00.shstrtab\x00"
@@ -77,19 +82,18 @@ func put(t *testing.T, b *bytes.Buffer, v any) {
 	}
 }
 
-// copySparse writes n bytes of r to offset off, but for pages of zeros.
-func copySparse(t *testing.T, out io.WriterAt, r io.ReaderAt, off, n int64) {
+// copySparse writes n bytes at offset from of a file to offset off of another,
+// but for holes.
+func copySparse(t *testing.T, out io.WriterAt, im *sparse.Image, off, from, n int64) {
 	t.Helper()
-	b := make([]byte, 1<<20)
-	for done := int64(0); done < n; done += int64(len(b)) {
-		b = b[:min(n-done, int64(len(b)))]
-		if _, err := r.ReadAt(b, done); err != nil && err != io.EOF {
+	for at, end := from, from+n; at < end; {
+		var start int64
+		start, at = im.NextData(at, end)
+		b := make([]byte, at-start)
+		if _, err := im.ReadAt(b, start); err != nil {
 			t.Fatal(err)
 		}
-		if len(bytes.Trim(b, "\x00")) == 0 {
-			continue
-		}
-		if _, err := out.WriteAt(b, off+done); err != nil {
+		if _, err := out.WriteAt(b, off+start-from); err != nil {
 			t.Fatal(err)
 		}
 	}
