@@ -3,6 +3,7 @@ package vmcore
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,8 +23,9 @@ type fakeMemory struct{ has func(pfn uint64) bool }
 func (m fakeMemory) page(pfn uint64) []byte {
 	b := make([]byte, plan.PageSize)
 	if pfn%7 != 0 {
-		for i := range b {
-			b[i] = byte(pfn >> (i % 4 * 8))
+		binary.LittleEndian.PutUint32(b, uint32(pfn))
+		for n := 4; n < len(b); n *= 2 {
+			copy(b[n:], b[:n])
 		}
 	}
 	return b
