@@ -72,6 +72,7 @@ func TestAwaitsSlow(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cmd := exec.Command("bash", "-c", `. "$1"
+unset SECONDS # once unset it is a variable like any other
 looks=0 SECONDS=0
 kill() { [ $looks -lt 30 ]; }
 sleep() { looks=$((looks + 1)) SECONDS=$looks; }
