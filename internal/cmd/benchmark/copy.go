@@ -2,6 +2,8 @@ package main
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -91,4 +93,53 @@ func (b *bench) streams() error {
 	}
 	b.table.ratioAtLeast("throughput of a stream / cat in its place", r, 0.8)
 	return nil
+}
+
+// flattened compares passing a flattened dump on with a cat in vmcsnote's
+// place, and writing it to a file with what makedumpfile -R takes for that: it
+// makes the plain form of the dump, to which the note could be added then.
+func (b *bench) flattened() error {
+	const kernel, mode = "deb-t1", "flattened stream"
+	flat := b.path("flat")
+	if _, err := b.exec(filepath.Join(b.made, "pages"), "flatten", b.path(kernel+heavy), flat); err != nil {
+		return err
+	}
+	between := func(c *exec.Cmd) (time.Duration, error) {
+		all := []*exec.Cmd{b.command("cat", flat), c, b.command("cat")}
+		_, err := pipeline(all...)
+		return sum(all), err
+	}
+	r, err := pairs(b.runs,
+		func() (time.Duration, error) { return between(b.command("cat")) },
+		func() (time.Duration, error) {
+			c := alone(b.tool(kernel, "-", "-o", "-"))
+			took, err := between(c)
+			b.peaks.note(mode, maxPeak, c)
+			return took, err
+		})
+	if err != nil {
+		return err
+	}
+	b.table.ratioAtLeast("CPU time of cat in its place / "+mode, r, 0.35)
+
+	name := "CPU time of makedumpfile -R / " + mode + ", -o"
+	if _, err := exec.LookPath("makedumpfile"); err != nil {
+		b.table.skip(name, "makedumpfile is not installed")
+		return b.remove("flat")
+	}
+	piped := func(c *exec.Cmd) (time.Duration, error) {
+		if err := b.remove("out"); err != nil {
+			return 0, err
+		}
+		_, err := pipeline(b.command("cat", flat), c)
+		return sum([]*exec.Cmd{c}), err
+	}
+	r, err = pairs(b.runs,
+		func() (time.Duration, error) { return piped(b.command("makedumpfile", "-R", b.path("out"))) },
+		func() (time.Duration, error) { return piped(alone(b.tool(kernel, "-", "-o", b.path("out")))) })
+	if err != nil {
+		return err
+	}
+	b.table.ratioAtLeast(name, r, 1.1)
+	return b.remove("flat", "out")
 }

@@ -21,12 +21,17 @@ const (
 
 // makeHost makes the dump of a KVM host with VMCSINFO in it.
 func (b *bench) makeHost(kind string, pages int) error {
-	host := b.path(kind)
-	if _, err := b.exec(filepath.Join(b.made, "pages"), kind, fmt.Sprint(pages), filepath.Join(b.made, "host.zst"), host); err != nil {
-		return errors.Wrap(err, "make a host")
+	if err := b.makeHostOf("host.zst", kind, pages); err != nil {
+		return err
 	}
-	_, err := b.exec(filepath.Join(b.made, "vmcsnote"), "inject", "--search", "--placement", "slack", host)
+	_, err := b.exec(filepath.Join(b.made, "vmcsnote"), "inject", "--search", "--placement", "slack", b.path(kind))
 	return err
+}
+
+// makeHostOf gives a real host more memory.
+func (b *bench) makeHostOf(from, kind string, pages int) error {
+	_, err := b.exec(filepath.Join(b.made, "pages"), kind, fmt.Sprint(pages), filepath.Join(b.made, from), b.path(kind))
+	return errors.Wrap(err, "make a host")
 }
 
 // guests lists the guests in a dump, and returns the CPU time.
@@ -84,17 +89,32 @@ func (b *bench) crowd() error {
 	return b.remove("crowd")
 }
 
-// extract compares taking a guest of 512 MiB out of its host's dump with a cp
-// of what comes out. Neither waits for the disk.
+// extract takes a guest out of the dump of a host whose kernel has no types:
+// the dump is searched for VMCSs first.
 func (b *bench) extract() error {
 	if err := b.makeHost("host", hostPages); err != nil {
 		return err
 	}
+	return b.extractOf("extract", 0.47)
+}
+
+// extractKVM takes a guest out of the dump of a host by KVM's structures. There
+// is no bound: on a busy machine the ratio differed by six times.
+func (b *bench) extractKVM() error {
+	if err := b.makeHostOf(dumps[0].elf, "host", hostPages); err != nil {
+		return err
+	}
+	return b.extractOf("extract by KVM's structures", 0)
+}
+
+// extractOf compares taking a guest of 512 MiB out of its host's dump with a cp
+// of what comes out; bound 0 is none. Neither waits for the disk.
+func (b *bench) extractOf(mode string, bound float64) error {
 	run := func() (time.Duration, error) {
 		if err := b.remove("out"); err != nil {
 			return 0, err
 		}
-		return b.reading("extract", maxGuests, "extract", "--guest", bigGuest, "--force", "-o", b.path("out"), b.path("host"))
+		return b.reading(mode, maxGuests, "extract", "--guest", bigGuest, "--force", "-o", b.path("out"), b.path("host"))
 	}
 	if _, err := run(); err != nil {
 		return err
@@ -112,7 +132,12 @@ func (b *bench) extract() error {
 	if err != nil {
 		return err
 	}
-	b.table.ratioAtLeast("CPU time of cp of the same bytes / extract", r, 0.47)
+	name := "CPU time of cp of the same bytes / " + mode
+	if bound > 0 {
+		b.table.ratioAtLeast(name, r, bound)
+	} else {
+		b.table.add(name, r.String(), "", true)
+	}
 	return b.remove("host", "guest", "copy", "out")
 }
 

@@ -93,10 +93,18 @@ func pipeline(cmds ...*exec.Cmd) (time.Duration, error) {
 // cpu runs a command and returns the CPU time that it took. It does not
 // depend on whether a second CPU is idle.
 func cpu(c *exec.Cmd) (time.Duration, error) {
-	if _, err := pipeline(c); err != nil {
-		return 0, err
+	_, err := pipeline(c)
+	return sum([]*exec.Cmd{c}), err
+}
+
+// sum returns the CPU time that commands took which have ended.
+func sum(cmds []*exec.Cmd) (total time.Duration) {
+	for _, c := range cmds {
+		if s := c.ProcessState; s != nil {
+			total += s.UserTime() + s.SystemTime()
+		}
 	}
-	return c.ProcessState.UserTime() + c.ProcessState.SystemTime(), nil
+	return total
 }
 
 // alone makes a command use one CPU, if it is a Go program: the other side of

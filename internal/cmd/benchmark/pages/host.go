@@ -24,7 +24,7 @@ const hostMemory = 4 << 30
 
 // A hostSpec describes the dump of a KVM host.
 type hostSpec struct {
-	from  string // a real one, small, compressed by zstd
+	from  string // a real one, small or mostly holes, compressed by zstd or not
 	pages int64  // memory besides, of noise
 	crowd bool   // these pages begin with the revision identifier of the VMCSs
 }
@@ -53,19 +53,22 @@ func (s hostSpec) make(path string) error {
 	return s.write(path, raw, tables, found.Layout.RevisionID)
 }
 
+// openPacked opens an ELF core that is compressed by zstd, or plain.
 func openPacked(path string) (vmcore.Core, []byte, error) {
 	packed, err := os.ReadFile(path)
 	if err != nil {
 		return nil, nil, errors.WithStack(err)
 	}
-	z, err := zstd.NewReader(nil)
-	if err != nil {
-		return nil, nil, errors.WithStack(err)
-	}
-	defer z.Close()
-	raw, err := z.DecodeAll(packed, nil)
-	if err != nil {
-		return nil, nil, errors.Wrap(err, path)
+	raw := packed
+	if !bytes.HasPrefix(packed, []byte(elf.ELFMAG)) {
+		z, err := zstd.NewReader(nil)
+		if err != nil {
+			return nil, nil, errors.WithStack(err)
+		}
+		defer z.Close()
+		if raw, err = z.DecodeAll(packed, nil); err != nil {
+			return nil, nil, errors.Wrap(err, path)
+		}
 	}
 	c, err := vmcore.Open(bytes.NewReader(raw), int64(len(raw)))
 	return c, raw, errors.Wrap(err, path)

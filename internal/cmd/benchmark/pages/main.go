@@ -1,11 +1,12 @@
 // Pages makes kdump-compressed dumps to measure vmcsnote on, and inflates their
 // pages and nothing else, for vmcsnote to be compared with; and dumps of KVM
-// hosts:
+// hosts; and flattens dumps:
 //
 //	pages make raw|zlib|zstd N HOLE HEAD BLOB OUT
 //	pages inflate DUMP ROUNDS
-//	pages host|crowd N HOST.zst OUT
+//	pages host|crowd N HOST OUT
 //	pages machines N VCPUS HOST OUT
+//	pages flatten DUMP OUT
 //
 // It is a program of its own because it takes memory: what the kernel reports
 // as a process's peak memory is at least that of the process that started it.
@@ -65,6 +66,8 @@ func run(args []string) error {
 			return err
 		}
 		return makeMachines(args[3], n[0], n[1], args[4])
+	case len(args) == 3 && args[0] == "flatten":
+		return flatten(args[1], args[2])
 	case len(args) == 3 && args[0] == "inflate":
 		rounds, err := strconv.Atoi(args[2])
 		if err != nil {
@@ -81,5 +84,5 @@ func run(args []string) error {
 		_, err = fmt.Println(took)
 		return errors.WithStack(err)
 	}
-	return errors.New("usage: pages make raw|zlib|zstd N HOLE HEAD BLOB OUT, pages inflate DUMP ROUNDS, pages host|crowd N HOST.zst OUT, or pages machines N VCPUS HOST OUT")
+	return errors.New("usage: pages make raw|zlib|zstd N HOLE HEAD BLOB OUT, pages inflate DUMP ROUNDS, pages host|crowd N HOST OUT, pages machines N VCPUS HOST OUT, or pages flatten DUMP OUT")
 }
