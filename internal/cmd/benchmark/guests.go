@@ -99,7 +99,7 @@ func (b *bench) extract() error {
 }
 
 // extractKVM takes a guest out of the dump of a host by KVM's structures. There
-// is no bound: on a busy machine the ratio differed by six times.
+// is no bound: on a busy machine the ratio differed by eight times.
 func (b *bench) extractKVM() error {
 	if err := b.makeHostOf(dumps[0].elf, "host", hostPages); err != nil {
 		return err
