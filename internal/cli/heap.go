@@ -9,9 +9,9 @@ var ballast []byte
 
 // growHeap is called before a host's kernel is read. The collector runs when
 // the heap has grown by a quarter (main.go), which of a small heap is at once:
-// guests ran it 13 to 64 times. With two CPUs or more, that took much of its CPU
-// time, because idle CPUs look for work to do.
-// Commands that save a dump do without: they have little memory.
+// guests ran it 13 to 64 times. With two CPUs or more that took much of its
+// time, because idle CPUs look for work to do. Commands that save a dump do
+// without: they have little memory.
 func growHeap() {
 	if ballast == nil {
 		ballast = make([]byte, ballastSize)
