@@ -79,6 +79,9 @@ func TestCopyLive(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := row.dump.Build()
 			before := testdumps.OpenKDump(t, b)
+			if end := before.Claimed(); end > before.Size {
+				t.Errorf("it claims to end at %#x, the file does at %#x", end, before.Size)
+			}
 			l, err := before.PlanCopy(before.Notes().Insert(testdumps.VMCSInfo))
 			if err != nil || l.Shift == 0 {
 				t.Fatalf("pages move by %#x bytes: %v", l.Shift, err)

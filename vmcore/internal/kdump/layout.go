@@ -178,18 +178,24 @@ func (c *Dump) fixDescs(l *plan.Layout, m *move) []plan.Fix {
 		n = c.held(c.Index())
 	}
 	return []plan.Fix{{Extent: plan.Extent{Off: uint64(c.DescOff()), Size: n * plan.DescSize}, Entry: plan.DescSize, Mend: func(b []byte) {
-		if end, ok := c.Desc(b).Data.End(); ok && c.Size == plan.Endless {
-			l.End = max(l.End, int64(end))
+		if d := c.Desc(b); c.Size == plan.Endless && c.leads(d) {
+			l.End = max(l.End, int64(d.Data.Off+d.Data.Size))
 		}
 		c.mendDesc(m, b)
 	}}}
 }
 
-// mendDesc moves what the descriptor in b leads to. What leads no reader to
-// page data stays as it is: in a live system's dump, page data can lie over the
-// last descriptors, and a page must not change.
+// leads reports whether the descriptor leads to page data, as none does that is
+// no descriptor: in a live system's dump, page data can lie over the last ones.
+func (c *Dump) leads(d PageDesc) bool {
+	_, ok := d.Data.End()
+	return ok && d.Data.Off >= uint64(c.DescOff()) && c.fits(d)
+}
+
+// mendDesc moves what the descriptor in b leads to. What leads nowhere stays as
+// it is, since it may be a page.
 func (c *Dump) mendDesc(m *move, b []byte) {
-	if d := c.Desc(b); d.Data.Off >= uint64(c.DescOff()) && c.fits(d) {
+	if d := c.Desc(b); c.leads(d) {
 		c.Order.PutUint64(b, m.moved(d.Data.Off))
 	}
 }
@@ -234,8 +240,8 @@ func (c *Dump) DataEnd() int64 {
 		if err != nil {
 			break
 		}
-		if e, ok := d.Data.End(); ok {
-			end = max(end, e)
+		if c.leads(d) {
+			end = max(end, d.Data.Off+d.Data.Size)
 		}
 	}
 	return int64(end)
