@@ -383,12 +383,12 @@ func refused(ts *testscript.TestScript, neg bool, args []string) {
 	others := []run{
 		{"inject --blob blob -o - vmcore", fromFile},
 		{"inject --blob blob -n vmcore", fromFile},
-		{"remove vmcore", fromFile},
 		{"remove -o out vmcore", fromFile},
 		{"remove -o - -", fromStream},
 	}
 	for _, c := range []run{
 		{"inject --blob blob vmcore", fromFile},
+		{"remove vmcore", fromFile},
 		{"inject --blob blob -o out vmcore", fromFile},
 		{"inject --blob blob -o out -", fromStream},
 		{"inject --blob blob -o - -", fromStream},
