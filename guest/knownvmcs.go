@@ -129,7 +129,7 @@ func (a *asked) moduleNote() {
 	if m == nil {
 		return
 	}
-	at, err := m.Symbol("note") // kmod/vmcsinfo.c: char *note; size_t note_size
+	at, err := m.Symbol("note") // kmod/note.h: char *note; size_t note_size
 	var addr, size, phys uint64
 	if err == nil {
 		addr, err = a.k.Pointer(at)

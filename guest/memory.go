@@ -39,7 +39,7 @@ func appendSlots(slots []Slot, inferred []infer.Slot) []Slot {
 // guest's VMCSs.
 type memoryConfig struct {
 	EPTP      uint64 // EPT_POINTER; 0 without EPT
-	ModeBased bool   // see newExtended
+	ModeBased bool   // see newEPT
 	// HostCR3 and HostCR4 are HOST_CR3 and HOST_CR4. Where HostCR3 is 0
 	// memory is read by EPT alone.
 	HostCR3, HostCR4 uint64

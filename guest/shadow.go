@@ -60,7 +60,7 @@ func openShadow(host physmem.Reader, c shadowMemory) (*Physical, error) {
 		e, err := c.Guest.translate(m, gva)
 		return e.Phys + gva - e.Addr, err == nil
 	}
-	paging := func(slots []infer.Slot) infer.Paging { // some million times
+	paging := func(slots []infer.Slot) infer.Paging {
 		m.slots = appendSlots(m.slots[:0], slots)
 		return translate
 	}

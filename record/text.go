@@ -56,7 +56,6 @@ func sumLine(b []byte) string {
 }
 
 // Parse reads a whole record. It takes what Encode writes and nothing else.
-// ErrChecksum is within the error of a record that was changed or cut short.
 func Parse(b []byte) (Record, error) {
 	switch {
 	case len(b) > MaxSize:

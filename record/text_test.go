@@ -103,7 +103,7 @@ func TestParseErrors(t *testing.T) {
 		name string
 		in   []byte
 		err  string
-		sum  bool // ErrChecksum is within the error
+		sum  bool // errChecksum is within the error
 	}{
 		{"empty", nil, `found "" at offset 0, expected "vmcsnote-record 1"`, false},
 		{"no record", []byte("\x7fELF"), `found "\x7fELF" at offset 0`, false},

@@ -48,8 +48,8 @@ func ParsePair(s string) (Pair, error) {
 	return p, nil
 }
 
-// validate reports whether Size is within 1 B and MaxSize, and the buffer's end
-// is not beyond MaxEnd.
+// validate reports whether Size is within 1 B and maxSize, and the buffer's end
+// is not beyond maxEnd.
 func (p Pair) validate() error {
 	switch {
 	case p.Size < 1 || p.Size > maxSize:

@@ -47,7 +47,7 @@ func (c *checker) byLayout(noPair error) {
 	case choice.Microcode != "":
 		c.ok(what, f.Name+" fits this processor, though it is of "+choice.Microcode)
 	case choice.Conflict:
-		c.ok(what, f.Name+" fits this processor; so does, with fields in other places, "+choice.Others[0].Name)
+		c.ok(what, f.Name+" fits this processor; "+choice.Others[0].Name+" fits, too, but has fields in other places")
 	default:
 		c.ok(what, f.Name+" fits this processor")
 	}

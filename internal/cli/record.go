@@ -26,7 +26,7 @@ func recordCommand() command {
 kernel's release and the boot's id. Run it when kdump has been armed, and let
 the file be part of the capture environment: inject finds it there.
 
-If neither device can be read, the pair is kept alone; inject then reads the
+If neither device can be read, only the pair is recorded; inject then reads the
 note from the crashed kernel's memory.
 
 If the kernel publishes no pair, the note is the file of
@@ -107,7 +107,7 @@ func runningKernel(e *env, f *source.Finder, anyMicrocode bool) (r record.Record
 }
 
 // pairNote reads the note at the pair. If memory cannot be read there is none,
-// and no error: the pair is kept alone.
+// and no error: only the pair is recorded.
 func pairNote(e *env, f *source.Finder, p sysfs.Pair) (source.Source, error) {
 	s, err := f.FromPair(p)
 	if err == nil || errors.Is(err, elfnote.ErrBlob) { // memory could be read, and holds no note

@@ -1,8 +1,9 @@
 package fakelinux
 
-import "maps"
-
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"maps"
+)
 
 // Kinds of BTF's types.
 const (
@@ -74,15 +75,15 @@ func (b *BTF) Array(of uint32, n uint32) uint32 {
 	return b.Add("", kindArray, 0, false, 0, of, 1, n)
 }
 
-// A member is one of a struct, its offset in bytes.
-type member struct {
+// A Member is one of a struct, its offset in bytes.
+type Member struct {
 	Name   string
 	Type   uint32
 	Offset uint32
 }
 
 // Struct adds a struct; the offsets of members are in bytes.
-func (b *BTF) Struct(name string, size uint32, members ...member) uint32 {
+func (b *BTF) Struct(name string, size uint32, members ...Member) uint32 {
 	var data []uint32
 	for _, m := range members {
 		data = append(data, b.Str(m.Name), m.Type, 8*m.Offset)
@@ -101,4 +102,4 @@ func (b *BTF) Bytes() []byte {
 }
 
 // M returns a member.
-func M(name string, typ, offset uint32) member { return member{name, typ, offset} }
+func M(name string, typ, offset uint32) Member { return Member{name, typ, offset} }

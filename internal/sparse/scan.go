@@ -9,7 +9,7 @@ import (
 )
 
 // scanBuffer is how much Scan reads at a time, in bytes: a multiple of
-// BlockSize.
+// blockSize.
 const scanBuffer = 256 * blockSize
 
 // Scan reads the regular file f into an image. It asks the file system where

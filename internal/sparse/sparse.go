@@ -11,8 +11,8 @@
 //
 // and a record is
 //
-//	0       8     offset in the file, a multiple of BlockSize
-//	8       8     length in bytes, a multiple of BlockSize unless the record ends the file
+//	0       8     offset in the file, a multiple of blockSize
+//	8       8     length in bytes, a multiple of blockSize unless the record ends the file
 //	16      -     the bytes
 //
 // All numbers are little endian. Records ascend and do not touch; a record
@@ -59,7 +59,7 @@ func Pack(w io.Writer, f *os.File) error {
 type Image struct {
 	size    int64
 	data    int64    // bytes in all extents
-	extents []extent // ascending, not touching, at multiples of BlockSize
+	extents []extent // ascending, not touching, at multiples of blockSize
 }
 
 // extent is a run of bytes in a file, never empty.
@@ -161,7 +161,7 @@ func (im *Image) run(off int64) ([]byte, int64) {
 }
 
 // add keeps those blocks of b that are not zero. It goes to offset off, a
-// multiple of BlockSize not below the last extent's end, and is a number of
+// multiple of blockSize not below the last extent's end, and is a number of
 // whole blocks or ends the file.
 func (im *Image) add(off int64, b []byte) error {
 	for len(b) > 0 {

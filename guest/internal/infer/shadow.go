@@ -39,7 +39,8 @@ type Shadow struct {
 	// CR3 is where the guest's own highest table is, for KVM.
 	CR3 uint64
 	// Paging returns the guest's own paging, for a guest whose memory is where
-	// the slots have it.
+	// the slots have it. It holds until Paging is called again, which does not
+	// keep the slots: it is called for each page of a process.
 	Paging func(slots []Slot) Paging
 }
 

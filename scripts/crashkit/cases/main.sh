@@ -9,7 +9,7 @@ first() {
 	# The kernel keeps its own RAM out of /dev/mem, but not out of /proc/kcore.
 	try 0 record-kcore vmcsnote record --memory kcore -o "$out/record.kcore"
 	try 0 record-devmem vmcsnote record --memory devmem -o "$out/record.devmem"
-	says record-devmem 'the pair is kept alone'
+	says record-devmem 'only the pair is recorded, not the note'
 	try 0 record-auto vmcsnote record -o "$out/record.auto"
 }
 

@@ -20,7 +20,7 @@ func (p *Printer) Chosen(c source.Chosen) {
 		names[i] = f.Name
 	}
 	if c.Conflict {
-		p.Say("warning: %s is used; another one of this processor has fields in other places: %s", c.File.Name, strings.Join(names, ", "))
+		p.Say("warning: %s is used; other files for this processor have fields in other places: %s", c.File.Name, strings.Join(names, ", "))
 	} else {
 		p.Say("%s is used; the same layout is also in %s", c.File.Name, strings.Join(names, ", "))
 	}
