@@ -198,7 +198,6 @@ func (f *guestsFlags) run(ctx context.Context, e *env, paths []string) error {
 // find finds the virtual machines in a dump, and leaves those that the flags
 // name. Without any it is an error, unless a layout was known.
 func (f *guestsFlags) find(ctx context.Context, e *env, c vmcore.Core) (*guestlist.Host, error) {
-	growHeap()
 	h := &guestlist.Host{Host: guest.OpenHost(c)}
 	e.Partial(h.Shortfall, "guests, registers and memory")
 	if err := f.setLayout(ctx, e, h); err != nil {
