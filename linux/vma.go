@@ -51,9 +51,8 @@ type Mapped struct {
 // errNoFile means that a process has no file at an address.
 var errNoFile = errors.New("no file is mapped there")
 
-// MappedAt returns the file that the task has at an address in user memory. The
-// error wraps errNoFile if there is none: the process's own memory, or
-// nothing.
+// MappedAt returns the file that the task has at an address in user memory. It
+// fails if there is none: the process's own memory, or nothing.
 func (t Task) MappedAt(addr uint64) (m Mapped, err error) {
 	mm, err := t.MM()
 	if err != nil {

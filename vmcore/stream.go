@@ -173,7 +173,7 @@ func (h *head) replay() io.Reader {
 // StreamTo is [Stream] to the file out, under the rules of [File.CopyTo]. The
 // stream may be all that there is of the dump. If it ends early, or cannot be
 // changed to its end, the file keeps what has arrived, and the error says so. A
-// stream that ended within its headers or notes is kept as it came, and so is a
+// stream that ended within its headers or notes is kept unchanged, and so is a
 // dump that the edit refuses, or whose headers and notes are too large to keep
 // in memory.
 func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt CopyOptions) (*Layout, error) {
@@ -187,7 +187,7 @@ func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt CopyO
 		opened = true
 		return edit(c)
 	})
-	what := "everything before that"
+	what := "the part that arrived"
 	var whole *Unwritten
 	var broken *Broken
 	switch {

@@ -24,7 +24,7 @@ func ProcessNotes(info elfnote.Note, cpus []*CPU) []elfnote.Note {
 
 // AddNotes returns the splice that puts notes after all others of a process's
 // core, in place of those that an earlier run put there. It is empty if these
-// are the same. The error wraps errOtherNotes, or is the reader's.
+// are the same. It fails if others stand after those, or if s cannot be read.
 func AddNotes(s *elfnote.Segment, notes []elfnote.Note) (elfnote.Splice, error) {
 	sp := s.Append(notes[0])
 	for _, n := range notes[1:] {

@@ -153,7 +153,7 @@ func (s stream) sound() error {
 		return nil
 	}
 	io.Copy(io.Discard, io.LimitReader(s.Reader, unpackChunk))
-	return errors.Wrap(*s.damage, "the compressed stream is cut off or damaged: everything before that was written")
+	return errors.Wrap(*s.damage, "the compressed stream is cut off or damaged: the part before that was written")
 }
 
 // unpackStream looks at standard input, and unpacks it if it is compressed.
@@ -256,7 +256,7 @@ type noRoom struct {
 }
 
 func (e noRoom) Error() string {
-	return fmt.Sprintf("%s is full, after %s were unpacked to it: %v", message.Name(e.dir), message.Size(e.size), e.err)
+	return fmt.Sprintf("only %s could be unpacked to %s: %v", message.Size(e.size), message.Name(e.dir), e.err)
 }
 
 func (e noRoom) Unwrap() error { return e.err }
