@@ -7,12 +7,12 @@ import (
 	"github.com/pkg/errors"
 )
 
-// MaxBlob is the largest blob in bytes that is taken for one: some 200 times
-// the buffer that the kernel patches of 2012 used.
+// MaxBlob bounds a blob, in bytes: some 200 times the buffer that the kernel
+// patches of 2012 used.
 const MaxBlob = 1 << 20
 
-// MaxVMCoreInfo bounds the text of a VMCOREINFO note that is looked at, in
-// bytes. The kernel's buffer has one page, 64 KiB at most.
+// MaxVMCoreInfo bounds the text of a VMCOREINFO note that is read, in bytes.
+// The kernel's buffer has one page, 64 KiB at most.
 const MaxVMCoreInfo = 64 << 10
 
 // ErrBlob is wrapped by every error of [FromBlob].
@@ -26,7 +26,7 @@ const textStart = "REVISION_ID="
 // size in /sys/kernel/vmcsinfo lead to: one complete note of the name and type
 // given, then zero fill to the buffer's end. Two more forms are accepted: the
 // note in the other byte order than the core's, and the VMCSINFO text alone (it
-// begins with REVISION_ID=), which is made a note of.
+// begins with REVISION_ID=), of which FromBlob makes a note.
 //
 // A blob that holds anything else, no note, another note, two notes, or more
 // than [MaxBlob] bytes is an error that wraps [ErrBlob].

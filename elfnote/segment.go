@@ -58,8 +58,8 @@ func Parse(r io.ReaderAt, size int64, order binary.ByteOrder) (*Segment, error) 
 
 // ParseAligned is [Parse] for a segment whose program header has the given
 // p_align. Notes may be padded to 8 only if p_align is 8, and most writers of 8
-// pad to 4 all the same: so 8 is tried if 4 leads nowhere. Where zeros have
-// notes after them it reads on, and tells of the [Gap].
+// pad to 4 all the same: so it tries 8 if 4 fails. If notes follow zeros, it
+// reads on and lists the zeros as a [Gap].
 func ParseAligned(r io.ReaderAt, size int64, order binary.ByteOrder, align uint64) (*Segment, error) {
 	s, err := walk(r, size, order, 4, true)
 	if err != nil && align == 8 {

@@ -55,8 +55,8 @@ func (d *DevMem) ReadPhys(p []byte, addr uint64) (int, error) {
 	return n, nil
 }
 
-// readMapped fills as much of p as one mapping of at most maxMap bytes gives,
-// through the pages around addr.
+// readMapped fills the beginning of p through one mapping of the pages from
+// addr on, maxMap bytes at most. It returns how many bytes it read.
 func (d *DevMem) readMapped(p []byte, addr uint64) (n int, err error) {
 	skip := int(addr % uint64(os.Getpagesize()))
 	n = min(len(p), maxMap-skip)

@@ -23,9 +23,9 @@ type KCore struct {
 
 // OpenKCore opens /proc/kcore below root, which is "/" on a real machine, and
 // reads its program headers: 65,534 at most. It needs CAP_SYS_RAWIO and a
-// kernel that is not locked down to confidentiality. An error is an *Error;
-// ErrNoPaddr is within where the kernel is older than 4.11 and its memory could
-// not be placed.
+// kernel that is not locked down to confidentiality. An error is an *Error; it
+// wraps ErrNoPaddr if the kernel is older than 4.11 and its memory could not be
+// placed.
 //
 // The headers are those of the moment: memory added later is not seen.
 func OpenKCore(root string) (*KCore, error) {
@@ -51,8 +51,8 @@ func OpenKCore(root string) (*KCore, error) {
 	return &KCore{path: path, f: f, loads: loads}, nil
 }
 
-// ReadPhys implements Reader. ErrNoLoad is within the error where the running
-// kernel has no RAM at an address.
+// ReadPhys implements Reader. The error wraps ErrNoLoad if the running kernel
+// has no RAM at an address.
 func (k *KCore) ReadPhys(p []byte, addr uint64) (int, error) {
 	if err := checkRange(addr, len(p)); err != nil {
 		return 0, newError(k.path, OpRead, addr, err)

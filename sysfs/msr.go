@@ -29,8 +29,8 @@ func first(cpus string) string {
 	return cpus
 }
 
-// MSR reads a model-specific register of a CPU. The device is the module msr's,
-// and root's.
+// MSR reads a model-specific register of a CPU. It needs root, and the kernel's
+// module msr.
 func (fs FS) MSR(cpu int, msr uint32) (uint64, error) {
 	path := fs.path(fmt.Sprintf("/dev/cpu/%d/msr", cpu))
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)

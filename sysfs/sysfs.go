@@ -40,7 +40,7 @@ func (fs FS) path(name string) string {
 // read returns the text of the file name below the root. It asks for all of it
 // with a single read(2): the kernel makes the text anew for each read of a
 // sysfs attribute, so that two reads could give the halves of two texts. It
-// never waits, whatever the root holds in the file's place.
+// never blocks, even if the path is a FIFO.
 func (fs FS) read(name string) (string, error) {
 	path := fs.path(name)
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)

@@ -37,8 +37,8 @@ type CopyOptions struct {
 	Progress  Progress // may be nil
 }
 
-// output returns how to create an output file: a dump may go to a device or a
-// FIFO as it is.
+// output returns the options to create an output file with. A dump may go to a
+// device or a FIFO, too.
 func (o CopyOptions) output(mode fs.FileMode, in fs.FileInfo) atomicfile.Options {
 	return atomicfile.Options{Mode: mode, Input: in, Overwrite: o.Overwrite, Devices: true}
 }
@@ -161,7 +161,7 @@ func (o *File) Plan(sp, alt elfnote.Splice, only Placement) (_ *Plan, err error)
 	return nil, refused
 }
 
-// refusals are why each placement would not do.
+// refusals is the error that lists why no placement is possible.
 type refusals struct {
 	why      []string
 	readOnly []error // wraps ErrReadOnly, if the file may not be written to

@@ -52,8 +52,8 @@ func (w *Writer) plan(ctx context.Context) error {
 	return nil
 }
 
-// again yields the ranges once more, and keeps account of what is between them.
-// left, the bytes still to come, is 0 in the end if they are as they were.
+// again yields the ranges once more, and records the holes between them. left,
+// the bytes still to come, is 0 in the end if the ranges have not changed.
 func (w *Writer) again(left *uint64) iter.Seq[physmem.Range] {
 	return func(yield func(physmem.Range) bool) {
 		segs, at := w.segs, uint64(0)
@@ -77,7 +77,7 @@ func (w *Writer) again(left *uint64) iter.Seq[physmem.Range] {
 	}
 }
 
-// lack records memory that there is not.
+// lack records a hole: memory that is in no range, or that could not be read.
 func (w *Writer) lack(hole physmem.Range) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -87,8 +87,8 @@ func (w *Writer) lack(hole physmem.Range) {
 	}
 }
 
-// keep sorts the holes, makes one of those next to each other, which may have
-// come from several workers, and gives up all but the n biggest.
+// keep sorts the holes, joins adjacent ones, which may be from several workers,
+// and gives up all but the n biggest.
 func (w *Writer) keep(n int) {
 	sort.Slice(w.holes, func(i, j int) bool { return w.holes[i].Compare(w.holes[j]) < 0 })
 	merged := w.holes[:0]
@@ -110,8 +110,8 @@ func (w *Writer) keep(n int) {
 	}
 }
 
-// join makes no more than n of the ranges, which are sorted, by what is between
-// them: the biggest gaps stay.
+// join joins the ranges, which are sorted, across the smallest gaps until there
+// are n at most.
 func join(rs []physmem.Range, n int) []physmem.Range {
 	if len(rs) <= n {
 		return rs

@@ -32,7 +32,7 @@ type flatHead struct {
 	top   int64      // where the plain form ends so far
 	view  *flat.View // of them; nil if another one has come
 	whole bool       // all records, and the end marker, have come
-	loose bool       // bytes before others that have come are zeros; read on for those after
+	loose bool       // gaps read as zeros; what lies after the last byte is read from the stream
 }
 
 // plan reads records until the notes are known, and plans the copy.
@@ -95,7 +95,7 @@ func (p *flatHead) plan(edit Edit) (*flatStreamPlan, error) {
 	return &flatStreamPlan{c, sp, l, sum}, nil
 }
 
-// cut says why the stream cannot be read on.
+// cut returns the error for a stream that cannot be read further.
 func (p *flatHead) cut(err error) error {
 	if errors.Is(err, io.EOF) {
 		p.h.cut = true
@@ -104,7 +104,7 @@ func (p *flatHead) cut(err error) error {
 	return err
 }
 
-// more takes the next record in, or the end marker.
+// more reads the next record, or the end marker.
 func (p *flatHead) more() error {
 	b := make([]byte, flat.RecordHeader)
 	if n, err := p.h.ReadAt(b, p.at); n < len(b) {
@@ -185,7 +185,7 @@ func heldFrom(runs []flat.Run, off, n int64) int64 {
 	return at - off
 }
 
-// open opens the plain form if headers and notes have come, or can be told.
+// open opens the plain form if headers and notes have come, or can be inferred.
 func (p *flatHead) open() (Core, error) {
 	v, err := p.plain()
 	if err != nil {
@@ -286,8 +286,8 @@ func isBlank(v *flat.View, e plan.Extent) bool {
 
 var sumSeed = maphash.MakeSeed()
 
-// sumNotes returns a sum by which notes that a later record has changed can be
-// told, as far as they matter.
+// sumNotes returns a checksum of [smallNotes], by which to detect a later
+// record that changes the notes.
 func sumNotes(r io.ReaderAt, c Core) (uint64, error) {
 	var h maphash.Hash
 	h.SetSeed(sumSeed)
@@ -299,8 +299,8 @@ func sumNotes(r io.ReaderAt, c Core) (uint64, error) {
 	return h.Sum64(), nil
 }
 
-// smallNotes returns where the notes lie, but for descriptors that no edit
-// looks into, for they are too large: device dumps of many MiB.
+// smallNotes returns where the notes lie, but for descriptors that are too
+// large for any edit to look at: device dumps of many MiB.
 func smallNotes(c Core) (es []plan.Extent) {
 	s := c.Notes()
 	at := int64(0)

@@ -27,7 +27,7 @@ type keptChunk struct {
 
 const chunkKept = 4 << 10
 
-// keep returns what is to be kept for the check at the end: headers,
+// keep returns a keptBytes for what the check at the end needs: headers,
 // [smallNotes], what follows the notes as far as the planner looks for room
 // there, and tables further on.
 func (s *flatStream) keep() (*keptBytes, error) {
@@ -51,7 +51,7 @@ func (s *flatStream) keep() (*keptBytes, error) {
 	return k, nil
 }
 
-// put takes the bytes b, which belong at off.
+// put keeps what is wanted of the bytes b, which belong at off.
 func (k *keptBytes) put(off int64, b []byte) {
 	for _, e := range k.parts {
 		from, end := max(off, int64(e.Off)), min(off+int64(len(b)), int64(e.Off+e.Size))
@@ -99,8 +99,8 @@ func (k *keptBytes) held(off, n int64) (sum int64) {
 	return sum
 }
 
-// wordMask returns the bits of the bytes from off up to end, but no further
-// than their word of have goes, and how many they are.
+// wordMask returns the bits in have of the bytes from off up to end, or to the
+// end of their word, and how many these are.
 func wordMask(off, end int64) (mask uint64, n int64) {
 	n = min(64-off%64, end-off)
 	return (1<<n - 1) << (off % 64), n

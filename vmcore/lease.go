@@ -45,7 +45,7 @@ func (l *lease) release() error {
 }
 
 // broken reports whether somebody who wanted to open the file has waited so
-// long that the kernel may have let him.
+// long that the kernel may have let them.
 func (l *lease) broken() bool {
 	if l == nil || time.Since(l.taken) < leaseBreak {
 		return false

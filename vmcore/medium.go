@@ -26,8 +26,9 @@ func (m fileMedium) CopyWithin(ctx context.Context, s plan.Step, progress func(i
 	return plan.NoEOF(c.CopyRange(s.Off, s.From, s.Len))
 }
 
-// zero punches a hole where it can, and writes zeros where not. It does neither
-// once somebody may read the file, who would get those zeros for memory.
+// Zero punches a hole if it can, and otherwise writes zeros. It does neither
+// once another process may read the file, which would get those zeros for
+// memory.
 func (m fileMedium) Zero(off, n int64) error {
 	if m.lease.broken() {
 		return errors.New("another process is reading the file")
@@ -47,8 +48,8 @@ func (m fileMedium) Zero(off, n int64) error {
 	return nil
 }
 
-// reserve allocates blocks, so that writing there later does not need any. A
-// file system that cannot is taken as it is.
+// Reserve allocates blocks, so that writing there later does not need any. If
+// the file system cannot, it does nothing.
 func (m fileMedium) Reserve(off, n int64) error {
 	err := unix.Fallocate(int(m.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, n)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
@@ -57,11 +58,11 @@ func (m fileMedium) Reserve(off, n int64) error {
 	return nil
 }
 
-// ofContents are extended attributes that hold a hash or a signature of what is
-// in the file, or of this file alone, and do not fit another one.
+// ofContents are extended attributes with a hash or a signature of the file's
+// contents, or of this file alone. They do not fit another file.
 var ofContents = []string{"security.ima", "security.evm"}
 
-// copyMeta returns dst the owner, mode, extended attributes (ACLs and SELinux
+// copyMeta gives dst the owner, mode, extended attributes (ACLs and SELinux
 // label among them) and times of src.
 func copyMeta(dst *atomicfile.File, src *os.File, info fs.FileInfo) error {
 	st, err := statT(info)

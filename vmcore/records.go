@@ -15,21 +15,21 @@ import (
 
 // streamFlat is [Stream] for a flattened dump: records come in, records go out,
 // in the order they came, those after the notes with another offset. Put
-// together, what it writes is what [PlanCopy] gives for the plain form.
+// together, what it writes is what PlanCopy lays out for the plain form.
 //
 // Records may come in any order, so that some of this has to be taken on trust:
 //
-//   - An ELF core's program headers come last from makedumpfile. Where they
-//     have not come, the notes are taken for what the record directly after the
-//     table's place holds, if the next record begins at its end: makedumpfile
-//     -E leaves no room between table, notes and memory, unless it was told to
-//     erase symbols (--config, --eppic). Such a dump is not streamed.
+//   - makedumpfile writes an ELF core's program headers last. Until they have
+//     come, the record directly after the table's place is taken for the notes,
+//     if another record begins at its end: makedumpfile -E leaves no room
+//     between table, notes and memory, unless it was told to erase symbols
+//     (--config, --eppic). Such a dump is not streamed.
 //   - Bytes after the notes that no record holds, though a later one has come,
 //     are taken for zeros.
 //   - A kdump-compressed dump's bitmaps come before its page descriptors and
 //     page data: makedumpfile does so unless it has to go in cycles. Then the
-//     first page data is taken for what does not go on where page descriptors
-//     did.
+//     first record that does not continue the page descriptors is taken for
+//     page data.
 //
 // All of this is checked: at the end marker headers and notes are opened again,
 // as all records have left them, and the copy planned again. If that is not the
@@ -37,12 +37,13 @@ import (
 // dump without an end marker, which is not complete. Headers that a late record
 // has changed are written again.
 //
-// It keeps headers, tables and notes, [maxHead] at most. Nothing is written
-// before the edit has been agreed to. A stream that ends before its end marker
-// gives [ErrTruncated] and the layout; what was written is all that came, and
-// lacks the end marker, too. If a record is damaged the error is [*Broken]. A
-// dump that ends before its notes are known, or of which all had to be kept for
-// that, is written in records of 64 KiB in the order of the plain form.
+// It keeps headers, tables and notes, [plan.MaxHead] at most. Nothing is
+// written before the edit has been agreed to. For a stream that ends before its
+// end marker it returns [ErrTruncated] and the layout; what was written is all
+// that came, without an end marker. If a record is damaged the error is
+// [*Broken]. A dump that ends before its notes are known, or of which all had
+// to be kept for that, is written in records of 64 KiB in the order of the
+// plain form.
 func streamFlat(ctx context.Context, w io.Writer, h *head, edit Edit) (*Layout, error) {
 	p := &flatHead{h: h}
 	plan, err := p.plan(edit)
@@ -248,7 +249,7 @@ func (s *flatStream) broken(err error, p span, off, n int64, b []byte) error {
 	return &Broken{plan.error, s.in - int64(len(b)), append(h, b...), s.r}
 }
 
-// A planError says that the records do not come as the plan has it.
+// A planError says that the records do not come in the planned order.
 type planError struct{ error }
 
 // copy passes on n bytes at off as one record, as they are.

@@ -17,7 +17,7 @@ func isMount(path string) bool {
 
 // stillWritten refuses to put a new file in the place of a core that is not
 // complete, if anybody else has it open: whoever still writes it would go on
-// writing to a file without a name. A lease is what tells.
+// writing to a file without a name. A lease tells.
 func (o *File) stillWritten() error {
 	if o.Claimed() <= o.PlainSize() {
 		return nil
@@ -32,8 +32,8 @@ func (o *File) stillWritten() error {
 	return l.release()
 }
 
-// unread reports, as an error that wraps [ErrNoPlace], that somebody has the
-// file open whom a change in place would harm.
+// unread returns an error that wraps [ErrNoPlace] if another process has the
+// file open, because a change in place would harm it.
 func (o *File) unread() error {
 	l, err := takeLease(o.f)
 	if err != nil {
@@ -42,8 +42,8 @@ func (o *File) unread() error {
 	return l.release()
 }
 
-// replaceable reports, as an error that wraps [ErrNoPlace], why a new file
-// could not take the core's place that way.
+// replaceable returns an error that wraps [ErrNoPlace] if no new file can take
+// the core's place by pl.
 func (o *File) replaceable(pl Placement) error {
 	st, err := statT(o.info)
 	if err != nil {

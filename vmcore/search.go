@@ -45,16 +45,16 @@ type NoteSearch struct {
 	Trust func(addr uint64) int
 }
 
-// before reports whether a is to be preferred to b: by trust, then if it is at
-// the start of a page, then by the lower address.
+// before is less than 0 if a is to be preferred to b: by trust, then if it is
+// at the start of a page, then by the lower address.
 func (a Hit) before(b Hit) int {
 	inside := func(h Hit) int { return min(int(h.Addr%notePage), 1) }
 	return cmp.Or(cmp.Compare(b.Trust, a.Trust), cmp.Compare(inside(a), inside(b)), cmp.Compare(a.Addr, b.Addr))
 }
 
-// A NoteFinder looks for whole notes in memory that another scans. Equal notes
-// count once, at the address preferred: the most trusted, then the start of a
-// page, then the lowest.
+// A NoteFinder looks for whole notes in memory that its caller scans. Equal
+// notes count once, at the address preferred: the most trusted, then the start
+// of a page, then the lowest.
 //
 // Its time is bounded by the size of memory: what has the header of another
 // note inside does not count as a note, so no byte is in two notes.

@@ -3,7 +3,8 @@ package vmcore
 import "vmcsnote/vmcore/internal/kdump"
 
 // A Shortfall says which memory is missing from a dump although its writer
-// meant the dump to hold it. What a filter left out ([ErrExcluded]) is none.
+// meant the dump to hold it. Pages that a filter left out ([ErrExcluded]) do
+// not count.
 type Shortfall struct {
 	// Truncated: the file ends before what its headers claim.
 	Truncated bool

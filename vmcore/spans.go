@@ -76,8 +76,8 @@ func spansOf(c Core, l *Layout) (spans []span, fresh []freshBytes) {
 	return spans, fresh
 }
 
-// clip cuts spans at offset size, and tables before an entry that it would cut:
-// that one is none.
+// clip cuts spans at offset size, and tables before an entry that size cuts in
+// two: that is no entry.
 func clip(spans []span, size int64) []span {
 	var out []span
 	add := func(s span) {
@@ -123,11 +123,12 @@ func (s *flatStream) count(p span, off int64, b []byte) error {
 	return nil
 }
 
-// afterBitmaps takes up to n bytes at off, after the bitmaps: span i. How many
-// of them are page descriptors the bitmap tells; or, if makedumpfile goes in
-// cycles and writes it bit by bit, the order of the records: it writes the
-// descriptors one after the other, and so the page data, which is what does not
-// go on where they did. It returns what it took.
+// afterBitmaps takes up to n bytes at off, after the bitmaps: span i. It
+// returns how many it took. The bitmap tells how many of them are page
+// descriptors. If makedumpfile goes in cycles and writes the bitmap bit by bit,
+// the order of the records does: it writes the descriptors one after the other,
+// and so the page data, which begins where a record does not continue the
+// descriptors.
 func (s *flatStream) afterBitmaps(i int, off, n int64) (int64, error) {
 	p := s.spans[i]
 	table := span{src: p.src, end: p.end, dst: p.dst, what: isDescs, entry: plan.DescSize}

@@ -100,8 +100,8 @@ func (s *SplitDump) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	return n, nil
 }
 
-// piece returns the piece that holds the PFN, or one that says that it does
-// not.
+// piece returns the piece that holds the PFN, or another one, whose ReadPhys
+// returns the error.
 func (s *SplitDump) piece(pfn uint64) *kdump.Dump {
 	i, found := slices.BinarySearchFunc(s.pieces, pfn, func(k *kdump.Dump, pfn uint64) int { return cmp.Compare(k.StartPFN, pfn) })
 	if !found && i > 0 {

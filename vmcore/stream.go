@@ -87,7 +87,7 @@ func (h *head) plan(edit Edit) (Core, *Layout, error) {
 	return c, l, nil
 }
 
-// streamer returns one that has all of the stream before it.
+// streamer returns a Streamer of the whole stream, from its start.
 func (h *head) streamer(ctx context.Context, w io.Writer) *plan.Streamer {
 	return &plan.Streamer{Ctx: ctx, W: w, R: io.MultiReader(h.replay(), h.r), Buf: make([]byte, plan.BufSize), Pipe: plan.NewSplicer(w, h.r), Kept: h.size}
 }
@@ -99,7 +99,7 @@ type head struct {
 	r      io.Reader
 	chunks [][]byte // of headChunk bytes each but the last
 	size   int64
-	err    error // why no more can be had
+	err    error // why no more can be read
 	cut    bool  // it ended before headers and notes did
 	full   bool  // limit bytes are kept, and more were needed
 	limit  int64 // of size; plan.MaxHead if 0
@@ -148,8 +148,8 @@ func (h *head) tooLarge(limit int64) error {
 	return errors.Wrapf(plan.ErrOnePass, "headers and notes reach beyond %#x bytes, the most that is kept of a stream in memory", limit)
 }
 
-// explain says of an error in the headers what it is of a file that ends where
-// the stream does, if that has ended.
+// explain returns the error that Open gives for a file of the stream's length,
+// if the stream has ended; otherwise err.
 func (h *head) explain(err error) error {
 	if errors.Is(h.err, io.EOF) {
 		if _, now := Open(h, h.size); now != nil {
@@ -160,7 +160,7 @@ func (h *head) explain(err error) error {
 	return err
 }
 
-// replay returns a reader of what was kept, which lets go of it as it goes.
+// replay returns a reader of what was kept, which frees it as it reads.
 func (h *head) replay() io.Reader {
 	rs := make([]io.Reader, len(h.chunks))
 	for i, c := range h.chunks {

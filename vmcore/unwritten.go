@@ -9,8 +9,8 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// Unwritten is the error of a stream of which nothing has been written yet. It
-// has what was read of it, so that the dump is not lost with the change.
+// Unwritten is the error of a stream that failed before anything was written.
+// It keeps what was read so far, so that the dump is not lost.
 type Unwritten struct {
 	error
 	h *head

@@ -28,9 +28,9 @@ func ProcessMemory(c Core) (physmem.Memory, bool) {
 }
 
 // DirectMaps returns the virtual addresses at which the kernel of a dump may
-// have physical address 0: p_vaddr - p_paddr of the PT_LOADs, each once, the
-// one of most memory first. On x86 one of them is that of the kernel's text. It
-// is empty if the dump does not tell.
+// have physical address 0: p_vaddr - p_paddr of the PT_LOADs, each once, that
+// of most memory first. On x86 one of them is that of the kernel's text. It is
+// empty if the dump does not tell.
 func DirectMaps(c Core) []uint64 {
 	var m any = c.Plain()
 	if i, ok := m.(*image); ok {

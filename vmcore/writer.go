@@ -63,10 +63,11 @@ func Create(out string, notesSize int64, overwrite bool) (*Writer, error) {
 // Discard removes what was written, unless the core is finished.
 func (w *Writer) Discard() { w.out.Discard() }
 
-// Copy writes all of m, in whole pages, whose ranges it goes through twice.
-// What cannot be read becomes a hole between PT_LOADs, and opt.Lost is told.
-// see, if not nil, is shown all memory as it is written, a few pages at a time;
-// it must not keep b. One goroutine at a time calls opt.Lost or see.
+// Copy writes all of m, in whole pages. It goes through m's ranges twice.
+// Memory that cannot be read becomes a hole between PT_LOADs, and is reported
+// to opt.Lost. see, if not nil, is shown all memory as it is written, a few
+// pages at a time; it must not keep b. One goroutine at a time calls opt.Lost
+// or see.
 func (w *Writer) Copy(ctx context.Context, m physmem.Memory, opt physmem.ScanOptions, see func(addr uint64, b []byte)) error {
 	w.mem = m
 	err := w.plan(ctx)
@@ -83,9 +84,9 @@ func (w *Writer) Size() uint64 { return w.total }
 // Finish writes the notes, then a PT_LOAD for each alias that is within a piece
 // of the memory written, 16 at most, and gives the file its name. The error
 // wraps [ErrNoMemory] if no memory was written. zeros is the number of pages
-// that are zeros in PT_LOADs though they could not be read, or are between the
-// ranges: those in the smallest holes, of more than there may be PT_LOADs
-// around.
+// that PT_LOADs show as zeros although they are between the ranges, or could
+// not be read: if there are more holes than PT_LOADs can go around, the
+// smallest are filled with zeros.
 func (w *Writer) Finish(notes []elfnote.Note, aliases []Alias) (zeros uint64, err error) {
 	defer w.Discard() // closes a finished core
 	loads := w.loads()
@@ -99,7 +100,7 @@ func (w *Writer) Finish(notes []elfnote.Note, aliases []Alias) (zeros uint64, er
 	return w.zeros / plan.PageSize, inputfile.About(w.name, err)
 }
 
-// headSize is that of an ELF header and so many program headers.
+// headSize returns the size of an ELF header and as many program headers.
 func headSize(progs int) int64 {
 	return int64(unsafe.Sizeof(elf.Header64{})) + int64(progs)*int64(unsafe.Sizeof(elf.Prog64{}))
 }

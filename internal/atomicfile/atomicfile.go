@@ -224,7 +224,7 @@ func (n *File) Discard() {
 	}
 }
 
-// procPath is a name by which system calls that want one reach an open file.
+// procPath returns a path to an open file, for system calls that want one.
 func procPath(f *os.File) string {
 	return fmt.Sprintf("/proc/self/fd/%d", f.Fd())
 }

@@ -64,7 +64,7 @@ func (c *Copier) CopyRange(off, from, n int64) error {
 	return c.copyData(off, from, n)
 }
 
-// copyData copies byte by byte what is no hole.
+// copyData copies what is not a hole, byte by byte.
 func (c *Copier) copyData(off, from, n int64) error {
 	if c.buf == nil {
 		c.buf = make([]byte, bufSize)

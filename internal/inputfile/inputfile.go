@@ -14,13 +14,13 @@ import (
 var (
 	// ErrFIFO is the error for a FIFO.
 	ErrFIFO = errors.New("is a FIFO")
-	// ErrTooLarge is the error for a file larger than ReadAll was told.
+	// ErrTooLarge is the error for a file larger than ReadAll's limit.
 	ErrTooLarge = errors.New("too large")
 )
 
 // Open opens the file path for reading.
 func Open(path string) (*os.File, error) {
-	if info, err := os.Stat(path); err == nil { // otherwise os.Open tells the error
+	if info, err := os.Stat(path); err == nil { // otherwise os.Open returns the error
 		if err := Check(path, info); err != nil {
 			return nil, err
 		}

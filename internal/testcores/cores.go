@@ -2,8 +2,8 @@
 // them, in tests of any package and for internal/cmd/cores. A core's name is
 // its file's without the extension; a file NAME.sparse.gz was packed by
 // internal/sparse, NAME.core is text for internal/coretext, NAME.elf.zst is the
-// dump of a host with guests (not listed). What a change to a core must give is
-// in golden/, by the name that the test gives it.
+// dump of a host with guests (not listed). golden/ has what changes to cores
+// must give, by names of the tests' own.
 package testcores
 
 import (

@@ -14,10 +14,10 @@ const memoryRoom = 2 << 30
 // directories of a memory file system, if there is one with room. Call it in
 // TestMain: tests write small dumps by the hundred, each with several syncs,
 // and would spend most of their time waiting for the disk. None of them judges
-// what the disk does; who wants to see them on one sets TMPDIR, as .ci/run
-// does.
+// what the disk does. To run them on a disk all the same, set TMPDIR, as
+// .ci/run does.
 //
-// The files of a process that was killed go when the next one starts.
+// When a process was killed, the next one to start removes its files.
 func InMemory() {
 	const dir = "/dev/shm"
 	var fs unix.Statfs_t
@@ -31,7 +31,7 @@ func InMemory() {
 	sweep(filepath.Join(dir, memoryDir+"*"))
 	tmp, err := os.MkdirTemp(dir, memoryDir)
 	if err == nil {
-		err = os.Chmod(tmp, 0o777|os.ModeSticky) // as the directories that it stands for
+		err = os.Chmod(tmp, 0o777|os.ModeSticky) // like the directory that it replaces
 	}
 	if err == nil && hold(tmp) {
 		os.Setenv("TMPDIR", tmp)

@@ -73,9 +73,9 @@ func openHeaders(r io.ReaderAt, size int64) (*ELF, error) {
 	return c, nil
 }
 
-// Infer makes a core out of an ELF header and of notes, which lie at start,
-// with memory directly after them: the program headers have not come in a
-// stream.
+// Infer returns a core that has an ELF header, notes at start, and memory
+// directly after them. It serves for a stream whose program headers have not
+// arrived.
 func Infer(r io.ReaderAt, h *Header, notes *elfnote.Segment, start int64) *ELF {
 	return &ELF{Header: *h, Size: plan.Endless, R: r, notes: notes, Phys: func() *physmap.Map { return &physmap.Map{} }, Progs: []elf.ProgHeader{
 		{Type: elf.PT_NOTE, Off: uint64(start), Filesz: uint64(notes.Size), Memsz: uint64(notes.Size)},

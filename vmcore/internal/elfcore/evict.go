@@ -12,8 +12,8 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// maxHeaderRoom bounds how far the notes may come to lie before the lowest
-// p_offset: crash reads all that into memory as it starts.
+// maxHeaderRoom bounds the lowest p_offset: crash reads everything before it
+// into memory when it starts.
 const maxHeaderRoom = 256 << 20
 
 // PlanEvict plans to move the first PT_LOADs in file order to the end of the
@@ -45,7 +45,8 @@ func (c *ELF) PlanEvict(sp elfnote.Splice) (*plan.InPlace, error) {
 		return nil, err
 	}
 	from, n := int64(room.Off), int64(room.Size)
-	// As before within its page: mmap users and crash look at the alignment.
+	// At the same place in its page as before: crash, and programs that map the
+	// file, look at the alignment.
 	to := plan.RoundUp(c.Size-from%page, page) + from%page
 	if uint64(to+n) > c.maxOffset() {
 		return nil, errors.Wrapf(plan.ErrNoPlace, "offset %#x is beyond what %v can have", to+n, c.Class)

@@ -6,12 +6,12 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// Granule returns what offsets move by multiples of: the page of the machine
+// Granule returns the unit in which offsets move: the page size of the machine
 // that wrote the core, by p_align of its PT_LOADs (the kernel's core files) or
-// by VMCOREINFO (/proc/vmcore has p_align 0), and at least pageSize. Whoever
-// maps the file finds p_offset congruent to p_vaddr as before. And since no
-// writer leaves a whole page of its machine after the notes, a removal can tell
-// the zeros that an injection has brought in.
+// by VMCOREINFO (/proc/vmcore has p_align 0), and at least [plan.PageSize]. So
+// p_offset stays congruent to p_vaddr for programs that map the file. And a
+// removal recognises the zeros that an injection added, because no writer
+// leaves a whole page of its machine after the notes.
 func (c *ELF) Granule() (int64, error) {
 	page := uint64(plan.PageSize)
 	larger := func(n uint64) {
@@ -32,6 +32,6 @@ func (c *ELF) Granule() (int64, error) {
 	return int64(page), nil
 }
 
-// maxGranule bounds the pages of a machine that is believed to have larger ones
-// than that. The largest that Linux has anywhere is 256 KiB (Hexagon: 1 MiB).
+// maxGranule bounds the page size that is believed. The largest in Linux is 256
+// KiB (Hexagon: 1 MiB).
 const maxGranule = 2 << 20

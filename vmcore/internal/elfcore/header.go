@@ -17,7 +17,7 @@ import (
 // p_offset -1, section tables cut off), and it keeps neither e_phoff nor
 // e_flags. So the headers are read here, into debug/elf's own structs.
 
-// incomplete is the bit in e_flags by which makedumpfile marks a dump that it
+// Incomplete is the bit in e_flags by which makedumpfile marks a dump that it
 // could not finish (DUMP_ELF_INCOMPLETE, since 1.5.5). In a process's core
 // e_flags belongs to the processor (EF_RISCV_RVC is the same bit).
 const Incomplete = 1
@@ -192,9 +192,9 @@ func (h *Header) readCounts(r io.ReaderAt, size int64) error {
 		return plan.FormatErrorf(int64(l.ePhentsize), "e_phentsize", fmt.Sprint(h.Phentsize), "%d to %d", l.Phentsize, maxEntry)
 	}
 	if h.Phnum != pnXnum {
-		// Without e_shnum, e_shoff leads nowhere or to 65,280 section headers
-		// and more. No dump has these, and a stream could not look; so neither
-		// does a file, and both give the same copy.
+		// If e_shnum is 0, e_shoff leads nowhere, or to 65,280 section headers
+		// and more. No dump has so many, and a stream cannot look there. So a
+		// file does not look either, and both give the same copy.
 		return h.checkShentsize()
 	}
 	zero := plan.Extent{Off: h.Shoff, Size: l.shentsize}
@@ -206,7 +206,7 @@ func (h *Header) readCounts(r io.ReaderAt, size int64) error {
 	if n, err := r.ReadAt(b, int64(zero.Off)); n < len(b) {
 		return errors.Wrap(plan.NoEOF(err), "section header 0")
 	}
-	// Fewer than 65,535 would be odd, but is what it says.
+	// Fewer than 65,535 would be odd, but are accepted.
 	h.Phnum = uint64(h.Order.Uint32(b[l.shInfo:]))
 	if n := h.word(b, l.shSize); h.Shnum == 0 && n >= uint64(elf.SHN_LORESERVE) {
 		h.Shnum = n

@@ -14,18 +14,17 @@ import (
 // that was seen (65,801, a guest of 192 MB dumped by QEMU with -p).
 const maxProgs = 1 << 22
 
-// maxUnused bounds the unused ones: as many as makedumpfile -E can leave of
-// the largest table that was seen, and more.
+// MaxUnused bounds the unused ones: as many as makedumpfile -E can leave of the
+// largest table that was seen, and more.
 const MaxUnused = 1 << 17
 
-// progsAtOnce is for how many program headers there is room from the start: 4
-// MB. Growing to as many in steps takes twice that.
+// progsAtOnce is how many program headers get their memory at once: 4 MB.
+// Growing to as many in steps takes twice that.
 const progsAtOnce = 75_000
 
 // readProgs reads the program header table, and finds the one PT_NOTE, if there
-// is one.
-// It reads in pieces, so that memory grows with what the file holds, not with
-// what the header claims.
+// is one. It reads in pieces, so that memory grows with what the file holds,
+// not with what the header claims.
 func (c *ELF) readProgs() error {
 	l := c.Layout
 	if c.Phnum == 0 {
@@ -85,10 +84,10 @@ func (h *Header) Prog(b []byte) elf.ProgHeader {
 	return p
 }
 
-// unused returns what counts of a PT_NULL program header. makedumpfile -E
-// writes zeros where the disk was full, and for segments of /proc/kcore that
-// are no memory. An unused header claims no bytes in the file, whatever its
-// other fields say.
+// unused returns a PT_NULL program header with the fields that a reader
+// follows. makedumpfile -E writes zeros where the disk was full, and for
+// segments of /proc/kcore that are no memory. An unused header claims no bytes
+// in the file, whatever its other fields say.
 //
 // crash does not look at p_type: it takes each header after the first for
 // memory, so a header that once was a PT_LOAD keeps its p_offset, which moves
@@ -135,7 +134,7 @@ func (c *ELF) checkEnd(i int, p elf.ProgHeader) error {
 	return nil
 }
 
-// checkEnds is checkEnd for all segments. With a PT_LOAD that fails the notes
+// checkEnds is checkEnd for all segments. If it fails for a PT_LOAD, the notes
 // can be read, but nobody knows which bytes a change must spare and move along.
 func (c *ELF) checkEnds() error {
 	for i, p := range c.Progs {

@@ -46,8 +46,9 @@ func (c *ELF) Headers() []plan.Extent {
 	return []plan.Extent{{Off: 0, Size: c.Layout.Ehsize}, {Off: c.Phoff, Size: c.Phnum * c.Phentsize}}
 }
 
-// checkChange makes sure that the notes can be changed at all. Between zeros no
-// two readers see the same notes, so there is no right place for one more.
+// checkChange makes sure that the notes can be changed at all. If zeros stand
+// between notes, no two readers see the same notes, and there is no right place
+// for one more.
 func (c *ELF) checkChange() error {
 	if g := c.notes.Gaps; len(g) > 0 {
 		return plan.FormatErrorf(c.NotesOff()+g[0].Off, "notes", "an all-zero note header with more after it", "a note, or zeros to the end of the segment")
@@ -92,8 +93,8 @@ func (c *ELF) checkDisjoint() error {
 	return nil
 }
 
-// checkEmpty is checkDisjoint for a PT_NOTE without notes: they would go where
-// it says, which must not be inside of anything.
+// checkEmpty is checkDisjoint for an empty PT_NOTE: new notes go to its
+// p_offset, which must not be inside of anything.
 func (c *ELF) checkEmpty(notes, table plan.Extent) error {
 	place := plan.Extent{Off: notes.Off, Size: 1}
 	for _, e := range append(c.Headers(), table) {
@@ -109,10 +110,10 @@ func (c *ELF) checkEmpty(notes, table plan.Extent) error {
 	return nil
 }
 
-// slack returns the length of the room for notes after the notes: bytes that
-// are zero and that nothing refers to, at most limit. Bytes that equal will,
-// which is what is going to stand there, count as zero: an injection that was
-// killed before it had switched to the new notes leaves such bytes after.
+// slack returns the length of the room after the notes: bytes that are zero and
+// that nothing refers to, at most limit. Bytes that equal will, which is about
+// to be written there, count as zero: an injection that was killed before its
+// switch to the new notes leaves such bytes.
 //
 // The room ends at the lowest p_offset, even that of a PT_LOAD without bytes in
 // the file, or of an unused header: crash takes the lowest one that is not 0

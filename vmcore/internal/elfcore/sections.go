@@ -71,9 +71,9 @@ func (c *ELF) sections() ([]section, error) {
 	return s, err
 }
 
-// eachSection calls do with each section header. In a stream whose section
-// header table has not come yet there is none: the table lies after memory
-// then, and so do the sections' bytes.
+// eachSection calls do with each section header. In a stream it skips a table
+// after the notes, which has not arrived: the sections' bytes lie after memory
+// then, too.
 func (c *ELF) eachSection(do func(b []byte)) error {
 	t, err := c.sectionTable()
 	if err != nil || t.Size == 0 || c.Size == plan.Endless && int64(t.Off) >= c.NotesOff() {

@@ -16,7 +16,7 @@ func (c *ELF) PlanSlack(sp elfnote.Splice) (*plan.InPlace, error) {
 	return plan.PlanSlack(holder{c}, sp)
 }
 
-// A holder is an ELF core, as the planner of its notes sees it.
+// A holder is the [plan.Holder] of an ELF core.
 type holder struct{ *ELF }
 
 func (h holder) Align() int64   { return h.notes.Align }

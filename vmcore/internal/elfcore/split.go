@@ -11,9 +11,9 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// A split is a core whose first segment in the file is in two parts: its first
-// pages stand at the end of the file, as one more PT_LOAD, and the notes in
-// their room. Or it is what a core without that would become.
+// A split describes a core whose first segment in the file is in two parts, or
+// will be: its first pages stand at the end of the file, as one more PT_LOAD,
+// and the notes in their room.
 //
 //	before   | headers | notes | first segment           | ... |
 //	after    | headers |.......| .. notes .. | the rest  | ... | first pages |
@@ -236,10 +236,9 @@ func (c *ELF) hasVaddr() bool {
 	return slices.ContainsFunc(c.Progs, func(p elf.ProgHeader) bool { return p.Type == elf.PT_LOAD && p.Vaddr != 0 })
 }
 
-// headFor returns the start of the file as it is, but for the ELF header, which
-// has h's fields that a split changes. It ends after both tables of program
-// headers, the old and h's, or where the sector does: so far it changes in one
-// write.
+// headFor returns the start of the file with those fields of h in the ELF
+// header that a split changes. It ends after both tables of program headers,
+// the old and h's, or at the end of the sector: one write changes all of it.
 func (c *ELF) headFor(h *Header) ([]byte, error) {
 	end := max(c.Phoff+c.Phnum*c.Phentsize, h.Phoff+h.Phnum*h.Phentsize)
 	b := make([]byte, min(end, plan.SectorSize))

@@ -16,13 +16,11 @@ const maxTail = 32 << 20
 
 // PlanEnd plans to apply the splice to notes that stand after all memory, as in
 // a process's core by gdb: nothing follows them but section headers and their
-// names. What comes out is what a copy gives. All from the notes on is written
-// after the end of the file first. One write within the file's first sector,
-// of e_shoff and PT_NOTE's program header, switches to it. Then it is written
+// names. The result is what a copy gives. All from the notes on is written
+// after the end of the file first. One write within the file's first sector, of
+// e_shoff and PT_NOTE's program header, switches to it. Then it is written
 // where a copy has it, another such write switches there, and the rest is cut
-// off.
-// It fails with an error that wraps [plan.ErrNoPlace] where that cannot be
-// done.
+// off. The error wraps [plan.ErrNoPlace] if that cannot be done.
 func (c *ELF) PlanEnd(sp elfnote.Splice) (*plan.InPlace, error) {
 	if err := c.checkTail(); err != nil {
 		return nil, err

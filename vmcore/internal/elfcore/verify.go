@@ -13,8 +13,8 @@ import (
 // 2.40 and eu-readelf 0.188. A sound core by the kernel, by makedumpfile or by
 // QEMU gives remarks at most.
 //
-// A process's core is read by other programs: what gdb 13, eu-stack 0.188 and
-// readelf need of it was measured, too. crash and the like are not asked.
+// A process's core is checked for what gdb 13, eu-stack 0.188 and readelf need
+// of it, which was measured, too.
 func (c *ELF) Verify() []plan.Finding {
 	v := &Verifier{C: c, process: c.Process()}
 	v.file()
@@ -37,7 +37,8 @@ type Verifier struct {
 	process bool
 }
 
-// by returns who chokes on something: on a machine's core, or on a process's.
+// by returns the readers that fail: machine, or process if the core is a
+// process's.
 func (v *Verifier) by(machine, process string) string {
 	if v.process {
 		return process
@@ -185,7 +186,7 @@ func (v *Verifier) place() {
 }
 
 // Shared checks that no byte of the file is memory at two addresses. Several
-// PT_LOADs for the same memory, as QEMU's -p writes, are none of that.
+// PT_LOADs for the same memory, as QEMU's -p writes them, are no fault.
 func (v *Verifier) Shared() {
 	if n := v.C.Phys().Shared(); n > 0 {
 		v.Fault("makedumpfile and crash read it at each of them", "%#x bytes of memory share bytes of the file with memory at other addresses", n)

@@ -23,7 +23,7 @@ func (c *ELF) Virtual() (physmem.Memory, bool) {
 }
 
 // DirectMaps returns p_vaddr - p_paddr of the PT_LOADs with a kernel's p_vaddr,
-// each once, the one of most memory first.
+// each once, that of most memory first.
 func (c *ELF) DirectMaps() []uint64 {
 	size := make(map[uint64]uint64)
 	var bases []uint64

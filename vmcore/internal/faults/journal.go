@@ -25,7 +25,7 @@ type Edit struct {
 	Hole bool // punched, not written
 }
 
-// A Journal is a medium that only notes down what is done to it.
+// A Journal is a medium that only records what is done to it.
 type Journal struct {
 	Base  io.ReaderAt
 	Size  int64
@@ -53,26 +53,26 @@ func (j *Journal) add(e Edit) error {
 // ReadAt reads the file as it is now.
 func (j *Journal) ReadAt(p []byte, off int64) (int, error) { return j.Now().ReadAt(p, off) }
 
-// Truncate notes down a new size.
+// Truncate records a new size.
 func (j *Journal) Truncate(size int64) error { return j.add(Edit{Size: size}) }
 
-// Sync notes down a sync.
+// Sync records a sync.
 func (j *Journal) Sync() error { return j.add(Edit{Size: -1, Sync: true}) }
 
 // Reserve does nothing.
 func (j *Journal) Reserve(off, n int64) error { return nil }
 
-// WriteAt notes down a write.
+// WriteAt records a write.
 func (j *Journal) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), j.add(Edit{Off: off, Data: bytes.Clone(p), Size: -1})
 }
 
-// Zero notes down a hole.
+// Zero records a hole.
 func (j *Journal) Zero(off, n int64) error {
 	return j.add(Edit{Off: off, Data: make([]byte, n), Size: -1, Hole: true})
 }
 
-// CopyWithin notes down the writes of a copy.
+// CopyWithin records the writes of a copy.
 func (j *Journal) CopyWithin(_ context.Context, s plan.Step, _ func(int64)) error {
 	buf := make([]byte, min(s.Len, 64<<10))
 	for done := int64(0); done < s.Len; {

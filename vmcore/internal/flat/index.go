@@ -17,13 +17,13 @@ const (
 	// makedumpfile has two records for each 64 KiB: this is enough for 64 GiB
 	// of them. An ELF core has a handful of runs, whatever its size.
 	MaxRuns = 1 << 21
-	// maxChunk is what a run's record has at most; larger ones count as
+	// maxChunk is the largest record in a run; a larger record counts as
 	// several.
 	maxChunk = 1 << 30
-	// MaxHoles bounds what the plain form may have in bytes that no record
-	// holds, beyond the file's own size: reading zeros takes time, too. Writers
-	// leave out the rest of a block here and there; a dump that could not be
-	// finished, its unused page descriptors: 24 bytes for each page.
+	// MaxHoles bounds the bytes of the plain form that no record holds, beyond
+	// the file's own size: reading zeros takes time, too. Writers leave out the
+	// rest of a block here and there; a dump that could not be finished lacks
+	// its unused page descriptors: 24 bytes for each page.
 	MaxHoles int64 = 4 << 30
 )
 
@@ -81,8 +81,8 @@ func AppendRecord(runs []Run, off, pos, size int64) []Run {
 	return runs
 }
 
-// Resolve sorts runs, which are in the order of the file, by their place in
-// the plain form. Where they overlap, the later one wins, as it overwrites the
+// Resolve sorts runs, which are in the order of the file, by their place in the
+// plain form. Where they overlap, the later one wins, as it overwrites the
 // earlier one when makedumpfile -R writes both; the other is cut. shared is
 // what more than one record holds.
 func Resolve(runs []Run) (held []Run, shared []plan.Extent, err error) {

@@ -11,8 +11,8 @@ import (
 )
 
 // PlanInPlace turns a plan for the plain form into one for the file: each step
-// is done where the records hold the bytes. Never does a second record hold a
-// byte that one held before: crash would read either.
+// is done where the records hold the bytes. It never adds a second record for a
+// byte that has one: crash might read either.
 //
 // Bytes that no record holds get new records of zeros at the end of the file,
 // before anything else is done: they are written after the end marker, where
@@ -20,12 +20,11 @@ import (
 // first one's header where the old end marker is. That changes nothing of the
 // plain form but perhaps its size, and from there on every byte has its place.
 //
-// The error wraps [ErrNoPlace], beside for the plain form's own reasons, where
-// the end marker, or what the plain form's headers need changed in one write,
-// does not lie in one record and one sector, and where something to be changed
-// is in more than one record.
+// The error wraps [plan.ErrNoPlace] if the end marker, or what the plain form's
+// headers need changed in one write, does not lie in one record and one sector,
+// and if something to be changed is in more than one record.
 //
-// After the end marker bytes may be lost even if the change is taken back.
+// Bytes after the end marker may be lost even if the change is undone.
 func (f *Records) PlanInPlace(p *plan.InPlace, headers []plan.Extent) (*plan.InPlace, error) {
 	t := &planner{Records: f, plain: p, headers: headers, out: &plan.InPlace{Placement: p.Placement, Ready: p.Ready}}
 	if err := t.checkShared(); err != nil {
@@ -100,8 +99,8 @@ func (t *planner) checkParts() error {
 	return nil
 }
 
-// find returns where in the file the byte at off of the plain form lies or is
-// going to, and how many follow it in its record; or false, and how many bytes
+// find returns where in the file the byte at off of the plain form lies or will
+// lie, and how many follow it in its record; or false, and how many bytes
 // follow that no record holds.
 func (t *planner) find(off int64) (pos, n int64, held bool) {
 	pos, n, held = FindRun(t.View.Runs, off)
@@ -195,8 +194,8 @@ func (t *planner) makeRoom() error {
 	return nil
 }
 
-// planUndo turns what takes the plain plan back into what does so in the file;
-// its size is none of it.
+// planUndo turns the steps that undo the plain plan into steps on the file, but
+// for changes of the plain form's size.
 func (t *planner) planUndo() {
 	for _, s := range t.plain.Undo {
 		if s.Op != plan.OpSize {
@@ -212,7 +211,7 @@ func (t *planner) step(i int, s plan.Step) error {
 		t.out.Sync()
 	case s.Op == plan.OpSize && s.Off < t.View.Size:
 		return errors.Wrapf(plan.ErrNoPlace, "the plain form would end at %#x, and records cannot be cut", s.Off)
-	case s.Op == plan.OpSize: // makeRoom saw to it
+	case s.Op == plan.OpSize: // makeRoom has made the room
 	case s.Op == plan.OpCopy:
 		t.copy(s)
 	case s.Op == plan.OpWrite && i >= t.plain.Commit && t.switches(s):
@@ -223,8 +222,8 @@ func (t *planner) step(i int, s plan.Step) error {
 	return nil
 }
 
-// parts returns what a step is in the file: one for each record. What no record
-// holds needs no zeros, and nothing else goes there.
+// parts returns a step as steps on the file, one for each record. A step writes
+// nothing but zeros where no record is, and these need no record.
 func (t *planner) parts(s plan.Step) (parts []plan.Step) {
 	t.each(s.Off, s.Len, func(off, pos, n int64) {
 		if pos < 0 {
@@ -239,8 +238,8 @@ func (t *planner) parts(s plan.Step) (parts []plan.Step) {
 	return parts
 }
 
-// copy plans a copy. What no record holds is copied as zeros; holes in the file
-// are, too, since what was after the end marker might shine through.
+// copy plans a copy. It writes zeros for what no record holds, and for holes in
+// the file: bytes that once stood after the end marker may lie in the target.
 func (t *planner) copy(s plan.Step) {
 	t.each(s.From, s.Len, func(from, src, n int64) {
 		t.each(s.Off+from-s.From, n, func(off, pos, n int64) {
@@ -254,8 +253,8 @@ func (t *planner) copy(s plan.Step) {
 }
 
 // switches reports whether a write changes the plain form's headers, and so
-// must be done whole or not at all. Where the plain form does not tell where
-// they are, any may.
+// must be done whole or not at all. If the headers' place is unknown, any write
+// may.
 func (t *planner) switches(s plan.Step) bool {
 	return t.headers == nil || slices.ContainsFunc(t.headers, plan.Extent{Off: uint64(s.Off), Size: uint64(s.Len)}.Overlaps)
 }

@@ -25,8 +25,7 @@ const (
 	RecordHeader = 16   // struct makedumpfile_data_header
 )
 
-// Records are a flattened dump as records: where in the file each byte of the
-// plain form lies.
+// Records locate each byte of the plain form in the file of a flattened dump.
 type Records struct {
 	// Size is the file's size in bytes.
 	Size int64
@@ -42,7 +41,7 @@ type Records struct {
 // is flattened again.
 //
 // It keeps 24 bytes for each run of records of the same size that follow one
-// another in the plain form, as those of an ELF core do, and else for each
+// another in the plain form, as those of an ELF core do, and otherwise for each
 // record: less than one and a half bytes for each byte of the file, and no more
 // than [MaxRuns] runs, 48 MiB; where records overlap, up to four times that
 // while it sorts out which ones win.

@@ -11,8 +11,8 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// BodySize is how many bytes a record holds that we write: as many as those of
-// makedumpfile, which has them as large as its buffer.
+// BodySize is the size of the records that a [Writer] writes, in bytes: that of
+// makedumpfile's.
 const BodySize = 64 << 10
 
 // EndMarker is the end marker.
@@ -48,8 +48,8 @@ func NewWriter(w io.Writer) *Writer {
 	return &Writer{w: w, buf: make([]byte, RecordHeader, RecordHeader+BodySize)}
 }
 
-// Write takes the next bytes of the plain form. After an error the dump cannot
-// be gone on with.
+// Write takes the next bytes of the plain form. After an error the writer must
+// not be used.
 func (f *Writer) Write(p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
@@ -98,14 +98,13 @@ func (f *Writer) flush() error {
 	return nil
 }
 
-// Flatten writes the copy that l lays out to w as a flattened dump. r gives
-// the original in plain form, from its first byte on: of [Records] that is
-// io.NewSectionReader(f, 0, f.View.Size). What it writes depends on the
-// original's plain form and the change alone, not on how the original was cut
-// into records.
+// Flatten writes the copy that l lays out to w as a flattened dump. r reads the
+// original's plain form, from its first byte on. What Flatten writes depends on
+// the original's plain form and the change alone, not on how the original was
+// cut into records.
 //
-// Where r ends before the layout does, what came is written as a complete
-// flattened dump of a truncated core, and the error is [ErrTruncated].
+// If r ends before the layout does, what came is written as a complete
+// flattened dump of a truncated core, and the error is [plan.ErrTruncated].
 func Flatten(ctx context.Context, w io.Writer, r io.Reader, l *plan.Layout) error {
 	f := NewWriter(w)
 	s := &plan.Streamer{Ctx: ctx, W: f, R: r, Buf: make([]byte, plan.BufSize)}

@@ -12,22 +12,22 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// chunkSize is how many bytes of the bitmap the index has one count for: those
+// chunkSize is how many bytes of the bitmap have one count in the index: those
 // for 128 MiB of memory. The index of a machine with 1 TiB takes 64 KiB.
 const (
 	chunkSize  = 4 << 10
 	chunkPages = chunkSize * 8
 )
 
-// A bitmapIndex says where in the table of descriptors a page's is: the pages
-// in the dump are numbered in the order of their PFNs.
+// A bitmapIndex finds a page's descriptor in the table: the pages in the dump
+// are numbered in the order of their PFNs.
 type bitmapIndex struct {
 	// before[i] is the number of pages before chunk i of the bitmap. The last
 	// is that of all pages.
 	before []uint64
 	// first is how many of them lie before StartPFN: other files have those.
 	first uint64
-	// data is where page data begins: after the descriptors. Of a live system
+	// Data is where page data begins: after the descriptors. On a live system
 	// makedumpfile counts the pages first; if there are more when it writes
 	// them, the last descriptors lie where the first page data was written.
 	Data uint64

@@ -95,7 +95,7 @@ func (c *Dump) PlainSize() int64 { return c.Size }
 func (c *Dump) Used() ([]plan.Extent, error) { return nil, nil }
 
 // changeable makes sure that the notes can be changed at all, and that they
-// share no bytes with what else the headers tell of.
+// share no bytes with anything else that the headers locate.
 func (c *Dump) changeable() error {
 	if c.Version < NotesVersion {
 		return plan.FormatErrorf(8, "header_version", fmt.Sprint(c.Version), "%d or later: before that dumps had no notes", NotesVersion)
@@ -117,8 +117,8 @@ func (c *Dump) changeable() error {
 	return nil
 }
 
-// apart returns where VMCOREINFO lies if that is not, as in all dumps known,
-// within the notes.
+// apart returns the place of VMCOREINFO if it is outside the notes. In all
+// known dumps it is within.
 func (c *Dump) apart() plan.Extent {
 	if c.Info.Size > 0 && c.Info.Off >= c.Note.Off && c.Info.Off-c.Note.Off <= c.Note.Size &&
 		c.Info.Size <= c.Note.Size-(c.Info.Off-c.Note.Off) {

@@ -17,13 +17,13 @@ const (
 	// maxVersion is what makedumpfile writes since 1.5.1, and QEMU: no
 	// writer or reader knows of a later one.
 	maxVersion = 6
-	// notesVersion is the first header_version with notes in the dump.
+	// NotesVersion is the first header_version with notes in the dump.
 	NotesVersion = 4
 
 	// headerSize is that of struct disk_dump_header on 64-bit machines.
 	headerSize = 464
 
-	// Page sizes that libkdumpfile takes for one, too.
+	// Page sizes that libkdumpfile accepts.
 	minBlockSize = 4 << 10
 	MaxBlockSize = 256 << 10
 	// maxMapnr bounds the bitmaps: 2^48 bytes of memory, in pages of 4 KiB.
@@ -106,7 +106,7 @@ func (h *Header) DescOff() int64 { return h.BitmapOff() + h.BlockSize*h.BitmapBl
 func (h *Header) Home() int64 { return h.SubOff() + h.ABI.SubSize }
 
 // Bitmaps returns where the bitmap of the pages in the dump begins, and that of
-// the pages there are. makedumpfile and QEMU write both, the latter first; a
+// the pages in memory. makedumpfile and QEMU write both, the latter first; a
 // dump of all memory by diskdump had one.
 func (h *Header) Bitmaps() (dumped, there int64) {
 	half := h.BlockSize * (h.BitmapBlocks / 2)
@@ -139,9 +139,9 @@ func (h *Header) PutExtent(b []byte, e plan.Extent) {
 	h.Order.PutUint64(b[8:], e.Size)
 }
 
-// readHeader reads header and sub header. Nothing in the file tells byte
-// order and word size: those are taken with which the header makes sense, as
-// crash and libkdumpfile do it.
+// readHeader reads header and sub header. Nothing in the file tells byte order
+// and word size: readHeader takes the first of each with which the header makes
+// sense, as crash and libkdumpfile do.
 func readHeader(r io.ReaderAt, size int64) (*Header, error) {
 	b := make([]byte, min(size, headerSize))
 	n, err := r.ReadAt(b, 0)
@@ -171,7 +171,7 @@ func readHeader(r io.ReaderAt, size int64) (*Header, error) {
 	return nil, bad
 }
 
-// parse takes the header apart, and looks whether it makes sense.
+// parse decodes the header, and checks that it makes sense.
 func (h *Header) parse(b []byte) error {
 	at := h.ABI.Status
 	field := func(i int64) int64 { return int64(h.Order.Uint32(b[at+4*i:])) }
@@ -192,8 +192,8 @@ func (h *Header) parse(b []byte) error {
 	return nil
 }
 
-// readSub reads the sub header. It grew with header_version; the room for
-// today's fields has always been there, for it has a block at least.
+// readSub reads the sub header. It grew with header_version, but has always had
+// a block or more, so that there is room for today's fields.
 func (h *Header) readSub(r io.ReaderAt) error {
 	b := make([]byte, ABI64.SubSize)
 	if n, err := r.ReadAt(b, h.SubOff()); n < len(b) {
@@ -238,9 +238,9 @@ func (h *Header) readSub(r io.ReaderAt) error {
 	return nil
 }
 
-// abi32 tells the two 32-bit sub headers apart, b being one of them: by whether
-// VMCOREINFO lies among the sub header's blocks if that is taken for packed.
-// libkdumpfile does it so.
+// abi32 returns which of the two 32-bit sub headers b is: the packed one, if
+// its field for VMCOREINFO then leads into the sub header's blocks.
+// libkdumpfile does the same.
 func (h *Header) abi32(b []byte) *ABI {
 	if h.Version < 3 {
 		return ABI32Padded // no difference yet

@@ -9,11 +9,11 @@ import (
 )
 
 // PlanCopy implements vmcore.Core. The notes stay where they are and grow into
-// the zeros after them; if there are too few, the sub header gets as many
-// blocks more as will do, and all after it shifts. Notes at the end of the file
+// the zeros after them; if there are too few, the sub header gets as few more
+// blocks as will do, and all after it shifts. Notes at the end of the file
 // ([plan.End]) come back to the sub header, where no reader has trouble with
-// them. It fails with a [*plan.FormatError] where notes share bytes with
-// something else, and on a stream whose notes come after its memory.
+// them. It fails with a [*plan.FormatError] if notes share bytes with something
+// else, and on a stream whose notes come after its memory.
 func (c *Dump) PlanCopy(sp elfnote.Splice) (*plan.Layout, error) {
 	if err := c.checkSplice(sp); err != nil {
 		return nil, err
@@ -35,8 +35,8 @@ func (c *Dump) PlanCopy(sp elfnote.Splice) (*plan.Layout, error) {
 	return l, nil
 }
 
-// planHome is PlanCopy for notes that lie at the end of the file: what End has
-// brought there, a copy without the note undoes.
+// planHome is PlanCopy for notes at the end of the file: a copy without the
+// note undoes a change by End.
 func (c *Dump) planHome(sp elfnote.Splice) (*plan.Layout, error) {
 	start := c.NotesOff()
 	if c.Size == plan.Endless {
@@ -67,9 +67,9 @@ func (c *Dump) planHome(sp elfnote.Splice) (*plan.Layout, error) {
 	return l, nil
 }
 
-// A move is how what stands after the notes moves.
+// A move describes how everything after the notes moves.
 type move struct {
-	end   int64 // what it is that moves begins here
+	end   int64 // what moves begins here
 	shift int64 // whole blocks
 	fixes []plan.Fix
 
@@ -118,8 +118,9 @@ func (m *move) moved(off uint64) uint64 {
 }
 
 // finish adds what stands after the notes, which end at newEnd in the copy, up
-// to offset tail of the original. How many descriptors there are, the bitmap
-// tells: a stream's when it has passed, a file's only where a copy is made.
+// to offset tail of the original. The bitmap gives the number of descriptors:
+// in a stream it is known once the bitmap has passed, in a file it is read only
+// if the copy is made.
 func (c *Dump) finish(l *plan.Layout, m *move, newEnd, tail int64) {
 	// From here on the copy's offset less shift is the original's.
 	resume := max(m.end, newEnd-m.shift)
@@ -161,8 +162,9 @@ func (c *Dump) fixTable(m *move, info, note plan.Extent, blocks uint32) []plan.F
 	return []plan.Fix{{Extent: plan.Extent{Off: uint64(c.ABI.Status + 8), Size: 4}, Entry: 4, Mend: func(b []byte) { c.Order.PutUint32(b, blocks) }}, sub}
 }
 
-// bitmapError returns why nothing tells how many descriptors a file has, whose
-// offsets would stay as they are. A file that ends in its bitmap has none.
+// bitmapError returns the error if a file's bitmap cannot be read: nothing then
+// tells how many descriptors need new offsets. A file that ends before its
+// descriptors has none.
 func (c *Dump) bitmapError() error {
 	if c.Size == plan.Endless || c.Size <= c.DescOff() {
 		return nil
@@ -185,15 +187,15 @@ func (c *Dump) fixDescs(l *plan.Layout, m *move) []plan.Fix {
 	}}}
 }
 
-// leads reports whether the descriptor leads to page data, as none does that is
-// no descriptor: in a live system's dump, page data can lie over the last ones.
+// leads reports whether d leads to page data. In a live system's dump page data
+// can lie over the last descriptors, and leads nowhere.
 func (c *Dump) leads(d PageDesc) bool {
 	_, ok := d.Data.End()
 	return ok && d.Data.Off >= uint64(c.DescOff()) && c.fits(d)
 }
 
-// mendDesc moves what the descriptor in b leads to. What leads nowhere stays as
-// it is, since it may be a page.
+// mendDesc moves what the descriptor in b leads to. It keeps one that leads
+// nowhere, which may be page data.
 func (c *Dump) mendDesc(m *move, b []byte) {
 	if d := c.Desc(b); c.leads(d) {
 		c.Order.PutUint64(b, m.moved(d.Data.Off))
@@ -247,7 +249,7 @@ func (c *Dump) DataEnd() int64 {
 	return int64(end)
 }
 
-// Pages says where a stream finds what tells of the dump's pages.
+// Pages locates bitmaps and page descriptors for a stream.
 func (c *Dump) Pages() *plan.Pages {
 	dumped, _ := c.Bitmaps()
 	return &plan.Pages{
@@ -262,8 +264,8 @@ func (c *Dump) Pages() *plan.Pages {
 	}
 }
 
-// countPages counts the pages in bytes b of the bitmap, of which the first bit
-// is PFN first's.
+// countPages returns how many pages of the dump b has, a part of the bitmap
+// whose first bit is that of PFN first.
 func (c *Dump) countPages(b []byte, first uint64) uint64 {
 	from, end := max(c.StartPFN, first), min(c.EndPFN, first+uint64(len(b))*8)
 	if from >= end {

@@ -93,7 +93,7 @@ func (z *lzo) word() (int, bool) {
 
 // length returns the length n of an instruction; 0 stands for base, plus 255
 // for each zero byte that follows, plus the byte after those. If src ends
-// there, so does it for the caller.
+// there, the caller fails at its next byte.
 func (z *lzo) length(n, base int) int {
 	if n > 0 {
 		return n

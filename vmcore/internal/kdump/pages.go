@@ -27,9 +27,9 @@ const (
 	readAhead   = 64 << 10
 )
 
-// A pageReader reads pages for one caller at a time. It keeps what it has read
-// last of bitmap, descriptors and data: most pages are read in the order of
-// their addresses, which is that of everything in the file.
+// A pageReader reads pages for one caller at a time. It keeps the parts of
+// bitmap, descriptors and data that it read last: most callers read by rising
+// address, and everything in the file has that order.
 type pageReader struct {
 	c *Dump
 
@@ -145,7 +145,7 @@ func (r *pageReader) number(pfn uint64) (uint64, error) {
 	return x.before[chunk] + r.rank - x.first, nil
 }
 
-// whyNot says why the dump does not hold a page.
+// whyNot returns the reason why the dump does not hold a page.
 func (c *Dump) whyNot(pfn uint64) error {
 	dumped, there := c.Bitmaps()
 	var b [1]byte
@@ -205,8 +205,8 @@ func (c *Dump) checkDesc(d PageDesc, off int64) error {
 	return nil
 }
 
-// bytes returns a page's data. Where the page before lay before it in the file,
-// too, it reads ahead.
+// bytes returns a page's data. It reads ahead if that begins where the data of
+// the page read last ended.
 func (r *pageReader) bytes(e plan.Extent) ([]byte, error) {
 	if i := e.Off - r.dataOff; e.Off < r.dataOff || i > uint64(len(r.data)) || e.Size > uint64(len(r.data))-i {
 		n := e.Size
@@ -228,7 +228,7 @@ func (r *pageReader) bytes(e plan.Extent) ([]byte, error) {
 }
 
 // pageReaders keeps page readers for the next call, the one used last first: a
-// caller that reads on gets the reader that knows where.
+// caller that reads on gets the reader with the right buffers.
 type pageReaders struct {
 	sync.Mutex
 	free []*pageReader

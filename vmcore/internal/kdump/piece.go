@@ -8,8 +8,8 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// Differs names what pieces of one dump have in common but c and d do not, or
-// returns "".
+// Differs names something that all pieces of one dump have in common but c and
+// d do not, or returns "".
 func (c *Dump) Differs(d *Dump) (string, error) {
 	switch {
 	case c.Order != d.Order || c.ABI != d.ABI || c.Version != d.Version:

@@ -15,8 +15,8 @@ import (
 // package plan, and who forces them:
 //
 //   - the notes may lie anywhere, but VMCOREINFO moves along with them:
-//     makedumpfile, when it filters the dump again, reckons its place from the
-//     distance of the two;
+//     makedumpfile, when it filters the dump again, computes its place from the
+//     distance between the two;
 //   - not beyond the sub header's blocks in a packed 32-bit dump: libkdumpfile
 //     takes it for a padded one then;
 //   - nor in a split dump: makedumpfile --reassemble copies notes to the offset
@@ -48,7 +48,7 @@ func (c *Dump) checkSplice(sp elfnote.Splice) error {
 	return nil
 }
 
-// A holder is a kdump-compressed dump, as the planner of its notes sees it.
+// A holder is the [plan.Holder] of a kdump-compressed dump.
 type holder struct{ *Dump }
 
 func (h holder) Align() int64   { return 4 }
@@ -77,9 +77,9 @@ func (c *Dump) planEnd(sp elfnote.Splice) (*plan.InPlace, error) {
 	return p, plan.PlanMove(holder{c}, p, sp, plan.RoundUp(c.Size, 4))
 }
 
-// CheckWhole makes sure that no page's data would lie, by its descriptor, where
-// the file ends: it would then be read out of the notes. Page data lies in the
-// order of descriptors, so the last ones tell.
+// CheckWhole makes sure that no descriptor leads beyond the end of the file:
+// the page would then be read from the notes that go there. Page data lies in
+// the order of descriptors, so the last ones tell.
 func (c *Dump) CheckWhole() error {
 	if n, ok := c.GuessPages(); ok && c.checkLast(n) == nil {
 		return nil
@@ -91,13 +91,13 @@ func (c *Dump) CheckWhole() error {
 	return c.checkLast(x.Pages())
 }
 
-// GuessPages takes the number of descriptors from where the first leads, for
-// the bitmap that has it is 32 MiB to be read for each TiB of memory: writers
-// put page data directly after the descriptors, makedumpfile and QEMU with a
-// page of zeros before it, for all pages that are zero. A page's size being no
-// multiple of a descriptor's, no two counts are possible. Too large a guess
-// takes page data for descriptors, which checkLast finds out; too small a one
-// would take a first descriptor that leads into the descriptors themselves.
+// GuessPages derives the number of descriptors from the offset in the first,
+// because to read the bitmap costs 32 MiB for each TiB of memory. Writers put
+// page data directly after the descriptors, makedumpfile and QEMU with a page
+// of zeros before it, for all pages that are zero. A page's size is no multiple
+// of a descriptor's, so only one of the two counts is possible. If the guess is
+// too large, checkLast takes page data for descriptors and fails. The guess is
+// too small only if the first descriptor leads into the descriptors themselves.
 func (c *Dump) GuessPages() (n uint64, ok bool) {
 	b := make([]byte, plan.DescSize)
 	if c.Read(b, c.DescOff()) != nil {
@@ -115,7 +115,7 @@ func (c *Dump) GuessPages() (n uint64, ok bool) {
 }
 
 // checkLast looks at the last of n descriptors, and at those before as long as
-// all lead to the same data: pages of zeros share theirs, which lies in front.
+// all lead to the same data: pages of zeros share theirs, which comes first.
 func (c *Dump) checkLast(n uint64) error {
 	r := c.pages.get(c)
 	defer c.pages.put(r)
@@ -138,7 +138,7 @@ func (c *Dump) checkLast(n uint64) error {
 	return nil
 }
 
-// lastDescs is how many descriptors checkLast looks at, at least.
+// LastDescs is how many descriptors checkLast looks at, at least.
 const LastDescs = 4096
 
 // Switch returns the write of offset and size of VMCOREINFO and of the notes,

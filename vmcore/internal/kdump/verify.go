@@ -8,7 +8,7 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// MaxPageFindings bounds how many pages Verify complains of one by one.
+// MaxPageFindings bounds the pages that Verify lists one by one.
 const MaxPageFindings = 10
 
 // Verify implements vmcore.Core. What readers need of a kdump-compressed dump
@@ -45,14 +45,14 @@ type verifier struct {
 	badPages int
 }
 
-// page is fault for one of many pages.
+// page is Fault for one of many pages.
 func (v *verifier) page(readers, format string, args ...any) {
 	if v.badPages++; v.badPages <= MaxPageFindings {
 		v.Fault(readers, format, args...)
 	}
 }
 
-// morePages tells of those that page left out.
+// morePages counts those that page left out.
 func (v *verifier) morePages() {
 	if n := v.badPages - MaxPageFindings; n > 0 {
 		v.Fault("they fail to read these pages", "%d pages more of that kind", n)
@@ -149,8 +149,8 @@ func (v *verifier) descriptors() {
 	v.morePages()
 }
 
-// lost is told of a page that cannot be read. What Verify has said of its
-// descriptor is not said again.
+// lost reports a page that cannot be read, unless Verify has reported its
+// descriptor.
 func (v *verifier) lost(addr uint64, err error) {
 	c := v.c
 	if addr%uint64(c.BlockSize) != 0 { // a page may be larger than Scan's

@@ -16,8 +16,9 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// Chunks of snappy's framing format (framing_format.txt): a type of one byte, a
-// length of three, little-endian, and as many bytes: a checksum of four first.
+// Chunks of snappy's framing format (framing_format.txt) have a type of one
+// byte, a length of three, little-endian, and that many bytes. Those with data
+// begin with a checksum of four bytes.
 const (
 	chunkCompressed = 0x00
 	chunkPlain      = 0x01
@@ -28,8 +29,8 @@ const (
 	chunkHeader = 4
 	chunkSum    = 4
 	chunkMemory = 65536 // bytes of memory in a chunk
-	// maxChunks bounds the chunks of an image, 16 bytes each to keep: those of
-	// 1 TiB of memory.
+	// maxChunks bounds the chunks of an image, of which each takes 16 bytes to
+	// keep: those of 1 TiB of memory.
 	maxChunks = 1 << 24
 )
 
@@ -45,7 +46,7 @@ type framedRange struct {
 type frameChunk struct{ mem, off uint64 }
 
 // index walks the chunks of a range of n bytes at addr from file offset at, and
-// returns where the next range begins. A file may end within.
+// returns where the next range begins. The file may end within the range.
 func (m *Image) index(addr, n uint64, at, size int64) (f framedRange, next int64, err error) {
 	f.Addr, f.Size = addr, n
 	b := make([]byte, chunkHeader+chunkSum+binary.MaxVarintLen32)
@@ -115,7 +116,7 @@ func (m *Image) after(addr uint64) uint64 {
 	return 1 << 62
 }
 
-// chunkBuffers keep what inflating needs: several goroutines read at a time.
+// chunkBuffers has buffers for inflating: several goroutines read at a time.
 var chunkBuffers = sync.Pool{New: func() any { return new([2][]byte) }}
 
 // read reads memory of one chunk.
@@ -186,8 +187,7 @@ func (m *Image) chunk(c frameChunk, buf *[2][]byte) (b []byte, err error) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// maskedSum is the checksum of the framing format: a CRC-32C, masked so that
-// one of data with checksums in it is not weak.
+// maskedSum returns the checksum of the framing format, a masked CRC-32C.
 func maskedSum(b []byte) uint32 {
 	c := crc32.Checksum(b, castagnoli)
 	return (c>>15 | c<<17) + 0xa282ead8

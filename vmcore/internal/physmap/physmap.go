@@ -22,16 +22,16 @@ type run struct {
 
 // A Map is all runs, sorted by address and disjoint. PT_LOADs overlap: the
 // kernel's text is mapped twice (x86), and QEMU's -p writes one for each
-// mapping of a page; the first to give a byte is taken for it.
+// mapping of a page; the first that holds a byte counts.
 type Map struct {
 	r    io.ReaderAt
 	runs []run
-	// Once is the memory of the runs, but for bytes of the file that are in
-	// another run too. Whoever reads all memory reads this: 65,533
-	// PT_LOADs of the same 256 MiB would be 16 TiB.
+	// Once is the memory of the runs, but each byte of the file once. Whoever
+	// reads all memory reads this: 65,533 PT_LOADs of the same 256 MiB would be
+	// 16 TiB.
 	Once []physmem.Range
-	// filed is the memory of which PT_LOADs claim bytes in the file, known that
-	// which they claim at all.
+	// filed is the memory that PT_LOADs claim to have in the file (p_filesz),
+	// known all memory that they claim (p_memsz).
 	filed, known []physmem.Range
 }
 
@@ -68,9 +68,8 @@ func New(r io.ReaderAt, size int64, progs []elf.ProgHeader) *Map {
 	return m
 }
 
-// claimed returns the memory that the PT_LOADs claim, by one of their sizes.
-// What it returns has no room left: there may be 65,000 of them, next to each
-// other.
+// claimed returns the memory that the PT_LOADs claim, by one of their sizes. It
+// clones the result to free the rest: Union may have made one range of 65,000.
 func claimed(progs []elf.ProgHeader, size func(*elf.ProgHeader) uint64) []physmem.Range {
 	all := make([]physmem.Range, 0, len(progs))
 	for i := range progs {
@@ -81,8 +80,7 @@ func claimed(progs []elf.ProgHeader, size func(*elf.ProgHeader) uint64) []physme
 	return slices.Clone(physmem.Union(all))
 }
 
-// onceOnly returns the memory of the runs without what lies in the same bytes
-// of the file as memory that is in it already.
+// onceOnly returns the memory of the runs, but each byte of the file once.
 func onceOnly(runs []run) []physmem.Range {
 	byOff := slices.Clone(runs)
 	sort.SliceStable(byOff, func(i, j int) bool { return byOff[i].off < byOff[j].off })
@@ -139,8 +137,8 @@ func (m *Map) ReadPhys(p []byte, addr uint64) (n int, err error) {
 	return n, nil
 }
 
-// Ranges implements [physmem.Memory]. Of memory that shares bytes of the file
-// it yields that at one address; ReadPhys reads it at every address.
+// Ranges implements [physmem.Memory]. If memory at several addresses shares
+// bytes of the file, it yields one of them; ReadPhys reads all.
 func (m *Map) Ranges() iter.Seq[physmem.Range] { return slices.Values(m.Once) }
 
 // Data implements [physmem.Sparse], by the file's holes.
@@ -160,8 +158,8 @@ func (m *Map) Data(r physmem.Range) iter.Seq[physmem.Range] {
 	}
 }
 
-// Shared returns how many bytes of memory are in bytes of the file that hold
-// memory at another address too.
+// Shared returns how many bytes of memory share bytes of the file with memory
+// at another address.
 func (m *Map) Shared() (n uint64) {
 	for _, r := range m.runs {
 		n += r.size
@@ -172,7 +170,7 @@ func (m *Map) Shared() (n uint64) {
 	return n
 }
 
-// WhyNot says why the dump has no byte for a physical address.
+// WhyNot returns the reason why the dump has no byte for a physical address.
 func (m *Map) WhyNot(addr uint64) error {
 	switch {
 	case contains(m.filed, addr):

@@ -8,9 +8,9 @@ import (
 	"vmcsnote/internal/atomicfile"
 )
 
-// Data yields the parts of n bytes at off that may hold other bytes than zeros,
-// by rising offset. A file's holes do not; r may also know for itself. The
-// bytes must be in r.
+// Data yields the parts of n bytes of r at off that may hold something other
+// than zeros, by rising offset: all but the holes of a file. If r has such a
+// method itself, Data calls it. The n bytes must lie in r.
 func Data(r io.ReaderAt, off, n int64) iter.Seq[Extent] {
 	if r, ok := r.(interface {
 		Data(off, n int64) iter.Seq[Extent]

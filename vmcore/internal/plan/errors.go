@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	// ErrNotCore: the file is no dump of a kind known.
+	// ErrNotCore: the file is no dump of a known kind.
 	ErrNotCore = errors.New("not a vmcore")
 	// ErrExcluded: the dump knows this memory, but whoever wrote the dump left
 	// it out (makedumpfile -d).
@@ -30,9 +30,9 @@ var (
 	ErrChanged = errors.New("the file changed meanwhile")
 )
 
-// An AddressError is physical memory that could not be read. Page tables lead
-// to many addresses that a dump does not hold, so it has no stack, and no text
-// until it is shown.
+// An AddressError is the error for physical memory that cannot be read. Page
+// tables lead to many addresses that a dump does not hold, so it keeps no
+// stack, and formats no text until it is printed.
 type AddressError struct {
 	Addr uint64 // of the first byte that could not be read
 	Err  error
@@ -83,8 +83,8 @@ func OnePassErrorf(off int64, what, found, want string, args ...any) error {
 	return &FormatError{Off: off, What: what, Found: found, Want: fmt.Sprintf(want, args...), Err: ErrOnePass}
 }
 
-// Rebase turns an error of elfnote, counted from the notes, into one of the
-// file.
+// Rebase turns an error of elfnote, whose offset counts from the notes at off,
+// into one about the file.
 func Rebase(err error, off int64) error {
 	var e *elfnote.FormatError
 	if errors.As(err, &e) {

@@ -16,8 +16,8 @@ const SectorSize = 512
 // Endless is the size of a stream, whose end is not known until it comes.
 const Endless = math.MaxInt64
 
-// An Extent is a range of bytes in a file, as a header gives it: nothing says
-// that it lies in the file, or even that its end can be computed.
+// An Extent is a range of bytes in a file, as a header gives it. It may lie
+// outside the file, and its end may overflow.
 type Extent struct {
 	Off, Size uint64
 }

@@ -2,10 +2,10 @@ package plan
 
 import "fmt"
 
-// A Finding is something about a core that one of its readers cannot do with.
+// A Finding is something in a core that a reader cannot handle.
 type Finding struct {
-	// Remark: the core is as its writer always makes it, and some readers can
-	// still not read it. All else is a fault of this core.
+	// Remark is set if every core by the same writer is so. Otherwise the
+	// finding is a fault of this core.
 	Remark bool
 	// Text says what was found where, and what was expected.
 	Text string

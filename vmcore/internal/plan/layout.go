@@ -15,11 +15,11 @@ import (
 // and stream of the same core comes out the same on every machine.
 //
 // The notes stay where they are and grow into the zero bytes after them. If
-// there are too few, everything after the notes shifts by as few whole pages
-// of the machine as will do. Where notes shrink and thereby leave a page or
-// more of zeros, such a shift must have brought them in, since no writer leaves
-// a whole page of its own machine: all that shifts back, and removing a note
-// undoes injecting it, byte for byte.
+// there are too few, everything after the notes shifts by as few whole pages of
+// the machine as will do. If notes shrink and leave a page or more of zeros, an
+// earlier shift made those zeros, because no writer leaves a whole page of its
+// own machine. Then everything shifts back, so removing a note undoes injecting
+// it, byte for byte.
 type Layout struct {
 	// Shift is by how many bytes what stands after the notes moves: whole
 	// pages, less than 0 towards the front.
@@ -45,15 +45,15 @@ type Piece struct {
 	Src, N int64 // original bytes; n may reach to the end of the stream
 	Entry  int64 // size of a table entry to be mended, else 0
 	Mend   func([]byte)
-	From   io.ReaderAt // of N bytes that do not come in the order of the original
+	From   io.ReaderAt // the source of N bytes that are out of the original's order, else nil
 
 	Later func() []Piece
 
 	Err error // why the copy cannot go on here
 }
 
-// All returns the pieces one by one, each when the one before has been dealt
-// with.
+// All yields the pieces in order. It asks for later pieces only after the
+// caller has handled all before them.
 func (l *Layout) All() iter.Seq[Piece] {
 	return func(yield func(Piece) bool) {
 		for _, p := range l.Pieces {
@@ -82,8 +82,8 @@ type Fix struct {
 	Mend  func([]byte)
 }
 
-// Add adds the original's bytes from off to end, and splits off the tables in
-// them that want mending.
+// Add appends the original's bytes from off to end. The tables of fixes among
+// them become pieces of their own.
 func (l *Layout) Add(fixes []Fix, off, end int64) {
 	for _, f := range fixes {
 		at := int64(f.Off)

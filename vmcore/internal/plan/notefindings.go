@@ -8,9 +8,10 @@ import (
 	"vmcsnote/elfnote"
 )
 
-// Registers checks the notes with the CPUs' registers, which begin at the
-// offset off: those of an architecture are of one size, and have room for
-// registers. Words are of that many bytes.
+// Registers checks that the notes with the CPUs' registers are of one size, and
+// large enough for registers. The notes begin at file offset off, and a word of
+// the machine has as many bytes as word says. readers says what goes wrong
+// otherwise.
 func Registers(f *Findings, s *elfnote.Segment, off int64, word int, readers string) {
 	least := int64(32 + 10*word) // what struct elf_prstatus has before pr_reg
 	first := int64(0)
@@ -27,8 +28,9 @@ func Registers(f *Findings, s *elfnote.Segment, off int64, word int, readers str
 	}
 }
 
-// KernelNotes checks VMCOREINFO and VMCSINFO: there is one of each, of type 0.
-// The readers are those of another type.
+// KernelNotes checks that there is at most one VMCOREINFO and one VMCSINFO
+// note, of type 0, and that VMCOREINFO tells where page tables are. readers
+// says what happens with another type.
 func KernelNotes(f *Findings, s *elfnote.Segment, off int64, readers string) {
 	seen := map[string]int64{}
 	for _, e := range s.Notes {
@@ -50,7 +52,7 @@ func KernelNotes(f *Findings, s *elfnote.Segment, off int64, readers string) {
 	}
 }
 
-// sizeOr names a size; 0 is one that is not known, but for the least.
+// sizeOr describes the expected size n. If n is 0, only the least is known.
 func sizeOr(n, least int64) string {
 	if n == 0 {
 		return fmt.Sprintf("more than %d, with a CPU's registers", least)

@@ -10,36 +10,36 @@ import (
 // have tens of MB each.
 const MaxNotes = 1 << 30
 
-// A Holder is a dump, as far as a change of its notes in place goes by it.
+// A Holder is what planning a change of the notes in place needs of a dump.
 type Holder interface {
 	// Notes and NotesOff tell the notes and where they lie in the file.
 	Notes() *elfnote.Segment
 	NotesOff() int64
-	// Align is what notes that move begin at a multiple of.
+	// Align returns the alignment of notes that move.
 	Align() int64
-	// Header names what tells readers where the notes lie.
+	// Header names the header that locates the notes.
 	Header() string
 	// Room returns how many bytes after the notes, limit at most, are zero or
-	// equal will, and are nothing else's.
+	// equal to will, and belong to nothing else.
 	Room(limit int64, will []byte) (int64, error)
 	// Read fills b from file offset off.
 	Read(b []byte, off int64) error
-	// Switch returns the one write, within a sector, that makes the notes those
-	// at place, with the splice applied.
+	// Switch returns the one write, within a sector, after which the notes are
+	// those at place, with the splice applied.
 	Switch(place int64, sp elfnote.Splice) (off int64, b []byte, err error)
 }
 
-// AtEnd reports whether the splice touches the notes' end alone: it grows
-// there, over zero fill at most, or it only takes away.
+// AtEnd reports whether the splice changes only the end of the notes: it adds a
+// note there, in place of zero fill at most, or it only removes.
 func AtEnd(h Holder, sp elfnote.Splice) bool {
 	n := h.Notes()
 	return sp.Off+sp.Del == n.Size && (len(sp.Ins) == 0 || sp.Off == n.Fill)
 }
 
-// PlanSlack plans to apply the splice within the room after the notes. Where
-// the change is at the notes' end it touches that end alone; else the whole
-// new notes are written after the old ones. It fails with an error that wraps
-// [ErrNoPlace] where the room is too small.
+// PlanSlack plans to apply the splice within the room after the notes. If the
+// splice changes only their end, so does the plan; otherwise it writes all of
+// the new notes after the old ones. The error wraps [ErrNoPlace] if the room is
+// too small.
 func PlanSlack(h Holder, sp elfnote.Splice) (*InPlace, error) {
 	p := &InPlace{Placement: Slack}
 	if AtEnd(h, sp) {
@@ -89,7 +89,7 @@ func PlanTail(h Holder, p *InPlace, sp elfnote.Splice) error {
 		return nil
 	}
 	if sp.Del == 0 && p.Undo == nil {
-		// Taking it back restores what was there: zeros, or the remains of an
+		// Undoing restores what was there: zeros, or the remains of an
 		// injection that was killed.
 		old := make([]byte, len(sp.Ins))
 		if err := h.Read(old, at); err != nil {
@@ -134,7 +134,8 @@ func PlanWrite(h Holder, p *InPlace, sp elfnote.Splice, place int64) {
 	p.Sync()
 }
 
-// PlanSwitch plans to make the notes those at place, with the splice applied.
+// PlanSwitch plans the write after which the notes are those at place, with the
+// splice applied.
 func PlanSwitch(h Holder, p *InPlace, sp elfnote.Splice, place int64, why string) error {
 	off, b, err := h.Switch(place, sp)
 	if err != nil {

@@ -5,7 +5,7 @@ package plan
 
 // Rules that every change in place keeps, and who forces them:
 //
-//   - one PT_NOTE, and no program header more but a PT_LOAD: crash takes every
+//   - one PT_NOTE, and no more program headers but PT_LOADs: crash takes every
 //     header but the first for memory, makedumpfile takes the last PT_NOTE for
 //     the notes;
 //   - the notes below the lowest p_offset of a PT_LOAD: crash reads no further;

@@ -6,8 +6,8 @@ import (
 	"github.com/pkg/errors"
 )
 
-// Zeros counts the bytes of a file from off, up to stop, that are zero or equal
-// will. Only a stream may end before.
+// Zeros returns how many bytes of r from off on, up to stop, are zero or equal
+// to will. A stream may end before stop; a file must not.
 func Zeros(r io.ReaderAt, size, off, stop int64, will []byte) (int64, error) {
 	buf := make([]byte, min(max(stop-off, 0), 64<<10))
 	for at := off; at < stop; {
@@ -30,7 +30,8 @@ func Zeros(r io.ReaderAt, size, off, stop int64, will []byte) (int64, error) {
 	return max(stop-off, 0), nil
 }
 
-// ReadFull fills b from offset off, where the file is known to go on.
+// ReadFull fills b from offset off. The caller has looked at the file's size:
+// if the file ends before, the error wraps [ErrChanged].
 func ReadFull(r io.ReaderAt, b []byte, off int64) error {
 	n, err := r.ReadAt(b, off)
 	if n == len(b) {
@@ -39,7 +40,7 @@ func ReadFull(r io.ReaderAt, b []byte, off int64) error {
 	return errors.Wrapf(NoEOF(err), "offset %#x", off+int64(n))
 }
 
-// NoEOF says of a file that ended early what that means.
+// NoEOF turns an unexpected end of the file into [ErrChanged].
 func NoEOF(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return ErrChanged

@@ -10,13 +10,13 @@ import (
 )
 
 // A Step is one thing done to the file. Steps are values so that a plan can be
-// printed, and stopped after each of them by a test.
+// printed, and a test can stop after each of them.
 type Step struct {
 	Op   Op
 	Off  int64  // file offset in bytes; for OpSize the new size
 	Len  int64  // bytes
 	From int64  // for OpCopy
-	Thin bool   // for OpCopy: holes may stay holes, for zeros are there
+	Thin bool   // for OpCopy: holes are skipped, because the target is zeros
 	Data []byte // for OpWrite
 	Why  string
 }
@@ -56,7 +56,7 @@ type InPlace struct {
 
 	Commit int          // index of the first step that changes what something refers to
 	Ready  func() error // if not nil, the last check before that step
-	Undo   []Step       // what takes back the steps before it
+	Undo   []Step       // undoes the steps before it
 	Tidy   int          // index of the first step after the new core is on disk for good; 0 for none
 }
 
@@ -93,8 +93,8 @@ func (p *InPlace) CommitHere() { p.Commit = len(p.Steps) }
 // Sync adds a step that waits until all writes so far are on the disk.
 func (p *InPlace) Sync() { p.Add(Step{Op: OpSync}) }
 
-// A medium is a file as the steps need it; tests put one in its place that
-// stops, or that loses writes.
+// A medium is what the steps need of a file. Tests use one that stops, or that
+// loses writes.
 type medium interface {
 	io.ReaderAt
 	io.WriterAt
@@ -105,9 +105,8 @@ type medium interface {
 	CopyWithin(ctx context.Context, s Step, progress func(int64)) error
 }
 
-// Run carries the plan out. It stops for ctx, and takes back what it did, as
-// long as nothing has changed that the core consists of; from then on it goes
-// through with it.
+// Run carries the plan out. Before the step Commit ctx can stop it, and it then
+// undoes what it did. From that step on it runs to the end.
 func (p *InPlace) Run(ctx context.Context, m medium, progress func(int64)) error {
 	if err := p.prepare(ctx, m, progress); err != nil {
 		return p.takeBack(m, err)
@@ -125,7 +124,8 @@ func (p *InPlace) Run(ctx context.Context, m medium, progress func(int64)) error
 	return nil
 }
 
-// prepare carries out the steps that nothing refers to yet.
+// prepare carries out the steps before Commit, whose bytes nothing refers to
+// yet.
 func (p *InPlace) prepare(ctx context.Context, m medium, progress func(int64)) error {
 	for _, s := range p.Steps[:p.Commit] {
 		err := context.Cause(ctx)
@@ -142,7 +142,7 @@ func (p *InPlace) prepare(ctx context.Context, m medium, progress func(int64)) e
 	return context.Cause(ctx)
 }
 
-// takeBack undoes what prepare has done, because of err.
+// takeBack undoes what prepare did, and returns err.
 func (p *InPlace) takeBack(m medium, err error) error {
 	for _, u := range append(p.Undo, Step{Op: OpSync}) {
 		if err2 := u.do(context.Background(), m, func(int64) {}); err2 != nil {
@@ -152,8 +152,8 @@ func (p *InPlace) takeBack(m medium, err error) error {
 	return err
 }
 
-// doOrNot is do, but takes back what a write that failed has written: a core
-// refers to something by those bytes.
+// doOrNot is do, but if a write fails it restores the bytes that were there:
+// these are headers, which must not be half new.
 func (s Step) doOrNot(ctx context.Context, m medium, progress func(int64)) error {
 	if s.Op != OpWrite {
 		return s.do(ctx, m, progress)

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// BufSize is the size of the buffer that copies go through: what a pipe
-	// holds at most by default is 64 KiB, what it can be made to hold, 1 MiB.
+	// BufSize is the size of the buffer that copies go through. A pipe holds 64
+	// KiB by default, and 1 MiB at most.
 	BufSize = 256 << 10
 	// MaxHead bounds what a stream's headers and notes may take, all of which
 	// is kept until the notes are known. The largest seen are 3.7 MB (65,801
@@ -18,15 +18,16 @@ const (
 	MaxHead = 64 << 20
 )
 
-// A Streamer writes a layout's pieces while the original flows by.
+// A Streamer writes a layout's pieces while it reads the original once, from
+// its start.
 type Streamer struct {
 	Ctx context.Context
 	W   io.Writer
 	R   io.Reader
-	In  int64 // bytes taken from r
+	In  int64 // bytes taken from R
 	Buf []byte
 
-	Pipe *splicer // passes on what comes after the first kept bytes, or nil
+	Pipe *splicer // moves what comes after the first Kept bytes; nil if it cannot
 	Kept int64
 }
 
@@ -120,7 +121,7 @@ func (s *Streamer) pass(n int64) (int64, error) {
 }
 
 // Skip drops what lies before offset off of the original: old notes, or zeros
-// that the new ones take the place of.
+// that the new notes replace.
 func (s *Streamer) Skip(off int64) error {
 	n, err := io.CopyBuffer(OnlyWriter{io.Discard}, io.LimitReader(s.R, off-s.In), s.Buf)
 	s.In += n
@@ -130,7 +131,7 @@ func (s *Streamer) Skip(off int64) error {
 	return err
 }
 
-// EndOf takes an unexpected end for an end.
+// EndOf turns [io.ErrUnexpectedEOF] into [io.EOF].
 func EndOf(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return io.EOF

@@ -67,12 +67,12 @@ func CheckMade(t *testing.T, c *kdump.Dump, s KDump) {
 	for _, pfn := range pages {
 		if held[pfn] {
 			if n >= len(got) || got[n] != pfn {
-				t.Fatalf("ranges are of kdump.PFNs %#x, want %#x", got, pages)
+				t.Fatalf("ranges are of PFNs %#x, want %#x", got, pages)
 			}
 			n++
 		}
 	}
 	if n != len(got) {
-		t.Fatalf("ranges are of kdump.PFNs %#x, want %#x", got, pages)
+		t.Fatalf("ranges are of PFNs %#x, want %#x", got, pages)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// Allocated returns how many bytes have been Allocated so far, exactly: the
+// Allocated returns how many bytes have been allocated so far, exactly: the
 // cheaper runtime/metrics leaves out what each processor has not reported yet,
 // and reports it at another test's cost.
 func Allocated() uint64 {

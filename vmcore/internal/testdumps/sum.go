@@ -9,8 +9,8 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksum returns the checksum of what sum is of and n bytes of r at off. It
-// reads no holes: a thin core has hundreds of MB of them.
+// checksum extends the checksum sum by n bytes of r at off. It reads no holes:
+// a thin core has hundreds of MB of them.
 func checksum(sum uint32, r io.ReaderAt, off, n int64, buf []byte) (uint32, error) {
 	end := off + n
 	if n > 0 { // a hole may reach beyond what there is
@@ -32,8 +32,8 @@ func checksum(sum uint32, r io.ReaderAt, off, n int64, buf []byte) (uint32, erro
 	return zeros(sum, end-off), nil
 }
 
-// zeros returns the checksum of what sum is of and n zeros. Each is a
-// multiplication by x^8, modulo the polynomial.
+// zeros extends the checksum sum by n zeros. Each is a multiplication by x^8,
+// modulo the polynomial.
 func zeros(sum uint32, n int64) uint32 {
 	power, sum := uint32(1)<<(31-8), ^sum
 	for ; n > 0; n /= 2 {
