@@ -17,8 +17,8 @@ import (
 // cut into records, each of which says where its bytes belong. Its writers are
 // makedumpfile -F, whose output goes through a pipe to ssh or to a raw device,
 // and QEMU (dump-guest-memory -z, -l, -s), which may be given a descriptor that
-// cannot seek. makedumpfile -R puts the plain form together; a flatDump reads it
-// as it lies, without unpacking, and is safe for concurrent use where the
+// cannot seek. makedumpfile -R puts the plain form together; a flatDump reads
+// it as it lies, without unpacking, and is safe for concurrent use where the
 // underlying reader is.
 //
 // All offsets that the Core's methods return or take are those of the plain
