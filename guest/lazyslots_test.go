@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"sync/atomic"
 	"testing"
 
 	"github.com/pkg/errors"
@@ -12,7 +13,7 @@ import (
 // as few reads as there are levels of tables, however large the guest is. Only
 // what needs the slots goes through all tables, once.
 func TestSlotsWhenNeeded(t *testing.T) {
-	reads := func(size uint64) (opened, inferred int) {
+	reads := func(size uint64) (opened, inferred int64) {
 		v := newTestVM()
 		v.slot(0, 0x7f00_0000_0000, size)
 		v.touch(0, size, 1)
@@ -26,12 +27,13 @@ func TestSlotsWhenNeeded(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		opened = r.n
+		opened = r.n.Load()
 		for range 2 {
 			if s := m.Slots(); len(s) != 1 || s[0].Size != size {
 				t.Fatalf("slots %v", s)
 			}
-			inferred, r.n = max(inferred, r.n-opened), opened
+			inferred = max(inferred, r.n.Load()-opened)
+			r.n.Store(opened)
 		}
 		return opened, inferred
 	}
@@ -69,8 +71,8 @@ func TestQuick(t *testing.T) {
 	if _, err := quick.Translate(size - pageSize); !errors.Is(err, ErrNotMapped) {
 		t.Errorf("%v, expected that it is not mapped", err)
 	}
-	if r.n > 8 {
-		t.Errorf("%d reads, expected those of two walks", r.n)
+	if n := r.n.Load(); n > 8 {
+		t.Errorf("%d reads, expected those of two walks", n)
 	}
 	if _, err := mem.Translate(size - pageSize); err != nil {
 		t.Errorf("not quickly: %v", err)
@@ -83,10 +85,10 @@ func TestQuick(t *testing.T) {
 // A countingReader counts reads.
 type countingReader struct {
 	physmem.Reader
-	n int
+	n atomic.Int64
 }
 
 func (r *countingReader) ReadPhys(p []byte, addr uint64) (int, error) {
-	r.n++
+	r.n.Add(1)
 	return r.Reader.ReadPhys(p, addr)
 }

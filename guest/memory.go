@@ -76,7 +76,7 @@ func openPhysical(host physmem.Reader, c memoryConfig) (*Physical, error) {
 	m := &Physical{host: host, ept: ept}
 	if c.HostCR3 != 0 {
 		m.proc = NewProcess(host, c.HostCR3, c.HostCR4)
-		m.infer = sync.OnceValue(func() []Slot { return appendSlots(nil, infer.Slots(ept, m.proc)) })
+		m.infer = sync.OnceValue(func() []Slot { return appendSlots(nil, infer.Slots(ept, m.proc.reopen)) })
 	}
 	return m, nil
 }

@@ -3,6 +3,7 @@ package guest
 import (
 	"iter"
 
+	"vmcsnote/guest/internal/infer"
 	"vmcsnote/internal/x86"
 	"vmcsnote/linux"
 	"vmcsnote/physmem"
@@ -26,6 +27,9 @@ func NewProcess(r physmem.Reader, cr3, cr4 uint64) *Process {
 	}
 	return &Process{x86.NewTables(r, linux.UserPages(levels), cr3&x86.AddrMask)}
 }
+
+// reopen returns the process with a cache of its own.
+func (p *Process) reopen() infer.Process { return &Process{p.tables.Reopen()} }
 
 // End is the first address that is not in the user half.
 func (p *Process) End() uint64 { return p.tables.Format().Size() / 2 }

@@ -51,7 +51,7 @@ func openShadow(host physmem.Reader, c shadowMemory) (*Physical, error) {
 	m := &Physical{host: host, proc: NewProcess(host, c.HostCR3, c.HostCR4)}
 	if real {
 		m.ept = shadow
-		if m.slots = appendSlots(nil, infer.Slots(shadow, m.proc)); len(m.slots) == 0 {
+		if m.slots = appendSlots(nil, infer.Slots(shadow, m.proc.reopen)); len(m.slots) == 0 {
 			return nil, ErrNoEPT
 		}
 		return m, nil

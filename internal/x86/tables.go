@@ -21,6 +21,7 @@ type Tables struct {
 // A table is a page of entries as it lies in memory.
 type table struct {
 	addr  uint64
+	first uint64 // of level 1 in a cache: the first address that it maps
 	bytes [PageSize]byte
 }
 
@@ -29,6 +30,10 @@ type table struct {
 func NewTables(r physmem.Reader, f *Format, root uint64) *Tables {
 	return &Tables{r: r, format: f, root: root}
 }
+
+// Reopen returns the same tables, without those that were read: goroutines that
+// go through different addresses are in each other's way with one cache.
+func (t *Tables) Reopen() *Tables { return NewTables(t.r, t.format, t.root) }
 
 // Root returns the address of the highest table.
 func (t *Tables) Root() uint64 { return t.root }
@@ -42,10 +47,23 @@ func (t *Tables) Format() *Format { return t.format }
 //
 // The error is [ErrNotMapped], [ErrNotCanonical], or an [*EntryError].
 func (t *Tables) Translate(addr uint64) (Mapping, error) {
+	// Of addresses close to each other, all but the first need one entry.
+	first := addr &^ (t.format.cover(2) - 1)
+	lowest := &t.cache[0][Mix(first)%cached]
+	if tab := lowest.Load(); tab != nil && tab.first == first {
+		i := int(addr-first) / PageSize
+		m := Mapping{Addr: addr &^ (PageSize - 1), Size: PageSize, Entry: tab.entry(i, t.format.Width), Level: 1}
+		_, _, err := t.format.decode(&m, tab.addr, i)
+		return m, err
+	}
 	return t.format.descend(t.root, addr, func(level int, at uint64, i int) (uint64, error) {
 		tab, err := t.load(level, at)
 		if err != nil {
 			return 0, err
+		}
+		if level == 1 {
+			tab.first = first
+			lowest.Store(tab)
 		}
 		return tab.entry(i, t.format.Width), nil
 	})
@@ -129,16 +147,19 @@ func (t *Tables) Forget() {
 }
 
 // load returns the table of a level at addr, from the cache if it is there.
+// Those of level 1 are kept by what they map, which is for Translate to do.
 func (t *Tables) load(level int, addr uint64) (*table, error) {
 	slot := &t.cache[level-1][Mix(addr)%cached]
-	if tab := slot.Load(); tab != nil && tab.addr == addr {
+	if tab := slot.Load(); level > 1 && tab != nil && tab.addr == addr {
 		return tab, nil
 	}
 	tab := new(table)
 	if err := tab.read(t, level, addr); err != nil {
 		return nil, err
 	}
-	slot.Store(tab)
+	if level > 1 {
+		slot.Store(tab)
+	}
 	return tab, nil
 }
 

@@ -89,8 +89,10 @@ func (w *Walker) table(level int, at, base uint64) bool {
 		if addr > w.hi {
 			break
 		}
-		m := w.format.mapping(level, addr)
-		m.Entry = w.tables[level-1].entry(i, w.format.Width)
+		m := Mapping{Addr: addr, Size: size, Level: level, Entry: w.tables[level-1].entry(i, w.format.Width)}
+		if w.format.Signed {
+			m.Addr = w.format.extend(addr)
+		}
 		next, leaf, err := w.format.decode(&m, at, i)
 		more := true
 		switch {

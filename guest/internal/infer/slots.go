@@ -2,7 +2,10 @@ package infer
 
 import (
 	"iter"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"vmcsnote/internal/x86"
 )
@@ -43,12 +46,15 @@ type Slot struct {
 // One host page in many places is the zero page or one merged by KSM. It has no
 // vote, but belongs to a slot that others voted for.
 //
-// First a sample of EPT's mappings votes (sample.go). Then all of EPT's
+// First a sample of EPT's mappings votes. Then all of EPT's
 // mappings are gone through: a delta explains a piece of memory if the process
 // maps the same host page there, and the piece extends a run of that delta.
 // Pieces that no delta explains are sampled anew, so that slots which the
 // sample missed vote in the next round. The runs, in order of GPA, are certain;
-// extent.go judges how far the slots reach beyond them.
+// extend judges how far the slots reach beyond them.
+//
+// All CPUs take part: EPT's mappings are sorted in batches, each by itself, so
+// that what comes out does not depend on how many CPUs there are.
 const (
 	maxRounds = 8
 	// maxDeltas and maxRuns bound the deltas and runs. A guest of QEMU has some
@@ -57,11 +63,15 @@ const (
 	// host's wherever that had room.
 	maxDeltas = 256
 	maxRuns   = 1024
-	// maxProbes bounds the pages for which all deltas are tried, per round.
-	maxProbes = 1 << 22
-	// maxPieces bounds the pieces gone through, in all rounds together: three
-	// rounds over 1 TiB in 4 KiB pages.
-	maxPieces = 3 << 28
+	// maxWorkers bounds the goroutines that sort batches, batchMappings and
+	// batchBytes the batches.
+	maxWorkers    = 16
+	batchMappings = 1 << 10
+	batchBytes    = 1 << 30
+	// maxLookups bounds the mappings gone through and the addresses looked for in
+	// the process, in all rounds together. 1 TiB in 4 KiB pages takes 2^28 in
+	// each, and some more for pages shared with everything alike.
+	maxLookups = 1 << 32
 )
 
 // A run is memory that EPT maps, from its first to its last byte of one delta,
@@ -72,16 +82,19 @@ type run struct {
 	pages  uint64 // of 4 KiB that are explained
 }
 
-// Slots infers the slots of the guest whose memory ept maps, run by proc.
-func Slots(ept Mapper, proc Process) []Slot {
+// Slots infers the slots of the guest whose memory ept maps. open returns the
+// process that runs it, each time with a cache of its own.
+func Slots(ept Mapper, open func() Process) []Slot {
+	proc := open()
 	var deltas []uint64
-	pieces := maxPieces
+	var lookups atomic.Int64 // that are left
+	lookups.Store(maxLookups)
 	for range maxRounds {
-		c := classifier{proc: proc, deltas: deltas, probes: maxProbes}
-		if !c.all(ept, &pieces) {
+		runs, rest, ok := classify(ept, open, deltas, &lookups)
+		if !ok {
 			return nil
 		}
-		votes, ok := c.rest.pairs(proc)
+		votes, ok := rest.pairs(proc)
 		known := len(deltas)
 		for _, p := range votes {
 			if d := p.hva - p.addr; !slices.Contains(deltas, d) {
@@ -95,60 +108,141 @@ func Slots(ept Mapper, proc Process) []Slot {
 		case !ok:
 			return nil
 		case len(deltas) == known:
-			return extend(c.runs, proc)
+			return extend(runs, proc)
 		}
 	}
 	return nil
 }
 
-// A classifier sorts EPT's mappings by the deltas that explain them.
-type classifier struct {
-	proc   Process
-	deltas []uint64
-	last   int // the delta that explained the piece before
-	probes int
-	runs   []run
-	rest   sample // what no delta explains
-}
-
-// all sorts them, and takes from the budget the pieces they come in. It is
-// false where they are too many, or too many runs.
-func (c *classifier) all(ept Mapper, budget *int) bool {
-	for m, err := range ept.Mappings() {
-		if err != nil {
-			continue
-		}
-		for done := uint64(0); done < m.Size; {
-			piece := m
-			piece.Addr, piece.Phys, piece.Size = m.Addr+done, m.Phys+done, m.Size-done
-			done += c.piece(piece)
-			if *budget--; *budget < 0 || len(c.runs) > maxRuns {
-				return false
+// classify sorts EPT's mappings by the deltas that explain them: in runs, and a
+// sample of the rest. It is false where that takes more lookups than are left,
+// or there are too many runs.
+func classify(ept Mapper, open func() Process, deltas []uint64, lookups *atomic.Int64) (runs []run, rest sample, ok bool) {
+	workers := min(maxWorkers, runtime.GOMAXPROCS(0))
+	work, inOrder := make(chan *batch), make(chan *batch, 2*workers)
+	stop := make(chan struct{})
+	var used sync.Pool
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer close(stop)
+	running.Go(func() {
+		defer close(inOrder)
+		defer close(work)
+		for b := range batches(ept, &used) {
+			for _, to := range []chan *batch{inOrder, work} {
+				select {
+				case to <- b:
+				case <-stop:
+					return
+				}
 			}
 		}
+	})
+	for range workers {
+		running.Go(func() {
+			proc := open()
+			for b := range work {
+				b.sort(proc, deltas, lookups)
+				b.sorted <- struct{}{}
+			}
+		})
 	}
-	return true
+	for b := range inOrder {
+		<-b.sorted
+		more := b.runs
+		if n := len(runs); n > 0 && len(more) > 0 && runs[n-1].delta == more[0].delta {
+			runs[n-1].hi = more[0].hi
+			runs[n-1].pages += more[0].pages
+			more = more[1:]
+		}
+		runs = append(runs, more...)
+		if lookups.Load() < 0 || len(runs) > maxRuns {
+			return nil, sample{}, false
+		}
+		for _, m := range b.rest {
+			rest.add(m)
+		}
+		used.Put(b)
+	}
+	return runs, rest, true
+}
+
+// A batch is some of EPT's mappings, in order.
+type batch struct {
+	mappings []x86.Mapping
+	sorted   chan struct{} // tells that runs and rest are complete
+	runs     []run
+	rest     []x86.Mapping // what no delta explains
+}
+
+// batches puts what EPT maps in batches, if there are some in used ones.
+func batches(ept Mapper, used *sync.Pool) iter.Seq[*batch] {
+	used.New = func() any { return &batch{sorted: make(chan struct{}, 1)} }
+	next := func() *batch {
+		b := used.Get().(*batch)
+		b.mappings, b.runs, b.rest = b.mappings[:0], b.runs[:0], b.rest[:0]
+		return b
+	}
+	return func(yield func(*batch) bool) {
+		b, size := next(), uint64(0)
+		for m, err := range ept.Mappings() {
+			if err != nil {
+				continue
+			}
+			b.mappings = append(b.mappings, m)
+			if size += m.Size; len(b.mappings) == batchMappings || size >= batchBytes {
+				if !yield(b) {
+					return
+				}
+				b, size = next(), 0
+			}
+		}
+		yield(b)
+	}
+}
+
+// sort fills in the batch's runs and rest. It gives up where that takes more
+// lookups than are left, or more runs than there may be.
+func (b *batch) sort(proc Process, deltas []uint64, left *atomic.Int64) {
+	if len(deltas) == 0 {
+		left.Add(-int64(len(b.mappings)))
+		b.rest = append(b.rest, b.mappings...)
+		return
+	}
+	c := classifier{batch: b, proc: proc, deltas: deltas, last: -1}
+	most := left.Load()
+	for _, m := range b.mappings {
+		for m.Size > 0 && c.lookups <= most && len(b.runs) <= maxRuns+1 {
+			size := c.piece(m)
+			m.Addr, m.Phys, m.Size = m.Addr+size, m.Phys+size, m.Size-size
+		}
+	}
+	left.Add(-c.lookups)
+}
+
+// A classifier sorts the mappings of a batch by the deltas that explain them.
+type classifier struct {
+	*batch
+	proc    Process
+	deltas  []uint64
+	last    int   // the delta that explained the piece before; -1 for none
+	lookups int64 // addresses looked for in the process
 }
 
 // piece sorts the first bytes of m, and returns how many: as far as the
 // process has one mapping.
 func (c *classifier) piece(m x86.Mapping) uint64 {
-	if len(c.deltas) == 0 {
-		c.rest.add(m)
-		return m.Size
+	size := m.Size
+	if c.last >= 0 {
+		n, user, ok := c.explains(c.last, m)
+		// Where both map it read-only, it may be a page shared with everything
+		// alike; it tells something only if no other delta explains it as well.
+		if ok && (m.Entry&x86.EPTWrite != 0 || user.Entry&x86.Write != 0) {
+			c.extend(m.Addr, n)
+			return n
+		}
+		size = n
 	}
-	size, user, ok := c.explains(c.last, m)
-	// Where both map it read-only, it may be a page shared with everything
-	// alike; it tells something only if no other delta explains it as well.
-	shared := ok && m.Entry&x86.EPTWrite == 0 && user.Entry&x86.Write == 0
-	if ok && !shared {
-		c.extend(m.Addr, size)
-		return size
-	}
-	if c.probes == 0 {
-		return size
-	}
-	c.probes--
 	found := -1
 	for i := range c.deltas {
 		n, _, ok := c.explains(i, m)
@@ -162,7 +256,7 @@ func (c *classifier) piece(m x86.Mapping) uint64 {
 	}
 	if found < 0 {
 		m.Size = size
-		c.rest.add(m)
+		c.rest = append(c.rest, m)
 		return size
 	}
 	c.last = found
@@ -173,6 +267,7 @@ func (c *classifier) piece(m x86.Mapping) uint64 {
 // explains reports whether the process maps the start of m with the i-th delta,
 // and for how many bytes that, or the contrary, holds.
 func (c *classifier) explains(i int, m x86.Mapping) (size uint64, user x86.Mapping, ok bool) {
+	c.lookups++
 	hva := m.Addr + c.deltas[i]
 	user, err := c.proc.Translate(hva)
 	skip := hva - user.Addr
