@@ -22,7 +22,6 @@ package elfnote
 import (
 	"bytes"
 	"encoding/binary"
-	"strings"
 )
 
 // HeaderSize is the size in bytes of n_namesz, n_descsz and n_type.
@@ -43,7 +42,7 @@ type Note struct {
 
 // Size returns the number of bytes that the note takes, padding included.
 func (n Note) Size() int64 {
-	return HeaderSize + pad(n.nameSize()) + pad(int64(len(n.Desc)))
+	return HeaderSize + roundUp(n.nameSize(), 4) + roundUp(int64(len(n.Desc)), 4)
 }
 
 // Encode returns the note as bytes, padded with zeros to a multiple of 4.
@@ -71,15 +70,6 @@ func (n Note) nameSize() int64 {
 	}
 	return int64(len(n.Name)) + 1
 }
-
-// trimName returns a name as it lies in a file without its NUL, and without
-// the further NULs that writers leave that round n_namesz up themselves.
-func trimName(b []byte) string {
-	return strings.TrimRight(string(b), "\x00")
-}
-
-// pad rounds a size up to the 4 bytes that notes are padded to.
-func pad(n int64) int64 { return roundUp(n, 4) }
 
 // roundUp rounds n up to a multiple of align, a power of two.
 func roundUp(n, align int64) int64 {

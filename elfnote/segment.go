@@ -1,8 +1,10 @@
 package elfnote
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
+	"strings"
 
 	"github.com/pkg/errors"
 )
@@ -143,7 +145,7 @@ func (s *Segment) entry(off int64) (*Entry, error) {
 		return nil, &FormatError{off + 4, "n_descsz", hex(descsz), "at most " + hex(left) + ", the rest of the segment"}
 	}
 	e := &Entry{
-		Name:     trimName(name),
+		Name:     strings.TrimRight(string(name), "\x00"), // some writers round n_namesz up with more NULs
 		NameSize: namesz,
 		Type:     s.Order.Uint32(h[8:]),
 		Off:      off,
@@ -165,10 +167,8 @@ func (s *Segment) nonZero(off int64) (int64, error) {
 		if err := s.read(b, off); err != nil {
 			return 0, err
 		}
-		for i, c := range b {
-			if c != 0 {
-				return off + int64(i), nil
-			}
+		if rest := bytes.TrimLeft(b, "\x00"); len(rest) > 0 {
+			return off + int64(len(b)-len(rest)), nil
 		}
 		off += int64(len(b))
 		if len(buf) < 64<<10 { // gaps may be many and short, or long
@@ -231,11 +231,4 @@ func (s *Segment) read(b []byte, off int64) error {
 	return err
 }
 
-func allZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
-}
+func allZero(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,12 +30,7 @@ const maxIomem = 1 << 20
 // one has at least one load that is not RAM, of which it says that the address
 // is unknown.
 func unplaced(loads []load) bool {
-	for _, l := range loads {
-		if l.paddr != 0 {
-			return false
-		}
-	}
-	return len(loads) > 0
+	return len(loads) > 0 && !slices.ContainsFunc(loads, func(l load) bool { return l.paddr != 0 })
 }
 
 // placeLoads returns the loads that are RAM, with their p_paddr, by /proc/iomem
@@ -52,16 +48,16 @@ func placeLoads(loads []load, root string) ([]load, error) {
 	if len(ram) < 2 { // one alone could match by chance
 		return nil, errors.Wrapf(ErrNoPaddr, "found %d System RAM ranges, expected 2 or more", len(ram))
 	}
-	at := make(map[span]load, len(loads))
+	at := make(map[Range]load, len(loads))
 	for _, l := range loads {
-		at[span{l.vaddr, l.size}] = l
+		at[Range{l.vaddr, l.size}] = l
 	}
 	var placed []load
 	for s := range at {
-		if s.size != ram[0].size {
+		if s.Size != ram[0].Size {
 			continue
 		}
-		if found := placeAt(at, ram, s.start-ram[0].start); found != nil {
+		if found := placeAt(at, ram, s.Addr-ram[0].Addr); found != nil {
 			if placed != nil {
 				return nil, errors.Wrap(ErrNoPaddr, "more than one base of the direct map fits")
 			}
@@ -76,31 +72,26 @@ func placeLoads(loads []load, root string) ([]load, error) {
 
 // placeAt returns the loads of all ranges, placed, or nil if one of them has
 // none at base. at has the loads by virtual address.
-func placeAt(at map[span]load, ram []span, base uint64) []load {
+func placeAt(at map[Range]load, ram []Range, base uint64) []load {
 	var placed []load
 	for _, r := range ram {
-		l, ok := at[span{base + r.start, r.size}]
+		l, ok := at[Range{base + r.Addr, r.Size}]
 		if !ok {
 			return nil
 		}
-		l.paddr = r.start
+		l.paddr = r.Addr
 		placed = append(placed, l)
 	}
 	return placed
-}
-
-// span is a range of memory, in bytes.
-type span struct {
-	start, size uint64
 }
 
 // readSystemRAM returns the top-level "System RAM" ranges of /proc/iomem,
 // without the pages that they cover only in part: those kernels made kcore's
 // loads of the same. Without CAP_SYS_ADMIN all addresses there are 0, and there
 // are no ranges.
-func readSystemRAM(r io.Reader) ([]span, error) {
+func readSystemRAM(r io.Reader) ([]Range, error) {
 	page := uint64(os.Getpagesize())
-	var ram []span
+	var ram []Range
 	lines := bufio.NewScanner(io.LimitReader(r, maxIomem))
 	for lines.Scan() {
 		ends, name, _ := strings.Cut(lines.Text(), " : ")
@@ -113,10 +104,8 @@ func readSystemRAM(r io.Reader) ([]span, error) {
 		if err1 != nil || err2 != nil {
 			return nil, errors.Errorf("/proc/iomem: found %.64q, expected START-END in hexadecimal", ends)
 		}
-		start = (start + page - 1) &^ (page - 1)
-		end = (end + 1) &^ (page - 1)
-		if start < end {
-			ram = append(ram, span{start, end - start})
+		if whole := Between(start, end+1).Pages(page); whole.Size > 0 {
+			ram = append(ram, whole)
 		}
 	}
 	return ram, errors.Wrap(lines.Err(), "/proc/iomem")

@@ -60,7 +60,7 @@ func (k *KCore) ReadPhys(p []byte, addr uint64) (int, error) {
 	n := 0
 	for n < len(p) {
 		a := addr + uint64(n)
-		i := slices.IndexFunc(k.loads, func(l load) bool { return l.holds(a) })
+		i := slices.IndexFunc(k.loads, func(l load) bool { return Range{l.paddr, l.size}.Contains(a) })
 		if i < 0 {
 			return n, newError(k.path, OpRead, a, ErrNoLoad)
 		}
@@ -96,10 +96,6 @@ type load struct {
 // of loads other than RAM wraps.
 func (l load) usable() bool {
 	return l.size <= math.MaxInt64 && l.off <= math.MaxInt64-l.size && l.paddr <= math.MaxInt64-l.size
-}
-
-func (l load) holds(addr uint64) bool {
-	return addr >= l.paddr && addr-l.paddr < l.size
 }
 
 // readLoads reads the PT_LOADs of an ELF64 core of either byte order.

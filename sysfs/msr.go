@@ -22,10 +22,8 @@ func (fs FS) CoreType() string {
 
 // first is the first number in a list of CPUs: "0-7,16".
 func first(cpus string) string {
-	cpus = strings.TrimSpace(cpus)
-	if i := strings.IndexAny(cpus, "-,"); i >= 0 {
-		cpus = cpus[:i]
-	}
+	cpus, _, _ = strings.Cut(strings.TrimSpace(cpus), ",")
+	cpus, _, _ = strings.Cut(cpus, "-")
 	return cpus
 }
 

@@ -129,7 +129,7 @@ func (n *File) Finish() error {
 	if err := n.Commit(n.was); err != nil || n.was != nil || !n.durable {
 		return err
 	}
-	return n.syncDir()
+	return syncDir(n.dir)
 }
 
 // flush returns the error that close(2) would: network file systems report then
@@ -179,7 +179,7 @@ func (n *File) Commit(was fs.FileInfo) error {
 	if was == nil {
 		return nil
 	}
-	return errors.Wrapf(n.syncDir(), "%s was changed, but the change may be lost in a power failure", n.Path)
+	return errors.Wrapf(syncDir(n.dir), "%s was changed, but the change may be lost in a power failure", n.Path)
 }
 
 // rename gives the file its name instead of the temporary one.
@@ -208,8 +208,8 @@ func (n *File) stat() (*unix.Stat_t, error) {
 }
 
 func sameInode(now *unix.Stat_t, was fs.FileInfo) bool {
-	st, ok := was.Sys().(*syscall.Stat_t)
-	return ok && now.Dev == st.Dev && now.Ino == st.Ino
+	st := was.Sys().(*syscall.Stat_t)
+	return now.Dev == st.Dev && now.Ino == st.Ino
 }
 
 // Discard closes the file, and removes it unless it was committed.
@@ -229,8 +229,8 @@ func procPath(f *os.File) string {
 	return fmt.Sprintf("/proc/self/fd/%d", f.Fd())
 }
 
-func (n *File) syncDir() error {
-	err := n.dir.Sync()
+func syncDir(dir *os.File) error {
+	err := dir.Sync()
 	if errors.Is(err, unix.EBADF) {
 		return nil // the directory may be written, but not read
 	}
@@ -239,11 +239,10 @@ func (n *File) syncDir() error {
 
 // SyncDir makes durable what was made, renamed or removed in a directory.
 func SyncDir(dir string) error {
-	n := &File{}
-	var err error
-	if n.dir, err = openDir(dir); err != nil {
+	f, err := openDir(dir)
+	if err != nil {
 		return err
 	}
-	defer n.dir.Close()
-	return n.syncDir()
+	defer f.Close()
+	return syncDir(f)
 }

@@ -126,18 +126,13 @@ func (c *Copier) copySome(off, from, n int64) (int64, error) {
 	}
 	b := c.buf[:min(int64(len(c.buf)), n)]
 	if k, err := c.Src.ReadAt(b, from); k < len(b) {
-		return 0, errors.Wrapf(endOf(err), "read at %#x", from+int64(k))
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF // the file should be longer
+		}
+		return 0, errors.Wrapf(err, "read at %#x", from+int64(k))
 	}
 	_, err := c.Dst.WriteAt(b, off)
 	return int64(len(b)), err
-}
-
-// endOf turns the end of a file that should be longer into an error of its own.
-func endOf(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 // NextData returns where the next data from off on begins and ends, at most

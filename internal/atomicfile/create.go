@@ -45,11 +45,14 @@ type Options struct {
 // Discard, after Finish too.
 func Create(path string, opt Options) (*File, error) {
 	n, err := create(path, opt)
-	if n == nil {
-		return nil, asPathError(path, err)
+	switch {
+	case err == nil:
+		n.durable = opt.Durable
+		return n, nil
+	case errors.As(err, new(*fs.PathError)):
+		return nil, err
 	}
-	n.durable = opt.Durable
-	return n, nil
+	return nil, &fs.PathError{Op: "create", Path: path, Err: err}
 }
 
 func create(path string, opt Options) (*File, error) {
@@ -145,17 +148,6 @@ func sameFile(a, b fs.FileInfo) bool {
 	if os.SameFile(a, b) {
 		return true
 	}
-	x, ok1 := a.Sys().(*syscall.Stat_t)
-	y, ok2 := b.Sys().(*syscall.Stat_t)
-	device := a.Mode()&fs.ModeDevice != 0 && b.Mode()&fs.ModeDevice != 0 && a.Mode().Type() == b.Mode().Type()
-	return ok1 && ok2 && device && x.Rdev == y.Rdev
-}
-
-// asPathError names the file in an error that does not name it.
-func asPathError(path string, err error) error {
-	var perr *fs.PathError
-	if err == nil || errors.As(err, &perr) {
-		return err
-	}
-	return &fs.PathError{Op: "create", Path: path, Err: err}
+	return a.Mode()&fs.ModeDevice != 0 && a.Mode().Type() == b.Mode().Type() &&
+		a.Sys().(*syscall.Stat_t).Rdev == b.Sys().(*syscall.Stat_t).Rdev
 }

@@ -5,7 +5,8 @@ import (
 	"os"
 
 	"github.com/pkg/errors"
-	"golang.org/x/sys/unix"
+
+	"vmcsnote/internal/atomicfile"
 )
 
 // scanBuffer is how much Scan reads at a time, in bytes: a multiple of
@@ -55,9 +56,10 @@ func DiffFile(f *os.File, want *Image) (*Difference, error) {
 
 var errDiffers = errors.New("the file differs")
 
-// scan calls data with each piece of the regular file f that is no hole, and
-// returns its size. The bytes are valid until data returns.
-func scan(f *os.File, data func(off int64, b []byte) error) (size int64, err error) {
+// scan calls look with each piece of the regular file f that is no hole, in
+// whole blocks: a file system's own may be smaller. It returns the file's size.
+// The bytes are valid until look returns.
+func scan(f *os.File, look func(off int64, b []byte) error) (size int64, err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return 0, errors.WithStack(err)
@@ -68,42 +70,22 @@ func scan(f *os.File, data func(off int64, b []byte) error) (size int64, err err
 	size = info.Size()
 	buf := make([]byte, min(scanBuffer, size))
 	for off := int64(0); off < size; {
-		start, end, err := nextData(f, off, size)
-		if err != nil {
-			return 0, errors.WithStack(err)
+		data, end := atomicfile.NextData(f, off, size)
+		if end <= size-blockSize { // otherwise rounding up would pass the end
+			end += -end & (blockSize - 1)
+		} else {
+			end = size
 		}
-		for off = start; off < end; {
+		for off = data - data%blockSize; off < end; {
 			b := buf[:min(scanBuffer, end-off)]
 			if _, err := io.ReadFull(io.NewSectionReader(f, off, int64(len(b))), b); err != nil {
 				return 0, errors.Wrapf(err, "%s: %d bytes at offset %#x", f.Name(), len(b), off)
 			}
-			if err := data(off, b); err != nil {
+			if err := look(off, b); err != nil {
 				return 0, err
 			}
 			off += int64(len(b))
 		}
 	}
 	return size, nil
-}
-
-// nextData returns where the first data at or after off begins and ends, both
-// rounded outwards to blocks (a file system's own blocks may be smaller) but
-// not past size. Both are size where no data is left.
-func nextData(f *os.File, off, size int64) (start, end int64, err error) {
-	data, err := f.Seek(off, unix.SEEK_DATA)
-	if errors.Is(err, unix.ENXIO) { // nothing but a hole up to the end
-		return size, size, nil
-	}
-	if err != nil {
-		return 0, 0, err
-	}
-	hole, err := f.Seek(data, unix.SEEK_HOLE)
-	if err != nil {
-		return 0, 0, err
-	}
-	start, end = data-data%blockSize, size
-	if hole <= size-blockSize { // else rounding up would pass the end
-		end = hole + (blockSize-hole%blockSize)%blockSize
-	}
-	return min(start, size), end, nil
 }

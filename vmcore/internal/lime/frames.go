@@ -1,12 +1,11 @@
 package lime
 
 import (
-	"cmp"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"io"
-	"slices"
+	"sort"
 	"sync"
 
 	"github.com/klauspost/compress/snappy"
@@ -22,9 +21,7 @@ import (
 const (
 	chunkCompressed = 0x00
 	chunkPlain      = 0x01
-	chunkPadding    = 0xfe
-	chunkIdentifier = 0xff
-	chunkSkippable  = 0x80 // from here to chunkPadding
+	chunkSkippable  = 0x80 // and all above: padding, the identifier
 
 	chunkHeader = 4
 	chunkSum    = 4
@@ -96,11 +93,8 @@ func (m *Image) index(addr, n uint64, at, size int64) (f framedRange, next int64
 
 // find returns the range that has addr, or nil.
 func (m *Image) find(addr uint64) *framedRange {
-	i, found := slices.BinarySearchFunc(m.framed, addr, func(f framedRange, a uint64) int { return cmp.Compare(f.Addr, a) })
-	if !found {
-		i--
-	}
-	if i < 0 || addr-m.framed[i].Addr >= m.framed[i].Size {
+	i := sort.Search(len(m.framed), func(i int) bool { return m.framed[i].Addr > addr }) - 1
+	if i < 0 || !m.framed[i].Contains(addr) {
 		return nil
 	}
 	return &m.framed[i]
@@ -122,10 +116,7 @@ var chunkBuffers = sync.Pool{New: func() any { return new([2][]byte) }}
 // read reads memory of one chunk.
 func (m *Image) read(f *framedRange, p []byte, addr uint64) (n int, err error) {
 	rel := addr - f.Addr
-	i, found := slices.BinarySearchFunc(f.chunks, rel, func(c frameChunk, a uint64) int { return cmp.Compare(c.mem, a) })
-	if !found {
-		i--
-	}
+	i := sort.Search(len(f.chunks), func(i int) bool { return f.chunks[i].mem > rel }) - 1
 	if i < 0 {
 		return 0, plan.ErrTruncated
 	}

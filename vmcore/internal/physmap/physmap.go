@@ -3,7 +3,6 @@
 package physmap
 
 import (
-	"cmp"
 	"debug/elf"
 	"io"
 	"iter"
@@ -16,8 +15,8 @@ import (
 
 // A run is physical memory that lies in the file in one piece.
 type run struct {
-	addr, size uint64
-	off        int64
+	physmem.Range
+	off int64
 }
 
 // A Map is all runs, sorted by address and disjoint. PT_LOADs overlap: the
@@ -46,20 +45,18 @@ func New(r io.ReaderAt, size int64, progs []elf.ProgHeader) *Map {
 		if n == 0 || p.Paddr+n < p.Paddr {
 			continue
 		}
-		loads = append(loads, run{p.Paddr, n, int64(p.Off)})
+		loads = append(loads, run{physmem.Range{Addr: p.Paddr, Size: n}, int64(p.Off)})
 	}
-	sort.SliceStable(loads, func(i, j int) bool { return loads[i].addr < loads[j].addr })
+	sort.SliceStable(loads, func(i, j int) bool { return loads[i].Addr < loads[j].Addr })
 	m := &Map{r: r, runs: loads[:0]}
 	var covered uint64 // everything below is mapped, or will never be
 	for _, l := range loads {
-		if l.addr+l.size <= covered {
+		rest := physmem.Between(max(l.Addr, covered), l.End())
+		if rest.Size == 0 {
 			continue
 		}
-		if skip := covered - l.addr; l.addr < covered {
-			l = run{l.addr + skip, l.size - skip, l.off + int64(skip)}
-		}
-		covered = l.addr + l.size
-		m.runs = append(m.runs, l)
+		covered = rest.End()
+		m.runs = append(m.runs, run{rest, l.off + int64(rest.Addr-l.Addr)})
 	}
 	m.runs = slices.Clone(m.runs)
 	m.Once = onceOnly(m.runs)
@@ -88,31 +85,28 @@ func onceOnly(runs []run) []physmem.Range {
 	var covered int64 // all bytes of the file below are in it, or in no run
 	for _, r := range byOff {
 		skip := max(covered-r.off, 0)
-		if uint64(skip) >= r.size {
+		if uint64(skip) >= r.Size {
 			continue
 		}
-		once = append(once, physmem.Range{Addr: r.addr + uint64(skip), Size: r.size - uint64(skip)})
-		covered = r.off + int64(r.size)
+		once = append(once, physmem.Between(r.Addr+uint64(skip), r.End()))
+		covered = r.off + int64(r.Size)
 	}
 	return slices.Clone(physmem.Union(once))
 }
 
 // contains reports whether addr is in one of the ranges, which are sorted.
 func contains(rs []physmem.Range, addr uint64) bool {
-	i, found := slices.BinarySearchFunc(rs, addr, func(r physmem.Range, a uint64) int { return cmp.Compare(r.Addr, a) })
-	return found || i > 0 && addr-rs[i-1].Addr < rs[i-1].Size
+	i := sort.Search(len(rs), func(i int) bool { return rs[i].End() > addr })
+	return i < len(rs) && rs[i].Contains(addr)
 }
 
 // find returns the run that holds addr.
 func (m *Map) find(addr uint64) (run, bool) {
-	i, found := slices.BinarySearchFunc(m.runs, addr, func(r run, a uint64) int { return cmp.Compare(r.addr, a) })
-	if found {
-		return m.runs[i], true
+	i := sort.Search(len(m.runs), func(i int) bool { return m.runs[i].End() > addr })
+	if i == len(m.runs) || !m.runs[i].Contains(addr) {
+		return run{}, false
 	}
-	if i > 0 && addr-m.runs[i-1].addr < m.runs[i-1].size {
-		return m.runs[i-1], true
-	}
-	return run{}, false
+	return m.runs[i], true
 }
 
 // ReadPhys implements [physmem.Memory].
@@ -123,11 +117,9 @@ func (m *Map) ReadPhys(p []byte, addr uint64) (n int, err error) {
 		if !ok || at < addr {
 			return n, &plan.AddressError{Addr: at, Err: m.WhyNot(at)}
 		}
-		skip := at - r.addr
+		skip := at - r.Addr
 		part := p[n:]
-		if uint64(len(part)) > r.size-skip {
-			part = part[:r.size-skip]
-		}
+		part = part[:min(uint64(len(part)), r.Size-skip)]
 		k, err := m.r.ReadAt(part, r.off+int64(skip))
 		n += k
 		if k < len(part) {
@@ -144,11 +136,11 @@ func (m *Map) Ranges() iter.Seq[physmem.Range] { return slices.Values(m.Once) }
 // Data implements [physmem.Sparse], by the file's holes.
 func (m *Map) Data(r physmem.Range) iter.Seq[physmem.Range] {
 	return func(yield func(physmem.Range) bool) {
-		i := sort.Search(len(m.runs), func(i int) bool { return m.runs[i].addr+m.runs[i].size > r.Addr })
-		for ; i < len(m.runs) && m.runs[i].addr < r.End(); i++ {
+		i := sort.Search(len(m.runs), func(i int) bool { return m.runs[i].End() > r.Addr })
+		for ; i < len(m.runs) && m.runs[i].Addr < r.End(); i++ {
 			run := m.runs[i]
-			part := r.Intersect(physmem.Range{Addr: run.addr, Size: run.size})
-			off := run.off + int64(part.Addr-run.addr)
+			part := r.Intersect(run.Range)
+			off := run.off + int64(part.Addr-run.Addr)
 			for e := range plan.Data(m.r, off, int64(part.Size)) {
 				if !yield(physmem.Range{Addr: part.Addr + e.Off - uint64(off), Size: e.Size}) {
 					return
@@ -162,7 +154,7 @@ func (m *Map) Data(r physmem.Range) iter.Seq[physmem.Range] {
 // at another address.
 func (m *Map) Shared() (n uint64) {
 	for _, r := range m.runs {
-		n += r.size
+		n += r.Size
 	}
 	for _, r := range m.Once {
 		n -= r.Size

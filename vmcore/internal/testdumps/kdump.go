@@ -216,12 +216,7 @@ func AllKDumps(t testing.TB) map[string][]byte {
 // KDumpFile returns a golden dump.
 func KDumpFile(t testing.TB, name string) []byte {
 	t.Helper()
-	im := testcores.Image(t, "kdump/"+name)
-	b := make([]byte, im.Size())
-	if _, err := im.ReadAt(b, 0); err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return testcores.Bytes(t, "kdump/"+name)
 }
 
 // OpenKDump opens a dump.
