@@ -40,12 +40,15 @@ type ELF struct {
 // Open opens the core in the first size bytes of r: it reads the headers, and
 // walks the notes.
 func Open(r io.ReaderAt, size int64) (*ELF, error) {
-	c, err := openHeaders(r, size)
+	c, err := OpenTable(r, size)
 	if err != nil {
 		return nil, err
 	}
-	n := c.Progs[c.Note]
-	notes := plan.Extent{Off: n.Off, Size: n.Filesz}
+	if c.Note < 0 {
+		found := fmt.Sprintf("%d without a PT_NOTE", c.Phnum)
+		return nil, &plan.FormatError{Off: int64(c.Phoff), What: "program headers", Found: found, Want: "one PT_NOTE", Err: ErrNoPTNote}
+	}
+	n, notes := c.Progs[c.Note], c.notesExtent()
 	if n.Filesz > plan.MaxNotes {
 		return nil, plan.FormatErrorf(c.ProgOff(c.Note), "p_filesz of the PT_NOTE", fmt.Sprintf("%#x", n.Filesz), "at most %#x", uint64(plan.MaxNotes))
 	}
@@ -55,20 +58,6 @@ func Open(r io.ReaderAt, size int64) (*ELF, error) {
 	c.notes, err = elfnote.ParseAligned(io.NewSectionReader(r, int64(n.Off), int64(n.Filesz)), int64(n.Filesz), c.Order, n.Align)
 	if err != nil {
 		return nil, plan.Rebase(err, int64(n.Off))
-	}
-	return c, nil
-}
-
-// openHeaders is Open without the notes: what a stream has to go by before
-// they have arrived.
-func openHeaders(r io.ReaderAt, size int64) (*ELF, error) {
-	c, err := OpenTable(r, size)
-	if err == nil && c.Note < 0 {
-		found := fmt.Sprintf("%d without a PT_NOTE", c.Phnum)
-		err = &plan.FormatError{Off: int64(c.Phoff), What: "program headers", Found: found, Want: "one PT_NOTE", Err: ErrNoPTNote}
-	}
-	if err != nil {
-		return nil, err
 	}
 	return c, nil
 }
@@ -109,11 +98,8 @@ func (c *ELF) Ranges() iter.Seq[physmem.Range] { return c.Phys().Ranges() }
 // Data implements [physmem.Sparse], by the file's holes.
 func (c *ELF) Data(r physmem.Range) iter.Seq[physmem.Range] { return c.Phys().Data(r) }
 
-// read fills b from file offset off. The file's end is [plan.ErrChanged]:
-// whoever calls has looked at the size.
-func (c *ELF) read(b []byte, off int64) error {
-	return plan.ReadFull(c.R, b, off)
-}
+// Read is [plan.ReadFull] of the file.
+func (c *ELF) Read(b []byte, off int64) error { return plan.ReadFull(c.R, b, off) }
 
 // Notes implements vmcore.Core.
 func (c *ELF) Notes() *elfnote.Segment { return c.notes }
@@ -122,10 +108,7 @@ func (c *ELF) Notes() *elfnote.Segment { return c.notes }
 func (c *ELF) NotesOff() int64 { return int64(c.Progs[c.Note].Off) }
 
 // notesExtent is where the notes lie in the file.
-func (c *ELF) notesExtent() plan.Extent {
-	n := c.Progs[c.Note]
-	return plan.Extent{Off: n.Off, Size: n.Filesz}
-}
+func (c *ELF) notesExtent() plan.Extent { return held(c.Progs[c.Note]) }
 
 // Format implements vmcore.Core: "elf64", "elf32", with "-be" where the byte
 // order is big-endian.
@@ -164,11 +147,11 @@ func (c *ELF) claimed(skip int, table bool) int64 {
 	}
 	for i, p := range c.Progs {
 		if i != skip {
-			claim(plan.Extent{Off: p.Off, Size: p.Filesz})
+			claim(held(p))
 		}
 	}
 	if table {
-		claim(plan.Extent{Off: c.Shoff, Size: c.Shnum * c.Shentsize})
+		claim(c.allSections())
 	}
 	sections, _ := c.sections() // those that cannot be read claim nothing
 	for _, s := range sections {

@@ -85,7 +85,7 @@ func (c *ELF) evictable(size int64) (plan.Extent, error) {
 	notes := c.notesExtent()
 	var segs []plan.Extent
 	for i, p := range c.Progs {
-		e := plan.Extent{Off: p.Off, Size: p.Filesz}
+		e := held(p)
 		if e.Size > 0 && !e.Within(c.Size) {
 			return plan.Extent{}, errors.Wrapf(plan.ErrNoPlace, "phdr[%d] ends beyond the file's %#x bytes", i, c.Size)
 		}
@@ -130,7 +130,7 @@ func (c *ELF) checkEviction(room plan.Extent) error {
 	for i, p := range c.Progs {
 		switch {
 		case i == c.Note || p.Filesz == 0:
-		case p.Type != elf.PT_LOAD && (plan.Extent{Off: p.Off, Size: p.Filesz}).Overlaps(room):
+		case p.Type != elf.PT_LOAD && held(p).Overlaps(room):
 			return errors.Wrapf(plan.ErrNoPlace, "phdr[%d], which is no PT_LOAD, stands where the notes would go", i)
 		case p.Off+p.Filesz == end:
 			whole = true
@@ -172,7 +172,7 @@ func (c *ELF) repoint(p *plan.InPlace, room plan.Extent, to int64) error {
 			return errors.Wrapf(plan.ErrNoPlace, "%d program headers would have to change", i-first)
 		}
 		b := make([]byte, (i-first)*int(c.Phentsize))
-		if err := c.read(b, c.ProgOff(first)); err != nil {
+		if err := c.Read(b, c.ProgOff(first)); err != nil {
 			return err
 		}
 		for j := first; j < i; j++ {

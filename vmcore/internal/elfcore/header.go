@@ -129,7 +129,7 @@ func ReadHeader(r io.ReaderAt, size int64) (*Header, error) {
 	}
 	b = b[:n]
 	if !bytes.HasPrefix(b, []byte(elf.ELFMAG)) {
-		found := hexBytes(b[:min(len(b), 8)])
+		found := fmt.Sprintf("% x", b[:min(len(b), 8)])
 		if len(b) == 0 {
 			found = plan.EmptyFile
 		}
@@ -226,4 +226,12 @@ func (h *Header) checkShentsize() error {
 	return nil
 }
 
-func hexBytes(b []byte) string { return fmt.Sprintf("% x", b) }
+// progTable returns where the program header table lies.
+func (h *Header) progTable() plan.Extent {
+	return plan.Extent{Off: h.Phoff, Size: h.Phnum * h.Phentsize}
+}
+
+// allSections returns where the section header table lies by the ELF header.
+func (h *Header) allSections() plan.Extent {
+	return plan.Extent{Off: h.Shoff, Size: h.Shnum * h.Shentsize}
+}

@@ -102,7 +102,7 @@ func (c *ELF) joinedHead(s split, size int64) ([]byte, error) {
 	}
 	if s.sections {
 		copy(b[h.Phoff:], b[c.Phoff:c.Phoff+h.Phnum*h.Phentsize])
-		if err := c.read(b[h.Shoff:h.Phoff], int64(c.Shoff)); err != nil {
+		if err := c.Read(b[h.Shoff:h.Phoff], int64(c.Shoff)); err != nil {
 			return nil, err
 		}
 	}
@@ -132,7 +132,7 @@ func (c *ELF) planJoin(s split, sp elfnote.Splice) (*plan.InPlace, error) {
 		return nil, err
 	}
 	old := make([]byte, size)
-	if err := c.read(old, s.start); err != nil {
+	if err := c.Read(old, s.start); err != nil {
 		return nil, err
 	}
 	p := &plan.InPlace{Placement: plan.Split, Undo: []plan.Step{{Op: plan.OpWrite, Off: s.start, Len: size, Data: old}}}
@@ -179,11 +179,7 @@ func (c *ELF) shrunkCopy(s split, sp elfnote.Splice) (*plan.Layout, error) {
 	}
 	l := &plan.Layout{Size: end, Joined: true}
 	l.Add(fixes, 0, s.start)
-	rest := sp.Off + sp.Del
-	l.Pieces = append(l.Pieces,
-		plan.Piece{From: c.R, Src: s.place, N: sp.Off},
-		plan.Piece{Lit: sp.Ins},
-		plan.Piece{From: c.R, Src: s.place + rest, N: c.notes.Size - rest})
+	l.AddNotes(c.R, s.place, c.notes.Size, sp)
 	l.Add(nil, s.start+size, s.from)
 	l.Pieces = append(l.Pieces, plan.Piece{From: c.R, Src: s.to, N: s.n})
 	l.Add(nil, s.from+s.n, end)

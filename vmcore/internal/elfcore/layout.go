@@ -98,7 +98,7 @@ func (c *ELF) checkRoom(shift int64) error {
 	}
 	room := c.maxOffset() - uint64(shift)
 	for i, p := range c.Progs {
-		e := plan.Extent{Off: p.Off, Size: p.Filesz}
+		e := held(p)
 		if end, ok := e.End(); p.Filesz > 0 && (!ok || end > room) {
 			return plan.FormatErrorf(c.ProgOff(i), fmt.Sprintf("phdr[%d]", i), e.String(), "room for %#x bytes more below %#x", shift, c.maxOffset())
 		}
@@ -159,7 +159,7 @@ func (c *ELF) fixes(sp elfnote.Splice, shift int64) ([]plan.Fix, error) {
 				c.PutWord(b, l.ePhoff, moved(c.word(b, l.ePhoff)))
 				c.PutWord(b, l.eShoff, moved(c.word(b, l.eShoff)))
 			}},
-			{Extent: plan.Extent{Off: c.Phoff, Size: c.Phnum * c.Phentsize}, Entry: int64(c.Phentsize), Mend: mendProg},
+			{Extent: c.progTable(), Entry: int64(c.Phentsize), Mend: mendProg},
 			sections,
 		}
 	}

@@ -33,7 +33,7 @@ func (c *ELF) readProgs() error {
 	if c.Phnum > maxProgs {
 		return plan.FormatErrorf(int64(l.EPhnum), "number of program headers", fmt.Sprint(c.Phnum), "at most %d", maxProgs)
 	}
-	table := plan.Extent{Off: c.Phoff, Size: c.Phnum * c.Phentsize}
+	table := c.progTable()
 	if !table.Within(c.Size) {
 		return plan.TruncatedErrorf(int64(l.ePhoff), "program header table", table.String(), "a table within the file's %#x bytes", c.Size)
 	}
@@ -43,7 +43,7 @@ func (c *ELF) readProgs() error {
 	buf := make([]byte, min(perRead, int(c.Phnum))*int(c.Phentsize))
 	for n := 0; n < int(c.Phnum); {
 		b := buf[:min(perRead, int(c.Phnum)-n)*int(c.Phentsize)]
-		if err := c.read(b, c.ProgOff(n)); err != nil {
+		if err := c.Read(b, c.ProgOff(n)); err != nil {
 			return errors.Wrap(err, "program headers")
 		}
 		for ; len(b) > 0; b = b[c.Phentsize:] {
@@ -84,6 +84,9 @@ func (h *Header) Prog(b []byte) elf.ProgHeader {
 	return p
 }
 
+// held returns which bytes of the file the segment has by its header.
+func held(p elf.ProgHeader) plan.Extent { return plan.Extent{Off: p.Off, Size: p.Filesz} }
+
 // unused returns a PT_NULL program header with the fields that a reader
 // follows. makedumpfile -E writes zeros where the disk was full, and for
 // segments of /proc/kcore that are no memory. An unused header claims no bytes
@@ -94,7 +97,7 @@ func (h *Header) Prog(b []byte) elf.ProgHeader {
 // along with the bytes it refers to.
 func unused(p elf.ProgHeader) elf.ProgHeader {
 	u := elf.ProgHeader{Type: elf.PT_NULL}
-	if _, ok := (plan.Extent{Off: p.Off, Size: p.Filesz}).End(); ok && p.Filesz > 0 && p.Filesz <= p.Memsz {
+	if _, ok := held(p).End(); ok && p.Filesz > 0 && p.Filesz <= p.Memsz {
 		u.Off = p.Off
 	}
 	return u
@@ -111,7 +114,7 @@ func (c *ELF) addProg(p elf.ProgHeader) error {
 		if c.Note >= 0 {
 			// makedumpfile takes the last, crash takes the second for memory.
 			return plan.FormatErrorf(c.ProgOff(i), "program headers",
-				fmt.Sprintf("two PT_NOTEs, phdr[%d] with %v and phdr[%d] with %v", c.Note, c.notesExtent(), i, plan.Extent{Off: p.Off, Size: p.Filesz}),
+				fmt.Sprintf("two PT_NOTEs, phdr[%d] with %v and phdr[%d] with %v", c.Note, c.notesExtent(), i, held(p)),
 				"one PT_NOTE")
 		}
 		c.Note = i
@@ -128,8 +131,8 @@ func (c *ELF) addProg(p elf.ProgHeader) error {
 
 // checkEnd makes sure that the end of segment i can be computed.
 func (c *ELF) checkEnd(i int, p elf.ProgHeader) error {
-	if _, ok := (plan.Extent{Off: p.Off, Size: p.Filesz}).End(); !ok && p.Filesz > 0 {
-		return plan.FormatErrorf(c.ProgOff(i), fmt.Sprintf("program header %d", i), plan.Extent{Off: p.Off, Size: p.Filesz}.String(), "p_offset + p_filesz below 2^63")
+	if _, ok := held(p).End(); !ok && p.Filesz > 0 {
+		return plan.FormatErrorf(c.ProgOff(i), fmt.Sprintf("program header %d", i), held(p).String(), "p_offset + p_filesz below 2^63")
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ func (c *ELF) Used() ([]plan.Extent, error) {
 	u = slices.Grow(u, len(c.Progs))
 	for i, p := range c.Progs {
 		if i != c.Note && p.Filesz > 0 {
-			u = append(u, plan.Extent{Off: p.Off, Size: p.Filesz})
+			u = append(u, held(p))
 		}
 	}
 	return u, nil
@@ -83,7 +83,7 @@ func (c *ELF) checkDisjoint() error {
 		}
 	}
 	for i, p := range c.Progs {
-		e := plan.Extent{Off: p.Off, Size: p.Filesz}
+		e := held(p)
 		for j, f := range own {
 			if i != c.Note && e.Overlaps(f) {
 				return plan.FormatErrorf(c.ProgOff(i), fmt.Sprintf("phdr[%d]", i), e.String(), "bytes apart from the %s (%v)", names[j], f)
@@ -103,7 +103,7 @@ func (c *ELF) checkEmpty(notes, table plan.Extent) error {
 		}
 	}
 	for i, p := range c.Progs { // memory may begin there: it moves on
-		if e := (plan.Extent{Off: p.Off, Size: p.Filesz}); i != c.Note && e.Overlaps(place) && e.Off < notes.Off {
+		if e := held(p); i != c.Note && e.Overlaps(place) && e.Off < notes.Off {
 			return plan.FormatErrorf(c.ProgOff(c.Note), "PT_NOTE", notes.String(), "a place apart from the %v", e)
 		}
 	}

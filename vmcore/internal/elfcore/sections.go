@@ -42,7 +42,7 @@ func (c *ELF) sectionTable() (plan.Extent, error) {
 	if c.Shoff == 0 || c.Shnum == 0 {
 		return plan.Extent{}, nil
 	}
-	t := plan.Extent{Off: c.Shoff, Size: c.Shnum * c.Shentsize}
+	t := c.allSections()
 	if _, ok := t.End(); !ok {
 		return plan.Extent{}, plan.FormatErrorf(int64(c.Layout.eShoff), "section header table", t.String(), "e_shoff below 2^63")
 	}
@@ -82,7 +82,7 @@ func (c *ELF) eachSection(do func(b []byte)) error {
 	buf := make([]byte, 256*c.Shentsize)
 	for off := t.Off; off < t.Off+t.Size; off += uint64(len(buf)) {
 		b := buf[:min(uint64(len(buf)), t.Off+t.Size-off)]
-		if err := c.read(b, int64(off)); err != nil {
+		if err := c.Read(b, int64(off)); err != nil {
 			return errors.Wrap(err, "section headers")
 		}
 		for ; len(b) > 0; b = b[c.Shentsize:] {

@@ -22,8 +22,6 @@ type holder struct{ *ELF }
 func (h holder) Align() int64   { return h.notes.Align }
 func (h holder) Header() string { return "PT_NOTE" }
 
-func (h holder) Read(b []byte, off int64) error { return h.read(b, off) }
-
 func (h holder) Room(limit int64, will []byte) (int64, error) { return h.slack(limit, will) }
 
 // Switch returns PT_NOTE's program header for the new notes.
@@ -59,7 +57,7 @@ func (c *ELF) switchTo(off, size int64) ([]byte, error) {
 		return nil, errors.Wrapf(plan.ErrNoPlace, "offset %#x is beyond what %v can have", off+size, c.Class)
 	}
 	b := make([]byte, c.Layout.Phentsize)
-	if err := c.read(b, c.ProgOff(c.Note)); err != nil {
+	if err := c.Read(b, c.ProgOff(c.Note)); err != nil {
 		return nil, err
 	}
 	c.putNotes(b, uint64(off), uint64(size))

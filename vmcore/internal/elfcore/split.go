@@ -131,7 +131,7 @@ func (c *ELF) firstSegment() (int, error) {
 	}
 	e := plan.Extent{Off: c.Progs[first].Off, Size: c.Progs[first].Filesz}
 	for i, p := range c.Progs {
-		if i != first && i != c.Note && hasPlace(p) && e.Overlaps(plan.Extent{Off: p.Off, Size: p.Filesz}) {
+		if i != first && i != c.Note && hasPlace(p) && e.Overlaps(held(p)) {
 			return 0, errors.Wrapf(plan.ErrNoPlace, "phdr[%d] shares bytes with phdr[%d]", i, first)
 		}
 	}
@@ -175,7 +175,7 @@ func (c *ELF) checkTable(s split) error {
 		}
 	}
 	b := make([]byte, slot.Size)
-	if err := c.read(b, int64(slot.Off)); err != nil {
+	if err := c.Read(b, int64(slot.Off)); err != nil {
 		return err
 	}
 	will, err := c.piece(s)
@@ -188,7 +188,7 @@ func (c *ELF) checkTable(s split) error {
 // isXnum reports whether the number of program headers is in a section header.
 func (c *ELF) isXnum() bool {
 	b := make([]byte, 2)
-	return c.read(b, int64(c.Layout.EPhnum)) != nil || c.Order.Uint16(b) == pnXnum
+	return c.Read(b, int64(c.Layout.EPhnum)) != nil || c.Order.Uint16(b) == pnXnum
 }
 
 // progEnd returns where program header i ends.
@@ -207,7 +207,7 @@ func (c *ELF) splitHeader(s split) *Header {
 // piece returns the program header of the segment's first pages.
 func (c *ELF) piece(s split) ([]byte, error) {
 	b := make([]byte, c.Phentsize)
-	if err := c.read(b, c.ProgOff(s.first)); err != nil {
+	if err := c.Read(b, c.ProgOff(s.first)); err != nil {
 		return nil, err
 	}
 	c.PutWord(b, c.Layout.POff, uint64(s.to))
@@ -242,7 +242,7 @@ func (c *ELF) hasVaddr() bool {
 func (c *ELF) headFor(h *Header) ([]byte, error) {
 	end := max(c.Phoff+c.Phnum*c.Phentsize, h.Phoff+h.Phnum*h.Phentsize)
 	b := make([]byte, min(end, plan.SectorSize))
-	if err := c.read(b, 0); err != nil {
+	if err := c.Read(b, 0); err != nil {
 		return nil, err
 	}
 	h.PutWord(b, h.Layout.ePhoff, h.Phoff)
@@ -291,14 +291,14 @@ func (c *ELF) planSplit(s split, sp elfnote.Splice) (*plan.InPlace, error) {
 		plan.Step{Op: plan.OpCopy, From: s.from, Off: s.to, Len: s.n, Thin: true, Why: "the first pages of the first segment"})
 	if s.sections {
 		b := make([]byte, c.Shnum*c.Shentsize)
-		if err := c.read(b, int64(c.Shoff)); err != nil {
+		if err := c.Read(b, int64(c.Shoff)); err != nil {
 			return nil, err
 		}
 		p.Write(s.to+s.n, b, "the section headers")
 	}
 	if slot := int64(c.Phoff + c.Phnum*c.Phentsize); !s.sections && slot+int64(len(piece)) > int64(len(head)) {
 		old := make([]byte, len(piece))
-		if err := c.read(old, slot); err != nil {
+		if err := c.Read(old, slot); err != nil {
 			return nil, err
 		}
 		p.Undo = append(p.Undo, plan.Step{Op: plan.OpWrite, Off: slot, Len: int64(len(old)), Data: old})

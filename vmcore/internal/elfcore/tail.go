@@ -107,7 +107,7 @@ func (c *ELF) checkTail() error {
 		return errors.Wrap(plan.ErrNoPlace, "the file is truncated")
 	}
 	for i, p := range c.Progs {
-		if end, ok := (plan.Extent{Off: p.Off, Size: p.Filesz}).End(); i != c.Note && hasPlace(p) && (!ok || end > start) {
+		if end, ok := held(p).End(); i != c.Note && hasPlace(p) && (!ok || end > start) {
 			return errors.Wrapf(plan.ErrNoPlace, "phdr[%d] stands after the notes", i)
 		}
 	}
@@ -141,7 +141,7 @@ func (c *ELF) tail(l *plan.Layout) ([]byte, error) {
 // program header, with section headers at shoff and notes of size bytes at off.
 func (c *ELF) tailSwitch(shoff uint64, off, size int64) ([]byte, error) {
 	b := make([]byte, c.ProgOff(c.Note)+int64(c.Layout.Phentsize))
-	if err := c.read(b, 0); err != nil {
+	if err := c.Read(b, 0); err != nil {
 		return nil, err
 	}
 	c.PutWord(b, c.Layout.eShoff, shoff)

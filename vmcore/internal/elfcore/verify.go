@@ -56,7 +56,7 @@ func (v *Verifier) file() {
 	if c.Incomplete() && !v.process {
 		v.Fault("crash warns; memory is missing", "e_flags says that makedumpfile could not finish the dump (DUMP_ELF_INCOMPLETE)")
 	}
-	table := plan.Extent{Off: c.Shoff, Size: c.Shnum * c.Shentsize}
+	table := c.allSections()
 	if c.Shoff != 0 && c.Shnum == 0 {
 		v.Fault("Go's debug/elf fails, readelf warns", "e_shoff is %#x and e_shnum 0, expected both or none", c.Shoff)
 		return

@@ -76,11 +76,7 @@ func Open(r io.ReaderAt, size int64) (*Records, error) {
 func (f *Records) ReadAt(p []byte, off int64) (int, error) { return f.View.ReadAt(p, off) }
 
 // Is reports whether r begins as a flattened dump does.
-func Is(r io.ReaderAt) bool {
-	b := make([]byte, len(Signature))
-	n, _ := r.ReadAt(b, 0)
-	return n == len(b) && string(b) == Signature
-}
+func Is(r io.ReaderAt) bool { return plan.HasAt(r, 0, Signature) }
 
 // IsCut reports whether the file ends before its end marker.
 func (f *Records) IsCut() bool { return f.Size-f.End < RecordHeader || f.Cut > 0 }

@@ -108,20 +108,14 @@ func (w *walk) walk() ([]Run, error) {
 			return runs, nil
 		}
 		off, size, err := w.header()
+		body := w.at + RecordHeader
 		switch {
 		case err != nil:
 			return nil, err
-		case off == -1 && size == -1:
+		case size < 0:
 			return runs, nil
-		}
-		body := w.at + RecordHeader
-		switch {
-		case off < 0 || size <= 0:
-			return nil, w.badRecord(off, size, "an offset of 0 or more and a size of 1 or more, or -1 for both")
 		case size > MaxRuns*maxChunk && size <= w.size-w.at: // of a sparse file
 			return nil, errors.Wrapf(ErrTooManyRuns, "record at offset %#x", w.at)
-		case off > math.MaxInt64-size:
-			return nil, w.badRecord(off, size, "an end below 1<<63")
 		case size > w.size-body:
 			w.cut = off + size
 			size = w.size - body
@@ -133,10 +127,6 @@ func (w *walk) walk() ([]Run, error) {
 	}
 }
 
-func (w *walk) badRecord(off, size int64, want string) error {
-	return plan.FormatErrorf(w.at, "record", fmt.Sprintf("offset %d, size %d", off, size), "%s", want)
-}
-
 // header reads the header of the record at at.
 func (w *walk) header() (off, size int64, err error) {
 	if in := w.at - w.start; in+RecordHeader > w.windowN {
@@ -146,20 +136,23 @@ func (w *walk) header() (off, size int64, err error) {
 			return 0, 0, errors.Wrapf(plan.NoEOF(err), "offset %#x", w.at+int64(n))
 		}
 	}
-	b := w.window[w.at-w.start:]
-	return int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:])), nil
+	return ParseRecord(w.window[w.at-w.start:], w.at)
 }
 
 // ParseRecord reads a record's header, which lies at offset at of the file. The
 // end marker has a size below 0.
 func ParseRecord(b []byte, at int64) (off, size int64, err error) {
 	off, size = int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:]))
-	switch w := (&walk{at: at}); {
+	want := ""
+	switch {
 	case off == -1 && size == -1:
 	case off < 0 || size <= 0:
-		err = w.badRecord(off, size, "an offset of 0 or more and a size of 1 or more, or -1 for both")
-	case off > plan.Endless-size:
-		err = w.badRecord(off, size, "an end below 1<<63")
+		want = "an offset of 0 or more and a size of 1 or more, or -1 for both"
+	case off > math.MaxInt64-size:
+		want = "an end below 1<<63"
+	}
+	if want != "" {
+		err = plan.FormatErrorf(at, "record", fmt.Sprintf("offset %d, size %d", off, size), "%s", want)
 	}
 	return off, size, err
 }

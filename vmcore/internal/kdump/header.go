@@ -31,11 +31,7 @@ const (
 )
 
 // Is reports whether r begins as a kdump-compressed dump does.
-func Is(r io.ReaderAt) bool {
-	b := make([]byte, len(Signature))
-	n, _ := r.ReadAt(b, 0)
-	return n == len(b) && string(b) == Signature
-}
+func Is(r io.ReaderAt) bool { return plan.HasAt(r, 0, Signature) }
 
 // Bits in status (DUMP_DH_...). The lower ones say how pages are compressed;
 // readers go by each page's own flags.

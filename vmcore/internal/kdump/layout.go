@@ -58,11 +58,7 @@ func (c *Dump) planHome(sp elfnote.Splice) (*plan.Layout, error) {
 	}
 	l := &plan.Layout{Shift: m.shift}
 	l.Add(m.fixes, 0, home)
-	rest := sp.Off + sp.Del
-	l.Pieces = append(l.Pieces,
-		plan.Piece{From: c.R, Src: start, N: sp.Off},
-		plan.Piece{Lit: sp.Ins},
-		plan.Piece{From: c.R, Src: start + rest, N: c.notes.Size - rest})
+	l.AddNotes(c.R, start, c.notes.Size, sp)
 	c.finish(l, m, home+size, tail)
 	return l, nil
 }
@@ -125,13 +121,14 @@ func (c *Dump) finish(l *plan.Layout, m *move, newEnd, tail int64) {
 	// From here on the copy's offset less shift is the original's.
 	resume := max(m.end, newEnd-m.shift)
 	l.Pieces = append(l.Pieces, plan.Piece{Zero: resume + m.shift - newEnd})
-	if m.shift == 0 && c.Size != plan.Endless || tail <= c.DescOff() {
-		l.Add(m.fixes, resume, tail)
-	} else {
+	later := c.Size == plan.Endless || m.shift != 0 && tail > c.DescOff()
+	if later {
 		l.Add(m.fixes, resume, c.DescOff())
+	} else {
+		l.Add(m.fixes, resume, tail)
 	}
 	l.DropEmpty()
-	if m.shift != 0 && tail > c.DescOff() || c.Size == plan.Endless {
+	if later {
 		l.Pieces = append(l.Pieces, plan.Piece{Later: func() []plan.Piece {
 			if err := c.bitmapError(); err != nil {
 				return []plan.Piece{{Err: err}}

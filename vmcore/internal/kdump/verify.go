@@ -8,9 +8,6 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// MaxPageFindings bounds the pages that Verify lists one by one.
-const MaxPageFindings = 10
-
 // Verify implements vmcore.Core. What readers need of a kdump-compressed dump
 // was read in the sources of crash 8.0, makedumpfile 1.7 and libkdumpfile 0.5.
 func (c *Dump) Verify() []plan.Finding {
@@ -35,29 +32,12 @@ func (c *Dump) verifyHead() *verifier {
 func (c *Dump) VerifyPages(ctx context.Context) []plan.Finding {
 	v := &verifier{c: c}
 	physmem.Scan(ctx, c, physmem.ScanOptions{Lost: v.lost}, func(uint64, []byte) error { return nil })
-	v.morePages()
 	return v.Found
 }
 
 type verifier struct {
 	c *Dump
 	plan.Findings
-	badPages int
-}
-
-// page is Fault for one of many pages.
-func (v *verifier) page(readers, format string, args ...any) {
-	if v.badPages++; v.badPages <= MaxPageFindings {
-		v.Fault(readers, format, args...)
-	}
-}
-
-// morePages counts those that page left out.
-func (v *verifier) morePages() {
-	if n := v.badPages - MaxPageFindings; n > 0 {
-		v.Fault("they fail to read these pages", "%d pages more of that kind", n)
-	}
-	v.badPages = 0
 }
 
 func (v *verifier) header() {
@@ -143,10 +123,9 @@ func (v *verifier) descriptors() {
 			err = c.checkDesc(d, off)
 		}
 		if err != nil {
-			v.page("they fail to read this page", "page descriptor %d: %v", n, err)
+			v.Fault("they fail to read this page", "page descriptor %d: %v", n, err)
 		}
 	}
-	v.morePages()
 }
 
 // lost reports a page that cannot be read, unless Verify has reported its
@@ -161,6 +140,6 @@ func (v *verifier) lost(addr uint64, err error) {
 	n, numErr := r.number(addr / uint64(c.BlockSize))
 	d, off, descErr := r.descriptor(n)
 	if numErr == nil && descErr == nil && c.checkDesc(d, off) == nil {
-		v.page("they fail to read this page", "%v", err)
+		v.Fault("they fail to read this page", "%v", err)
 	}
 }

@@ -37,10 +37,10 @@ func TestVerify(t *testing.T) {
 		{"eraseinfo in the notes", testdumps.KDump{Erase: "x", Edit: sub(64, 4096+200)}, "expected bytes apart from eraseinfo"},
 		{"bad pages without end", testdumps.KDump{Pages: seq(1000), Edit: func(b []byte, h *kdump.Header) {
 			clear(b[h.DescOff() : h.DescOff()+1000*plan.DescSize])
-		}}, "990 pages more"},
+		}}, "990 more like this: page descriptor 0"},
 		{"bad data without end", testdumps.KDump{Pages: seq(1000), Edit: func(b []byte, h *kdump.Header) {
 			clear(b[h.DescOff()+1000*plan.DescSize:])
-		}}, "790 pages more"}, // uncompressed ones cannot be told
+		}}, "790 more like this"}, // uncompressed ones cannot be told
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var all strings.Builder
@@ -48,7 +48,7 @@ func TestVerify(t *testing.T) {
 			for _, f := range found {
 				all.WriteString(f.Text + "\n")
 			}
-			if !strings.Contains(all.String(), tc.text) || len(found) > 2*kdump.MaxPageFindings {
+			if !strings.Contains(all.String(), tc.text) || len(found) > 2*plan.MaxOfKind {
 				t.Errorf("it finds %s", all.String())
 			}
 		})

@@ -8,26 +8,16 @@ import (
 	"vmcsnote/elfnote"
 )
 
+// Errors that package vmcore exports, where their meaning is told.
 var (
-	// ErrNotCore: the file is no dump of a known kind.
-	ErrNotCore = errors.New("not a vmcore")
-	// ErrExcluded: the dump knows this memory, but whoever wrote the dump left
-	// it out (makedumpfile -d).
-	ErrExcluded = errors.New("excluded from the dump")
-	// ErrOtherPiece: the memory is in another piece of the split dump, if
-	// anywhere.
+	ErrNotCore    = errors.New("not a vmcore")
+	ErrExcluded   = errors.New("excluded from the dump")
 	ErrOtherPiece = errors.New("in another piece of the split dump")
-	// ErrTruncated: the file ends before what its headers claim.
-	ErrTruncated = errors.New("the file is truncated")
-	// ErrNoMemory: no PT_LOAD covers this physical address.
-	ErrNoMemory = errors.New("not in the dump's memory")
-	// ErrNoPlace: the change cannot be made in place under the restrictions
-	// given.
-	ErrNoPlace = errors.New("no safe place for the notes")
-	// ErrOnePass: the dump can be changed in a file, but not in a stream.
-	ErrOnePass = errors.New("cannot be changed in one pass")
-	// ErrChanged: the core changed while it was read or planned for.
-	ErrChanged = errors.New("the file changed meanwhile")
+	ErrTruncated  = errors.New("the file is truncated")
+	ErrNoMemory   = errors.New("not in the dump's memory")
+	ErrNoPlace    = errors.New("no safe place for the notes")
+	ErrOnePass    = errors.New("cannot be changed in one pass")
+	ErrChanged    = errors.New("the file changed meanwhile")
 )
 
 // An AddressError is the error for physical memory that cannot be read. Page

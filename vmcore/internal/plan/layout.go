@@ -98,6 +98,15 @@ func (l *Layout) Add(fixes []Fix, off, end int64) {
 	l.Pieces = append(l.Pieces, Piece{Src: off, N: max(end-off, 0)})
 }
 
+// AddNotes appends the notes, size bytes at off of r, with the splice applied.
+func (l *Layout) AddNotes(r io.ReaderAt, off, size int64, sp elfnote.Splice) {
+	rest := sp.Off + sp.Del
+	l.Pieces = append(l.Pieces,
+		Piece{From: r, Src: off, N: sp.Off},
+		Piece{Lit: sp.Ins},
+		Piece{From: r, Src: off + rest, N: size - rest})
+}
+
 // DropEmpty removes pieces without bytes.
 func (l *Layout) DropEmpty() {
 	l.Pieces = slices.DeleteFunc(l.Pieces, func(p Piece) bool { return p.Size() == 0 })

@@ -40,6 +40,13 @@ func ReadFull(r io.ReaderAt, b []byte, off int64) error {
 	return errors.Wrapf(NoEOF(err), "offset %#x", off+int64(n))
 }
 
+// HasAt reports whether r holds the bytes of magic at off.
+func HasAt(r io.ReaderAt, off int64, magic string) bool {
+	b := make([]byte, len(magic))
+	n, _ := r.ReadAt(b, off)
+	return n == len(b) && string(b) == magic
+}
+
 // NoEOF turns an unexpected end of the file into [ErrChanged].
 func NoEOF(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
