@@ -85,7 +85,7 @@ func openFile(path string, flag, lock int, open func(io.ReaderAt, int64) (Core, 
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	f, err := os.OpenFile(path, flag, 0)
-	if flag == os.O_RDWR && errors.Is(err, syscall.EACCES) && owned(info) {
+	if flag == os.O_RDWR && errors.Is(err, syscall.EACCES) && int(statT(info).Uid) == os.Geteuid() {
 		f, err = os.OpenFile(path, os.O_RDONLY, 0)
 	}
 	if err != nil {
@@ -158,22 +158,12 @@ func (o *File) flat() bool {
 	return ok
 }
 
-// owned reports whether this process is of the file's owner.
-func owned(info fs.FileInfo) bool {
-	st, err := statT(info)
-	return err == nil && int(st.Uid) == os.Geteuid()
-}
-
 // writable returns an error that wraps [ErrReadOnly] if the permissions of the
 // file do not let this process write to it.
 func (o *File) writable() error {
 	err := unix.Faccessat(unix.AT_FDCWD, o.path, unix.W_OK, unix.AT_EACCESS)
 	if errors.Is(err, unix.EACCES) {
-		mode := o.info.Mode().Perm()
-		if st, err := statT(o.info); err == nil {
-			return errors.Wrapf(ErrReadOnly, "mode %#o, owner uid %d", mode, st.Uid)
-		}
-		return errors.Wrapf(ErrReadOnly, "mode %#o", mode)
+		return errors.Wrapf(ErrReadOnly, "mode %#o, owner uid %d", o.info.Mode().Perm(), statT(o.info).Uid)
 	}
 	return nil
 }
@@ -185,26 +175,20 @@ func (o *File) Close() error { return o.f.Close() }
 // makedumpfile may still be writing it.
 func (o *File) unchanged() error {
 	now, err := o.f.Stat()
-	if err != nil {
-		return err
+	if err == nil {
+		err = o.sizeIs(o.info.Size())
 	}
-	if err := o.sizeIs(o.info.Size()); err != nil {
-		return err
+	if err == nil && !now.ModTime().Equal(o.info.ModTime()) {
+		err = errors.Wrap(ErrChanged, "written to since it was opened")
 	}
-	if !now.ModTime().Equal(o.info.ModTime()) {
-		return errors.Wrap(ErrChanged, "written to since it was opened")
-	}
-	return nil
+	return err
 }
 
 // sizeIs makes sure that nobody has made the file longer or shorter.
 func (o *File) sizeIs(want int64) error {
 	now, err := o.f.Stat()
-	if err != nil {
-		return err
+	if err == nil && now.Size() != want {
+		err = errors.Wrapf(ErrChanged, "%#x bytes now, expected %#x", now.Size(), want)
 	}
-	if now.Size() != want {
-		return errors.Wrapf(ErrChanged, "%#x bytes now, expected %#x", now.Size(), want)
-	}
-	return nil
+	return err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"iter"
 	"slices"
-	"sort"
 
 	"github.com/pkg/errors"
 
@@ -90,11 +89,7 @@ func (w *Writer) lack(hole physmem.Range) {
 // keep sorts the holes, joins adjacent ones, which may be from several workers,
 // and gives up all but the n biggest.
 func (w *Writer) keep(n int) {
-	sort.Slice(w.holes, func(i, j int) bool { return w.holes[i].Compare(w.holes[j]) < 0 })
-	merged := w.holes[:0]
-	for _, h := range w.holes {
-		merged = addRange(merged, h)
-	}
+	merged := physmem.Union(w.holes)
 	sizes := make([]uint64, len(merged))
 	for i, h := range merged {
 		sizes[i] = h.Size
@@ -118,7 +113,7 @@ func join(rs []physmem.Range, n int) []physmem.Range {
 	}
 	gaps := make([]uint64, len(rs)-1)
 	for i := range gaps {
-		gaps[i] = rs[i+1].Addr - (rs[i].Addr + rs[i].Size)
+		gaps[i] = rs[i+1].Addr - rs[i].End()
 	}
 	big := biggest(slices.Clone(gaps), n-1)
 	joined := rs[:1]
@@ -158,7 +153,7 @@ func biggest(sizes []uint64, n int) func(size uint64) bool {
 
 // addRange adds r, to the last of the ranges where it goes on there.
 func addRange(rs []physmem.Range, r physmem.Range) []physmem.Range {
-	if i := len(rs) - 1; i >= 0 && rs[i].Addr+rs[i].Size == r.Addr {
+	if i := len(rs) - 1; i >= 0 && rs[i].End() == r.Addr {
 		rs[i].Size += r.Size
 		return rs
 	}

@@ -127,8 +127,7 @@ var magics = []struct {
 // Identify returns the kind of file that r is, if [Open] does not open it.
 func Identify(r io.ReaderAt) Kind {
 	for _, m := range magics {
-		b := make([]byte, len(m.magic))
-		if n, _ := r.ReadAt(b, m.off); n == len(b) && string(b) == m.magic {
+		if plan.HasAt(r, m.off, m.magic) {
 			return m.kind
 		}
 	}

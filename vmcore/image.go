@@ -1,7 +1,6 @@
 package vmcore
 
 import (
-	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"io"
@@ -38,9 +37,8 @@ type memory interface {
 	physmem.Sparse
 }
 
-func newImage(format string, m memory, size, end int64, order binary.ByteOrder) (*image, error) {
-	notes, err := elfnote.Parse(bytes.NewReader(nil), 0, order)
-	return &image{m, size, format, end, notes}, err
+func newImage(format string, m memory, size, end int64, order binary.ByteOrder) *image {
+	return &image{m, size, format, end, &elfnote.Segment{Order: order, Align: 4}}
 }
 
 // OpenMemory is [Open] for callers that need only memory: it opens images, too.
@@ -57,7 +55,7 @@ func OpenMemory(r io.ReaderAt, size int64) (Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	return asCore(newImage(e.Format()+"-without-notes", e, size, e.Claimed(), e.Order))
+	return newImage(e.Format()+"-without-notes", e, size, e.Claimed(), e.Order), nil
 }
 
 func openLiME(r io.ReaderAt, size int64) (Core, error) {
@@ -65,22 +63,14 @@ func openLiME(r io.ReaderAt, size int64) (Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	return asCore(newImage(m.Format, m, size, m.End, binary.LittleEndian))
+	return newImage(m.Format, m, size, m.End, binary.LittleEndian), nil
 }
 
 // OpenRaw opens raw physical memory from address 0 on. Nothing in such a file
 // shows what it is, so the caller must know.
 func OpenRaw(r io.ReaderAt, size int64) (Core, error) {
 	m := physmap.New(r, size, []elf.ProgHeader{{Type: elf.PT_LOAD, Filesz: uint64(size), Memsz: uint64(size)}})
-	return asCore(newImage("raw", m, size, size, binary.LittleEndian))
-}
-
-// asCore keeps a nil pointer out of the interface.
-func asCore(i *image, err error) (Core, error) {
-	if err != nil {
-		return nil, err
-	}
-	return i, nil
+	return newImage("raw", m, size, size, binary.LittleEndian), nil
 }
 
 // Format implements [Core]: "lime", "avml", "raw", or the ELF format with

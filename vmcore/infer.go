@@ -9,6 +9,7 @@ import (
 	"github.com/pkg/errors"
 
 	"vmcsnote/elfnote"
+	"vmcsnote/physmem"
 	"vmcsnote/vmcore/internal/elfcore"
 	"vmcsnote/vmcore/internal/flat"
 	"vmcsnote/vmcore/internal/kdump"
@@ -277,7 +278,7 @@ func isBlank(v *flat.View, e plan.Extent) bool {
 	b := make([]byte, 4<<10)
 	for off, end := int64(e.Off), min(int64(e.Off+e.Size), v.Size); off < end; off += int64(len(b)) {
 		n, err := v.ReadAt(b[:min(int64(len(b)), end-off)], off)
-		if err != nil || bytes.Count(b[:n], []byte{0}) < n {
+		if err != nil || !physmem.AllZero(b[:n]) {
 			return false
 		}
 	}

@@ -2,11 +2,10 @@ package vmcore
 
 import (
 	"bufio"
-	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"io"
-	"slices"
+	"sort"
 	"unsafe"
 
 	"github.com/pkg/errors"
@@ -24,14 +23,14 @@ func (w *Writer) loads() []part {
 		start := s.Addr
 		add := func(end uint64) {
 			if start < end {
-				loads = append(loads, part{Range: physmem.Range{Addr: start, Size: end - start}, off: off + int64(start-s.Addr)})
+				loads = append(loads, part{Range: physmem.Between(start, end), off: off + int64(start-s.Addr)})
 			}
 		}
-		for ; len(holes) > 0 && holes[0].Addr < s.Addr+s.Size; holes = holes[1:] {
+		for ; len(holes) > 0 && holes[0].Addr < s.End(); holes = holes[1:] {
 			add(holes[0].Addr)
-			start = holes[0].Addr + holes[0].Size
+			start = holes[0].End()
 		}
-		add(s.Addr + s.Size)
+		add(s.End())
 		off += int64(s.Size)
 	}
 	return loads
@@ -41,11 +40,8 @@ func (w *Writer) loads() []part {
 // loads.
 func within(loads []part, aliases []Alias) (ps []part) {
 	for _, a := range aliases {
-		i, found := slices.BinarySearchFunc(loads, a.Addr, func(p part, addr uint64) int { return cmp.Compare(p.Addr, addr) })
-		if !found {
-			i--
-		}
-		if i >= 0 && a.Addr-loads[i].Addr < loads[i].Size && a.Size <= loads[i].Size-(a.Addr-loads[i].Addr) {
+		i := sort.Search(len(loads), func(i int) bool { return loads[i].Addr > a.Addr }) - 1
+		if i >= 0 && loads[i].Contains(a.Addr) && a.Size <= loads[i].End()-a.Addr {
 			ps = append(ps, part{Range: a.Range, off: loads[i].off + int64(a.Addr-loads[i].Addr), vaddr: a.Vaddr})
 		}
 	}

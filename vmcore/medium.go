@@ -65,10 +65,7 @@ var ofContents = []string{"security.ima", "security.evm"}
 // copyMeta gives dst the owner, mode, extended attributes (ACLs and SELinux
 // label among them) and times of src.
 func copyMeta(dst *atomicfile.File, src *os.File, info fs.FileInfo) error {
-	st, err := statT(info)
-	if err != nil {
-		return err
-	}
+	st := statT(info)
 	if err := dst.Chown(int(st.Uid), int(st.Gid)); err != nil {
 		return err
 	}
@@ -106,13 +103,7 @@ func copyXattrs(dst, src *os.File) error {
 	return nil
 }
 
-func statT(info fs.FileInfo) (*syscall.Stat_t, error) {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil, errors.New("no stat data")
-	}
-	return st, nil
-}
+func statT(info fs.FileInfo) *syscall.Stat_t { return info.Sys().(*syscall.Stat_t) }
 
 func splitNames(b []byte) []string {
 	return strings.FieldsFunc(string(b), func(r rune) bool { return r == 0 })

@@ -24,11 +24,3 @@ func (p *Peeked) Read(b []byte) (int, error) {
 	}
 	return p.r.Read(b)
 }
-
-// headOf returns the head of a stream.
-func headOf(r io.Reader) *head {
-	if p, ok := r.(*Peeked); ok {
-		return p.h
-	}
-	return &head{r: r}
-}

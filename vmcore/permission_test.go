@@ -150,7 +150,7 @@ func TestMode0400(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if st, err := statT(info); err != nil || info.Mode() != tt.mode || int(st.Uid) != tt.owner {
+			if st := statT(info); info.Mode() != tt.mode || int(st.Uid) != tt.owner {
 				t.Errorf("mode %v, owner %d, want %v, %d", info.Mode(), st.Uid, tt.mode, tt.owner)
 			}
 			f := mustOpen(t, path, OpenFile)

@@ -53,7 +53,7 @@ func streamFlat(ctx context.Context, w io.Writer, h *head, edit Edit) (*Layout, 
 	if p.whole {
 		return plan.l, flat.Flatten(ctx, w, io.NewSectionReader(p, 0, p.top), plan.l)
 	}
-	s := &flatStream{flatStreamPlan: *plan, ctx: ctx, w: w}
+	s := &flatStream{flatStreamPlan: *plan, ctx: ctx, w: w, descs: descStream{}}
 	s.spans, s.fresh = spansOf(plan.c, plan.l)
 	if s.kept, err = s.keep(); err != nil {
 		return nil, &Unwritten{err, h}

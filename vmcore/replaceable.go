@@ -45,10 +45,7 @@ func (o *File) unread() error {
 // replaceable returns an error that wraps [ErrNoPlace] if no new file can take
 // the core's place by pl.
 func (o *File) replaceable(pl Placement) error {
-	st, err := statT(o.info)
-	if err != nil {
-		return err
-	}
+	st := statT(o.info)
 	switch {
 	case st.Nlink != 1:
 		return errors.Wrapf(ErrNoPlace, "the file has %d names, and a new one would have only one", st.Nlink)

@@ -34,10 +34,12 @@ func ShortfallOf(c Core) Shortfall {
 		s.Incomplete = s.Incomplete || k.Incomplete()
 		missing, total := k.MissingPages()
 		s.Pages, s.Total = s.Pages+missing, s.Total+total
-		s.Split = s.Split || k.Split
+		if k.Split {
+			s.Split, s.Pieces = true, append(s.Pieces, k.PFNs())
+		}
 	}
 	if s.Split {
-		s.Pieces, s.Lacking = piecesOf(pieces), lacking(pieces)
+		s.Lacking = lacking(pieces)
 	}
 	return s
 }

@@ -134,9 +134,6 @@ func (s *flatStream) afterBitmaps(i int, off, n int64) (int64, error) {
 	table := span{src: p.src, end: p.end, dst: p.dst, what: isDescs, entry: plan.DescSize}
 	mend := pagesOf(s.c).Mend
 	table.mend = func(b []byte) { mend(b, s.l.Shift) }
-	if s.descs == nil {
-		s.descs = descStream{}
-	}
 	bitmap := slices.IndexFunc(s.spans, func(p span) bool { return p.what == isBitmap })
 	switch came := off - p.src; {
 	case bitmap < 0 || s.bits.next >= s.bitmapEnd(s.spans[bitmap]):

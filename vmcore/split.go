@@ -1,7 +1,6 @@
 package vmcore
 
 import (
-	"cmp"
 	"iter"
 	"slices"
 	"sort"
@@ -59,14 +58,6 @@ func JoinPieces(pieces []Core, names []string) (*SplitDump, error) {
 	return s, nil
 }
 
-// piecesOf returns the PFNs of each piece.
-func piecesOf(pieces []*kdump.Dump) (all []PFNs) {
-	for _, k := range pieces {
-		all = append(all, k.PFNs())
-	}
-	return all
-}
-
 // lacking returns the PFNs that none of the pieces, sorted, holds.
 func lacking(pieces []*kdump.Dump) (none []PFNs) {
 	at := uint64(0)
@@ -88,8 +79,8 @@ func (s *SplitDump) ReadPhys(p []byte, addr uint64) (n int, err error) {
 		at := addr + uint64(n)
 		k := s.piece(at / uint64(s.pieces[0].BlockSize))
 		part := p[n:]
-		if end := k.EndPFN * uint64(k.BlockSize); at < end && uint64(len(part)) > end-at {
-			part = part[:end-at]
+		if end := k.EndPFN * uint64(k.BlockSize); at < end {
+			part = part[:min(uint64(len(part)), end-at)]
 		}
 		m, err := k.ReadPhys(part, at)
 		n += m
@@ -103,11 +94,8 @@ func (s *SplitDump) ReadPhys(p []byte, addr uint64) (n int, err error) {
 // piece returns the piece that holds the PFN, or another one, whose ReadPhys
 // returns the error.
 func (s *SplitDump) piece(pfn uint64) *kdump.Dump {
-	i, found := slices.BinarySearchFunc(s.pieces, pfn, func(k *kdump.Dump, pfn uint64) int { return cmp.Compare(k.StartPFN, pfn) })
-	if !found && i > 0 {
-		i--
-	}
-	return s.pieces[i]
+	i := sort.Search(len(s.pieces), func(i int) bool { return s.pieces[i].StartPFN > pfn })
+	return s.pieces[max(i-1, 0)]
 }
 
 // Ranges implements [physmem.Memory].

@@ -38,7 +38,10 @@ func Stream(ctx context.Context, w io.Writer, r io.Reader, edit Edit) (*Layout, 
 // keeps in memory: limit bytes, 64 MiB at most. A stream that has more of them
 // is an [*Unwritten], as soon as limit bytes have been read.
 func StreamWithin(ctx context.Context, w io.Writer, r io.Reader, edit Edit, limit int64) (*Layout, error) {
-	h := headOf(r)
+	h := &head{r: r}
+	if p, ok := r.(*Peeked); ok {
+		h = p.h
+	}
 	h.limit = min(limit, plan.MaxHead)
 	if flat.Is(h) {
 		return streamFlat(ctx, w, h, edit)

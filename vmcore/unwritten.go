@@ -22,11 +22,15 @@ func (u *Unwritten) Unwrap() error { return u.error }
 // PassOn writes the stream to w as it came, byte for byte, to its end. It can
 // be called once.
 func (u *Unwritten) PassOn(ctx context.Context, w io.Writer) error {
-	err := u.h.streamer(ctx, w).Copy(plan.Endless)
-	if errors.Is(err, io.EOF) {
-		return nil
+	return passOn(u.h.streamer(ctx, w))
+}
+
+// passOn writes the rest of a stream.
+func passOn(s *plan.Streamer) error {
+	if err := s.Copy(plan.Endless); !errors.Is(err, io.EOF) {
+		return err
 	}
-	return err
+	return nil
 }
 
 // Broken is the error for a flattened stream that could not be changed to its
@@ -50,10 +54,5 @@ func (b *Broken) PassOn(ctx context.Context, w io.Writer) error {
 	if _, err := w.Write(b.rest); err != nil {
 		return err
 	}
-	s := &plan.Streamer{Ctx: ctx, W: w, R: b.r, Buf: make([]byte, plan.BufSize)}
-	err := s.Copy(plan.Endless)
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
+	return passOn(&plan.Streamer{Ctx: ctx, W: w, R: b.r, Buf: make([]byte, plan.BufSize)})
 }

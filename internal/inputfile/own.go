@@ -1,7 +1,6 @@
 package inputfile
 
 import (
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -32,16 +31,14 @@ func CheckOwn(path string) error {
 
 // own checks the owner and the mode of a file.
 func own(info fs.FileInfo) error {
-	st, ok := info.Sys().(*syscall.Stat_t)
+	st := info.Sys().(*syscall.Stat_t)
 	switch {
-	case !ok:
-		return nil
 	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
-		return errors.Wrap(ErrForeign, fmt.Sprintf("owner %d", st.Uid))
+		return errors.Wrapf(ErrForeign, "owner %d", st.Uid)
 	case info.Mode()&fs.ModeSymlink != 0:
 		return errors.Wrap(ErrForeign, "a symbolic link")
 	case info.Mode()&0o002 != 0, info.Mode()&0o020 != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid():
-		return errors.Wrap(ErrForeign, fmt.Sprintf("mode %v, group %d", info.Mode().Perm(), st.Gid))
+		return errors.Wrapf(ErrForeign, "mode %v, group %d", info.Mode().Perm(), st.Gid)
 	}
 	return nil
 }
