@@ -181,7 +181,7 @@ func (e *env) parse(args []string) (runner, []string, error) {
 	}
 	// -o "$UNSET" must not mean to change the core in place.
 	fs.Visit(func(f *pflag.Flag) {
-		if f.Value.String() == "" {
+		if all, ok := f.Value.(pflag.SliceValue); f.Value.String() == "" || ok && slices.Contains(all.GetSlice(), "") {
 			err = usagef("--%s: empty", f.Name)
 		} else if c, ok := f.Value.(chooser); ok && c.valid() != nil {
 			err = usagef("--%s %q: %v", f.Name, f.Value, c.valid())

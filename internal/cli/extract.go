@@ -49,8 +49,7 @@ A dump that makedumpfile --split wrote is given by all its pieces.`,
 			fs.BoolVar(&f.all, "all", false, "write every guest")
 			fs.StringVar(&f.qemu, "qemu-core", "", "take the guest's memory from `FILE`, a core of the process that ran it")
 			fs.BoolVar(&f.force, "force", false, "replace OUT if it exists")
-			fs.StringArrayVar(&f.guests, "guest", nil, guestUsage+"; may be given several times")
-			f.addLayout(fs)
+			f.add(fs)
 			return f.run
 		},
 	}
@@ -87,9 +86,6 @@ func (f *extractFlags) run(ctx context.Context, e *env, args []string) error {
 	if err := f.check(args); err != nil {
 		return err
 	}
-	if len(f.guests) == 1 { // as other commands have it: "" for none
-		f.guest, f.guests = f.guests[0], nil
-	}
 	if len(args) == 0 && f.qemu != "" {
 		return named(f.qemu, f.fromNotes(ctx, e))
 	}
@@ -97,15 +93,26 @@ func (f *extractFlags) run(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	return named(dumpName(paths), f.onHost(ctx, e, paths, func(h *guestlist.Host) error {
-		switch {
-		case f.all:
-			return f.extractSeveral(ctx, e, h, slices.Collect(h.All()), paths)
-		case f.several():
-			return f.extractSeveral(ctx, e, h, h.Machines, paths)
-		}
-		return f.extract(ctx, e, h)
-	}))
+	return named(dumpName(paths), f.extract(ctx, e, paths))
+}
+
+// extract writes the guests asked for out of the dump at paths.
+func (f *extractFlags) extract(ctx context.Context, e *env, paths []string) error {
+	c, err := e.openDump(ctx, paths, f.form())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	h, err := f.find(ctx, e, c.Core)
+	switch {
+	case err != nil:
+		return err
+	case f.all:
+		return f.extractSeveral(ctx, e, h, slices.Collect(h.All()), paths)
+	case f.several():
+		return f.extractSeveral(ctx, e, h, h.Machines, paths)
+	}
+	return f.extractOne(ctx, e, h)
 }
 
 // notOver refuses to write over the dumps that are read: with --force they
@@ -113,7 +120,7 @@ func (f *extractFlags) run(ctx context.Context, e *env, args []string) error {
 func notOver(out string, dumps []string) error {
 	info, err := os.Stat(out)
 	if err != nil {
-		return nil // it does not exist, or opening it will tell
+		return nil // it does not exist, or opening it will fail
 	}
 	for _, d := range dumps {
 		if in, err := os.Stat(d); err == nil && os.SameFile(in, info) {
@@ -123,22 +130,9 @@ func notOver(out string, dumps []string) error {
 	return nil
 }
 
-// onHost does something with the host whose dump is at paths.
-func (f *guestsFlags) onHost(ctx context.Context, e *env, paths []string, do func(h *guestlist.Host) error) error {
-	c, err := e.openDump(ctx, paths, f.form())
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	h, err := f.find(ctx, e, c.Core)
-	if err != nil {
-		return err
-	}
-	return do(h)
-}
-
-// extract writes a guest of the host.
-func (f *extractFlags) extract(ctx context.Context, e *env, h *guestlist.Host) error {
+// extractOne writes the guest that --guest or --qemu-core leads to, or the only
+// one.
+func (f *extractFlags) extractOne(ctx context.Context, e *env, h *guestlist.Host) error {
 	var p *process
 	if f.qemu != "" {
 		var err error
@@ -213,7 +207,7 @@ func (f *guestsFlags) choose(h *guestlist.Host, p *process) (*guest.Machine, err
 	if len(h.Machines) == 0 {
 		return nil, errNone(h)
 	}
-	if p != nil && f.guest == "" {
+	if p != nil && len(f.guests) == 0 {
 		return p.machine(h)
 	}
 	if len(h.Machines) != 1 {
@@ -221,7 +215,7 @@ func (f *guestsFlags) choose(h *guestlist.Host, p *process) (*guest.Machine, err
 	}
 	m := h.Machines[0]
 	if p != nil && !p.match(m).Belongs() {
-		return nil, hint.With(errors.Errorf("%s is not the core of the process that ran virtual machine %s", p.path, message.Name(f.guest)), "leave out --guest to find the right one")
+		return nil, hint.With(errors.Errorf("%s is not the core of the process that ran virtual machine %s", p.path, message.Name(f.guests[0])), "leave out --guest to find the right one")
 	}
 	return m, nil
 }

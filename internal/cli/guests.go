@@ -25,13 +25,11 @@ import (
 
 // guestsFlags say what to find, and what to print about it.
 type guestsFlags struct {
-	layout string
-	root   string // where layouts by processor are
-	raw    bool
-	guest  string // "" for all
-	// guests are those that extract takes, if there are several.
-	guests  []string
-	vcpu    string // "" for all
+	layout  string
+	root    string // where layouts by processor are
+	raw     bool
+	guests  []string // what --guest names; none for all
+	vcpu    string   // "" for all
 	fields  commaList
 	read    string
 	verbose bool
@@ -86,8 +84,7 @@ The exit status is 3 if no VMCS is found and there is no note.`,
 			fs.StringVar(&f.read, "read", "", "print memory at `gpa:0xADDR:LENGTH` or gva:0xADDR:LENGTH")
 			fs.BoolVar(&f.explain, "explain", false, "search for VMCSs in any case; print why each page was taken for one or was not, and where KVM's structures disagree")
 			fs.BoolVar(&f.wantLog, "log", false, "print the kernel's log as dmesg does: the host's own, or with --guest that guest's")
-			f.addGuest(fs)
-			f.addLayout(fs)
+			f.add(fs)
 			fs.StringVar(&f.vcpu, "vcpu", "", "only its vCPU `N`, counted from 0")
 			return func(ctx context.Context, e *env, args []string) error {
 				paths, err := dumpArgs(args)
@@ -103,16 +100,9 @@ The exit status is 3 if no VMCS is found and there is no note.`,
 	}
 }
 
-// guestUsage documents --guest.
-const guestUsage = "only the virtual machine `WHICH`: its number in the list (N.M runs in N), pid, UUID or name"
-
-// addGuest adds --guest, which names one machine.
-func (f *guestsFlags) addGuest(fs *pflag.FlagSet) {
-	fs.StringVar(&f.guest, "guest", "", guestUsage)
-}
-
-// addLayout adds the flags that extract and report have, too.
-func (f *guestsFlags) addLayout(fs *pflag.FlagSet) {
+// add adds the flags that guests, extract and report share.
+func (f *guestsFlags) add(fs *pflag.FlagSet) {
+	fs.StringArrayVar(&f.guests, "guest", nil, "only the virtual machine `WHICH`: its number in the list (N.M runs in N), pid, UUID or name; may be given several times")
 	addRoot(fs, &f.root, "")
 	fs.StringVar(&f.layout, "layout", "", "take the layout from `WHAT`: a blob, a record, another core, a directory of the kernel patches' version 3, or a name out of vmcsnote layouts")
 	fs.BoolVar(&f.raw, "raw", false, "VMCORE is raw physical memory, from address 0 on")
@@ -142,8 +132,10 @@ func (f *guestsFlags) check() error {
 		return usagef("--explain goes with the list, --verbose or --json")
 	case f.vcpu != "" && f.wantLog:
 		return usagef("--vcpu cannot go with --log: the log is the whole guest's")
-	case f.vcpu != "" && f.guest == "":
+	case f.vcpu != "" && len(f.guests) == 0:
 		return usagef("--vcpu needs --guest")
+	case len(f.guests) > 1 && (f.vcpu != "" || f.read != "" || f.wantLog):
+		return usagef("--vcpu, --read and --log take one guest: give --guest once")
 	}
 	for i, name := range f.fields {
 		f.fields[i] = guestlist.FieldName(name)
@@ -170,6 +162,7 @@ func (f *guestsFlags) run(ctx context.Context, e *env, paths []string) error {
 	if err != nil {
 		return err
 	}
+	h.Machines = outermost(h.Machines)
 	if f.wantsRegisters(h) {
 		if err := findRegisters(ctx, e, h); err != nil {
 			return err
@@ -319,35 +312,13 @@ func errNone(h *guestlist.Host) error {
 	return errors.Errorf("no virtual machine: by %s %s", h.LayoutText(), guestlist.NoVMCSText(h.Found))
 }
 
-// pick leaves the machines and the vCPU that the flags name.
+// pick leaves the machines, each once, and the vCPU that the flags name.
 func (f *guestsFlags) pick(h *guestlist.Host) error {
-	if len(f.guests) > 0 {
-		return pickSeveral(h, f.guests)
-	}
-	if f.guest == "" {
+	if len(f.guests) == 0 {
 		return nil
 	}
-	m, err := machine(h, f.guest)
-	if err != nil {
-		return err
-	}
-	h.Machines = []*guest.Machine{m}
-	if f.vcpu == "" {
-		return nil
-	}
-	for _, v := range m.VCPUs {
-		if strconv.Itoa(v.Number) == f.vcpu {
-			m.VCPUs, m.Nested = []*guest.VCPU{v}, nil
-			return nil
-		}
-	}
-	return errors.Errorf("virtual machine %s has no vCPU %s, it has %d, counted from 0", f.guest, message.Name(f.vcpu), len(m.VCPUs))
-}
-
-// pickSeveral leaves the machines that are named, each once.
-func pickSeveral(h *guestlist.Host, names []string) error {
 	var picked []*guest.Machine
-	for _, name := range names {
+	for _, name := range f.guests {
 		m, err := machine(h, name)
 		if err != nil {
 			return err
@@ -357,7 +328,27 @@ func pickSeveral(h *guestlist.Host, names []string) error {
 		}
 	}
 	h.Machines = picked
-	return nil
+	if f.vcpu == "" {
+		return nil
+	}
+	m := picked[0]
+	for _, v := range m.VCPUs {
+		if strconv.Itoa(v.Number) == f.vcpu {
+			m.VCPUs, m.Nested = []*guest.VCPU{v}, nil
+			return nil
+		}
+	}
+	return errors.Errorf("virtual machine %s has no vCPU %s, it has %d, counted from 0", f.guests[0], message.Name(f.vcpu), len(m.VCPUs))
+}
+
+// outermost leaves out machines that run in another one of the list: a list of
+// the outer one has them.
+func outermost(ms []*guest.Machine) []*guest.Machine {
+	return slices.DeleteFunc(slices.Clone(ms), func(m *guest.Machine) bool {
+		for m = m.Within; m != nil && !slices.Contains(ms, m); m = m.Within {
+		}
+		return m != nil
+	})
 }
 
 // maxNamesakes bounds how many machines of one name an error lists: microVMs

@@ -51,7 +51,7 @@ func (f *guestsFlags) log(ctx context.Context, e *env, paths []string, c vmcore.
 
 // kernel opens the kernel whose log is asked for.
 func (f *guestsFlags) kernel(ctx context.Context, e *env, c vmcore.Core) (*linux.Kernel, error) {
-	if f.guest == "" {
+	if len(f.guests) == 0 {
 		info := guest.VMCoreInfo(c)
 		if info == "" {
 			return nil, errors.New("it has no VMCOREINFO, which leads to the kernel's log")
@@ -93,8 +93,8 @@ func (f *guestsFlags) reportLog(e *env, paths []string, k *linux.Kernel) error {
 		if len(paths) > 1 {
 			s.Field("files", paths)
 		}
-		if f.guest != "" {
-			s.Field("guest", f.guest)
+		if len(f.guests) > 0 {
+			s.Field("guest", f.guests[0])
 		}
 		s.Field("release", k.Release())
 		s.List("log", func() {
@@ -126,7 +126,7 @@ type lostRecords struct {
 }
 
 func (f *guestsFlags) lostRecords() lostRecords {
-	if f.guest != "" {
+	if len(f.guests) > 0 {
 		return lostRecords{}
 	}
 	return lostRecords{cure: beside}

@@ -29,8 +29,7 @@ A dump that makedumpfile --split wrote is given by all its pieces.`,
 			var f guestsFlags
 			out := fs.StringP("output", "o", "", "write the page to `OUT`, or to standard output (-)")
 			force := fs.Bool("force", false, "replace OUT if it exists")
-			f.addGuest(fs)
-			f.addLayout(fs)
+			f.add(fs)
 			return func(ctx context.Context, e *env, args []string) error {
 				if *out == "" {
 					return usagef("-o OUT is required")
@@ -73,6 +72,7 @@ func (f *guestsFlags) page(ctx context.Context, e *env, paths []string) (*report
 	if err := findRegisters(ctx, e, h); err != nil {
 		return nil, err
 	}
+	h.Machines = outermost(h.Machines)
 	return p, h.AddMachines(ctx, p)
 }
 
