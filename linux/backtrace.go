@@ -35,7 +35,7 @@ var unwinderNames = [...]string{"orc", "frame-pointer", "scan"}
 // String names the unwinder.
 func (u Unwinder) String() string { return unwinderNames[u] }
 
-// Registers are those of a processor that unwinding goes by.
+// Registers are the registers of a processor that unwinding needs.
 type Registers struct {
 	RIP, RSP, RBP      uint64
 	RDX, RDI, R10, R13 uint64
@@ -51,12 +51,12 @@ const (
 )
 
 // Backtrace returns the functions on a processor's stack in the kernel, the
-// innermost first. It ends where the kernel was entered from user mode. It goes
-// by the kernel's ORC tables; where these do not tell, by frame pointers; and
-// where these lead nowhere, by whatever on the stack looks like an address that
-// a function returns to.
+// innermost first. It ends where the kernel was entered from user mode, and is
+// empty for a processor in user mode.
 //
-// Of a processor in user mode, it is empty.
+// It uses the kernel's ORC tables; frame pointers where the tables have no
+// entry; and if these lead nowhere, whatever on the stack looks like a return
+// address.
 func (k *Kernel) Backtrace(r Registers) []Frame {
 	if !isKernel(r.RIP) {
 		return nil

@@ -40,8 +40,8 @@ const (
 	kindEnum64
 )
 
-// types is BTF: that of vmlinux, or a module's, which goes on where its base
-// ends.
+// types is BTF: that of vmlinux, or a module's, whose type IDs and strings
+// continue those of its base.
 type types struct {
 	base    *types
 	types   []byte
@@ -68,7 +68,7 @@ type btfType struct {
 	data       []byte // what follows
 }
 
-// parseBTF takes BTF apart. base is nil for a kernel's.
+// parseBTF parses BTF. base is nil for a kernel's.
 func parseBTF(b []byte, base *types) (*types, error) {
 	if len(b) < 24 || binary.LittleEndian.Uint16(b) != btfMagic || b[2] != 1 {
 		return nil, corrupt("BTF does not begin with its magic")
@@ -157,20 +157,21 @@ func (t *types) get(id typeID) (btfType, error) {
 	return typ, nil
 }
 
-// str returns the string at an offset, as much of it as a name can have.
-func (t *types) str(off uint32) string {
+// text returns the strings from an offset on.
+func (t *types) text(off uint32) []byte {
 	for t.base != nil && off < t.strBase {
 		t = t.base
 	}
-	off -= t.strBase
-	if uint64(off) >= uint64(len(t.strings)) {
-		return ""
-	}
-	s := t.strings[off:]
-	s = s[:min(len(s), maxText)]
-	if end := bytes.IndexByte(s, 0); end >= 0 {
-		s = s[:end]
-	}
+	return from(t.strings, off-t.strBase)
+}
+
+// from returns what b has from an offset on: nothing if it ends before.
+func from(b []byte, off uint32) []byte { return b[min(uint64(off), uint64(len(b))):] }
+
+// str returns the string at an offset, as much of it as a name can have.
+func (t *types) str(off uint32) string {
+	s := t.text(off)
+	s, _, _ = bytes.Cut(s[:min(len(s), maxText)], []byte{0})
 	return string(s)
 }
 

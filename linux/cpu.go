@@ -44,10 +44,9 @@ func (k *Kernel) CPU() (c CPU, err error) {
 	if c.Name, err = k.fieldText(at, f.Name); err != nil {
 		return CPU{}, err
 	}
-	for field, to := range map[*Field]*uint64{&f.Family: &c.Family, &f.Model: &c.Model, &f.Stepping: &c.Stepping, &f.Microcode: &c.Microcode} {
-		if *to, err = k.Value(at, *field); err != nil {
-			return CPU{}, err
-		}
+	err = k.values(at, want{&f.Family, &c.Family}, want{&f.Model, &c.Model}, want{&f.Stepping, &c.Stepping}, want{&f.Microcode, &c.Microcode})
+	if err != nil {
+		return CPU{}, err
 	}
 	flags, err := k.Elements(at, f.Flags)
 	c.Hypervisor = len(flags) > hypervisorWord && flags[hypervisorWord]&hypervisorBit != 0

@@ -226,7 +226,7 @@ func (t *types) lookup(typ btfType, name string, depth int, visits *int) (member
 		*visits++
 		m := typ.member(i)
 		if m.name != 0 {
-			if t.is(m.name, name) {
+			if isString(t.text(m.name), name) {
 				return m, true, nil
 			}
 			continue
@@ -243,12 +243,7 @@ func (t *types) lookup(typ btfType, name string, depth int, visits *int) (member
 	return member{}, false, nil
 }
 
-// is reports whether the string at an offset is name.
-func (t *types) is(off uint32, name string) bool {
-	for t.base != nil && off < t.strBase {
-		t = t.base
-	}
-	off -= t.strBase
-	s := t.strings[min(uint64(off), uint64(len(t.strings))):]
-	return len(s) > len(name) && string(s[:len(name)]) == name && s[len(name)] == 0
+// isString reports whether b begins with name and the NUL byte that ends it.
+func isString(b []byte, name string) bool {
+	return len(b) > len(name) && string(b[:len(name)]) == name && b[len(name)] == 0
 }

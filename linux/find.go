@@ -183,19 +183,11 @@ func (k *Kernel) VMCoreInfo() string { return k.own }
 
 // readInfo returns the text of the kernel's VMCOREINFO.
 func (k *Kernel) readInfo() (string, error) {
-	data, err1 := k.Symbol("vmcoreinfo_data")
-	size, err2 := k.Symbol("vmcoreinfo_size")
-	for _, err := range []error{err1, err2} {
-		if err != nil {
-			return "", err
-		}
-	}
-	data, err1 = k.Pointer(data)
-	size, err2 = k.Pointer(size)
-	for _, err := range []error{err1, err2} {
-		if err != nil {
-			return "", err
-		}
+	l := layout{k: k}
+	data := l.read(l.symbol("vmcoreinfo_data"), 8)
+	size := l.read(l.symbol("vmcoreinfo_size"), 8)
+	if l.err != nil {
+		return "", l.err
 	}
 	if size > pageSize {
 		return "", corrupt("VMCOREINFO has %d bytes", size)

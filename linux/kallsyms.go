@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/fnv"
 	"sort"
@@ -114,7 +115,7 @@ func (k *Kernel) readSymbolNames(p kallsymsPlace) (*kallsyms, error) {
 	if _, err := k.Read(index, p.tokenIndex); err != nil {
 		return nil, errors.WithMessage(err, "kallsyms_token_index")
 	}
-	// The table ends where nobody says; what follows it is part of the
+	// Nothing states where the table ends; what follows it is part of the
 	// image.
 	table := make([]byte, maxTokens)
 	n, err := k.Read(table, p.tokenTable)
@@ -146,22 +147,16 @@ func (s *kallsyms) setOffsets(k *Kernel, p kallsymsPlace) error {
 	return s.calibrate(k)
 }
 
-// setTokens takes the tokens apart. It reports whether all of them end within
-// the table.
+// setTokens finds the tokens. It reports whether all of them end within the
+// table.
 func (s *kallsyms) setTokens(table, index []byte) bool {
 	for i := range s.token {
 		at := int(binary.LittleEndian.Uint16(index[2*i:]))
-		if at >= len(table) {
+		token, _, ended := bytes.Cut(table[min(at, len(table)):], []byte{0})
+		if !ended || len(token) > maxName {
 			return false
 		}
-		end := at
-		for end < len(table) && table[end] != 0 {
-			end++
-		}
-		if end == len(table) || end-at > maxName {
-			return false
-		}
-		s.token[i] = table[at:end]
+		s.token[i] = token
 	}
 	return true
 }
@@ -297,7 +292,7 @@ func (s *kallsyms) find(name string) (int, bool) {
 	return i, i >= 0
 }
 
-// search is find without memory; it returns -1 if there is no such symbol.
+// search looks through all symbols. It returns -1 if none has the name.
 func (s *kallsyms) search(name string) int {
 	h := fnv.New32a()
 	h.Write([]byte(name))

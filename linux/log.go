@@ -50,7 +50,7 @@ type kernelLog struct {
 	count int
 	// read returns a record, or false if there is none at this place.
 	read func(i int) (LogRecord, bool, error)
-	err  error // what keeps from finding the newer ones
+	err  error // why the newer ones were not found
 }
 
 func (k *Kernel) log() (kernelLog, error) {

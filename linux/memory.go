@@ -74,9 +74,7 @@ func readVirtual(p []byte, addr uint64, translate func(uint64) (phys, size uint6
 			return n, err
 		}
 		part := p[n:]
-		if uint64(len(part)) > size {
-			part = part[:size]
-		}
+		part = part[:min(uint64(len(part)), size)]
 		var got int
 		if uint64(len(part)) <= pageSize-phys%pageSize {
 			got, err = cache.read(mem, part, phys)

@@ -112,7 +112,7 @@ func (m *Module) Symbol(name string) (uint64, error) {
 		return 0, errors.WithMessage(err, m.Name)
 	}
 	for _, s := range symbols {
-		if s.Shndx != uint16(elf.SHN_UNDEF) && m.is(s.Name, name) {
+		if s.Shndx != uint16(elf.SHN_UNDEF) && isString(from(m.strings, s.Name), name) {
 			return s.Value, nil
 		}
 	}
@@ -156,19 +156,13 @@ func (m *Module) readSymbols() ([]elf.Sym64, error) {
 	if m.k.moduleBytes += uint64(last); m.k.moduleBytes > maxModuleBytes {
 		return nil, errors.WithMessage(ErrTooMany, "symbols of modules")
 	}
-	// The last name ends where nobody says.
+	// Nothing states where the last name ends.
 	if m.strings, err = m.k.readGrowing(text, uint64(last)); err != nil {
 		return nil, err
 	}
 	name, err := m.k.CString(text+uint64(last), maxName)
 	m.strings = append(append(m.strings, name...), 0)
 	return symbols, err
-}
-
-// is reports whether the string at an offset is name.
-func (m *Module) is(off uint32, name string) bool {
-	s := m.strings[min(uint64(off), uint64(len(m.strings))):]
-	return len(s) > len(name) && string(s[:len(name)]) == name && s[len(name)] == 0
 }
 
 // symbolAt returns the symbol that addr belongs to.
@@ -187,7 +181,7 @@ func (m *Module) symbolAt(addr uint64) (best Symbol, ok bool) {
 		if s.Name == 0 || addr < s.Value || addr-s.Value >= max(s.Size, 1) {
 			continue
 		}
-		if name, _, _ := bytes.Cut(m.strings[min(int(s.Name), len(m.strings)):], []byte{0}); !ok && len(name) > 0 {
+		if name, _, _ := bytes.Cut(from(m.strings, s.Name), []byte{0}); !ok && len(name) > 0 {
 			best, ok = Symbol{string(name), m.Name, s.Value, addr - s.Value}, true
 		}
 	}

@@ -315,21 +315,31 @@ func (u *unwinder) orcStep() (ended bool, err error) {
 func (u *unwinder) interrupted(kind orcKind, sp uint64) (next Registers, user bool, err error) {
 	next.RBP = u.regs.RBP
 	if kind == orcRegs {
-		if next, err = u.readRegs(sp); err != nil {
+		err = u.pop(sp, slot{ptR13, &next.R13}, slot{ptBP, &next.RBP}, slot{ptR10, &next.R10}, slot{ptDX, &next.RDX}, slot{ptDI, &next.RDI})
+		if err != nil {
 			return next, false, err
 		}
 		sp += ptRIP
 	}
 	var cs uint64
-	for _, v := range []struct {
-		off uint64
-		to  *uint64
-	}{{0, &next.RIP}, {pushCS, &cs}, {pushRSP, &next.RSP}} {
-		if *v.to, err = u.k.Pointer(sp + v.off); err != nil {
-			return next, false, err
+	err = u.pop(sp, slot{0, &next.RIP}, slot{pushCS, &cs}, slot{pushRSP, &next.RSP})
+	return next, err == nil && cs&userCPL != 0, err
+}
+
+// A slot is a register on the stack, and where to put it.
+type slot struct {
+	off uint64
+	to  *uint64
+}
+
+// pop reads registers that were pushed at sp.
+func (u *unwinder) pop(sp uint64, all ...slot) (err error) {
+	for _, s := range all {
+		if *s.to, err = u.k.Pointer(sp + s.off); err != nil {
+			return err
 		}
 	}
-	return next, cs&userCPL != 0, nil
+	return nil
 }
 
 // orcSP returns the stack pointer of the caller, or where its registers are.
@@ -359,17 +369,4 @@ func (u *unwinder) orcSP(e orcEntry) (uint64, error) {
 		return u.regs.R13, nil
 	}
 	return 0, corrupt("ORC: RSP by register %d", e.spReg)
-}
-
-// readRegs reads a struct pt_regs, but for what the processor pushes.
-func (u *unwinder) readRegs(at uint64) (r Registers, err error) {
-	for _, v := range []struct {
-		off uint64
-		to  *uint64
-	}{{ptR13, &r.R13}, {ptBP, &r.RBP}, {ptR10, &r.R10}, {ptDX, &r.RDX}, {ptDI, &r.RDI}} {
-		if *v.to, err = u.k.Pointer(at + v.off); err != nil {
-			return r, err
-		}
-	}
-	return r, nil
 }

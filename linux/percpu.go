@@ -2,6 +2,7 @@ package linux
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/pkg/errors"
 )
@@ -48,12 +49,8 @@ func (k *Kernel) CPUOf(gsBase uint64) (int, bool) {
 	if err != nil || !isKernel(gsBase) {
 		return 0, false
 	}
-	for i, offset := range all {
-		if offset == gsBase {
-			return i, true
-		}
-	}
-	return 0, false
+	i := slices.Index(all, gsBase)
+	return i, i >= 0
 }
 
 // Running returns the task that a processor runs.

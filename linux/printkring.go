@@ -30,6 +30,7 @@ const (
 	// The top two bits of a descriptor's state_var are its state, the others
 	// its ID.
 	descStates    = 62
+	descID        = 1<<descStates - 1
 	descCommitted = 1
 	descFinalized = 2
 
@@ -69,8 +70,7 @@ func (k *Kernel) ringLog(prb uint64) (kernelLog, error) {
 	r.mask = 1<<bits - 1
 	r.size = 1 << sizeBits
 	r.left = r.size
-	const idMask = 1<<descStates - 1
-	last := (head - r.tail) & idMask
+	last := (head - r.tail) & descID
 	if last > r.mask {
 		return kernelLog{}, corrupt("kernel log: descriptors %#x to %#x in a ring of %d", r.tail, head, r.mask+1)
 	}
@@ -80,14 +80,14 @@ func (k *Kernel) ringLog(prb uint64) (kernelLog, error) {
 // record returns the i-th record from the tail on. There is none where the
 // kernel freed a descriptor, or was about to fill it when it crashed.
 func (r *printkRing) record(i int) (rec LogRecord, ok bool, err error) {
-	id := (r.tail + uint64(i)) & (1<<descStates - 1)
+	id := (r.tail + uint64(i)) & descID
 	l := layout{k: r.k}
 	desc := r.descs + (id&r.mask)*r.desc
 	state := l.read(desc+r.state, 8)
 	if l.err != nil {
 		return rec, false, errors.WithMessage(l.err, "kernel log")
 	}
-	if s := state >> descStates; state&(1<<descStates-1) != id || s != descCommitted && s != descFinalized {
+	if s := state >> descStates; state&descID != id || s != descCommitted && s != descFinalized {
 		return rec, false, nil
 	}
 	info := r.infos + (id&r.mask)*r.info.size

@@ -105,7 +105,7 @@ func (t *types) enumerator(enum, name string) (uint64, error) {
 	}
 	for i := range typ.vlen {
 		b := typ.data[size*i:]
-		if !t.is(binary.LittleEndian.Uint32(b), name) {
+		if !isString(t.text(binary.LittleEndian.Uint32(b)), name) {
 			continue
 		}
 		v := uint64(int64(int32(binary.LittleEndian.Uint32(b[4:]))))
@@ -121,8 +121,7 @@ func (t *types) enumerator(enum, name string) (uint64, error) {
 // .BTF of vmlinux or of a module's file.
 type BTF struct{ types *types }
 
-// ParseBTF takes BTF apart. base is the kernel's for a module's, nil for a
-// kernel's.
+// ParseBTF parses BTF. base is the kernel's for a module's, nil for a kernel's.
 func ParseBTF(b []byte, base *BTF) (*BTF, error) {
 	var on *types
 	if base != nil {
@@ -132,7 +131,7 @@ func ParseBTF(b []byte, base *BTF) (*BTF, error) {
 	return &BTF{t}, err
 }
 
-// Struct returns a type, of the base if these have none of that name.
+// Struct returns a type, one of the base if b has none of that name.
 func (b *BTF) Struct(name string) (*Struct, error) { return b.types.structure(name) }
 
 func (m *Module) readTypes() (*types, error) {

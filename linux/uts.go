@@ -1,8 +1,6 @@
 package linux
 
-import (
-	"bytes"
-)
+import "bytes"
 
 // UTS is what uname(2) tells.
 type UTS struct {

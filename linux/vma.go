@@ -27,16 +27,13 @@ type vmaFields struct {
 		Name   Field `btf:"d_name.name"`
 		Parent Field `btf:"d_parent"`
 	}
-	node struct {
-		Left  Field `btf:"rb_left"`
-		Right Field `btf:"rb_right"`
-	}
+	node rbFields
 }
 
 func (f *vmaFields) bindings() []Binding {
 	return []Binding{
 		{"", "mm_struct", f}, {"", "vm_area_struct", &f.vma}, {"", "file", &f.file},
-		{"", "dentry", &f.dentry}, {"", "rb_node", &f.node},
+		{"", "dentry", &f.dentry}, f.node.binding(),
 	}
 }
 

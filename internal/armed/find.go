@@ -41,7 +41,7 @@ func (c *checker) findImage() (path string, rebuild Cure) {
 }
 
 // imageDirs are the directories, below the root, in which kdump-utils looks for
-// the kernel of a release and beside it puts the initramfs
+// the kernel of a release; it puts the initramfs beside the kernel
 // (prepare_kdump_kernel, prepare_kdump_bootinfo). By the boot loader
 // specification that is TOKEN/RELEASE in the partition of the boot loader.
 func (c *checker) imageDirs(release string) []string {

@@ -13,7 +13,7 @@ import (
 
 // An image has the files of a capture initramfs that matter here.
 type image struct {
-	names    map[string]uint32 // files of vmcsnote's by their names, and their modes
+	names    map[string]uint32 // the modes of vmcsnote's files, by name
 	contents map[string]string // of the record and of kdump.conf
 }
 

@@ -107,8 +107,8 @@ func (c *checker) record(pair *sysfs.Pair) *record.Record {
 	return &r
 }
 
-// note compares the note recorded with the one in memory. If memory cannot be
-// read, the record will do.
+// note compares the recorded note with the one in memory. If memory cannot be
+// read, the record is enough.
 func (c *checker) note(p sysfs.Pair, r *record.Record) {
 	const what = "note"
 	s, err := c.finder.FromPair(p)

@@ -152,8 +152,7 @@ func (b *builder) layOut(l *line) error {
 	return errors.New("unknown verb")
 }
 
-// begin takes from the elf line what it says of the layout, and leaves room for
-// the headers.
+// begin reads the layout from the elf line, and leaves room for the headers.
 func (b *builder) begin() (err error) {
 	if err := b.elf.check("class", "data", "phdrs", "shdrs", "round", "xnum", "e_"); err != nil {
 		return err

@@ -53,8 +53,8 @@ func (l *line) override(header any, prefix string) error {
 	return nil
 }
 
-// set returns the field of header that the specification calls key a value: a
-// number or a constant's name.
+// set sets the field of header that the specification calls key to a value: a
+// number, or a constant's name.
 func set(header any, key, value string) error {
 	_, name, _ := strings.Cut(key, "_")
 	if name == "offset" {

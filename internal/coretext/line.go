@@ -58,7 +58,7 @@ func parse(text string) ([]*line, error) {
 	return lines, nil
 }
 
-// wrap adds to an error what line it is about.
+// wrap adds to an error which line it is about.
 func (l *line) wrap(err error) error {
 	return errors.Wrapf(err, "line %d: %s", l.number, l.verb)
 }
@@ -100,7 +100,7 @@ func (l *line) get(key string) (string, bool) {
 	return "", false
 }
 
-// num returns a key's number, or what to take where the line has no such key.
+// num returns a key's number, or otherwise if the line has no such key.
 func (l *line) num(key string, otherwise uint64) (uint64, error) {
 	value, ok := l.get(key)
 	if !ok {
@@ -123,7 +123,7 @@ func parseNumber(s string) (uint64, error) {
 	return n, nil
 }
 
-// bytes returns all the bytes that a key gives: nil where the line has no such
+// bytes returns the bytes of all values of a key: nil if the line has no such
 // key.
 func (l *line) bytes(key string, order byteOrder) ([]byte, error) {
 	var all []byte

@@ -116,8 +116,8 @@ func (b *builder) load(l *line) error {
 	return b.segment(l, prog, memory)
 }
 
-// segment adds a program header, which the line's p_ keys have the last word
-// on, and its contents.
+// segment adds a program header, whose fields the line's p_ keys override, and
+// its contents.
 func (b *builder) segment(l *line, prog elf.Prog64, contents []byte) error {
 	at := prog.Off
 	prog.Filesz = uint64(len(contents))

@@ -10,16 +10,17 @@ import (
 	"github.com/pkg/errors"
 )
 
-// newc, the only kind of cpio archive that the kernel takes: of each file a
-// header of ASCII digits, the name with a zero byte, zeros up to a multiple of
-// 4 bytes, the contents, zeros again. The last name is TRAILER!!!.
+// The format newc is the only kind of cpio archive that the kernel takes. Each
+// file has a header of ASCII digits, its name with a zero byte, zeros up to a
+// multiple of 4 bytes, its contents, zeros again. The last name is TRAILER!!!.
 const (
 	magicSize  = 6
 	headerSize = magicSize + 13*8
 	trailer    = "TRAILER!!!"
 )
 
-// isNewc tells the magic of newc, and that of newc with checksums.
+// isNewc reports whether b begins with the magic of newc, with or without
+// checksums.
 func isNewc(b []byte) bool {
 	return len(b) >= magicSize && (string(b[:magicSize]) == "070701" || string(b[:magicSize]) == "070702")
 }

@@ -31,8 +31,8 @@ var (
 	errTooLarge = errors.New("initramfs is too large")
 )
 
-// An Unpack gives what r holds in a compression: gzip, zstd, xz, lzma, lz4, lzo
-// or bzip2. It reads r to its end; Walk closes what it gives.
+// An Unpack returns a reader that unpacks r by a compression: gzip, zstd, xz,
+// lzma, lz4, lzo or bzip2. It reads r to its end; Walk closes what it returns.
 type Unpack func(compression string, r io.Reader) (io.ReadCloser, error)
 
 // A File is a member of an archive.
@@ -72,8 +72,8 @@ func Walk(r io.Reader, unpack Unpack, visit func(File) error) error {
 	return errors.Wrap(err, c)
 }
 
-// compression names what b begins with, as the kernel tells it
-// (lib/decompress.c); "" if it is none.
+// compression names the compression that b begins with, by the kernel's table
+// (lib/decompress.c); "" if there is none.
 func compression(b []byte) string {
 	for _, c := range [...]struct{ magic, name string }{
 		{"\x1f\x8b", "gzip"}, {"\x28\xb5", "zstd"}, {"\xfd7", "xz"}, {"\x5d\x00", "lzma"},

@@ -17,7 +17,7 @@ var (
 // An Error is about a source, not about the dump.
 type Error struct{ Err error }
 
-// Error is that of the error it wraps.
+// Error returns the text of the error it wraps.
 func (e Error) Error() string { return e.Err.Error() }
 
 // Unwrap returns the error.

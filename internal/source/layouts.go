@@ -72,11 +72,11 @@ func (f *Finder) layoutAtDesk(ctx context.Context) (Source, error) {
 	return Source{Kind: Layouts, File: filepath.Join(f.Root, files[i].Name), Layout: files[i].Name, Note: files[i].Note}, nil
 }
 
-// A NoLayoutError means that there are layouts by processor, and that none is
-// of the processor.
+// A NoLayoutError means that there are files of layouts, but none fits the
+// processor.
 type NoLayoutError struct{ Refused []cpulayouts.Refusal }
 
-// Error says of the file that fits best why it does not.
+// Error says why the file that is nearest does not fit.
 func (e *NoLayoutError) Error() string {
 	best := e.Refused[0]
 	for _, r := range e.Refused {

@@ -89,9 +89,7 @@ func (f *Finder) memories() []memory {
 			if !f.Whole {
 				return nil, ErrStream
 			}
-			b := make([]byte, p.Size)
-			n, err := f.Core.ReadPhys(b, p.Addr)
-			return b[:n], err
+			return readPair(f.Core, p)
 		}})
 	}
 	if want(DevMem) {
@@ -110,10 +108,15 @@ func device(place Place, open func() (physmem.Device, error)) memory {
 			return nil, err
 		}
 		defer r.Close()
-		b := make([]byte, p.Size)
-		n, err := r.ReadPhys(b, p.Addr)
-		return b[:n], err
+		return readPair(r, p)
 	}}
+}
+
+// readPair reads the memory that a pair leads to, as much of it as there is.
+func readPair(r physmem.Reader, p sysfs.Pair) ([]byte, error) {
+	b := make([]byte, p.Size)
+	n, err := r.ReadPhys(b, p.Addr)
+	return b[:n], err
 }
 
 // Path returns the file that the place is, or "the core".

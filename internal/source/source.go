@@ -82,7 +82,7 @@ type Source struct {
 	Stale bool
 }
 
-// A Finder looks for a note on behalf of one dump.
+// A Finder looks for the note of one dump.
 type Finder struct {
 	*Request
 	Core  vmcore.Core // nil without a dump
@@ -218,14 +218,12 @@ func (f *Finder) notUsed(n NotUsed) (Source, error) {
 }
 
 // dumpHolds takes the note at the pair out of the dump's own memory, which has
-// it if the record is of the very boot that crashed.
+// it if the record is of the boot that crashed.
 func (f *Finder) dumpHolds(p sysfs.Pair) (elfnote.Note, bool) {
 	if !f.Whole || p == (sysfs.Pair{}) {
 		return elfnote.Note{}, false
 	}
-	b := make([]byte, p.Size)
-	n, err := f.Core.ReadPhys(b, p.Addr)
-	note, err := f.note(b[:n], err)
+	note, err := f.note(readPair(f.Core, p))
 	return note, err == nil
 }
 
@@ -284,8 +282,8 @@ func (f *Finder) Capture() bool {
 	return err == nil && capture
 }
 
-// doubted tells of a note that comes from the machine at hand. In a capture
-// environment that is the crashed one, but at a desk it may be any.
+// doubted warns if the note comes from the machine at hand. In a capture
+// environment that is the machine that crashed, at a desk it may be any.
 func (f *Finder) doubted(s Source, err error) (Source, error) {
 	if err == nil && s.Read != InDump && !f.Capture() {
 		f.tell(OfThisMachine{})

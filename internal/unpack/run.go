@@ -3,7 +3,6 @@ package unpack
 import (
 	"io"
 	"os/exec"
-	"strings"
 
 	"github.com/pkg/errors"
 )
@@ -27,14 +26,7 @@ func (e NoProgram) Package() string {
 	return e.Program
 }
 
-// run runs a shell command that unpacks what r holds. Its first word is the
-// program that must be installed.
-func run(command string, r io.Reader) (io.ReadCloser, error) {
-	program, _, _ := strings.Cut(command, " ")
-	return RunScript(program, command, r)
-}
-
-// RunScript runs a shell script that needs a program.
+// RunScript runs a shell script that unpacks what r holds and needs a program.
 func RunScript(program, script string, r io.Reader) (io.ReadCloser, error) {
 	c := exec.Command("/bin/sh", "-c", "command -v "+program+" >&2 || exit 127\n"+script)
 	c.Stdin = r
@@ -48,8 +40,8 @@ func RunScript(program, script string, r io.Reader) (io.ReadCloser, error) {
 	return &process{out: out, command: c, program: program}, nil
 }
 
-// A process is a command that runs: its output, to be read to the end or
-// closed. The command's input is the caller's again then.
+// A process is a running command. Its output must be read to the end or closed;
+// from then on the command no longer reads its input.
 type process struct {
 	out     io.ReadCloser
 	command *exec.Cmd

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"compress/bzip2"
 	"io"
+	"strings"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -54,7 +55,8 @@ func NewReader(compression string, r io.Reader) (io.ReadCloser, error) {
 	if command == "" {
 		return nil, errors.Errorf("no unpacker for %q", compression)
 	}
-	return run(command, r)
+	program, _, _ := strings.Cut(command, " ")
+	return RunScript(program, command, r)
 }
 
 // named names the compression in errors.
@@ -113,7 +115,7 @@ func (g *gzipReader) Read(p []byte) (int, error) {
 	}
 }
 
-// next begins with the next member.
+// next begins the next member.
 func (g *gzipReader) next() error {
 	for {
 		b, err := g.in.Peek(1)
