@@ -80,10 +80,10 @@ const same, plain = "same", "plain"
 
 var formats = choices{{same, "as the core's"}, {plain, "a flattened dump put together"}}
 
-// A decision is what a command makes of the notes that it finds.
+// A decision is how a command changes the notes that it finds.
 type decision struct {
 	splice elfnote.Splice
-	alt    elfnote.Splice // what will do where only the notes' end can change
+	alt    elfnote.Splice // the one to use if only the notes' end can change
 	why    string         // for people: what is done, or why nothing is
 }
 
@@ -105,8 +105,8 @@ func (f *changeFlags) change(ctx context.Context, e *env, paths []string, decide
 	if err := f.check(e, paths); err != nil {
 		return err
 	}
-	// A reader of the stream that has gone is an error of the write, not the
-	// end of us: what was begun must be taken back.
+	// If the reader of a pipe has gone, the write returns an error. SIGPIPE must
+	// not end the process: what was begun must be undone.
 	signal.Ignore(syscall.SIGPIPE)
 	reports, err := each(e, paths, f.jobs, func(e *env, path string) (*changeReport, error) {
 		r := &changeReport{File: path, Output: f.output, Placement: "none"}
@@ -151,19 +151,17 @@ func (f *changeFlags) one(ctx context.Context, e *env, path string, decide chang
 }
 
 // checkSame refuses to write a core over itself by way of standard input or
-// output; the library sees to the rest.
+// output. Package vmcore refuses two names of one file.
 func (f *changeFlags) checkSame(e *env, path string) error {
 	in, out := fileInfo(path, e.stdin), fileInfo(f.output, e.Stdout)
-	if in == nil || out == nil || !in.Mode().IsRegular() || !os.SameFile(in, out) {
-		return nil
+	if (path == "-" || f.output == "-") && in != nil && out != nil && in.Mode().IsRegular() && os.SameFile(in, out) {
+		return errors.Wrap(vmcore.ErrSameFile, "-o "+f.output)
 	}
-	if path != "-" && f.output != "-" {
-		return nil
-	}
-	return errors.Wrap(vmcore.ErrSameFile, "-o "+f.output)
+	return nil
 }
 
-// fileInfo returns what is after a name, or after stream for "-".
+// fileInfo describes the file of that name, or stream if the name is "-". It
+// returns nil if it cannot.
 func fileInfo(name string, stream any) fs.FileInfo {
 	var info fs.FileInfo
 	if f, ok := stream.(*os.File); ok && name == "-" {
@@ -174,8 +172,8 @@ func fileInfo(name string, stream any) fs.FileInfo {
 	return info
 }
 
-// named gives an error the name of the file at path, unless it names a file
-// already, or is about the command line or a source of the note.
+// named adds the name of the file at path to an error, unless the error names a
+// file already, or is about the command line or a source of the note.
 func named(path string, err error) error {
 	if path == "-" {
 		path = "standard input"
@@ -296,8 +294,8 @@ func (f *changeFlags) stream(ctx context.Context, e *env, _ string, decide chang
 }
 
 // memory returns how many bytes of a stream's headers and notes may be kept.
-// With --pass-through that is little of the memory available: should the
-// kernel of a capture environment have to kill a program, the dump is lost.
+// With --pass-through that is a small part of the memory available: if memory
+// ran out in a capture environment, the dump would be lost.
 func (f *changeFlags) memory() int64 {
 	const all, little = 64 << 20, 8 << 20
 	if !f.passOn {

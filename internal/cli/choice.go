@@ -1,62 +1,54 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/pkg/errors"
 	"github.com/spf13/pflag"
 )
 
-// A choice is one of the words that a flag or an argument takes.
-type choice struct{ word, about string }
+// choices are the words that a flag or an argument takes.
+type choices []candidate
 
-type choices []choice
-
-func (cs choices) words() (all []string) {
-	for _, c := range cs {
-		all = append(all, c.word)
-	}
-	return all
-}
-
-// list is the words as a sentence has them: "a, b or c".
+// list returns the words for a sentence: "a, b or c".
 func (cs choices) list() string {
-	words := cs.words()
-	last := len(words) - 1
-	return strings.Join(words[:last], ", ") + " or " + words[last]
+	text := ""
+	for i, c := range cs {
+		switch i {
+		case 0:
+		case len(cs) - 1:
+			text += " or "
+		default:
+			text += ", "
+		}
+		text += c.word
+	}
+	return text
 }
 
-// usage documents the words.
+// usage documents the words, in such a list.
 func (cs choices) usage() string {
-	var all []string
-	for _, c := range cs {
+	all := slices.Clone(cs)
+	for i, c := range all {
 		if c.about != "" {
-			c.word += " (" + c.about + ")"
+			all[i].word += " (" + c.about + ")"
 		}
-		all = append(all, c.word)
 	}
-	last := len(all) - 1
-	return strings.Join(all[:last], ", ") + " or " + all[last]
+	return all.list()
 }
 
-// about says what a word means.
-func (cs choices) about(word string) string {
-	for _, c := range cs {
-		if c.word == word {
-			return c.about
-		}
-	}
-	return ""
+// find returns the place of a word, -1 if it is none of them.
+func (cs choices) find(word string) int {
+	return slices.IndexFunc(cs, func(c candidate) bool { return c.word == word })
 }
 
 // check returns an error for a word that is none of them.
 func (cs choices) check(word string) error {
-	for _, c := range cs {
-		if c.word == word {
-			return nil
-		}
+	if cs.find(word) < 0 {
+		return errors.Errorf("expected %s", cs.list())
 	}
-	return errors.Errorf("expected %s", cs.list())
+	return nil
 }
 
 // A choiceFlag is a flag that takes one of a few words: it checks, documents
@@ -81,8 +73,7 @@ func (f choiceFlag[T]) String() string {
 
 func (f choiceFlag[T]) Type() string { return "string" }
 
-// Set takes any word: the other flags and the arguments are parsed, too, before
-// an error is printed. See env.parse.
+// Set takes any word: env.parse checks it once all flags have been parsed.
 func (f choiceFlag[T]) Set(word string) error {
 	*f.value = T(word)
 	return nil
@@ -92,12 +83,7 @@ func (f choiceFlag[T]) Set(word string) error {
 func (f choiceFlag[T]) valid() error { return f.check(f.String()) }
 
 // complete returns the words for completion.
-func (cs choices) complete() (all []candidate) {
-	for _, c := range cs {
-		all = append(all, candidate(c))
-	}
-	return all
-}
+func (cs choices) complete() []candidate { return cs }
 
 // A chooser is a flag that knows what its value may be.
 type chooser interface {

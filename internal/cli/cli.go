@@ -23,7 +23,7 @@ import (
 	"vmcsnote/internal/visible"
 )
 
-// Exit statuses. Scripts in a capture environment go by them.
+// Exit statuses. Scripts in a capture environment depend on them.
 const (
 	exitDone   = 0 // done, or there was nothing to do
 	exitFailed = 1 // failed; nothing changed, unless the message says otherwise
@@ -121,10 +121,10 @@ func Main(args []string) int {
 	return status(err)
 }
 
-// wait waits for a command to end. After a signal it does not wait long for one
-// that is waiting itself, for a pipe that nobody writes to or reads; it does
-// for one that is changing a file, which takes back or finishes what it has
-// begun.
+// wait waits for a command to end. After a signal it gives up after a second,
+// because the command may be blocked on a pipe that nobody reads or writes. It
+// goes on waiting while the command changes a file: the command then undoes or
+// finishes what it has begun.
 func wait(ctx context.Context, e *env, done chan error) error {
 	select {
 	case err := <-done:
@@ -271,7 +271,7 @@ func (e *env) fail(err error) {
 	}
 }
 
-// helpHint is where to read on after wrong usage.
+// helpHint says where to read on after wrong usage.
 func (e *env) helpHint() string {
 	if e.cmd.name == "" {
 		return "vmcsnote help lists the commands, vmcsnote help COMMAND its flags"

@@ -22,8 +22,8 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// completeWord is the word by which the completion scripts ask what may come
-// next. It is no command for people.
+// completeWord is the command by which the completion scripts ask what may come
+// next. It is not meant for people.
 const completeWord = "__complete"
 
 // What may come next besides the candidates.
@@ -33,7 +33,7 @@ const (
 	directories = "directories"
 )
 
-// A candidate is a word that may come next.
+// A candidate is a word that may come next, and what it means.
 type candidate struct{ word, about string }
 
 // completeLine prints what may come next on a command line. Its arguments are
@@ -65,8 +65,8 @@ func completeLine(_ context.Context, e *env, args []string) error {
 	return err
 }
 
-// candidates returns what the last of words may become. inPart leaves out of
-// --flag=value what is before the value.
+// candidates returns what the last of words may become. If inPart is true, the
+// candidates for --flag=value are the values alone.
 func candidates(words []string, inPart bool) (kind string, all []candidate) {
 	last := len(words) - 1
 	cur := words[last]
@@ -112,8 +112,8 @@ func candidates(words []string, inPart bool) (kind string, all []candidate) {
 	return kind, startingWith(all, "", cur)
 }
 
-// startingWith leaves the candidates that begin with prefix, and puts front
-// before them.
+// startingWith returns the candidates that begin with prefix, with front before
+// each.
 func startingWith(all []candidate, front, prefix string) (left []candidate) {
 	for _, c := range all {
 		if strings.HasPrefix(c.word, prefix) {
@@ -123,7 +123,7 @@ func startingWith(all []candidate, front, prefix string) (left []candidate) {
 	return left
 }
 
-// A line is what stands before the word to complete.
+// A line is the part of the command line before the word to complete.
 type line struct {
 	args  []string    // those that are no flags
 	given []string    // names of the flags
@@ -131,7 +131,7 @@ type line struct {
 	over  bool        // -- has ended the flags
 }
 
-// passed takes the words after the command apart.
+// passed parses the words after the command.
 func passed(fs *pflag.FlagSet, words []string) (p line) {
 	for _, w := range words {
 		switch {
@@ -293,8 +293,7 @@ func homePath(path string) string {
 	return path
 }
 
-// inTime returns what find returns, or nil: a dump that takes long to read is
-// not waited for.
+// inTime returns what find returns, or nil if a dump takes too long to read.
 func inTime(find func(context.Context) []candidate) []candidate {
 	ctx, stop := context.WithTimeout(context.Background(), 2*time.Second)
 	defer stop()

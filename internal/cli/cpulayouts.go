@@ -8,8 +8,8 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// layoutFiles returns the layout in the directories below root that is of a
-// dump's processor; all of them if that is not known.
+// layoutFiles returns the layout in the directories below root that fits a
+// dump's processor; all of them if the processor is unknown.
 func (e *env) layoutFiles(root string, p vmcs.Processor) (ls []*vmcs.Layout) {
 	files, _ := cpulayouts.Read(root)
 	if p.Family == 0 {
@@ -26,8 +26,8 @@ func (e *env) layoutFiles(root string, p vmcs.Processor) (ls []*vmcs.Layout) {
 	return []*vmcs.Layout{c.File.Layout}
 }
 
-// otherProcessor warns of a note that is of another processor than a dump,
-// where both are known. In a capture environment they are the same machine.
+// otherProcessor warns if the note and the dump are known to be of different
+// processors. In a capture environment they are of the same machine.
 func (e *env) otherProcessor(f *source.Finder, c vmcore.Core, l *vmcs.Layout) {
 	note := l.Processor()
 	if !f.Whole || note.Family == 0 || f.Capture() {

@@ -75,7 +75,8 @@ func each[T any](e *env, paths []string, jobs int, do func(e *env, path string) 
 	return results, nil
 }
 
-// document is what --json prints for several results: of one, that one alone.
+// document returns what --json prints: the list of results, or a single result
+// by itself.
 func document[T any](results []T) any {
 	if len(results) == 1 {
 		return results[0]

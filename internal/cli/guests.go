@@ -35,10 +35,10 @@ type guestsFlags struct {
 	verbose bool
 	explain bool
 	nested  bool
-	// encrypted takes memory that is encrypted as it is.
+	// encrypted reads encrypted memory as ciphertext.
 	encrypted bool
 	asJSON    bool
-	// wantLog asks for a kernel's log: that of guest, or the host's own.
+	// wantLog asks for a kernel's log: the guest's, or without one the host's.
 	wantLog bool
 
 	span span // what read says
@@ -110,7 +110,7 @@ func (f *guestsFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.nested, "nested", false, "look in every guest's memory for the guests that it runs, besides those that KVM tells")
 }
 
-// form is how the dump is opened.
+// form says how the dump is opened.
 func (f *guestsFlags) form() form {
 	if f.raw {
 		return rawForm
@@ -148,7 +148,7 @@ func (f *guestsFlags) check() error {
 	return err
 }
 
-// run does it all for one dump.
+// run prints what is asked for about one dump.
 func (f *guestsFlags) run(ctx context.Context, e *env, paths []string) error {
 	c, err := e.openDump(ctx, paths, f.form())
 	if err != nil {
@@ -263,23 +263,23 @@ func (f *guestsFlags) wantsSystems() bool {
 	return len(f.fields) == 0 || slices.ContainsFunc(f.fields, func(n string) bool { return slices.Contains(guestlist.SystemNames, n) })
 }
 
-// look tells what runs in the machines.
+// look finds out what runs in the machines.
 func look(ctx context.Context, e *env, h *guestlist.Host, o inside.Options) (err error) {
 	h.Systems, err = inside.All(ctx, h.Host, o, counting(e.Progress("looking into guests")))
 	e.ProgressOver()
 	return err
 }
 
-// counting makes a progress of things out of one of bytes.
+// counting turns a progress of bytes into one of things.
 func counting(progress func(done, total int64)) func(done, total int) {
 	if progress == nil {
 		return nil
 	}
-	const each = 64 << 20 // so few bytes are done without a word
-	return func(done, total int) { progress(int64(done)*each, int64(total)*each) }
+	const size = 64 << 20 // the progress of fewer bytes is not printed
+	return func(done, total int) { progress(int64(done)*size, int64(total)*size) }
 }
 
-// bytesOf makes a progress of unsigned numbers out of one of signed ones.
+// bytesOf turns a progress of signed numbers into one of unsigned ones.
 func bytesOf(progress func(done, total int64)) func(done, total uint64) {
 	if progress == nil {
 		return nil

@@ -23,8 +23,8 @@ func (c command) choose(cure string) string {
 	return ""
 }
 
-// unfit is called for a hint that names flags the command lacks, and is not
-// printed for that. Tests stop there.
+// unfit is called for a hint that is not printed, because it names flags that
+// the command lacks. Tests replace it.
 var unfit = func(command, hint string) {}
 
 // namedFlags returns the flags in a hint, as --name or -n: words of their own,
@@ -51,8 +51,8 @@ func namedFlags(hint string) (flags []string) {
 // lower are the letters of commands and flags.
 const lower = "abcdefghijklmnopqrstuvwxyz"
 
-// otherCommand returns the command in a command line of vmcsnote's in a hint,
-// or "": the flags after it are its own.
+// otherCommand returns the command after "vmcsnote" in a hint, or "". The flags
+// that follow are that command's.
 func otherCommand(hint string) string {
 	_, line, _ := strings.Cut(hint, "vmcsnote ")
 	return line[:len(line)-len(strings.TrimLeft(line, lower))]

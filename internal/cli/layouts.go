@@ -210,13 +210,14 @@ func (s submission) submit(ctx context.Context, e *env, args []string) error {
 		l, err = e.layoutOf(ctx, args[0])
 	case s.dir != "":
 		l, err = vmcs.ParseDir(os.DirFS(s.dir))
-		cpu = s.processor()
 	default:
 		l, err = s.machine(e)
-		cpu = s.processor()
 	}
 	if err != nil {
 		return named(append(args, s.dir)[0], err)
+	}
+	if !s.learn && len(args) == 0 {
+		cpu, _ = cpulayouts.Machine(s.root) // unknown without /proc/cpuinfo
 	}
 	cpu = stated(cpu, l)
 	text := l.Text(cpu)

@@ -57,8 +57,8 @@ func (e *env) layoutOf(ctx context.Context, path string) (*vmcs.Layout, error) {
 	return nil, hint.With(errors.Wrap(source.ErrNone, "it has no VMCSINFO note"), "vmcsnote inject adds one; vmcsnote layouts NAME --map draws a layout that is built in")
 }
 
-// writeNew writes a picture to a file that is not there yet, or to standard
-// output: it might be the dump's name that somebody has put in its place.
+// writeNew writes a picture to a new file, or to standard output. It replaces
+// no file, because path may be the dump's by mistake.
 func (e *env) writeNew(path, text string) error {
 	if path == "-" {
 		_, err := e.Stdout.Write([]byte(text))

@@ -21,7 +21,8 @@ import (
 // [vmcore.OpenMemory] or [vmcore.OpenRaw] for its memory alone.
 type form func(io.ReaderAt, int64) (vmcore.Core, error)
 
-// rawForm opens raw memory, but for a compressed file.
+// rawForm opens raw memory. It refuses a compressed file, so that open unpacks
+// it.
 func rawForm(r io.ReaderAt, size int64) (vmcore.Core, error) {
 	if kind := vmcore.Identify(r); compressions[kind] != "" {
 		return nil, vmcore.NotCoreError{Kind: kind}
@@ -62,8 +63,8 @@ const (
 )
 
 // unpackFile unpacks a dump to a new file without a name. Pages of zeros become
-// holes. It ends before the file system is full, and at once if what comes out
-// is no dump.
+// holes. It fails before the file system is full, and at once if the file does
+// not begin as a dump does.
 func (e *env) unpackFile(ctx context.Context, path string, in *os.File, kind vmcore.Kind, as form, whole bool) (*os.File, error) {
 	compression := compressions[kind]
 	counted := &progressReader{in: in, show: e.Progress("unpacking " + path)}
@@ -123,8 +124,8 @@ func (e *env) unpackFile(ctx context.Context, path string, in *os.File, kind vmc
 	return out, nil
 }
 
-// A stream is standard input, unpacked if it is compressed. What is cut off or
-// damaged ends there, so that a copy keeps what came before.
+// A stream is standard input, unpacked if it is compressed. If that is cut off
+// or damaged the stream ends there, so that a copy keeps what came before.
 type stream struct {
 	io.Reader
 	io.Closer
@@ -157,7 +158,7 @@ func (s stream) sound() error {
 }
 
 // unpackStream looks at standard input, and unpacks it if it is compressed.
-// With --pass-through it stays as it is, to be passed on as it is.
+// With --pass-through it must be passed on as it is.
 func (f *changeFlags) unpackStream(e *env) (stream, error) {
 	p := vmcore.Peek(e.stdin)
 	kind := p.Kind()
@@ -203,9 +204,11 @@ func unnamedFile(beside string) (f *os.File, dir string, err error) {
 	return nil, dir, err
 }
 
-// A room is what a file system has left, of how much.
+// A room is how much of a file system is free, and its size, in bytes.
 type room struct{ left, total int64 }
 
+// roomOf returns the room on the file system of f. If that is unknown, there is
+// enough.
 func roomOf(f *os.File) room {
 	var st unix.Statfs_t
 	if unix.Fstatfs(int(f.Fd()), &st) != nil {
@@ -248,7 +251,7 @@ func (w *sparseWriter) write(b []byte) error {
 	return nil
 }
 
-// noRoom: what is unpacked does not fit.
+// noRoom means that the unpacked file does not fit.
 type noRoom struct {
 	dir  string
 	size int64

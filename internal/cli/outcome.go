@@ -66,7 +66,10 @@ func (e *env) changed(r changeReport) {
 		e.Say("%s: %s", where, r.why)
 		return
 	}
-	how := placements.about(string(r.Placement))
+	how := ""
+	if i := placements.find(string(r.Placement)); i >= 0 {
+		how = placements[i].about
+	}
 	switch undone := r.Placement == vmcore.Clone || r.Placement == vmcore.Copy || r.Placement == vmcore.Split; {
 	case r.Placement == vmcore.Split && (r.Growth < 0 || r.Output != ""):
 		how = "the first pages of memory moved back"

@@ -38,7 +38,7 @@ func (e *env) openProcess(ctx context.Context, path string) (*process, error) {
 	return p, nil
 }
 
-// attach takes the memory and the threads out of the core.
+// attach finds the memory and the threads in the core.
 func (p *process) attach(c vmcore.Core) error {
 	var ok bool
 	if p.memory, ok = vmcore.ProcessMemory(c); !ok {

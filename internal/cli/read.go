@@ -182,8 +182,8 @@ func (d *dumper) line(addr uint64, b []byte) {
 	d.w.WriteString("|\n")
 }
 
-// reasons are why a guest's memory may be missing, for those who want to know
-// whether that can be cured.
+// reasons are why a guest's memory may be missing. A person can tell from them
+// whether there is a cure.
 var reasons = []error{guest.ErrSwapped, guest.ErrNotPresent, guest.ErrMMIO, guest.ErrNotMapped, guest.ErrNotCanonical, guest.ErrReserved,
 	vmcore.ErrExcluded, vmcore.ErrOtherPiece, vmcore.ErrTruncated, vmcore.ErrNoMemory}
 

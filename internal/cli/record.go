@@ -118,8 +118,8 @@ func pairNote(e *env, f *source.Finder, p sysfs.Pair) (source.Source, error) {
 	return source.Source{}, nil
 }
 
-// layoutOfMachine takes the file of layouts that fits this machine's processor,
-// whose kernel publishes no note: noPair tells.
+// layoutOfMachine takes the file of layouts that fits this machine's processor.
+// noPair says why the kernel publishes no note.
 func layoutOfMachine(f *source.Finder, anyMicrocode bool, noPair error) (source.Source, error) {
 	if why := sysfs.New(f.Root).NoVMX(); why != "" {
 		return source.Source{}, hint.With(errors.Wrap(source.ErrNone, why), "VMCSINFO describes Intel's processors with VMX: there is nothing to record here")

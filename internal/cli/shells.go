@@ -37,9 +37,9 @@ script asks vmcsnote itself what may come next.`,
 	}
 }
 
-// The scripts run vmcsnote with completeWord, the shell's name and what stands
-// on the command line: see candidates. Names of files each shell completes by
-// itself, which knows how to quote them.
+// The scripts run vmcsnote with completeWord, the shell's name and the words of
+// the command line: see candidates. Each shell completes names of files itself,
+// because it knows how to quote them.
 
 // bashScript passes the line as it is: bash has split it at = and : already.
 const bashScript = `# bash completion for vmcsnote

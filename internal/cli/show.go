@@ -39,7 +39,7 @@ type showReport struct {
 
 	remark string       // on the dump, for people
 	raw    []byte       // VMCSINFO's descriptor
-	layout *vmcs.Layout // what it says, nil if that cannot be told
+	layout *vmcs.Layout // nil if none can be read from it
 }
 
 type noteReport struct {
@@ -315,7 +315,8 @@ func (e *env) show(r *showReport) error {
 	return err
 }
 
-// fields prints what the note says, or what is in it where that is not known.
+// fields prints the layout in the note, or the note's text if there is no
+// layout to be read from it.
 func (r *showReport) fields(b *strings.Builder) {
 	v := r.VMCSInfo
 	fmt.Fprintf(b, "\nVMCSINFO: revision id %s, %s", cmp.Or(v.RevisionID, "unknown"), message.Plural(len(v.Fields), "field"))

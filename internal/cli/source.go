@@ -10,8 +10,8 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// devices are the memories of the running machine, all of them with the dump's
-// own.
+// devices are the memories of the running machine; memories has the dump's own,
+// too.
 var (
 	devices  = choices{{string(source.Auto), "the others in turn"}, {string(source.DevMem), ""}, {string(source.InKCore), ""}}
 	memories = append(choices{devices[0], {string(source.InDump), "the core itself; not a stream"}}, devices[1:]...)

@@ -14,17 +14,7 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// processor returns this machine's; one of which nothing is known if
-// /proc/cpuinfo cannot be read.
-func (s submission) processor() vmcs.Processor {
-	p, err := cpulayouts.Machine(s.root)
-	if err != nil {
-		return vmcs.Processor{}
-	}
-	return p
-}
-
-// stated returns p with what the note itself says of the processor.
+// stated returns the processor that the note names, or else p.
 func stated(p vmcs.Processor, l *vmcs.Layout) vmcs.Processor {
 	if note := l.Processor(); note.Family != 0 {
 		return note

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"sort"
 	"strings"
 
 	"vmcsnote/guest"
@@ -14,7 +13,6 @@ import (
 	"vmcsnote/internal/report"
 	"vmcsnote/linux"
 	"vmcsnote/svm"
-	"vmcsnote/vmcs"
 )
 
 // pageMachine puts a machine and what ran in it into words.
@@ -51,11 +49,7 @@ func pageMachine(m *guest.Machine) report.Machine {
 		add("Process", fmt.Sprintf("%s, pid %d", m.Comm, m.PID))
 	}
 	add("Cgroup", m.Cgroup)
-	var words []string
-	for _, word := range m.Command {
-		words = append(words, shellWord(word))
-	}
-	add("Command line", strings.Join(words, " "))
+	add("Command line", commandLine(m.Command))
 	add("Encryption", EncryptedText(m))
 	pageMemory(&c, m)
 	c.VCPUs = pageVCPUs(m, s)
@@ -122,7 +116,7 @@ func pageMemory(c *report.Machine, m *guest.Machine) {
 			total += s.Size
 		}
 	}
-	sort.Slice(c.Slots, func(i, j int) bool { return c.Slots[i].Start < c.Slots[j].Start })
+	slices.SortFunc(c.Slots, func(a, b report.Region) int { return cmp.Compare(a.Start, b.Start) })
 	if total > 0 {
 		c.Facts = append(c.Facts, report.Fact{Name: "Memory", Value: message.Size(int64(total))})
 	}
@@ -185,18 +179,14 @@ func pageVCPU(m *guest.Machine, v *guest.VCPU, a inside.Activity) report.VCPU {
 		c.Registers = append(c.Registers, report.Fact{Name: r.name, Value: r.String()})
 	}
 	for i, s := range v.Regs.Seg {
-		rights := "?"
-		if s.Rights.Known() {
-			rights = vmcs.RightsText(uint32(s.Rights.Value))
-		}
 		c.Segments = append(c.Segments, report.Fact{Name: guest.SegNames[i],
-			Value: fmt.Sprintf("%s  base %s  limit %s  %s", s.Selector, s.Base, s.Limit, rights)})
+			Value: fmt.Sprintf("%s  base %s  limit %s  %s", s.Selector, s.Base, s.Limit, rightsText(s))})
 	}
 	return c
 }
 
-// frameText prints a function of a backtrace. A question mark is before one
-// that only the stack's words tell of, as the kernel prints it.
+// frameText prints a function of a backtrace. As in the kernel's own traces, a
+// question mark comes before one that was found only by scanning the stack.
 func frameText(f linux.Frame) string {
 	text := fmt.Sprintf("%#x", f.Addr)
 	if f.Symbol.Name != "" {

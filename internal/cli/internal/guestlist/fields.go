@@ -19,7 +19,7 @@ import (
 // FieldName is the name of a field or register as lists have it: in upper case.
 func FieldName(s string) string { return strings.ToUpper(strings.TrimSpace(s)) }
 
-// RegisterNames are those that --field takes beside the fields'.
+// RegisterNames lists the registers that --field takes.
 func RegisterNames() (names []string) {
 	for _, r := range allRegisters(&guest.Registers{}) {
 		names = append(names, r.name)
@@ -39,7 +39,10 @@ func (h *Host) PrintFields(out io.Writer, fields []string) error {
 		if h.hasVMCB() && !known {
 			_, known = svm.FieldByName(n)
 		}
-		if !known && (h.Found.Layout == nil || !hasEntry(h.Found.Layout, n)) {
+		if l := h.Found.Layout; l != nil && !known {
+			_, known = l.Lookup(n)
+		}
+		if !known {
 			return hint.With(errors.Errorf("--field %s: no field or register has that name", message.Name(n)),
 				strings.TrimSpace(hint.DidYouMean(n, h.fieldNames())+" vmcsnote guests -v prints all; besides those there are "+strings.Join(slices.Concat(idNames, SystemNames), ", ")))
 		}
@@ -111,7 +114,8 @@ func word(s string) string {
 	return strings.ReplaceAll(message.Name(s), " ", `\x20`)
 }
 
-// number is a number as lists have it, where a dash stands for none.
+// number turns the dash that lists have for an unknown number into a question
+// mark.
 func number(s string) string {
 	if s == "-" {
 		return "?"
@@ -119,6 +123,7 @@ func number(s string) string {
 	return s
 }
 
+// known prints an address, of which 0 means that it is unknown.
 func known(addr uint64) string {
 	if addr == 0 {
 		return "?"
@@ -146,11 +151,6 @@ func (h *Host) fieldNames() []string {
 		all = append(all, FieldName(f.Name))
 	}
 	return all
-}
-
-func hasEntry(l *vmcs.Layout, name string) bool {
-	_, ok := l.Lookup(name)
-	return ok
 }
 
 // valueText returns a field's or register's value in hexadecimal, "?" without

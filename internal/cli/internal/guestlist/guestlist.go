@@ -77,7 +77,7 @@ func (h *Host) FoundText() string {
 	return "KVM's structures; VMCSs by " + h.LayoutText()
 }
 
-// remarks tell what is missing from what KVM's structures tell, and why.
+// remarks tell what KVM's structures do not tell, and why.
 func (h *Host) remarks() (texts []string) {
 	if h.NoKVM != nil {
 		searched := "; searched memory for VMCSs"
@@ -254,7 +254,7 @@ func (h *Host) explain(w io.Writer) {
 		fmt.Fprintf(w, "\nKVM's structures and the search for VMCSs disagree about %s\n", message.Plural(len(h.Disagreements), "thing"))
 	}
 	for _, d := range h.Disagreements {
-		fmt.Fprintf(w, "%s: %s: KVM has %s, the search %s\n", ownerText(d), d.What, orNothing(d.KVM), orNothing(d.VMCS))
+		fmt.Fprintf(w, "%s: %s: KVM has %s, the search %s\n", ownerText(d), d.What, visible.Text(cmp.Or(d.KVM, "nothing"), ""), visible.Text(cmp.Or(d.VMCS, "nothing"), ""))
 	}
 }
 
@@ -267,13 +267,6 @@ func ownerText(d guest.Disagreement) string {
 		return "guest " + d.Machine.ID()
 	}
 	return fmt.Sprintf("guest %s, vCPU %d", d.Machine.ID(), d.VCPU.Number)
-}
-
-func orNothing(s string) string {
-	if s == "" {
-		return "nothing"
-	}
-	return visible.Text(s, "")
 }
 
 func explain(w io.Writer, r *vmcs.Result) {

@@ -22,7 +22,7 @@ type Host struct {
 	Systems map[*guest.Machine]*inside.System
 }
 
-// layoutFrom says where the layout comes from that was looked for.
+// layoutFrom says where the layout that was looked for comes from.
 func (h *Host) layoutFrom() string {
 	switch h.LayoutFrom {
 	case guest.LayoutGiven:
@@ -44,7 +44,7 @@ func (h *Host) layoutFrom() string {
 // AddHost is the cure for a host's dump without VMCSINFO.
 const AddHost = "add VMCSINFO to the host's dump with vmcsnote inject --blob, out of any file of a host with the same processor and microcode"
 
-// VmcsInfo returns a VMCSINFO note that says what the layout used says.
+// VmcsInfo returns the layout used as a VMCSINFO note.
 func (h *Host) VmcsInfo() (elfnote.Note, error) {
 	n, ok := h.VMCSInfo()
 	if !ok {
@@ -53,7 +53,7 @@ func (h *Host) VmcsInfo() (elfnote.Note, error) {
 	return n, nil
 }
 
-// doubts says what speaks against the layout used.
+// doubts tells what contradicts the layout used.
 func (h *Host) doubts() (doubts []string) {
 	for _, d := range h.Found.Disputes() {
 		doubts = append(doubts, message.DisputeText(d, message.LayoutLabel(h.Found.Trials[0].From, h.Notes), h.Notes))

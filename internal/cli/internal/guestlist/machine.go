@@ -95,17 +95,22 @@ func printProcess(w io.Writer, m *guest.Machine) {
 	fmt.Fprintf(w, "  cgroup: %s\n", orDash(visible.Text(m.Cgroup, "")))
 	line := "not in the dump"
 	if m.Command != nil {
-		words := make([]string, len(m.Command))
-		for i, word := range m.Command {
-			words[i] = shellWord(word)
-		}
-		line = strings.Join(words, " ")
+		line = commandLine(m.Command)
 	}
 	fmt.Fprintf(w, "  command line: %s\n", line)
 }
 
 // quoted prints a name in quotes.
 func quoted(s string) string { return strconv.Quote(visible.Text(s, "")) }
+
+// commandLine prints the words of a command line as a shell takes them.
+func commandLine(words []string) string {
+	var quoted []string
+	for _, word := range words {
+		quoted = append(quoted, shellWord(word))
+	}
+	return strings.Join(quoted, " ")
+}
 
 // shellWord prints a word of a command line, in quotes if it needs them.
 func shellWord(s string) string {
@@ -173,7 +178,7 @@ func slotFlags(s guest.Slot) (text string) {
 	return text
 }
 
-// originText marks a register that is not the VMCS's or VMCB's.
+// originText marks a register whose value is not from the VMCS or VMCB.
 func originText(v *guest.VCPU, o guest.Origin) string {
 	switch {
 	case o == guest.FromKVM:
@@ -188,7 +193,7 @@ func originText(v *guest.VCPU, o guest.Origin) string {
 	return ""
 }
 
-// registerFields are the fields whose bits registers have.
+// registerFields are the fields that name a register's bits.
 var registerFields = map[string]vmcs.Encoding{
 	"RFLAGS": vmcs.GuestRFLAGS, "CR0": vmcs.GuestCR0, "CR4": vmcs.GuestCR4, "EFER": vmcs.GuestIA32EFER,
 }
@@ -201,12 +206,16 @@ func printRegisters(w io.Writer, m *guest.Machine, v *guest.VCPU) {
 		fmt.Fprintf(w, "    %-32s %s%s%s\n", r.name, r.Register, bitsText(r), originText(v, r.Origin))
 	}
 	for i, s := range v.Regs.Seg {
-		rights := "?"
-		if s.Rights.Known() {
-			rights = vmcs.RightsText(uint32(s.Rights.Value))
-		}
-		fmt.Fprintf(w, "    %-4s %-6s  base %s  limit %s  %s\n", guest.SegNames[i], s.Selector, s.Base, s.Limit, rights)
+		fmt.Fprintf(w, "    %-4s %-6s  base %s  limit %s  %s\n", guest.SegNames[i], s.Selector, s.Base, s.Limit, rightsText(s))
 	}
+}
+
+// rightsText puts a segment's access rights into words.
+func rightsText(s guest.SegmentRegister) string {
+	if !s.Rights.Known() {
+		return "?"
+	}
+	return x86.RightsText(uint32(s.Rights.Value))
 }
 
 // evidenceText says how KVM's structure of the vCPU was found, or why its
@@ -304,8 +313,8 @@ func fieldText(v *guest.VCPU, e vmcs.Entry, x uint64) string {
 		return ""
 	}
 	if strings.HasSuffix(e.Name, "_GUEST_HOST_MASK") {
-		// All that a hypervisor does not know it keeps to itself: no names
-		// there.
+		// A hypervisor owns all bits that it does not know: only those with a
+		// name tell something.
 		bits = slices.DeleteFunc(bits, func(b string) bool { return strings.HasPrefix(b, "bit ") })
 	}
 	return strings.Join(bits, " ")

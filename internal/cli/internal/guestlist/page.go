@@ -71,7 +71,7 @@ func pageNotes(c vmcore.Core) (all []report.Note) {
 	return all
 }
 
-// pageChecks tells what verify says.
+// pageChecks adds what verify finds.
 func pageChecks(p *report.Page, c vmcore.Core) {
 	p.Verified = "ok"
 	for i, f := range c.Verify() {
@@ -84,7 +84,7 @@ func pageChecks(p *report.Page, c vmcore.Core) {
 	}
 }
 
-// pageHost tells what the host's kernel tells of itself.
+// pageHost adds what the host's kernel tells about itself.
 func pageHost(p *report.Page, c vmcore.Core) {
 	info := guest.VMCoreInfo(c)
 	add := func(name, value string) { p.Host = append(p.Host, report.Fact{Name: name, Value: value}) }

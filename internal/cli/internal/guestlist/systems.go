@@ -28,7 +28,7 @@ func (h *Host) activity(m *guest.Machine, v *guest.VCPU) inside.Activity {
 	return inside.Activity{}
 }
 
-// SystemNames are what --field takes of what runs in the machines.
+// SystemNames are the names that --field takes for what runs in the machines.
 var SystemNames = []string{"TASK", "TASK_PID", "SYMBOL", "OS", "RELEASE", "HOSTNAME", "UPTIME_S", "PANIC"}
 
 // systemField returns the value of one of SystemNames, "" if it is unknown.
@@ -96,8 +96,8 @@ func systemText(s *inside.System) string {
 	return text
 }
 
-// WhyUnknown tells a person why it is not known what runs in a machine, or not
-// all of it.
+// WhyUnknown tells a person why the system in a machine is unknown, or a part
+// of it.
 func WhyUnknown(err error) string {
 	switch {
 	case errors.Is(err, vmcore.ErrExcluded):

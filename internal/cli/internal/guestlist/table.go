@@ -91,7 +91,7 @@ func shorten(text string, most int) string {
 
 func orDash(s string) string { return cmp.Or(s, "-") }
 
-// CountText prints a number of which 0 means that it is unknown.
+// CountText prints a number, or a dash for 0, which means unknown.
 func CountText(n int) string {
 	if n == 0 {
 		return "-"
@@ -99,6 +99,7 @@ func CountText(n int) string {
 	return strconv.Itoa(n)
 }
 
+// hostCPUText prints the host CPU that a vCPU ran on, or a dash.
 func hostCPUText(v *guest.VCPU) string {
 	if v.HostCPU < 0 {
 		return "-"

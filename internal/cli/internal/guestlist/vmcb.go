@@ -24,8 +24,7 @@ func vmcbText(v *guest.VCPU, f svm.Field) (text string, bits []string) {
 	return v.SVM.FieldText(f), nil
 }
 
-// printVMCB prints all fields of a VMCB. Of a guest whose registers are
-// encrypted the save area is the host's.
+// printVMCB prints the fields of a VMCB.
 func printVMCB(w io.Writer, v *guest.VCPU) {
 	fmt.Fprintln(w, "  VMCB:")
 	for _, f := range guestFields(v) {
@@ -42,7 +41,7 @@ func printVMCB(w io.Writer, v *guest.VCPU) {
 }
 
 // guestFields lists the fields of a vCPU's VMCB that are the guest's or about
-// it.
+// it. If the guest's registers are encrypted, the save area is the host's.
 func guestFields(v *guest.VCPU) (fields []svm.Field) {
 	hidden := v.SVM.Encryption() >= svm.SEVES
 	for _, f := range svm.Fields() {
@@ -53,7 +52,7 @@ func guestFields(v *guest.VCPU) (fields []svm.Field) {
 	return fields
 }
 
-// reportVMCB fills in what the VMCB has.
+// reportVMCB fills in the VMCB's fields and segments.
 func (r *vcpuReport) reportVMCB(v *guest.VCPU) {
 	for _, f := range guestFields(v) {
 		r.Fields[f.Name] = message.Hex(v.SVM.Read(f))

@@ -15,8 +15,6 @@ import (
 	"vmcsnote/internal/visible"
 )
 
-// Hints for what the system says of a file: each error has a cure of its own.
-
 // fileHint returns the cure for an error of a system call, or "".
 func fileHint(err error) string {
 	var errno syscall.Errno
@@ -50,8 +48,7 @@ func fileHint(err error) string {
 	case syscall.EFBIG:
 		return full("the file would be larger than its file system or ulimit -f allows: raise the limit")
 	case syscall.ETXTBSY:
-		return "the file is in use as a program or as swap: swapoff it or end the program, or write a copy with -o\n" +
-			"the file is in use as a program or as swap: swapoff it or end the program"
+		return orCopy("the file is in use as a program or as swap: swapoff it or end the program")
 	case syscall.EBUSY:
 		return "it is mounted, or used by a volume manager or as swap: unmount it, or write elsewhere"
 	case syscall.EIO:
@@ -79,8 +76,11 @@ func accessHint(path string) string {
 	if os.Geteuid() == 0 {
 		who = "not even root may: look at the SELinux label, and at root_squash if it is on NFS; run as the file's owner"
 	}
-	return who + ", or write a copy elsewhere with -o\n" + who
+	return orCopy(who)
 }
+
+// orCopy adds to a cure, for commands that have -o, what else they can do.
+func orCopy(cure string) string { return cure + ", or write a copy elsewhere with -o\n" + cure }
 
 // attributeHint is the cure where the kernel forbids what the permissions
 // allow: mostly for an attribute of the file, or of its directory.
@@ -89,13 +89,13 @@ func attributeHint(path string) string {
 		if path == "" {
 			break
 		}
-		for letter, flag := range map[string]int{"i": unix.STATX_ATTR_IMMUTABLE, "a": unix.STATX_ATTR_APPEND} {
-			if attributes(p)&flag == 0 {
-				continue
+		for _, a := range []struct {
+			flag         int
+			what, letter string
+		}{{unix.STATX_ATTR_IMMUTABLE, "immutable", "i"}, {unix.STATX_ATTR_APPEND, "append-only", "a"}} {
+			if attributes(p)&a.flag != 0 {
+				return orCopy(fmt.Sprintf("%s is %s: chattr -%s it", visible.Name(p), a.what, a.letter))
 			}
-			what := map[string]string{"i": "immutable", "a": "append-only"}[letter]
-			cure := fmt.Sprintf("%s is %s: chattr -%s it", visible.Name(p), what, letter)
-			return cure + ", or write a copy elsewhere with -o\n" + cure
 		}
 	}
 	return "the kernel forbids it: a container's limits, or a security module; try as root of the host\n"

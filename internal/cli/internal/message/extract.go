@@ -20,9 +20,8 @@ func (p *Printer) PartOfGuest(path string, m qemucore.Match) {
 	}
 }
 
-// Extracted tells what a guest's core has and what it lacks. Its memory may be
-// out of a process's core, whose page tables do not tell what the guest has
-// touched.
+// Extracted tells what a guest's core has and what it lacks. If the memory is
+// from a process's core, nothing tells what the guest has touched.
 func (p *Printer) Extracted(out string, s *guest.Summary, inProcess, written bool) {
 	if written {
 		p.Say("%s: %s of the guest's memory, %s", out, Size(int64(s.Bytes)), Plural(len(s.VCPUs), "vCPU"))

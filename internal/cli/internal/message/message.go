@@ -31,7 +31,7 @@ type Printer struct {
 	// takes each cure as it is.
 	Choose func(cure string) string
 
-	doing string // whose progress stands in the last line said
+	doing string // what the progress in the last line is of; "" if there is none
 }
 
 // MaxWarnings is how many warnings about a note people are shown.
@@ -95,8 +95,8 @@ func (p *Printer) Recorded(path string, s source.Source, r record.Record) {
 // Name prints a name out of a dump.
 func Name(s string) string { return visible.Name(s) }
 
-// Progress returns a function that shows how far a long copy is, or nil where
-// nobody watches.
+// Progress returns a function that shows how far a long copy is, or nil if
+// standard error is not a terminal.
 func (p *Printer) Progress(what string) func(done, total int64) {
 	f, ok := p.Stderr.(*os.File)
 	if !ok || !IsTerminal(f) {
@@ -158,8 +158,8 @@ func Plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// Faults warns of what a dump's readers will choke on, note or no note, as far
-// as that can be told without reading all of it.
+// Faults warns of faults that a dump's readers cannot handle, as far as they
+// show without reading all of it.
 func (p *Printer) Faults(c vmcore.Core) {
 	for _, f := range vmcore.VerifyHead(c) {
 		if !f.Remark {
