@@ -1,7 +1,8 @@
 #!/bin/sh
-# What is done in the capture kernel of the case dracut: a dump to each kind of
-# target, and a line for each in results. The second disk is mounted as the dump
-# target; the guest's root file system, which dracut mounts, only where it says.
+# Runs in the capture kernel of the case dracut: saves a dump to each kind of
+# target, and writes a line for each to results. The second disk is mounted as the
+# dump target. The guest's root file system, which dracut mounts, is mounted only
+# for the targets that need it.
 # shellcheck disable=SC1091,SC2034,SC2154 # HOST_IP, DATEDIR, dir: kdump.sh's
 say() { echo "crashkit: capture $(cut -d' ' -f1 /proc/uptime) $*" >/dev/console; }
 
@@ -14,8 +15,8 @@ mkdir -p $out
 . /usr/bin/kdump.sh
 HOST_IP=127.0.0.1
 
-# target NAME STATUS WORDS LINE DUMP...: with LINE in kdump.conf DUMP must end
-# with STATUS, then the hook says one line, with WORDS.
+# target NAME STATUS WORDS LINE DUMP...: with LINE in kdump.conf, DUMP must end
+# with STATUS; then the hook must print one line, with WORDS.
 target() {
 	name=$1 want=$2 words=$3 line=$4
 	shift 4
@@ -50,7 +51,7 @@ umount /sysroot
 # Without any record.
 mv /etc/vmcsnote/record /tmp
 CORE_COLLECTOR='makedumpfile -E -d 31 --message-level 4'
-target without 0 'vmcore stays as it is: there is no VMCSINFO' 'ext4 /dev/vdb' dump_fs $disk
+target without 0 'vmcore stays as it is: no VMCSINFO available' 'ext4 /dev/vdb' dump_fs $disk
 CORE_COLLECTOR='vmcsnote-collector makedumpfile -E -d 31 --message-level 4'
 target remote-without 0 'vmcsnote-collector saw to it' 'ssh root@192.0.2.1' dump_ssh $disk/remote-without
 
