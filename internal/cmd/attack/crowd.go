@@ -17,9 +17,9 @@ import (
 	"github.com/pkg/errors"
 )
 
-// crowd lets two injectors, a remover, a copier and a verifier loose on one
-// dump, stops and kills some of them, and judges what is left. Meanwhile the
-// dump is read slowly, as by an upload: what is read must be a whole dump, the
+// crowd runs two injectors, a remover, a copier and a verifier on one dump at
+// once, stops and kills some of them, and checks what is left. Meanwhile it
+// reads the dump slowly, as an upload does: that must read a whole dump, the
 // old one or a new one.
 func crowd(ctx context.Context, program, below string, rounds int, seed uint64) error {
 	a, err := newAttacker(program, below)
@@ -134,8 +134,8 @@ type upload struct {
 	err error
 }
 
-// upload reads the dump as a program does that sends it elsewhere: by one
-// descriptor, from the first byte to the last, in its own time.
+// upload reads the dump as a program that sends it elsewhere: by one
+// descriptor, from the first byte to the last, slowly.
 func (a *attacker) upload() (u upload) {
 	f, err := os.Open(a.core)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// A digest stands for all that a change of the notes must keep, and for the one
-// thing that it may change.
+// A digest stands for all that a change of the notes must keep, and says
+// whether there is VMCSINFO, which it may change.
 type digest struct {
 	notes  [sha256.Size]byte // all but VMCSINFO
 	memory [sha256.Size]byte // its ranges, its bytes, and where it cannot be read

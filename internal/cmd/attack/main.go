@@ -8,11 +8,11 @@
 //	attack syscalls --program VMCSNOTE --dir DIR [--every N] [CASE...]
 //	attack crowd --program VMCSNOTE --dir DIR [--rounds N] [--seed S]
 //
-// mutate changes header fields of golden cores and puts what comes out through
-// the library. syscalls fails every system call of a change in turn. crowd runs
-// several commands on one dump at once. All of them judge by the same rule:
-// notes and memory of a dump are what they were before, with or without
-// VMCSINFO, and an error is reported if it is without.
+// mutate changes header fields of golden cores and lets the library read and
+// change the result. syscalls fails every system call of a change in turn.
+// crowd runs several commands on one dump at once. All of them apply the same
+// rule: notes and memory of a dump are what they were before, with or without
+// VMCSINFO, and without it the command must report an error.
 package main
 
 import (

@@ -21,8 +21,7 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// A subject is a golden core, and where in it the numbers are that a reader
-// believes.
+// A subject is a golden core, and where it has numbers that a reader uses.
 type subject struct {
 	name  string
 	b     []byte
@@ -205,8 +204,9 @@ func edit(c vmcore.Core) (elfnote.Splice, error) {
 	return s.Insert(added), nil
 }
 
-// one changes the dump in each way that there is. An error of the library is no
-// error here; a dump whose notes or memory are lost is one, and so is a panic.
+// one changes the dump in each way that there is. It fails if notes or memory
+// of the dump are lost, and for a panic, but not if the library returns an
+// error.
 func (m *mutator) one(ctx context.Context, b []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -85,8 +85,9 @@ func newAttacker(program, below string) (*attacker, error) {
 
 func (a *attacker) close() { os.RemoveAll(a.dir) }
 
-// fresh makes the trial's directory anew.
-func (a *attacker) fresh(precious_ bool) error {
+// fresh makes the trial's directory anew, with a precious file OUT if withOut
+// is true.
+func (a *attacker) fresh(withOut bool) error {
 	work := filepath.Dir(a.core)
 	if err := os.RemoveAll(work); err != nil {
 		return errors.WithStack(err)
@@ -94,7 +95,7 @@ func (a *attacker) fresh(precious_ bool) error {
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return errors.WithStack(err)
 	}
-	if precious_ {
+	if withOut {
 		if err := os.WriteFile(a.out, []byte(precious), 0o600); err != nil {
 			return errors.WithStack(err)
 		}

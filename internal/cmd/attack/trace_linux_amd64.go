@@ -45,9 +45,9 @@ func (f fault) String() string {
 	return fmt.Sprintf("%s (%s)", kindNames[f.kind], unix.ErrnoName(f.err))
 }
 
-// A call describes a system call that can be tried: where its file is among its
-// arguments, as a descriptor or as a path with its directory, and where the
-// number of its bytes.
+// A call describes a system call that can be tried: which argument is its file,
+// as a descriptor or as a path with its directory, and which is the number of
+// bytes.
 type call struct {
 	name             string
 	fd, dir, path, n int // argument numbers; -1 for none
@@ -97,15 +97,14 @@ type tracer struct {
 	inside  map[int]*entry
 }
 
-// An entry is what a thread's system call returns, if that is not what the
-// kernel says.
+// An entry says what to do when a thread's system call returns.
 type entry struct {
 	replace bool
 	result  uint64
 	kill    bool
 }
 
-// A result is what came out of a run.
+// A result is the outcome of a run.
 type result struct {
 	status int // exit status, or 128 + the signal that ended it
 	stderr string

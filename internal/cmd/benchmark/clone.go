@@ -147,7 +147,7 @@ func (c *cloner) compare(name string, inject func() (time.Duration, error), dura
 	return nil
 }
 
-// full injects with no room left for a segment, let alone for a second core.
+// full injects with no room left for a segment or for a second core.
 func (c *cloner) full() error {
 	if err := c.reset(); err != nil {
 		return err

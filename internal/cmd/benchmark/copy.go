@@ -96,8 +96,8 @@ func (b *bench) streams() error {
 }
 
 // flattened compares passing a flattened dump on with a cat in vmcsnote's
-// place, and writing it to a file with what makedumpfile -R takes for that: it
-// makes the plain form of the dump, to which the note could be added then.
+// place, and writing it to a file with makedumpfile -R, which writes the plain
+// form of the dump, without the note.
 func (b *bench) flattened() error {
 	const kernel, mode = "deb-t1", "flattened stream"
 	flat := b.path("flat")

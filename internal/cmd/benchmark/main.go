@@ -10,11 +10,10 @@
 // ratios counts.
 //
 // The cores are the headers of real ones around memory that is a hole, or that
-// is filled like that of the real core (cores.go). They come from a directory
-// that scripts/bench fills, unpacked by a program of its own, as the pages of
-// large dumps are made by one (pages): what the kernel
-// reports as a process's peak memory is at least that of the process that
-// started it, so this one stays small.
+// is filled like that of the real core. Programs of their own unpack the cores
+// and make the pages of large dumps: the kernel reports for each process at
+// least the peak memory of the process that started it, so this one must stay
+// small.
 package main
 
 import (

@@ -27,9 +27,9 @@ func (b *bench) search(mode, core string) (time.Duration, error) {
 	return b.reading(mode, maxSearch, "inject", "--search", "--dry-run", core)
 }
 
-// searchELF compares searching with cat, which reads the same bytes and looks
-// at none. No block of the core is a hole, and the note is where its memory
-// ends.
+// searchELF compares searching with cat, which reads the same bytes without
+// looking at them. No block of the core is a hole, and the note is at the end
+// of its memory.
 func (b *bench) searchELF() error {
 	const kernel = "deb-t1"
 	core := b.path("dense")
@@ -184,8 +184,7 @@ func (b *bench) decompressors() error {
 	return nil
 }
 
-// measures runs a command that prints the CPU time of what is compared, its
-// start left out.
+// measures runs a command that prints the CPU time it took, without its start.
 func (b *bench) measures(name string, args ...string) (time.Duration, error) {
 	var out bytes.Buffer
 	c := alone(b.command(name, args...))

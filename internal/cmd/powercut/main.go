@@ -1,5 +1,5 @@
-// Powercut makes what a disk may hold after its power has failed, out of what a
-// machine wrote to it, and has each checked.
+// Powercut makes the disks that a power failure may leave, from the log of what
+// a machine wrote, and runs a check on each.
 //
 //	powercut LOG DISK WORK COMMAND...
 //
@@ -106,8 +106,8 @@ func run(log, disk, work string, seed uint64, command ...string) (failed int, er
 	return failed, nil
 }
 
-// lost returns what may have come to the disk of the writes since the last
-// flush.
+// lost returns which of the writes since the last flush may be on the disk, in
+// several variants.
 func (r *replay) lost(epoch []write, rnd *rand.Rand) [][]write {
 	var forced, half, torn []write
 	for _, w := range epoch {

@@ -1,11 +1,11 @@
-// Svmcheck compares what vmcsnote tells of a guest with what QEMU told of it.
+// Svmcheck compares what vmcsnote and QEMU tell about a guest.
 //
 //	svmcheck registers REPORT GUEST TRUTH    REPORT is of guests --json, TRUTH of "info registers -a"
 //	svmcheck process REPORT NAME TRUTH       TRUTH is lines of pid N, cgroup PATH, thread TID NAME
 //	svmcheck memory CORE MEMORY              CORE is of extract, MEMORY of pmemsave from 0 on
 //
-// It prints what differs, and its exit status is 1 if anything does. Only of a
-// guest that is paused everything is the same.
+// It prints what differs, and its exit status is 1 if anything does. The guest
+// must be paused for all of it to be the same.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/pkg/errors"
 
@@ -122,7 +123,7 @@ func (v *vcpu) differs(want qemuregs.CPU) (wrong int) {
 		wrong++
 	}
 	for _, table := range []string{"gdtr", "idtr"} {
-		w := want.Segments[map[string]string{"gdtr": "GDTR", "idtr": "IDTR"}[table]]
+		w := want.Segments[strings.ToUpper(table)]
 		compare(table+".base", v.Fields["save."+table+".base"], w.Base)
 		compare(table+".limit", v.Fields["save."+table+".limit"], w.Limit)
 	}

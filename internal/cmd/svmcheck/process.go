@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,11 +38,7 @@ func process(report, name, truth string) error {
 			}
 		}
 		for _, w := range want {
-			found := false
-			for _, l := range lines {
-				found = found || l == w
-			}
-			if !found {
+			if !slices.Contains(lines, w) {
 				return errors.Errorf("the host did not say %q", w)
 			}
 		}

@@ -24,9 +24,9 @@ type vcpu struct {
 	gpa                uint64
 }
 
-// dump judges the host's dump: the steps that led to it went well, the note is
-// in it, guests finds every vCPU of the log with its registers, and --read and
-// extract find its code.
+// dump requires of the host's dump that the steps that led to it succeeded,
+// that it has the note, that guests finds every vCPU of the log with its
+// registers, and that --read and extract find its code.
 func (r *run) dump(steps ...string) {
 	core := filepath.Join(r.dir, "vmcore")
 	tool := os.Getenv("TOOL")
@@ -114,7 +114,8 @@ func (r *run) fields(want int) {
 	}
 }
 
-// cut makes of the disk that the dump was written to a file that ends with it.
+// cut shortens the image of the disk that the dump was written to, so that it
+// ends where the dump does.
 func cut(core string) error {
 	f, err := elf.Open(core)
 	if err != nil {

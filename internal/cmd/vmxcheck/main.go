@@ -1,5 +1,5 @@
-// Vmxcheck judges a run of scripts/vmxkit: what the module published against
-// what VMREAD said, and whether the guests ran on unharmed.
+// Vmxcheck checks a run of scripts/vmxkit: whether the module published what
+// VMREAD returned, and whether the guests ran on unharmed.
 //
 //	go run ./internal/cmd/vmxcheck [--refused TEXT | --loads N | --fleet NAME | --idle TEXT] RUNDIR
 //
@@ -116,7 +116,7 @@ func (r *run) panicked(text string) {
 	r.ok(err == nil && strings.Contains(string(b), text), "the console does not have %q (%v)", text, err)
 }
 
-// ok counts a check, and says what is wrong where it fails.
+// ok counts a check, and prints what is wrong if it fails.
 func (r *run) ok(ok bool, format string, args ...any) bool {
 	r.checks++
 	if !ok {
@@ -294,7 +294,7 @@ func equalRegisters(expect, got string) bool {
 	return true
 }
 
-// splats are what the kernel says when it has been harmed.
+// splats are what the kernel prints when something has gone wrong in it.
 var splats = []string{"BUG:", "WARNING:", "Oops", "Call Trace", "general protection", "unchecked MSR", "invalid opcode", "scheduling while atomic",
 	"failed VM entry", "failed vm entry", "VM-entry failed", "*** Guest State ***", "VMREAD failed", "vmread failed", "vmwrite failed", "vmptrld", "vmclear fail"}
 

@@ -29,8 +29,8 @@ const (
 
 	// runPages is how many pages follow one another before a hole in memory.
 	runPages = 256
-	// distinct pages are compressed, and written over and over: that many
-	// that no processor knows the next by heart.
+	// distinct pages are compressed, and written over and over: enough that no
+	// processor can predict the next one.
 	distinct = 2048
 )
 
@@ -128,8 +128,8 @@ func (s *spec) page(i int64, pages []page) page {
 	return pages[i%int64(len(pages))]
 }
 
-// compressed compresses the distinct pages. As makedumpfile does it, with level
-// 1, and those that get no smaller stay as they are.
+// compressed compresses the distinct pages as makedumpfile does: with level 1,
+// and pages that get no smaller stay as they are.
 func (s *spec) compressed() ([]page, error) {
 	if s.method == "raw" {
 		return []page{{make([]byte, blockSize), 0}}, nil
@@ -205,8 +205,8 @@ func memory(rnd *rand.Rand) []byte {
 	return b[:blockSize]
 }
 
-// slab makes a page of objects of one type: what a field holds, if it is not
-// zero, is alike in all.
+// slab makes a page of objects of one type, in which a field has values of the
+// same kind.
 func slab(rnd *rand.Rand) []byte {
 	fields := make([]int, 8<<rnd.IntN(4))
 	for i := range fields {
