@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Where the fields lie: the experiments, and what follows from them. It is a file
- * of its own so that locate_test.c can run it on models of processors. Whoever
- * includes it has defined vmcs_clear(), vmcs_load(), vmcs_read() and vmcs_write().
+ * of its own so that locate_test.c can run it on models of processors. The file
+ * that includes it must define vmcs_clear(), vmcs_load(), vmcs_read() and
+ * vmcs_write().
  */
 #define VMCS_HEADER	8		/* revision identifier, VMX-abort indicator */
 #define READ_ONLY	13		/* VM-instruction error: VMWRITE to a read-only field */

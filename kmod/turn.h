@@ -15,7 +15,7 @@
  * Why a crash is safe from us: an NMI may bring the crash path to this processor
  * at any point of a turn. With kvm_intel loaded that path VMCLEARs by address what
  * KVM has loaded, and executes VMXOFF if CR4.VMXE is set. Without kvm_intel only
- * kernels that have arch/x86/virt/hw.c do so: in others a panic on this very
+ * kernels that have arch/x86/virt/hw.c do so: in others a panic on this
  * processor during one of the turns (some microseconds each, once) could not
  * start the capture kernel. So modprobe loads kvm_intel first (MODULE_SOFTDEP).
  */

@@ -15,7 +15,7 @@ ok() {
 	fi
 }
 
-# fails STATUS COMMAND...: it does so with that exit status.
+# fails STATUS COMMAND...: the command ends with that exit status.
 fails() {
 	local want=$1 got=0
 	shift
@@ -31,7 +31,7 @@ truth() { tail -c +25 "$r/out/note" | head -c "$(od -An -t u4 -j 4 -N 4 "$r/out/
 # saysNote FILE: vmcsnote finds the true note in it, byte for byte.
 saysNote() { vmcsnote show --note VMCSINFO "$1" | cmp - <(truth); }
 
-# readelfNote CORE: so does readelf, which prints what it does not know in hex.
+# readelfNote CORE: readelf finds it, too. It prints unknown notes in hexadecimal.
 readelfNote() {
 	cmp <(readelf -nW "$1" 2>&1 | sed -n '/^  VMCSINFO /s/.*description data: //p' | tr -d ' \n') \
 		<(truth | od -An -v -t x1 | tr -d ' \n') &&
@@ -105,7 +105,7 @@ bt() {
 }
 osrelease() { [ "$(crash --osrelease "$1")" = "$release" ]; }
 
-# elf OLD NEW, kdump NEW: all that can be asked of a dump with the note.
+# elf OLD NEW, kdump NEW: all checks of a dump with the note.
 elf() {
 	local n=${2##*/}
 	ok "$n: verify" vmcsnote verify --deep "$2"

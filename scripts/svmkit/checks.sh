@@ -1,6 +1,6 @@
 # What e2e-svm checks: it looks at $r, the run's folder, with the functions of
-# crashkit/checks.sh. Nothing of host.sh is known here: that has a function which
-# crashes the machine. Machines are numbered as they were started.
+# crashkit/checks.sh. It must not source host.sh, which has a function that crashes
+# the machine. Machines are numbered in the order in which they were started.
 # shellcheck shell=bash disable=SC2154
 numbers() { # prints names and numbers
 	local i=0 g
@@ -38,11 +38,11 @@ nestedCode() {
 		sed 's/  |.*//; s/^[0-9a-f]* *//' | tr -d ' \n' | grep -x "$code"
 }
 
-# running: of both guests that never leave their loop, R15 is what they were given.
+# running: both guests that never leave their loop have the R15 that they were given.
 running() { [ "$(sed -n 's/.* r15=\([^ ]*\) .* errno=.*/"value": "\1"/p' "$o"/[AB].log | grep -cf - "$o/running.out")" = 2 ]; }
 
 # burning DUMP: web01's busy program is in its loop, with its registers; or in its
-# kernel, if it has got there in spite of all that host.sh does about it.
+# kernel, which host.sh makes unlikely.
 burning() {
 	local q=0xb0b0b0b0b0b0b00
 	if fields "$1" guest,vcpu,cs.selector | grep -x '0 1 0x33'; then

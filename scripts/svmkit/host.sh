@@ -1,13 +1,13 @@
-# Virtual machines on an AMD host of two CPUs, of which the second crashes. Nothing
-# runs on a third one until then.
+# Virtual machines on an AMD host with two CPUs, of which the second crashes. A third
+# CPU is idle until then.
 # shellcheck shell=bash disable=SC2034,SC2154,SC2317
 MEM=1536 SMP=3 CRASHKERNEL=192M MODULE=none CPU=EPYC,+svm,+npt,-xsaves ROOTDISK=1500M DUMPDISK=6G LIMIT=600
 GUESTS=all PASS=GUESTS
 APPEND='no_timer_check mitigations=off audit=0 random.trust_cpu=on nowatchdog tsc=reliable isolcpus=2 irqaffinity=0,1 nox2apic iomem=relaxed rcupdate.rcu_cpu_stall_suppress=1'
 CAPAPPEND='no_timer_check mitigations=off audit=0 nowatchdog tsc=reliable'
 
-# What follows is run by the host's busybox, and minds GUESTS: all, or those that
-# --short can wait for.
+# The host's busybox runs what follows. GUESTS says which guests: all, or short, those
+# that --short can wait for.
 #
 # start NAME MIB VCPUS WORDS [OPTION...]: a guest of QEMU's.
 start() {
@@ -28,8 +28,9 @@ start() {
 	qmp "$name" '{"execute":"qmp_capabilities"}' >/dev/null
 }
 
-# qmp NAME COMMAND: prints what it returns, a line. A child that ends interrupts the
-# opening of a FIFO. Without QEMU nobody would open the other end.
+# qmp NAME COMMAND: prints the line that the command returns. It tries again, because
+# a child that ends interrupts the opening of a FIFO, and it gives up, because nobody
+# opens the other end if QEMU has ended.
 qmp() {
 	i=0
 	# shellcheck disable=SC2016 # for the inner shell
@@ -66,7 +67,8 @@ waits() {
 	result "$(basename "$1"): $2" "$(grep -q "$2" "$1" || { tail -n 3 "$1" "${1%.log}.err"; })"
 }
 
-# processOf NAME: the process that runs a guest. A thread of the kernel's follows.
+# processOf NAME: the process that runs a guest. In the cgroup a kernel thread
+# follows it.
 processOf() { head -n 1 /sys/fs/cgroup/machine.slice/machine-qemu-*-"$1".scope/cgroup.procs; }
 
 # truth NAME: what is known of a guest of QEMU's goes to $out.

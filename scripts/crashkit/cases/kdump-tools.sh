@@ -4,7 +4,6 @@ drive() {
 	"$crashkit/kdump-tools" "$r" && "$crashkit/kdump-tools" "$r/gzip" KDUMP_COMPRESSION=gzip
 }
 
-# capture's machine is Debian's: what it says is on the console, and in the dumps.
 check() {
 	local d z n
 	d=$(echo "$r"/crash/2*/dump.2*)

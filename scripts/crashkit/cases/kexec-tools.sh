@@ -1,6 +1,6 @@
 # Debian's kexec-tools with our patch: the note comes with /proc/vmcore, in whatever form that is saved.
-# And what the patched kexec would load, next to Debian's, for all that
-# /sys/kernel/vmcsinfo may say.
+# It also compares what the patched kexec would load with what Debian's loads, for
+# many contents of /sys/kernel/vmcsinfo.
 # shellcheck shell=bash disable=SC2154
 
 # headers NAME KEXEC: keeps as $out/NAME.elf what it would load.
@@ -18,8 +18,8 @@ same() {
 }
 silent() { result "$1 is silent" "$(cat "$out/$1.err")"; }
 
-# refused NAME TEXT WORDS: whoever has this TEXT in /sys/kernel/vmcsinfo gets a
-# warning with these WORDS, and what kexec has always loaded.
+# refused NAME TEXT WORDS: with this TEXT in /sys/kernel/vmcsinfo kexec prints a
+# warning with these WORDS, and loads what it loads without the patch.
 refused() {
 	printf %s "$2" >/tmp/vmcsinfo
 	headers "$1" kexec
@@ -58,7 +58,7 @@ first() {
 	refused crashkernel "$crash 1000" "$no"
 	refused backup-region '2000 1000' "$no"
 
-	# Not only would it be loaded: it is.
+	# Not only the dry run: kexec loads it.
 	echo 'no such note' >/tmp/vmcsinfo
 	try 0 unparsable kexec -c -p --append= /kernel/vmlinuz
 	says unparsable 'cannot parse it'
@@ -95,8 +95,8 @@ drive() { "$crashkit/kexec-tools" "$WORK/kexec-tools/tree" && "$crashkit/run" "$
 part() { dd if="$1" bs=64K iflag=skip_bytes,count_bytes skip="$2" count="$3" status=none; }
 number() { od --endian=little -An -t "u$3" -j "$2" -N "$3" "$1" | tr -d ' '; }
 
-# oneMore OLD NEW: elfcorehdrs; the new one has one more PT_NOTE, the pair's, after
-# the others, and is else the old one.
+# oneMore OLD NEW: of two elfcorehdrs the new one has one more PT_NOTE, the pair's,
+# after the others, and is otherwise the old one.
 oneMore() {
 	local n at end address size
 	n=$(number "$1" 56 2)

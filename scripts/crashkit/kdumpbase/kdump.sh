@@ -1,7 +1,7 @@
 #!/bin/sh
-# What kdump-utils' kdump.sh does with a dump, cut down to that: same commands,
-# same names, same order, but for dd's blocks of 512 bytes, which take QEMU a
-# minute. CORE_COLLECTOR, KDUMP_PATH and HOST_IP come from who sources it.
+# The part of kdump-utils' kdump.sh that saves a dump: the same commands, names and
+# order, but larger blocks for dd: with 512 bytes QEMU takes a minute. The script
+# that sources it sets CORE_COLLECTOR, KDUMP_PATH and HOST_IP.
 # shellcheck disable=SC2086,SC2154,SC3040 # CORE_COLLECTOR is words; pipefail is tested for
 [ -n "$BASH" ] && set -o pipefail
 

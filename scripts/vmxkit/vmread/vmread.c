@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vmread - for tests: what VMREAD says of a VMCS that is current on some processor
+ * vmread - for tests: what VMREAD returns of a VMCS that is current on some processor
  *
- * When it is loaded it reads all fields of it, "NAME=VALUE\n" in hexadecimal, into
- * vmread/fields of debugfs, and its page, as it lay in memory then, into
- * vmread/page, in hexadecimal, too: a copy as it is would be found in a dump. Only
- * an emulator that keeps nothing of a VMCS in the processor (Bochs) has both alike
- * without a VMCLEAR, which would harm the guest.
+ * When it is loaded it writes all fields to vmread/fields of debugfs, as lines
+ * "NAME=VALUE\n" in hexadecimal, and the VMCS's page, as it is in memory, to
+ * vmread/page. That is in hexadecimal, too: a search of a dump would find a plain
+ * copy. The two agree without a VMCLEAR, which would harm the guest, only if the
+ * processor keeps nothing of a VMCS inside, as in Bochs.
  */
 #include <linux/debugfs.h>
 #include <linux/io.h>

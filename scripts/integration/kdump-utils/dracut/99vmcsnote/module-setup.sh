@@ -1,9 +1,9 @@
 #!/bin/bash
 # dracut module: what adds the VMCSINFO note, for the initramfs that saves dumps.
 #
-# The hook is in kdump-utils' hands: what is in the host's /etc/kdump/post.d goes
-# into the image by its own module, links and what they point to, and kdumpctl
-# makes a new image when it changes. Who removes the link there has no hook.
+# kdump-utils takes care of the hook: its own module puts what is in the host's
+# /etc/kdump/post.d into the image, links and what they point to, and kdumpctl
+# makes a new image when that changes. Without the link there is no hook.
 
 # shellcheck disable=SC2154 # dracutsysrootdir, *dracutmodules: dracut's
 
