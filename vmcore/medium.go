@@ -2,6 +2,7 @@ package vmcore
 
 import (
 	"context"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -33,19 +34,11 @@ func (m fileMedium) Zero(off, n int64) error {
 	if m.lease.broken() {
 		return errors.New("another process is reading the file")
 	}
-	err := unix.Fallocate(int(m.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
-	if err == nil {
+	if unix.Fallocate(int(m.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n) == nil {
 		return nil
 	}
-	b := make([]byte, min(n, plan.BufSize))
-	for ; n > 0; n -= int64(len(b)) {
-		b = b[:min(n, int64(len(b)))]
-		if _, err := m.WriteAt(b, off); err != nil {
-			return err
-		}
-		off += int64(len(b))
-	}
-	return nil
+	_, err := io.CopyN(io.NewOffsetWriter(m.File, off), plan.ZeroReader{}, n)
+	return err
 }
 
 // Reserve allocates blocks, so that writing there later does not need any. If

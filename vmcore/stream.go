@@ -193,20 +193,22 @@ func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt CopyO
 	what := "the part that arrived"
 	var whole *Unwritten
 	var broken *Broken
+	var rest interface {
+		PassOn(context.Context, io.Writer) error
+	}
 	switch {
 	case l != nil:
 	case errors.As(err, &whole) && (whole.h.cut || opened || whole.h.full):
-		what = "the input, unchanged"
-		if werr := whole.PassOn(ctx, o.File); werr != nil {
-			return nil, notKept(err, werr)
-		}
+		rest, what = whole, "the input, unchanged"
 	case errors.As(err, &broken):
-		what = fmt.Sprintf("the whole input, unchanged from %#x on", broken.At)
-		if werr := broken.PassOn(ctx, o.File); werr != nil {
-			return nil, notKept(err, werr)
-		}
+		rest, what = broken, fmt.Sprintf("the whole input, unchanged from %#x on", broken.At)
 	default:
 		return nil, err
+	}
+	if rest != nil {
+		if err2 := rest.PassOn(ctx, o.File); err2 != nil {
+			return nil, fmt.Errorf("%v; the input could not be kept: %w", err, err2)
+		}
 	}
 	if err2 := o.Finish(); err2 != nil {
 		return nil, err2
@@ -215,10 +217,4 @@ func StreamTo(ctx context.Context, out string, r io.Reader, edit Edit, opt CopyO
 		err = fmt.Errorf("%w; %s holds %s", err, out, what)
 	}
 	return l, err
-}
-
-// notKept is the error if the output of a stream that could not be changed
-// could not be kept either.
-func notKept(refusal, err error) error {
-	return fmt.Errorf("%v; the input could not be kept: %w", refusal, err)
 }

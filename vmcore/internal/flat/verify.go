@@ -1,7 +1,6 @@
 package flat
 
 import (
-	"fmt"
 	"sort"
 
 	"vmcsnote/vmcore/internal/plan"
@@ -10,43 +9,29 @@ import (
 // Verify finds what is wrong with the records; used is what the plain form
 // consists of.
 func (f *Records) Verify(used []plan.Extent) []plan.Finding {
-	var found []plan.Finding
+	var v plan.Findings
 	if n := len(f.View.Shared); n > 0 {
 		bytes := uint64(0)
 		for _, e := range f.View.Shared {
 			bytes += e.Size
 		}
-		found = append(found, plan.Finding{
-			Remark:  true, // makedumpfile may write a sub header again
-			Text:    fmt.Sprintf("%#x bytes of the plain form are in more than one record, the first at offset %#x: expected one for each byte", bytes, f.View.Shared[0].Off),
-			Readers: "crash may read either; all others read the later one",
-		})
+		// A remark: makedumpfile may write a sub header again.
+		v.Remark("crash may read either; all others read the later one",
+			"%#x bytes of the plain form are in more than one record, the first at offset %#x: expected one for each byte", bytes, f.View.Shared[0].Off)
 	}
 	if hole, bytes := f.missing(used); bytes > 0 {
-		found = append(found, plan.Finding{
-			Text:    fmt.Sprintf("%#x bytes that the dump consists of are in no record, the first at offset %#x of the plain form", bytes, hole),
-			Readers: "all readers take them for zeros",
-		})
+		v.Fault("all readers take them for zeros", "%#x bytes that the dump consists of are in no record, the first at offset %#x of the plain form", bytes, hole)
 	}
 	if f.IsCut() {
-		found = append(found, plan.Finding{
-			Text:    fmt.Sprintf("the file ends at %#x, expected the end marker: the dump is not complete", f.Size),
-			Readers: "makedumpfile -R, crash and libkdumpfile refuse it",
-		})
+		v.Fault("makedumpfile -R, crash and libkdumpfile refuse it", "the file ends at %#x, expected the end marker: the dump is not complete", f.Size)
 	}
-	if rest := f.trailing(); rest > 0 {
-		found = append(found, plan.Finding{
-			Remark:  true,
-			Text:    fmt.Sprintf("%#x bytes after the end marker at offset %#x of the file", rest, f.End),
-			Readers: "nothing reads them",
-		})
+	// The rest of a raw device, or of a change that was killed before it took
+	// effect.
+	if rest := f.Size - f.End - RecordHeader; rest > 0 {
+		v.Remark("nothing reads them", "%#x bytes after the end marker at offset %#x of the file", rest, f.End)
 	}
-	return found
+	return v.Found
 }
-
-// trailing is the number of bytes after the end marker: the rest of a raw
-// device, or what a change left that was killed before it took effect.
-func (f *Records) trailing() int64 { return f.Size - f.End - RecordHeader }
 
 // missing returns how many bytes something in the plain form refers to, within
 // its size, though no record holds them, and the first one's offset.

@@ -2,6 +2,7 @@ package testdumps
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,10 +72,8 @@ func Rearrange(dump []byte) (plain []byte, whole bool) {
 
 // Backwards returns the records from the last to the first.
 func Backwards(records []Record) []Record {
-	out := make([]Record, len(records))
-	for i, r := range records {
-		out[len(records)-1-i] = r
-	}
+	out := slices.Clone(records)
+	slices.Reverse(out)
 	return out
 }
 
