@@ -31,8 +31,6 @@ func (c *checker) byLayout(noPair error) {
 	switch f := choice.File; {
 	case f == nil && len(choice.Refused) == 0:
 		c.no("pair", noPair.Error(), InstallLayout, LoadModule)
-		c.record(nil)
-		return
 	case f == nil:
 		err := &source.NoLayoutError{Refused: choice.Refused}
 		cures := []Cure{InstallLayout, LoadModule}
@@ -40,8 +38,6 @@ func (c *checker) byLayout(noPair error) {
 			cures = []Cure{InstallLayout, RecordAny, LoadModule}
 		}
 		c.no(what, errors.WithMessage(err, noPair.Error()).Error(), cures...)
-		c.record(nil)
-		return
 	case choice.Microcode != "" && recorded.Layout != f.Name:
 		c.no(what, f.Name+" is of "+choice.Microcode, InstallLayout, RecordAny)
 	case choice.Microcode != "":
@@ -51,7 +47,7 @@ func (c *checker) byLayout(noPair error) {
 	default:
 		c.ok(what, f.Name+" fits this processor")
 	}
-	if r := c.record(nil); r != nil && !bytes.Equal(r.Note, choice.File.Note.Encode(binary.LittleEndian)) {
+	if r := c.record(nil); r != nil && choice.File != nil && !bytes.Equal(r.Note, choice.File.Note.Encode(binary.LittleEndian)) {
 		c.no("note", "the one recorded is not that of "+choice.File.Name, Record)
 	}
 }

@@ -153,33 +153,26 @@ func (b *builder) layOut(l *line) error {
 }
 
 // begin reads the layout from the elf line, and leaves room for the headers.
-func (b *builder) begin() (err error) {
-	if err := b.elf.check("class", "data", "phdrs", "shdrs", "round", "xnum", "e_"); err != nil {
-		return err
-	}
+func (b *builder) begin() error {
+	b.elf.check("class", "data", "phdrs", "shdrs", "round", "xnum", "e_")
 	switch class, ok := b.elf.get("class"); {
 	case class == "32":
 		b.class32 = true
 	case ok && class != "64":
-		return errors.Errorf("class: found %s, expected 32 or 64", class)
+		b.elf.fail(errors.Errorf("class: found %s, expected 32 or 64", class))
 	}
 	switch data, ok := b.elf.get("data"); {
 	case data == "msb":
 		b.order = binary.BigEndian
 	case ok && data != "lsb":
-		return errors.Errorf("data: found %s, expected lsb or msb", data)
+		b.elf.fail(errors.Errorf("data: found %s, expected lsb or msb", data))
 	default:
 		b.order = binary.LittleEndian
 	}
-	if b.round, err = b.elf.num("round", 1); err != nil {
-		return err
-	}
 	ehsize := b.sizeof(elf.Header64{}, elf.Header32{})
-	if b.phdrs, err = b.elf.num("phdrs", ehsize); err != nil {
-		return err
-	}
-	if b.shdrs, err = b.elf.num("shdrs", 0); err != nil {
-		return err
+	b.round, b.phdrs, b.shdrs = b.elf.num("round", 1), b.elf.num("phdrs", ehsize), b.elf.num("shdrs", 0)
+	if b.elf.err != nil {
+		return b.elf.err
 	}
 	if err := b.put(0, make([]byte, ehsize)); err != nil {
 		return err
@@ -197,25 +190,17 @@ func (b *builder) begin() (err error) {
 func (b *builder) edit(l *line) error {
 	switch l.verb {
 	case "patch":
-		if err := l.check("at", "bytes"); err != nil {
-			return err
-		}
-		at, err := l.num("at", 0)
-		if err != nil {
-			return err
-		}
-		p, err := l.bytes("bytes", b.order)
-		if err != nil {
-			return err
+		l.check("at", "bytes")
+		at, p := l.num("at", 0), l.bytes("bytes", b.order)
+		if l.err != nil {
+			return l.err
 		}
 		return b.put(at, p)
 	case "truncate":
-		if err := l.check("size"); err != nil {
-			return err
-		}
-		size, err := l.num("size", 0)
-		if err != nil {
-			return err
+		l.check("size")
+		size := l.num("size", 0)
+		if l.err != nil {
+			return l.err
 		}
 		if size > uint64(len(b.out)) {
 			return errors.Errorf("size: found %d, expected at most the file's %d", size, len(b.out))
@@ -242,7 +227,7 @@ func (b *builder) put(at uint64, p []byte) error {
 
 // place returns where the contents of line l go, which begin at multiples of
 // round.
-func (b *builder) place(l *line, round uint64) (uint64, error) {
+func (b *builder) place(l *line, round uint64) uint64 {
 	at := b.cursor
 	if round > 1 {
 		at += (round - at%round) % round

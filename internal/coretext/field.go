@@ -27,30 +27,25 @@ const maxConstant = 0x400
 
 // check refuses keys other than those given; one that ends in _ stands for all
 // the fields with that prefix.
-func (l *line) check(keys ...string) error {
+func (l *line) check(keys ...string) {
 	for _, a := range l.args {
 		known := slices.ContainsFunc(keys, func(key string) bool {
 			return a.key == key || strings.HasSuffix(key, "_") && strings.HasPrefix(a.key, key)
 		})
 		if !known {
-			return errors.Errorf("unknown key %q", a.key)
+			l.fail(errors.Errorf("unknown key %q", a.key))
 		}
 	}
-	return nil
 }
 
 // override sets the fields of header, a pointer to a struct, that the line's
 // keys with the prefix name.
-func (l *line) override(header any, prefix string) error {
+func (l *line) override(header any, prefix string) {
 	for _, a := range l.args {
-		if !strings.HasPrefix(a.key, prefix) {
-			continue
-		}
-		if err := set(header, a.key, a.value); err != nil {
-			return err
+		if strings.HasPrefix(a.key, prefix) {
+			l.fail(set(header, a.key, a.value))
 		}
 	}
-	return nil
 }
 
 // set sets the field of header that the specification calls key to a value: a

@@ -57,8 +57,8 @@ func (b *builder) headers() error {
 		header.Shnum = uint16(b.shnum)
 		header.Shstrndx = b.shstrndx
 	}
-	if err := b.elf.override(&header, "e_"); err != nil {
-		return err
+	if b.elf.override(&header, "e_"); b.elf.err != nil {
+		return b.elf.err
 	}
 
 	if err := write(b, 0, &elf.Header32{}, []elf.Header64{header}); err != nil {

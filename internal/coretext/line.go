@@ -15,6 +15,14 @@ type line struct {
 	verb   string
 	args   []arg
 	inner  []*line // the note and data lines after a notes line
+	err    error   // the first one
+}
+
+// fail keeps an error, unless the line has one already.
+func (l *line) fail(err error) {
+	if l.err == nil {
+		l.err = err
+	}
 }
 
 type arg struct {
@@ -101,13 +109,14 @@ func (l *line) get(key string) (string, bool) {
 }
 
 // num returns a key's number, or otherwise if the line has no such key.
-func (l *line) num(key string, otherwise uint64) (uint64, error) {
+func (l *line) num(key string, otherwise uint64) uint64 {
 	value, ok := l.get(key)
 	if !ok {
-		return otherwise, nil
+		return otherwise
 	}
 	n, err := parseNumber(value)
-	return n, errors.Wrap(err, key)
+	l.fail(errors.Wrap(err, key))
+	return n
 }
 
 // parseNumber reads a number; a negative one is returned as its two's
@@ -125,21 +134,21 @@ func parseNumber(s string) (uint64, error) {
 
 // bytes returns the bytes of all values of a key: nil if the line has no such
 // key.
-func (l *line) bytes(key string, order byteOrder) ([]byte, error) {
-	var all []byte
+func (l *line) bytes(key string, order byteOrder) (all []byte) {
 	for _, a := range l.args {
 		if a.key != key {
 			continue
 		}
 		var err error
-		if all, err = appendBytes(all, a.value, order); err != nil {
-			return nil, errors.Wrap(err, key)
+		if all, err = appendBytes(all, a.value, order); err == nil && len(all) > maxSize {
+			err = errors.Errorf("more than %d bytes", maxSize)
 		}
-		if len(all) > maxSize {
-			return nil, errors.Errorf("%s: more than %d bytes", key, maxSize)
+		if err != nil {
+			l.fail(errors.Wrap(err, key))
+			return nil
 		}
 	}
-	return all, nil
+	return all
 }
 
 // appendBytes appends what one value stands for.

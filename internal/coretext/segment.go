@@ -10,18 +10,16 @@ import (
 
 // notes makes a PT_NOTE segment of the lines inside l.
 func (b *builder) notes(l *line) error {
-	if err := l.check("at", "p_"); err != nil {
-		return err
-	}
-	at, err := b.place(l, b.round)
-	if err != nil {
-		return err
+	l.check("at", "p_")
+	at := b.place(l, b.round)
+	if l.err != nil {
+		return l.err
 	}
 	var contents []byte
 	for _, inner := range l.inner {
-		p, err := b.inside(inner)
-		if err != nil {
-			return inner.wrap(err)
+		p := b.inside(inner)
+		if inner.err != nil {
+			return inner.wrap(inner.err)
 		}
 		if contents = append(contents, p...); len(contents) > maxSize {
 			return errors.Errorf("more than %d bytes of notes", maxSize)
@@ -31,47 +29,34 @@ func (b *builder) notes(l *line) error {
 }
 
 // inside returns the bytes of a line inside a PT_NOTE segment.
-func (b *builder) inside(l *line) ([]byte, error) {
+func (b *builder) inside(l *line) []byte {
 	if l.verb == "data" {
-		if err := l.check("bytes"); err != nil {
-			return nil, err
-		}
+		l.check("bytes")
 		return l.bytes("bytes", b.order)
 	}
-	if err := l.check("name", "type", "desc", "repeat", "n_"); err != nil {
-		return nil, err
-	}
-	desc, err := l.bytes("desc", b.order)
-	if err != nil {
-		return nil, err
-	}
+	l.check("name", "type", "desc", "repeat", "n_")
+	desc := l.bytes("desc", b.order)
 	name, _ := l.get("name")
 	if name != "" {
 		name += "\x00"
 	}
 	header := struct{ Namesz, Descsz, Type uint32 }{Namesz: uint32(len(name)), Descsz: uint32(len(desc))}
 	if typ, ok := l.get("type"); ok {
-		if err := set(&header, "n_type", typ); err != nil {
-			return nil, err
-		}
+		l.fail(set(&header, "n_type", typ))
 	}
-	if err := l.override(&header, "n_"); err != nil {
-		return nil, err
-	}
+	l.override(&header, "n_")
 	var p []byte
 	for _, n := range []uint32{header.Namesz, header.Descsz, header.Type} {
 		p = b.order.AppendUint32(p, n)
 	}
 	p = append(p, pad4(name)...)
 	p = append(p, pad4(string(desc))...)
-	repeat, err := l.num("repeat", 1)
-	if err != nil {
-		return nil, err
-	}
+	repeat := l.num("repeat", 1)
 	if repeat > maxSize/uint64(len(p)) {
-		return nil, errors.Errorf("repeat: found %d, expected at most %d bytes in all", repeat, maxSize)
+		l.fail(errors.Errorf("repeat: found %d, expected at most %d bytes in all", repeat, maxSize))
+		return nil
 	}
-	return bytes.Repeat(p, int(repeat)), nil
+	return bytes.Repeat(p, int(repeat))
 }
 
 // pad4 adds the padding of names and descs: to 4 bytes in both classes, as all
@@ -82,37 +67,23 @@ func pad4(s string) string {
 
 // load makes a PT_LOAD segment.
 func (b *builder) load(l *line) error {
-	if err := l.check("at", "size", "bytes", "p_"); err != nil {
-		return err
-	}
-	at, err := b.place(l, b.round)
-	if err != nil {
-		return err
+	l.check("at", "size", "bytes", "p_")
+	at, size := b.place(l, b.round), l.num("size", 0)
+	if l.err != nil {
+		return l.err
 	}
 	prog := elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_W | elf.PF_X), Off: at}
-	size, err := l.num("size", 0)
-	if err != nil {
-		return err
-	}
 	if size > maxSize {
 		return errors.Errorf("size: found %d, expected at most %d", size, maxSize)
 	}
 	if size == 0 {
-		memory, err := l.bytes("bytes", b.order)
-		if err != nil {
-			return err
-		}
-		return b.segment(l, prog, memory)
+		return b.segment(l, prog, l.bytes("bytes", b.order))
 	}
 	if _, ok := l.get("bytes"); ok {
 		return errors.New("found both size and bytes, expected one of them")
 	}
-	paddr, err := l.num("p_paddr", 0)
-	if err != nil {
-		return err
-	}
 	memory := make([]byte, size)
-	Pattern(memory, paddr)
+	Pattern(memory, l.num("p_paddr", 0))
 	return b.segment(l, prog, memory)
 }
 
@@ -122,8 +93,8 @@ func (b *builder) segment(l *line, prog elf.Prog64, contents []byte) error {
 	at := prog.Off
 	prog.Filesz = uint64(len(contents))
 	prog.Memsz = prog.Filesz
-	if err := l.override(&prog, "p_"); err != nil {
-		return err
+	if l.override(&prog, "p_"); l.err != nil {
+		return l.err
 	}
 	b.progs = append(b.progs, prog)
 	if len(contents) == 0 { // no room taken: at may lie anywhere
@@ -134,17 +105,8 @@ func (b *builder) segment(l *line, prog elf.Prog64, contents []byte) error {
 
 // section adds a section header and its contents.
 func (b *builder) section(l *line) error {
-	if err := l.check("name", "at", "bytes", "sh_"); err != nil {
-		return err
-	}
-	at, err := b.place(l, 1)
-	if err != nil {
-		return err
-	}
-	contents, err := l.bytes("bytes", b.order)
-	if err != nil {
-		return err
-	}
+	l.check("name", "at", "bytes", "sh_")
+	at, contents := b.place(l, 1), l.bytes("bytes", b.order)
 	name, _ := l.get("name")
 	sec := elf.Section64{Name: uint32(strings.Index(b.names, "\x00"+name+"\x00") + 1), Off: at}
 	if name == ".shstrtab" {
@@ -155,8 +117,8 @@ func (b *builder) section(l *line) error {
 		}
 	}
 	sec.Size = uint64(len(contents))
-	if err := l.override(&sec, "sh_"); err != nil {
-		return err
+	if l.override(&sec, "sh_"); l.err != nil {
+		return l.err
 	}
 	b.sections = append(b.sections, sec)
 	return b.put(at, contents)

@@ -131,24 +131,20 @@ func number(header []byte, i int) (int64, error) {
 
 func (a *archive) read(b []byte) error {
 	n, err := io.ReadFull(a.r, b)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return err
-	}
-	return a.count(int64(n))
+	return a.took(int64(n), err)
 }
 
-func (a *archive) skip(n int64) error {
-	m, err := io.CopyN(io.Discard, a.r, n)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
+func (a *archive) skip(n int64) error { return a.took(io.CopyN(io.Discard, a.r, n)) }
+
+// took counts bytes that were read, unless there were too few.
+func (a *archive) took(n int64, err error) error {
+	switch {
+	case errors.Is(err, io.EOF):
+		return io.ErrUnexpectedEOF
+	case err != nil:
 		return err
 	}
-	return a.count(m)
+	return a.count(n)
 }
 
 // zeros skips the zero bytes at hand.
