@@ -70,8 +70,8 @@ const (
 	batchBytes    = 1 << 30
 	// maxLookups bounds the mappings gone through and the addresses looked for in
 	// the process, in all rounds together. 1 TiB in 4 KiB pages takes 2^28 in
-	// each, and some more for pages shared with everything alike.
-	maxLookups = 1 << 32
+	// each of two or three, and pages shared with everything alike take more.
+	maxLookups = 1 << 31
 )
 
 // A run is memory that EPT maps, from its first to its last byte of one delta,
