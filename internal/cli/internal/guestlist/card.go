@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"sort"
 	"strings"
 
 	"vmcsnote/guest"
@@ -116,7 +117,7 @@ func pageMemory(c *report.Machine, m *guest.Machine) {
 			total += s.Size
 		}
 	}
-	slices.SortFunc(c.Slots, func(a, b report.Region) int { return cmp.Compare(a.Start, b.Start) })
+	sort.Slice(c.Slots, func(i, j int) bool { return c.Slots[i].Start < c.Slots[j].Start })
 	if total > 0 {
 		c.Facts = append(c.Facts, report.Fact{Name: "Memory", Value: message.Size(int64(total))})
 	}
