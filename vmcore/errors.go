@@ -5,6 +5,7 @@ import (
 
 	"vmcsnote/internal/atomicfile"
 	"vmcsnote/vmcore/internal/elfcore"
+	"vmcsnote/vmcore/internal/flat"
 )
 
 var (
@@ -12,6 +13,9 @@ var (
 	ErrNoPiece = errors.New("not a piece of a split dump")
 	// ErrNoPTNote: an ELF core has no PT_NOTE. [OpenMemory] opens it.
 	ErrNoPTNote = elfcore.ErrNoPTNote
+	// ErrTooManyRecords: the index of a flattened dump would take too much
+	// memory.
+	ErrTooManyRecords = flat.ErrTooManyRuns
 	// ErrReadOnly: the file's permissions do not let it be written to, so only
 	// a new file can take its place.
 	ErrReadOnly = errors.New("the file may not be written to")

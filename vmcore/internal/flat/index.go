@@ -122,7 +122,7 @@ func Resolve(runs []Run) (held []Run, shared []plan.Extent, err error) {
 }
 
 // ErrTooManyRuns: the index would take too much memory.
-var ErrTooManyRuns = errors.Errorf("more than %d records that do not follow one another: put it together with makedumpfile -R first", MaxRuns)
+var ErrTooManyRuns = errors.Errorf("more than %d records that do not follow one another", MaxRuns)
 
 // overlaps returns what more than one of the runs, sorted by offset, holds.
 func overlaps(runs []Run) []plan.Extent {

@@ -23,6 +23,15 @@ func TestReadOnlyHint(t *testing.T) {
 	}
 }
 
+// TestRecordsHint: makedumpfile can read a dump of more records than vmcsnote
+// keeps in memory.
+func TestRecordsHint(t *testing.T) {
+	got := Of(errors.Wrap(vmcore.ErrTooManyRecords, "record at offset 0x1000"))
+	if want := "put the dump together with makedumpfile -R first"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // TestAttributeHint: a file or a directory that chattr made immutable or
 // append-only is told as that.
 func TestAttributeHint(t *testing.T) {

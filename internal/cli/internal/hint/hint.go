@@ -57,6 +57,8 @@ func Of(err error) string {
 		return "a blob, and the memory that a pair leads to, is one complete VMCSINFO note, or the text that begins with REVISION_ID="
 	case errors.As(err, &kind) && Dumps[kind.Kind] != "":
 		return Dumps[kind.Kind]
+	case errors.Is(err, vmcore.ErrTooManyRecords):
+		return "put the dump together with makedumpfile -R first"
 	case errors.Is(err, vmcore.ErrNoPTNote):
 		return fewNotes
 	case errors.As(err, &missing):
