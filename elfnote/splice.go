@@ -1,7 +1,7 @@
 package elfnote
 
-// A Splice is a change to a segment: at Off, Del bytes give way to Ins. All
-// else stays as it is. Off and Del are in bytes, within the segment.
+// A Splice is a change to a segment: at Off, Ins replaces Del bytes. The rest
+// stays as it is. Off and Del are in bytes, within the segment.
 type Splice struct {
 	Off, Del int64
 	Ins      []byte

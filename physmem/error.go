@@ -11,8 +11,8 @@ var (
 	// ErrNoLoad says that no PT_LOAD of /proc/kcore holds the address.
 	ErrNoLoad = errors.New("no PT_LOAD holds this address")
 
-	// ErrNoPaddr says that /proc/kcore gives no physical addresses (Linux
-	// before 4.11), and that /proc/iomem did not show where the PT_LOADs lie.
+	// ErrNoPaddr says that /proc/kcore has no physical addresses (Linux before
+	// 4.11), and that /proc/iomem did not show where the PT_LOADs lie.
 	ErrNoPaddr = errors.New("every p_paddr is 0, and System RAM in /proc/iomem does not match the PT_LOADs")
 )
 

@@ -11,8 +11,8 @@ import (
 	"vmcsnote/internal/inputfile"
 )
 
-// file is what the readers need of an open device. Tests put their own in its
-// place, to see each errno without the kernel that gives it.
+// file is what the readers need of an open device. Tests use their own, to see
+// each errno without a kernel that returns it.
 type file interface {
 	io.ReaderAt
 	io.Closer

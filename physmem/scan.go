@@ -27,12 +27,12 @@ type ScanOptions struct {
 	// Workers bounds how many goroutines read and look; 0 means one for each
 	// CPU, 128 at most.
 	Workers int
-	// Progress, if not nil, is told how many bytes are done, what was skipped
-	// and lost among them. The last call says [Size] of the memory. It is
+	// Progress, if not nil, is called with the bytes done so far, including
+	// those skipped and lost. The last call has the [Size] of the memory. It is
 	// called from one goroutine at a time, and should be quick.
 	Progress func(done uint64)
-	// Lost, if not nil, is told of each page that cannot be read, and why, in
-	// no order. It is called from one goroutine at a time.
+	// Lost, if not nil, is called for each page that cannot be read, in no
+	// order, with the reason. It is called from one goroutine at a time.
 	Lost func(addr uint64, err error)
 }
 

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// crashLoaded are where kernels say whether kdump is armed: since 2.6.24, and,
-// beside it, from 2026 on.
+// crashLoaded are the files in which kernels publish whether kdump is armed:
+// the first since 2.6.24, the second too from 2026 on.
 var crashLoaded = [...]string{"/sys/kernel/kexec_crash_loaded", "/sys/kernel/kexec/crash_loaded"}
 
 // CrashLoaded reports whether a capture kernel is loaded. A kernel built

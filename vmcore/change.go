@@ -15,7 +15,7 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// A Progress is told the bytes copied so far, and those to copy in all.
+// A Progress is called with the bytes copied so far, and those to copy in all.
 type Progress func(done, total int64)
 
 // counter returns a function that adds up what is copied of total bytes.

@@ -168,7 +168,7 @@ func (o *File) writable() error {
 	return nil
 }
 
-// Close closes the file and gives the lock back.
+// Close closes the file and releases the lock.
 func (o *File) Close() error { return o.f.Close() }
 
 // unchanged makes sure that the file is as it was when its headers were read:

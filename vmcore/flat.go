@@ -102,7 +102,7 @@ func (f *flatDump) Verify() []Finding {
 	used := []plan.Extent{{Off: uint64(f.NotesOff()), Size: uint64(f.Notes().Size)}}
 	u, err := f.Used()
 	if err != nil {
-		used = nil // the plain form's own Verify tells
+		used = nil // the plain form's own Verify reports it
 	}
 	return append(f.Records.Verify(append(used, u...)), f.Core.Verify()...)
 }

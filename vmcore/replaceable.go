@@ -16,8 +16,8 @@ func isMount(path string) bool {
 }
 
 // stillWritten refuses to put a new file in the place of a core that is not
-// complete, if anybody else has it open: whoever still writes it would go on
-// writing to a file without a name. A lease tells.
+// complete, if a lease shows that anybody else has it open: a process that
+// still writes it would go on writing to a file without a name.
 func (o *File) stillWritten() error {
 	if o.Claimed() <= o.PlainSize() {
 		return nil

@@ -42,7 +42,7 @@ type freshBytes struct {
 
 func (f freshBytes) equal(g freshBytes) bool { return f.dst == g.dst && bytes.Equal(f.bytes, g.bytes) }
 
-// pagesOf returns where a dump has what tells of its pages; nil if it is not
+// pagesOf locates the bitmaps and page descriptors of a dump; nil if it is not
 // compressed page by page.
 func pagesOf(c Core) *plan.Pages {
 	if c, ok := c.(interface{ Pages() *plan.Pages }); ok {
@@ -139,7 +139,7 @@ func (s *flatStream) afterBitmaps(i int, off, n int64) (int64, error) {
 	case bitmap < 0 || s.bits.next >= s.bitmapEnd(s.spans[bitmap]):
 		table.end = p.src + int64(s.bits.pages)*plan.DescSize
 		if p.src+s.bits.descs <= table.end {
-			s.bits.descs = 0 // the order of the records has not told it all
+			s.bits.descs = 0 // the records so far did not show all of them
 		}
 	case came == s.bits.descs:
 		s.bits.descs += n
@@ -170,8 +170,8 @@ func (b bitStream) checkCut() error {
 	return nil
 }
 
-// checkPages makes sure, once all of the bitmap has come, that it tells of as
-// many page descriptors as the order of the records did.
+// checkPages makes sure, once all of the bitmap has come, that it has as many
+// pages as the order of the records has page descriptors.
 func (b bitStream) checkPages() error {
 	if b.descs != 0 && uint64(b.descs) != b.pages*plan.DescSize {
 		return errors.Wrapf(plan.ErrOnePass, "page descriptors seemed to take %#x bytes, the bitmap has %d pages", b.descs, b.pages)

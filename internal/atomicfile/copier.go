@@ -19,7 +19,7 @@ const (
 // heeded.
 const maxCopy = 4 << 20
 
-// writeBehind is how much is copied before the disk is told to begin: a call
+// writeBehind is how much is copied before the disk is asked to begin: a call
 // takes a millisecond, however little there is to write. A long range has a
 // call for each part that is copied at once.
 const writeBehind = maxCopy
@@ -34,7 +34,7 @@ type Copier struct {
 	Durable   bool // the caller is going to sync: let the disk begin meanwhile
 	Progress  func(int64)
 
-	due      int64 // bytes copied that the disk was not told of yet,
+	due      int64 // bytes copied that the disk was not asked to write yet,
 	dueFrom  int64 // and where they begin in dst
 	noClone  bool
 	noKernel bool

@@ -17,7 +17,7 @@ type Difference struct {
 	GotSize, WantSize int64  // the files' sizes
 }
 
-// String tells the difference in one line.
+// String returns the difference in one line.
 func (d *Difference) String() string {
 	s := fmt.Sprintf("offset %#x: got %s, want %s", d.Offset, show(d.Got), show(d.Want))
 	if d.GotSize != d.WantSize {

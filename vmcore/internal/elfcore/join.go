@@ -9,9 +9,9 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// findSplit returns how the core was split. It goes by the headers alone: the
-// last program header has the memory directly before that of the first segment
-// in the file, and stands after all else; the notes lie in the room between, or
+// findSplit returns how the core was split, by the headers alone: the last
+// program header has the memory directly before that of the first segment in
+// the file, and stands after all else; the notes lie in the room between, or
 // still before it.
 func (c *ELF) findSplit() (s split, ok bool) {
 	last := len(c.Progs) - 1
@@ -156,7 +156,7 @@ func (c *ELF) planJoin(s split, sp elfnote.Splice) (*plan.InPlace, error) {
 
 // shrunkCopy is PlanCopy of a split core for a splice by which the notes
 // shrink. As long as they do not fit where they were, nothing shifts: a later
-// removal goes by the distances.
+// removal needs the distances.
 func (c *ELF) shrunkCopy(s split, sp elfnote.Splice) (*plan.Layout, error) {
 	last := len(c.Progs) - 1
 	switch {

@@ -59,13 +59,13 @@ func (c *ELF) shift(grow int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	late := c.sectionsBehind()
+	late := c.sectionsAfter()
 	switch {
 	case late && grow > 0:
 		return plan.RoundUp(grow, page), nil
 	case late && grow < 0 && c.Size == plan.Endless:
 		return 0, plan.OnePassErrorf(int64(c.Layout.eShoff), "e_shoff", fmt.Sprintf("%#x", c.Shoff),
-			"section headers before the notes: those of a stream tell too late what lies after the notes")
+			"section headers before the notes: those of a stream arrive too late to tell what lies after the notes")
 	}
 	zeros, err := c.slack(max(grow, 2*page), nil)
 	if err != nil {
@@ -82,11 +82,11 @@ func (c *ELF) shift(grow int64) (int64, error) {
 	return 0, nil
 }
 
-// sectionsBehind reports whether section headers stand after the notes: a
-// stream cannot tell then whether the zeros after the notes are a section's.
-// So that a file gives the same copy, its notes never grow into such zeros
-// either. Section header 0, which PN_XNUM needs, is of no section.
-func (c *ELF) sectionsBehind() bool {
+// sectionsAfter reports whether section headers stand after the notes. A stream
+// then cannot know whether the zeros after the notes are a section's. So that a
+// file gives the same copy, its notes never grow into such zeros either.
+// Section header 0, which PN_XNUM needs, is of no section.
+func (c *ELF) sectionsAfter() bool {
 	return c.Shnum > 1 && c.Shoff >= uint64(c.NotesOff())
 }
 
@@ -128,7 +128,7 @@ func (c *ELF) fixes(sp elfnote.Splice, shift int64) ([]plan.Fix, error) {
 			c.putNotes(b, p.Off, uint64(int64(p.Filesz)+grow))
 			return
 		}
-		if off := moved(p.Off); off != p.Off { // else an unused header stays as it is
+		if off := moved(p.Off); off != p.Off { // otherwise an unused header stays as it is
 			c.PutWord(b, l.POff, off)
 		}
 	}
@@ -137,7 +137,7 @@ func (c *ELF) fixes(sp elfnote.Splice, shift int64) ([]plan.Fix, error) {
 	if err != nil {
 		return nil, err
 	}
-	// gdb writes a section for the notes, note0, and eu-readelf goes by it.
+	// gdb writes a section for the notes, note0, and eu-readelf uses that.
 	mendSection := func(b []byte) {
 		h := c.sectionHeader(b)
 		e := plan.Extent{Off: h.word(b, l.shOffset), Size: h.word(b, l.shSize)}

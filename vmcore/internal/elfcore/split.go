@@ -79,7 +79,8 @@ func (c *ELF) newSplit(size int64) (split, error) {
 		return s, errors.Wrap(plan.ErrNoPlace, "a process's core, whose segments must keep their order")
 	}
 	if end := c.Claimed(); end != c.Size {
-		// Bytes that no header knows of could not be told from padding later.
+		// A later removal could not distinguish bytes that no header knows of
+		// from padding.
 		return s, errors.Wrapf(plan.ErrNoPlace, "the file ends at %#x, expected %#x by its headers", c.Size, end)
 	}
 	page, err := c.Granule()

@@ -57,7 +57,7 @@ type planner struct {
 	out   *plan.InPlace
 	added []Run // records to come, sorted by offset
 
-	headers []plan.Extent // of the plain form; nil if it does not tell
+	headers []plan.Extent // of the plain form; nil if unknown
 }
 
 // checkShared makes sure that no step changes what more than one record holds.

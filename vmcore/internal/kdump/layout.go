@@ -169,8 +169,8 @@ func (c *Dump) bitmapError() error {
 	return c.Index().err
 }
 
-// fixDescs returns the table of page descriptors. In a stream it tells the
-// layout how far page data reaches.
+// fixDescs returns the table of page descriptors. In a stream it extends the
+// layout's End to the end of page data.
 func (c *Dump) fixDescs(l *plan.Layout, m *move) []plan.Fix {
 	n := m.passed
 	if c.Size != plan.Endless {

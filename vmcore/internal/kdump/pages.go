@@ -178,7 +178,7 @@ func (r *pageReader) descriptor(n uint64) (PageDesc, int64, error) {
 	return r.c.Desc(r.descs[(n-r.firstDesc)*plan.DescSize:]), off, nil
 }
 
-// fits reports whether page data can have the size that a descriptor tells.
+// fits reports whether page data can have the size in the descriptor.
 func (h *Header) fits(d PageDesc) bool {
 	size := uint64(h.BlockSize)
 	return d.Data.Size > 0 && d.Data.Size <= size && (d.flags&compressed != Raw || d.Data.Size == size)

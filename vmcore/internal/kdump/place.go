@@ -11,7 +11,7 @@ import (
 	"vmcsnote/vmcore/internal/plan"
 )
 
-// Rules that changes in place of a kdump-compressed dump keep, beside those of
+// Rules that changes in place of a kdump-compressed dump keep, besides those of
 // package plan, and who forces them:
 //
 //   - the notes may lie anywhere, but VMCOREINFO moves along with them:

@@ -8,7 +8,7 @@ import (
 	"vmcsnote/elfnote"
 )
 
-// Errors that package vmcore exports, where their meaning is told.
+// Errors that package vmcore exports and explains.
 var (
 	ErrNotCore    = errors.New("not a vmcore")
 	ErrExcluded   = errors.New("excluded from the dump")

@@ -6,8 +6,8 @@ import (
 )
 
 // PageSize is the least by which data shifts within a file, so that what was
-// page-aligned in it stays so: crash tells kdump from netdump cores by that,
-// and file systems share or punch only whole blocks.
+// page-aligned in it stays so: by that crash distinguishes kdump from netdump
+// cores, and file systems share or punch only whole blocks.
 const PageSize = 4096
 
 // SectorSize is what a disk writes whole or not at all.

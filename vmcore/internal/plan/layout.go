@@ -43,9 +43,9 @@ type Piece struct {
 	Zero int64
 
 	Src, N int64 // original bytes; n may reach to the end of the stream
-	Entry  int64 // size of a table entry to be mended, else 0
+	Entry  int64 // size of a table entry to be mended, otherwise 0
 	Mend   func([]byte)
-	From   io.ReaderAt // the source of N bytes that are out of the original's order, else nil
+	From   io.ReaderAt // nil, or the source of N bytes that are out of the original's order
 
 	Later func() []Piece
 

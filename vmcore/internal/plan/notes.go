@@ -12,7 +12,7 @@ const MaxNotes = 1 << 30
 
 // A Holder is what planning a change of the notes in place needs of a dump.
 type Holder interface {
-	// Notes and NotesOff tell the notes and where they lie in the file.
+	// Notes returns the notes, and NotesOff where they lie in the file.
 	Notes() *elfnote.Segment
 	NotesOff() int64
 	// Align returns the alignment of notes that move.

@@ -26,7 +26,7 @@ type KDump struct {
 	KernelPage int // PAGESIZE in VMCOREINFO; 0 for BlockSize
 	SubBlocks  int // 0: as few as will do
 	MaxMapnr   uint64
-	There      []uint64 // PFNs that there are, beside those in the dump
+	There      []uint64 // PFNs in memory besides those in the dump
 	Pages      []uint64 // PFNs in the dump; nil for some of all kinds
 	Split      [2]uint64
 	NoNotes    bool

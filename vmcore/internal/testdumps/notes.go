@@ -35,7 +35,7 @@ func NotesText(t testing.TB, s *elfnote.Segment) (b []byte) {
 }
 
 // WithoutTables returns the findings but for the remark on VMCOREINFO, whose
-// text is a test's own and tells nothing of page tables.
+// text in tests has no page tables.
 func WithoutTables(found []plan.Finding) []plan.Finding {
 	return slices.DeleteFunc(found, func(f plan.Finding) bool { return f.Remark && strings.HasPrefix(f.Text, "VMCOREINFO has no line") })
 }
