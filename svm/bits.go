@@ -17,12 +17,10 @@ const (
 // asm/svm.h, without the prefix.
 func fieldBits(f Field) x86.BitNames {
 	switch f.Offset {
-	case interceptCR.Offset, interceptDR.Offset:
-		r := "CR"
-		if f.Offset == interceptDR.Offset {
-			r = "DR"
-		}
-		return registerBits(r)
+	case interceptCR.Offset:
+		return registerBits("CR")
+	case interceptDR.Offset:
+		return registerBits("DR")
 	case interceptException.Offset:
 		return x86.ExceptionNames
 	case interceptWord3.Offset:
@@ -79,7 +77,8 @@ func FieldBits(f Field, v uint64) ([]string, bool) {
 	return n.Of(v), n != ""
 }
 
-// intCtlNames are the bits of int_ctl that are no part of numbers.
+// intCtlNames are the single bits of int_ctl; V_TPR and the priority are
+// numbers.
 const intCtlNames x86.BitNames = "8 V_IRQ,V_GIF,-,V_NMI_PENDING,V_NMI_BLOCKING;20 V_IGN_TPR;24 V_INTR_MASKING,V_GIF_ENABLE,V_NMI_ENABLE;30 X2APIC_MODE,AVIC_ENABLE"
 
 // tlbControls are the values of tlb_ctl.

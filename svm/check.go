@@ -22,17 +22,13 @@ const (
 	cr4Reserved  = ^uint64(1<<24-1)&^(1<<32) | 1<<19 | 7<<13 // bit 32 is FRED
 	eferReserved = ^uint64(1<<0 | 1<<8 | 1<<10 | 0x3f<<11 | 3<<17 | 3<<20)
 	vmrun        = 1 << 0 // of interceptWord4
-	eferSVME     = 1 << 12
-	cr0NW        = 1 << 29
-	cr0CD        = 1 << 30
 	cr4CET       = 1 << 23
-	cr0WP        = 1 << 16
 )
 
 // Check returns what VMRUN would refuse, nil for a VMCB that it accepts. A page
-// that is no VMCB hardly ever passes; a VMCB that has never run passes but for
-// ASID 0, which counts as a fault here only if something else is there of a
-// run. Of a guest whose registers are encrypted the save area is not checked.
+// that is no VMCB hardly ever passes. VMRUN also refuses ASID 0, which a VMCB
+// has until it first runs: that is a fault only if the VMCB shows an exit. If
+// the guest's registers are encrypted, Check skips the save area.
 func (v *VMCB) Check() []*Fault {
 	var all []*Fault
 	fault := func(bad bool, f Field, why string) {
@@ -47,23 +43,20 @@ func (v *VMCB) Check() []*Fault {
 	for _, f := range []Field{iopmBase, msrpmBase} {
 		fault(v.Read(f)>>52 != 0, f, "no physical address")
 	}
-	if event := v.Read(EventInj); event>>31&1 != 0 {
-		switch typ, vector := event>>8&7, event&0xff; {
-		case typ == 1 || typ > 4, typ == 3 && (vector > 31 || vector == 2):
-			fault(true, EventInj, "no event that can be injected")
-		}
-	}
+	event := v.Read(EventInj)
+	typ, vector := event>>8&7, event&0xff
+	fault(event>>31&1 != 0 && (typ == 1 || typ > 4 || typ == 3 && (vector > 31 || vector == 2)), EventInj, "no event that can be injected")
 	if v.Encryption() >= SEVES {
 		fault(v.Read(VMSA)>>52 != 0 || v.Read(VMSA)%PageSize != 0, VMSA, "not the address of a page")
 		return all
 	}
 	cr0, cr4, efer := v.Read(CR0), v.Read(CR4), v.Read(EFER)
-	fault(efer&eferSVME == 0, EFER, "SVME is clear")
+	fault(efer&x86.EFERSVME == 0, EFER, "SVME is clear")
 	fault(efer&eferReserved != 0, EFER, "reserved bits are set")
-	fault(cr0&cr0CD == 0 && cr0&cr0NW != 0, CR0, "NW without CD")
+	fault(cr0&x86.CR0CD == 0 && cr0&x86.CR0NW != 0, CR0, "NW without CD")
 	fault(cr0>>32 != 0, CR0, "bits 63:32 are set")
 	fault(cr4&cr4Reserved != 0, CR4, "reserved bits are set")
-	fault(cr4&cr4CET != 0 && cr0&cr0WP == 0, CR4, "CET without CR0.WP")
+	fault(cr4&cr4CET != 0 && cr0&x86.CR0WP == 0, CR4, "CET without CR0.WP")
 	fault(v.Read(DR6)>>32 != 0, DR6, "bits 63:32 are set")
 	fault(v.Read(DR7)>>32 != 0, DR7, "bits 63:32 are set")
 	paged64 := efer&x86.EFERLME != 0 && cr0&x86.CR0PG != 0

@@ -28,9 +28,6 @@ var exitCodes = []codeRange{
 // invalidCodes are -1, -2 and so on.
 var invalidCodes = [...]string{"INVALID", "BUSY", "IDLE_REQUIRED", "INVALID_PMC"}
 
-// exceptionNames are the vectors that have a mnemonic.
-const exceptionNames = x86.ExceptionNames
-
 // exitCodeName names an exit code. One without a name is its number.
 func exitCodeName(code uint64) string {
 	// Until Linux 6.x only the lower half is written. VMRUN fails with -1,
@@ -55,7 +52,7 @@ func exitCodeName(code uint64) string {
 		}
 	}
 	if code >= 0x40 && code < 0x60 {
-		if name, ok := exceptionNames.Name(int(code - 0x40)); ok {
+		if name, ok := x86.ExceptionNames.Name(int(code - 0x40)); ok {
 			return "EXCEPTION_" + name
 		}
 		return fmt.Sprintf("EXCEPTION_%d", code-0x40)
@@ -69,10 +66,8 @@ func (v *VMCB) ExitReason() string {
 	name := exitCodeName(v.Read(ExitCode))
 	info1, info2 := v.Read(ExitInfo1), v.Read(ExitInfo2)
 	switch name {
-	case "NPF":
-		return fmt.Sprintf("NPF at %#x (%s)", info2, strings.Join(faultNames.Of(info1), ", "))
-	case "EXCEPTION_PF":
-		return fmt.Sprintf("EXCEPTION_PF at %#x (%s)", info2, strings.Join(faultNames.Of(info1), ", "))
+	case "NPF", "EXCEPTION_PF":
+		return fmt.Sprintf("%s at %#x (%s)", name, info2, strings.Join(faultNames.Of(info1), ", "))
 	case "IOIO":
 		direction := "out"
 		if info1&1 != 0 {
@@ -88,8 +83,8 @@ func (v *VMCB) ExitReason() string {
 	return name
 }
 
-// faultNames are the bits of a page fault's error code, and those that
-// exit_info_1 has of a nested page fault.
+// faultNames are the bits of a page fault's error code, and of exit_info_1
+// after a nested page fault.
 const faultNames x86.BitNames = "0 present,write,user,reserved,fetch,PK,SS;31 RMP,final,page table;35 encrypted,size mismatch,VMPL"
 
 // NeverRan reports whether the virtual CPU has never entered the guest: the

@@ -7,11 +7,11 @@ import "vmcsnote/internal/x86"
 // tables, which CR3 in the save area points to.
 func (v *VMCB) NestedPaging() bool { return v.Read(NestedCtl)&nestedPaging != 0 }
 
-// An Encryption is what of a guest the host cannot read.
+// An Encryption says which parts of a guest the host cannot read.
 type Encryption uint8
 
 const (
-	// NotEncrypted means that all can be read.
+	// NotEncrypted means that the host can read everything.
 	NotEncrypted Encryption = iota
 	// SEV means that the guest's memory is encrypted, but for the pages that it
 	// shares with the host. Its registers are in the save area.
@@ -27,9 +27,9 @@ const (
 // String names it as AMD does; it is "" if nothing is encrypted.
 func (e Encryption) String() string { return [...]string{"", "SEV", "SEV-ES", "SEV-SNP"}[e] }
 
-// Encryption returns what is encrypted of the guest, by nested_ctl. SEV-SNP is
-// told by guest_sev_features, which hypervisors fill only where they are to be
-// checked: a guest that is SEVES by its VMCB may be SEVSNP.
+// Encryption returns what is encrypted of the guest, by nested_ctl. Only
+// guest_sev_features tells SEV-SNP, and hypervisors fill that only if the
+// processor is to check it: a guest that is SEVES by its VMCB may be SEVSNP.
 func (v *VMCB) Encryption() Encryption {
 	const valid, active = 1 << 63, 1 << 0
 	switch ctl, features := v.Read(NestedCtl), v.Read(SEVFeatures); {
@@ -72,10 +72,10 @@ func rights(attrib uint16) uint32 {
 }
 
 // Segments returns the guest's segment registers as KVM shows them to its
-// process, in the order of [x86.SegmentNames]. All but CS, SS, DS and ES are
-// loaded and stored by VMLOAD and VMSAVE, not by VMRUN: state is the VMCB that
-// these are done with, for KVM that of the machine even while a guest of it
-// runs. It may be v itself.
+// process, in the order of [x86.SegmentNames]. VMRUN loads and stores CS, SS,
+// DS and ES; VMLOAD and VMSAVE load and store the others, in the VMCB state.
+// KVM uses the machine's own VMCB for that even while a guest of the machine
+// runs. state may be v itself.
 func (v *VMCB) Segments(state *VMCB) []x86.SegmentState {
 	all := make([]x86.SegmentState, 0, len(x86.SegmentNames))
 	for i, at := range []int{0, segCS, segSS, 3, 4, 5, segLDTR, segTR} {

@@ -49,7 +49,7 @@ func Read(r physmem.Reader, addr uint64) (*VMCB, error) {
 	return New(addr, page[:])
 }
 
-// New returns the VMCB that a page's bytes are. There are PageSize of them.
+// New returns the VMCB in page, which must have PageSize bytes.
 func New(addr uint64, page []byte) (*VMCB, error) {
 	if len(page) != PageSize {
 		return nil, errors.Errorf("a VMCB has %d bytes, not %d", PageSize, len(page))

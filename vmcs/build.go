@@ -50,8 +50,8 @@ func (b *builder) place(place string, f Field, known bool, offset, width int) {
 	}
 }
 
-// finish returns the layout, or an error where no field is left of it. tried is
-// the number of fields the source had.
+// finish returns the layout, or an error if it has no field left. tried is the
+// number of fields the source had.
 func (b *builder) finish(tried int) (*Layout, error) {
 	b.settleRights()
 	b.Entries = slices.DeleteFunc(b.Entries, func(e Entry) bool { return b.refuted[e.Name] })

@@ -8,16 +8,16 @@ import (
 	"sync"
 )
 
-// Builtin returns the published layouts, one for each table in layouts/, in the
-// order of their file names, the caller's own. Their Entries are in order of
+// Builtin returns copies of the published layouts, one for each table in
+// layouts/, in the order of their file names. Their Entries are in order of
 // encoding and without the high halves, which lie 4 bytes into their field.
 func Builtin() []*Layout {
 	return builtins(func(builtinTable) bool { return true })
 }
 
 // BuiltinFor returns the built-in layouts that a VMCS with this revision
-// identifier may have, with it as their RevisionID. Real processors' come
-// first, but a revision identifier never settles which layout it is.
+// identifier may have, with it as their RevisionID. Those of real processors
+// come first, but a revision identifier alone never tells which layout it is.
 func BuiltinFor(revision uint32) []*Layout {
 	layouts := builtins(func(t builtinTable) bool { return slices.Contains(t.ids, revision) })
 	for _, l := range layouts {
@@ -28,8 +28,7 @@ func BuiltinFor(revision uint32) []*Layout {
 	return layouts
 }
 
-// A builtinTable is a table in layouts/. There are so many that a command only
-// parses those it needs, once.
+// A builtinTable is a table in layouts/. It is parsed once, when it is needed.
 type builtinTable struct {
 	ids    []uint32 // revision identifiers, the usual one first
 	layout func() *Layout

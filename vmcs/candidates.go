@@ -31,8 +31,8 @@ func (f *finder) shadows(res *Result, l *Layout, addrs []uint64) {
 	}
 }
 
-// explain adds the rejected pages, weighed by the layout taken or, where that
-// is not for them, by the first that is.
+// explain adds the rejected pages, weighed by the layout taken or, if that has
+// another revision identifier, by the first with theirs.
 func (f *finder) explain(res *Result, taken *plan) {
 	for _, addr := range f.rejected.addrs() {
 		v := VMCS{Addr: addr, Page: make([]byte, PageSize)}

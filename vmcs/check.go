@@ -16,9 +16,9 @@ var answerNames = [...]string{"unknown", "no", "yes"}
 // String names the answer.
 func (a Answer) String() string { return answerNames[a] }
 
-// A Check is one of the things that a VMCS must satisfy, or should, and what
-// was found. The rules are those the processor checks at VM entry (SDM volume
-// 3, chapter "VM Entries"): a VMCS that a virtual CPU has run on keeps them.
+// A Check is a rule that a VMCS must or should satisfy, and what was found. The
+// rules are those that the processor checks at VM entry (SDM volume 3, chapter
+// "VM Entries"): a VMCS that a virtual CPU has run on satisfies them.
 type Check struct {
 	// Name is the field checked, or what the field leads to.
 	Name string
@@ -55,7 +55,7 @@ const (
 	// answered before it can be taken for a VMCS: a layout with a few fields
 	// only would find one anywhere.
 	hardEnough = 4
-	// lostShare of the points at least must be won for each one lost.
+	// lostShare is how many points must be won for each point lost.
 	lostShare = 3
 )
 
@@ -90,7 +90,7 @@ func (j *judge) should(name string, value uint64, want string, ok bool) {
 	j.add(Check{Name: name, Value: value, Want: want, Answer: answer(ok), Weight: 1, Fails: Live})
 }
 
-// settle makes up the verdict on what has been checked.
+// settle returns the verdict after all checks.
 func (j *judge) settle() Verdict {
 	if j.hard < hardEnough || j.won < lostShare*j.lost {
 		j.verdict = Rejected
@@ -105,9 +105,9 @@ func answer(ok bool) Answer {
 	return No
 }
 
-// canonical reports whether v is an address that a processor with 57-bit
-// linear addresses can have; those with 48 take fewer.
+// canonical reports whether v is canonical on a processor with 57-bit linear
+// addresses; processors with 48 bits accept fewer.
 func canonical(v uint64) bool { return x86.Canonical(v, 57) }
 
-// physical reports whether v is an address below 2^52, the most there is.
-func physical(v uint64) bool { return v>>52 == 0 }
+// physical reports whether v can be a physical address.
+func physical(v uint64) bool { return v < maxPhys }

@@ -18,10 +18,10 @@ import (
 // RevisionID is 0, with a warning.
 //
 // fsys is the directory vmcs itself or the one it is in (/sys/devices/cpu,
-// /sys/devices/system/cpu). Other files are passed over. Nobody wrote down
-// whether the offsets are decimal or hexadecimal, so that is told from the
-// values; an error says if both are possible, if there are no such files, or
-// if none can be read.
+// /sys/devices/system/cpu). ParseDir ignores other files. No document says
+// whether the offsets are decimal or hexadecimal, so the values must tell.
+// ParseDir fails if both are possible, if there are no such files, or if none
+// can be read.
 func ParseDir(fsys fs.FS) (*Layout, error) {
 	b := newBuilder(FormDirectory)
 	dir := "."
@@ -120,10 +120,9 @@ func (b *builder) readID(fsys fs.FS, dir string) error {
 	return nil
 }
 
-// offsetBase tells whether the offsets are written in base 16 or 10: by a
-// prefix or a letter, by a value that lies outside the page, and at last by
-// alignment, which decimal numbers lose when they are taken for hexadecimal
-// and the other way round.
+// offsetBase returns the base of the offsets, 16 or 10: by a prefix or a
+// letter, by a value that would lie outside the page, and at last by alignment,
+// which numbers lose when they are read in the wrong base.
 func offsetBase(files []dirFile) (int, error) {
 	aligned16, aligned10 := true, true
 	for _, f := range files {

@@ -6,9 +6,8 @@ import (
 	"vmcsnote/internal/x86"
 )
 
-// evidence weighs what the page leads to: page tables that are what they
-// should be, if the dump holds them. A page freed long ago may be as good as
-// ever; what it refers to is gone, though.
+// evidence weighs what the page leads to: page tables, if the dump holds them.
+// A page freed long ago may still look good, but what it refers to is gone.
 func (j *judge) evidence(t *hostTables) {
 	if link, has := j.Read(VMCSLinkPointer); has && link != ^uint64(0) {
 		j.shadow(t, link)
@@ -67,12 +66,10 @@ func (j *judge) hostRoot(t *hostTables, cr3 uint64) {
 		j.add(Check{Name: "HOST_CR3's page", Value: uint64(user), Want: "page-table entries for the process, Linux's KVM being the host",
 			Answer: answer(process), Weight: 3, Fails: Stale})
 	}
-	levels := 4
-	if cr4, _ := j.Read(HostCR4); cr4&x86.CR4LA57 != 0 {
-		levels = 5
-	}
-	// Absent in dumps without page tables, and no proof against a host that
-	// maps memory otherwise.
+	cr4, _ := j.Read(HostCR4)
+	levels := x86.PagesLevels(cr4)
+	// A dump without page tables has no such mapping, nor has a host that maps
+	// memory otherwise: its absence proves nothing.
 	c = Check{Name: "HOST_CR3's page tables", Want: "a mapping of the VMCS's page", Weight: 4, Fails: Live}
 	if base, ok := t.directMap(cr3, j.Addr, levels); ok {
 		c.Value, c.Answer = base+j.Addr, Yes
@@ -82,42 +79,39 @@ func (j *judge) hostRoot(t *hostTables, cr3 uint64) {
 	j.frame(t, cr3, levels)
 }
 
-// frame checks what Linux uses the VMCS's page for. Those of a guest that is
-// a hypervisor lie in a process's memory, and so may copies of VMCSs.
+// frame checks what Linux uses the VMCS's page for. The VMCSs of a guest that
+// is a hypervisor lie in a process's memory, and so may copies of VMCSs.
 func (j *judge) frame(t *hostTables, cr3 uint64, levels int) {
 	if t.memMap == nil {
 		return
 	}
-	// The kernel's own page tables cannot be forged as what HOST_CR3 leads to
-	// can; some dumps lack them.
-	use := useUnknown
-	if t.owners != nil {
-		use = t.owners.use(j.Addr)
+	// What HOST_CR3 leads to can be forged; the kernel's own page tables cannot,
+	// but some dumps lack them.
+	owner := t.owners.Of(j.Addr)
+	if owner == OwnerUnknown {
+		owner = t.memMap.owner(t, cr3, j.Addr, levels)
 	}
-	if use == useUnknown {
-		use = t.memMap.use(t, cr3, j.Addr, levels)
-	}
-	j.inUse = j.inUse && (use == useKernel || use == useUnknown)
-	c := Check{Name: "struct page of the VMCS", Value: uint64(use), Want: "a page in use", Weight: 4, Fails: Stale}
-	if use != useUnknown {
-		c.Answer = answer(use != useFree)
+	j.inUse = j.inUse && (owner == OwnerKernel || owner == OwnerUnknown)
+	c := Check{Name: "struct page of the VMCS", Value: uint64(owner), Want: "a page in use", Weight: 4, Fails: Stale}
+	if owner != OwnerUnknown {
+		c.Answer = answer(owner != OwnerNone)
 	}
 	if j.add(c); c.Answer != Yes {
 		return
 	}
 	// A hypervisor other than KVM may keep VMCSs in its process's memory.
-	c = Check{Name: "struct page of the VMCS", Value: uint64(use), Want: "neither a process's memory nor a file's", Weight: 4, Fails: Live, Answer: answer(use == useKernel)}
+	c = Check{Name: "struct page of the VMCS", Value: uint64(owner), Want: "neither a process's memory nor a file's", Weight: 4, Fails: Live, Answer: answer(owner == OwnerKernel)}
 	if t.seen.kernel {
 		c.Fails = Stale
 	}
 	j.add(c)
-	t.seen.kernel = t.seen.kernel || use == useKernel
+	t.seen.kernel = t.seen.kernel || owner == OwnerKernel
 }
 
-// eptRoot checks the first of the extended page tables. KVM keeps it, if
-// emptied, for as long as a virtual CPU may run on it; but one that has been
-// reset and not run since (kvm_mmu_unload) refers to one freed.
-// So where all else says that the VMCS is in use, this proves nothing.
+// eptRoot checks the first of the extended page tables. KVM keeps that table,
+// perhaps emptied, as long as a virtual CPU may run on it. But a virtual CPU
+// that has not run since it was reset (kvm_mmu_unload) refers to a freed one:
+// if all else says that the VMCS is in use, this check proves nothing.
 func (j *judge) eptRoot(t *hostTables, p x86.EPTP) {
 	c := Check{Name: "EPT_POINTER's page", Want: "EPT entries, reserved bits clear", Weight: 3, Fails: Stale}
 	if j.inUse {

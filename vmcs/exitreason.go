@@ -35,13 +35,13 @@ func ExitReason(v uint32) string {
 // exitFlags are VM_EXIT_REASON's.
 const exitFlags x86.BitNames = "25 shadow-stack busy,bus lock,in an enclave,pending MTF,from VMX root,-,VM entry failed"
 
-// interruptionTypes are those of bits 10:8 of the interruption-information
+// interruptionTypes are the values of bits 10:8 of the interruption-information
 // fields.
 const interruptionTypes = "external interrupt,reserved,NMI,hardware exception,software interrupt,privileged software exception,software exception,other event"
 
 // Interruption puts VM_EXIT_INTR_INFO, IDT_VECTORING_INFO_FIELD and
-// VM_ENTRY_INTR_INFO_FIELD into words, such as "external interrupt 0xec"; it is
-// empty where the field is not valid (bit 31).
+// VM_ENTRY_INTR_INFO_FIELD into words, such as "external interrupt 0xec". It
+// returns "" if the field is not valid (bit 31).
 func Interruption(v uint32) string {
 	if v>>31 == 0 {
 		return ""

@@ -45,8 +45,7 @@ func (e Encoding) Kind() Kind { return Kind(e >> 10 & 3) }
 func (e Encoding) String() string { return fmt.Sprintf("0x%04x", uint16(e)) }
 
 // Rights reports whether e is one of GUEST_ES_AR_BYTES to GUEST_TR_AR_BYTES,
-// the only fields that are known to lie in memory otherwise than VMREAD gives
-// them.
+// the only fields known to be stored otherwise than VMREAD returns them.
 func (e Encoding) Rights() bool { return e >= GuestESARBytes && e <= GuestTRARBytes && e&1 == 0 }
 
 // Kind is what a field is for.
@@ -81,7 +80,7 @@ func (f Field) String() string { return f.Name }
 var fieldTable = sync.OnceValue(func() *fieldIndex {
 	t := &fieldIndex{byName: make(map[string]Field)}
 	for _, file := range []string{"fields.tsv", "fields_extra.tsv"} {
-		for _, row := range readTable(file).rows {
+		for _, row := range readFile(file).table().rows {
 			f := Field{Encoding(row.number(0)), row[1]}
 			t.fields = append(t.fields, f)
 			t.byName[f.Name] = f
@@ -99,14 +98,14 @@ type fieldIndex struct {
 // Fields returns every field that has a name, in order of encoding.
 func Fields() []Field { return slices.Clone(fieldTable().fields) }
 
-// FieldByName finds the field called name; false where there is none.
+// FieldByName finds the field called name; false if there is none.
 func FieldByName(name string) (Field, bool) {
 	f, ok := fieldTable().byName[name]
 	return f, ok
 }
 
-// FieldByEncoding finds the field with encoding e. Where the table has no name
-// for e, the field returned has its number for a name, and the result is false.
+// FieldByEncoding finds the field with encoding e. If the table has no name for
+// e, the field's name is the number, and the result is false.
 func FieldByEncoding(e Encoding) (Field, bool) {
 	fields := fieldTable().fields
 	i, ok := slices.BinarySearchFunc(fields, e, func(f Field, e Encoding) int { return cmp.Compare(f.Encoding, e) })

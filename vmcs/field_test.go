@@ -11,7 +11,7 @@ func TestFieldsAgreeWithTheirEncoding(t *testing.T) {
 	names := make(map[string]bool)
 	count := 0
 	for _, file := range []string{"fields.tsv", "fields_extra.tsv"} {
-		for _, r := range readTable(file).rows {
+		for _, r := range readFile(file).table().rows {
 			count++
 			f := Field{Encoding(r.number(0)), r[1]}
 			width := widths[r[2]]

@@ -21,33 +21,33 @@ type Search struct {
 	// fits no page. If its revision identifier is 0 (unknown), every page is
 	// weighed by it.
 	Note *Layout
-	// Found are the layouts of notes found in the dump's memory, of which any
-	// program may be the author: they are tried beside the built-in ones. With
+	// Found are the layouts of notes found in the dump's memory, where any
+	// program may have put them: they are tried beside the built-in ones. With
 	// Note there are none.
 	Found []FoundNote
-	// Files are layouts that the caller has for processors of which the
-	// memory's may be one: they are tried after those of Found. With Note they
-	// do not matter.
+	// Files are layouts that the caller has for the processors that the host
+	// may have: they are tried after those of Found. With Note they do not
+	// matter.
 	Files []*Layout
-	// Learnt is the part of the layout that a hypervisor's copies of what it wrote
-	// to its VMCSs tell. A built-in layout that contradicts it is not tried; one
-	// that agrees is preferred to it, because it has more fields. With Note, Found
-	// or Files it does not matter.
+	// Learnt is a part of the layout, inferred from a hypervisor's copies of what
+	// it wrote to its VMCSs. A built-in layout that contradicts it is not tried;
+	// one that agrees is preferred to it, because it has more fields. With Note,
+	// Found or Files it does not matter.
 	Learnt *Layout
 	// Nested is for a guest's memory: the VMCSs in it are those of a
 	// hypervisor that runs there, and may have any built-in layout besides
 	// Note, the host's, which some hypervisors pass on.
 	Nested bool
-	// Partial says that the dump is cut off, or of a part of memory: that
-	// something is not in it means nothing then. Without, a VMCS is taken for
-	// stale if its page tables were left out, as makedumpfile leaves out free
-	// pages, while those of other VMCSs are there.
+	// Partial says that the dump is cut off, or holds a part of memory: then what
+	// it lacks means nothing. Otherwise a VMCS counts as stale if its page tables
+	// are missing while those of other VMCSs are there, because makedumpfile
+	// leaves out free pages.
 	Partial bool
 	// Sieve, if not nil, has seen all memory. Then only the pages that it has
 	// kept are read, unless a layout may explain others.
 	Sieve *Sieve
 	// VMCOREINFO is the text of the dump's note of that name, if there is one.
-	// By it Linux's own list of pages tells which have been freed.
+	// It leads to Linux's own list of pages, which tells the freed ones.
 	VMCOREINFO string
 	// Explain keeps the checks of every candidate, and rejected ones.
 	Explain bool
@@ -65,8 +65,8 @@ type FoundNote struct {
 const (
 	// maxPhys is where physical addresses end: no processor has more bits.
 	maxPhys = 1 << 52
-	// MaxVMCSs is how many VMCSs Find returns at most, the best ones: more than
-	// any machine runs, and no more than fits into memory.
+	// MaxVMCSs is how many VMCSs Find returns at most, the best ones. No host
+	// runs as many, and their pages take 32 MiB.
 	MaxVMCSs = 8192
 	// maxRejected is how many rejected pages are kept for explaining.
 	maxRejected = 256
@@ -76,15 +76,14 @@ const (
 	maxVoters = 1024
 )
 
-// Find looks for VMCSs in all memory there is, which it reads once, several
-// workers at a time. A page that begins with a revision identifier is weighed
-// by every layout for it; the note's layout is taken if any page passes by it,
-// otherwise the one that explains the pages and is trusted most.
+// Find looks for VMCSs in all of m, which it reads once, with several workers.
+// It weighs a page that begins with a revision identifier by every layout for
+// it. It takes the note's layout if any page passes by that, otherwise the most
+// trusted one that explains the pages.
 //
-// Where there are no VMCSs the result has none, without an error. An error is
-// for a context that ends, and for memory of which no page could be read.
-// Memory needed is bounded, some 50 MiB in the worst case, whatever the dump
-// holds.
+// Without VMCSs the result is empty, and no error. Find fails if the context
+// ends, or if no page could be read. It needs some 50 MiB in the worst case,
+// whatever the dump holds.
 func Find(ctx context.Context, m physmem.Memory, s Search) (*Result, error) {
 	f := newFinder(m, s)
 	f.giveTables()
@@ -303,8 +302,8 @@ func (f *finder) try(ctx context.Context, p *plan, res *Result) (Trial, error) {
 	return t, nil
 }
 
-// rate is the score of the page at addr by all it leads to, by which a list too
-// long is cut: a stale or rejected page comes after all live ones.
+// rate scores the page at addr by all it leads to. A list that is too long is
+// cut by this score: a stale or rejected page comes after all live ones.
 func (f *finder) rate(p *plan, addr uint64, page []byte) int {
 	const step = 1 << 16
 	c, err := f.weigh(p, addr, page, false)

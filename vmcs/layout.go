@@ -17,7 +17,8 @@ const (
 	FormOffsets
 	// FormRecords is the binary VMCSINFO of May 2012 (see [ParseNote]).
 	FormRecords
-	// FormDirectory is the sysfs directory of June 2012 and later (see [ParseDir]).
+	// FormDirectory is the sysfs directory of June 2012 and later (see
+	// [ParseDir]).
 	FormDirectory
 	// FormBuiltin is a table built into the program (see [Builtin]).
 	FormBuiltin
@@ -96,8 +97,8 @@ func (l *Layout) Lookup(name string) (Entry, bool) {
 	return l.Entries[i], true
 }
 
-// SetAccessRights says how access rights are stored, once the pages have told
-// it, and gives their entries the width that goes with it.
+// SetAccessRights sets how access rights are stored, and the width of their
+// entries, which depends on that.
 func (l *Layout) SetAccessRights(r AccessRights) {
 	l.AccessRights = r
 	for i, e := range l.Entries {
@@ -140,7 +141,7 @@ func (l *Layout) overlaps() (pairs [][2]Entry) {
 // have to be weighed, each by some forty fields.
 type layoutIndex [1 << 10]int16 // 1 + index in Layout.Entries
 
-// slot is where e stands in an index; false for high halves and for encodings
+// slot returns e's place in an index; false for high halves and for encodings
 // beyond those in use.
 func (e Encoding) slot() (int, bool) {
 	return int(e>>13&3<<8 | e>>10&3<<6 | e>>1&63), e.Valid() && !e.High() && e>>1&511 < 64

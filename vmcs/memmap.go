@@ -18,18 +18,8 @@ type memMap struct {
 	pageSize, flags, refcount, mapping, lru       uint64
 }
 
-// A pageUse is what a page is used for.
-type pageUse uint8
-
-const (
-	useUnknown pageUse = iota
-	useFree            // by nobody
-	useUser            // a process's memory or a file's
-	useKernel
-)
-
-// newMemMap reads VMCOREINFO's text; it is nil where that does not tell enough,
-// as in other kernels than x86-64's.
+// newMemMap reads VMCOREINFO's text. It returns nil if that does not tell
+// enough, as in other kernels than x86-64's.
 func newMemMap(vmcoreinfo string) *memMap {
 	m := new(memMap)
 	keys := [...]struct {
@@ -67,9 +57,8 @@ func newMemMap(vmcoreinfo string) *memMap {
 	return m
 }
 
-// use tells what the page at addr is used for, by the kernel's page tables at
-// cr3.
-func (m *memMap) use(t *hostTables, cr3, addr uint64, levels int) pageUse {
+// owner tells who uses the page at addr, by the kernel's page tables at cr3.
+func (m *memMap) owner(t *hostTables, cr3, addr uint64, levels int) Owner {
 	const hasMap = 1 << 1 // SECTION_HAS_MEM_MAP
 	word := func(linear uint64) uint64 {
 		var b [8]byte
@@ -82,25 +71,25 @@ func (m *memMap) use(t *hostTables, cr3, addr uint64, levels int) pageUse {
 	perRoot := PageSize / m.sectionSize
 	root := word(m.sections + section/perRoot*8)
 	if root == 0 {
-		return useUnknown
+		return OwnerUnknown
 	}
 	pages := word(root + section%perRoot*m.sectionSize + m.mapOffset)
 	if pages&hasMap == 0 {
-		return useUnknown
+		return OwnerUnknown
 	}
 	page := pages&^(PageSize-1) + addr/PageSize*m.pageSize
 	frame := t.translate(pageTables[levels], cr3, page)
 	b := make([]byte, m.pageSize+8)
 	if frame == ^uint64(0) || frame%PageSize+m.pageSize > PageSize || !t.read(b[:m.pageSize], frame) {
-		return useUnknown
+		return OwnerUnknown
 	}
 	switch {
 	case physmem.AllZero(b):
-		return useUnknown // _mapcount of a page in nobody's use is -1: this is left out
+		return OwnerUnknown // left out of the dump: _mapcount of a free page is -1
 	case binary.LittleEndian.Uint32(b[m.refcount:]) == 0:
-		return useFree // or the tail of a larger piece, which no VMCS is
+		return OwnerNone // or the tail of a larger piece, which no VMCS is
 	case binary.LittleEndian.Uint64(b[m.mapping:]) != 0 || binary.LittleEndian.Uint64(b[m.flags:])>>m.lru&1 != 0:
-		return useUser
+		return OwnerUser
 	}
-	return useKernel
+	return OwnerKernel
 }

@@ -175,8 +175,8 @@ func FuzzMemMap(f *testing.F) {
 	m := loadMemory(f, "vmx/guests-ended/mini")
 	f.Fuzz(func(t *testing.T, info string, addr uint64) {
 		if mm := newMemMap(info); mm != nil {
-			mm.use(&hostTables{r: m, memMap: mm}, 0x1ef3a000, addr, 4)
-			mm.use(&hostTables{r: m, memMap: mm}, 0x1ef3a000, addr, 5)
+			mm.owner(&hostTables{r: m, memMap: mm}, 0x1ef3a000, addr, 4)
+			mm.owner(&hostTables{r: m, memMap: mm}, 0x1ef3a000, addr, 5)
 		}
 	})
 }

@@ -37,10 +37,10 @@ func (v *VMCS) Mode() Mode {
 	return x86.ModeOf(cr0, cr4, rflags, entry&x86.EntryIA32e != 0, rights&x86.RightsLong != 0)
 }
 
-// ModeEmulated reports whether the guest believes itself in real mode, or in
+// ModeEmulated reports whether the guest takes itself to be in real mode, or in
 // protected mode without paging, while the processor runs it with protection
-// and paging on (real mode as virtual-8086 mode): what a hypervisor must do
-// where the guest is no unrestricted one.
+// and paging on (real mode as virtual-8086 mode). A hypervisor must do that if
+// the guest is not an unrestricted one.
 func (v *VMCS) ModeEmulated() bool {
 	real, ok := v.Read(GuestCR0)
 	seen, ok2 := v.GuestCR0()
@@ -62,10 +62,10 @@ func (v *VMCS) seen(register, mask, shadow Encoding) (uint64, bool) {
 	return r&^m | s&m, ok1 && ok2 && ok3
 }
 
-// OwnCR3 reports whether GUEST_CR3 is the guest's. It is the hypervisor's where
-// there is no EPT, and where the guest's paging is off but the processor cannot
-// run it so (EPT without "unrestricted guest", as on Nehalem): a table that
-// maps everything to itself.
+// OwnCR3 reports whether GUEST_CR3 is the guest's. It is the hypervisor's
+// without EPT. It also is while the guest's paging is off and the processor
+// cannot run it so (EPT without "unrestricted guest", as on Nehalem): then it
+// leads to tables that map everything to itself.
 func (v *VMCS) OwnCR3() bool {
 	_, ept := v.EPTPointer()
 	real, ok := v.Read(GuestCR0)
@@ -82,9 +82,9 @@ func (v *VMCS) GuestEFER() (uint64, bool) {
 	return efer, ok1 && ok2 && entry&x86.EntryLoadEFER != 0
 }
 
-// EPTPointer returns EPT_POINTER; false where the guest runs without EPT: its
-// GUEST_CR3 is the hypervisor's own table then. A layout that lacks the
-// control is taken to mean EPT where the pointer is valid.
+// EPTPointer returns EPT_POINTER; false if the guest runs without EPT: then
+// GUEST_CR3 is the hypervisor's own table. If the layout lacks the control that
+// enables EPT, a valid pointer counts as EPT.
 func (v *VMCS) EPTPointer() (x86.EPTP, bool) {
 	p, ok := v.Read(EPTPointer)
 	if _, has := v.Read(SecondaryVMExecControl); has {
@@ -103,14 +103,14 @@ func (v *VMCS) NeverExited() bool {
 	return ok && ok2 && reason == 0 && info>>31 == 0
 }
 
-// VPID returns VIRTUAL_PROCESSOR_ID; false where VPIDs are not enabled.
+// VPID returns VIRTUAL_PROCESSOR_ID; false if VPIDs are not enabled.
 func (v *VMCS) VPID() (uint16, bool) {
 	id, ok := v.Read(VirtualProcessorID)
 	return uint16(id), ok && v.Secondary()&x86.SecondaryVPID != 0
 }
 
-// Secondary returns SECONDARY_VM_EXEC_CONTROL; 0 where the primary controls do
-// not activate it, whatever the page holds.
+// Secondary returns SECONDARY_VM_EXEC_CONTROL; 0 if the primary controls do not
+// activate it, whatever the page holds.
 func (v *VMCS) Secondary() uint32 {
 	if primary, has := v.Read(CPUBasedVMExecControl); has && primary&x86.CPUSecondary == 0 {
 		return 0

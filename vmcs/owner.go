@@ -13,7 +13,7 @@ type Owner uint8
 const (
 	OwnerUnknown Owner = iota // the dump does not tell
 	OwnerNone                 // nobody: the page is free
-	OwnerUser                 // a process or a file, and with them every guest
+	OwnerUser                 // a process or a file; every guest's memory is a process's
 	OwnerKernel
 )
 
@@ -30,19 +30,16 @@ type Owners struct {
 	levels int
 }
 
-// kernelMap is where x86-64 Linux maps its image, and phys_base is relative to.
-const kernelMap = linuxText
-
-// NewOwners takes the memory and VMCOREINFO of a dump. It is nil where that
-// does not tell: in other kernels than x86-64's, and before 4.16 (phys_base).
+// NewOwners takes the memory and VMCOREINFO of a dump. It returns nil if these
+// do not tell: for other kernels than x86-64's, and before 4.16 (phys_base).
 func NewOwners(r physmem.Reader, vmcoreinfo string) *Owners {
 	m := newMemMap(vmcoreinfo)
 	table, err := strconv.ParseUint(infoValue(vmcoreinfo, "SYMBOL(swapper_pg_dir)"), 16, 64)
 	base, err2 := strconv.ParseInt(infoValue(vmcoreinfo, "NUMBER(phys_base)"), 10, 64)
-	if m == nil || err != nil || err2 != nil || table < kernelMap {
+	if m == nil || err != nil || err2 != nil || table < linuxText {
 		return nil
 	}
-	o := &Owners{tables: hostTables{r: r, memMap: m}, root: table - kernelMap + uint64(base), levels: 4}
+	o := &Owners{tables: hostTables{r: r, memMap: m}, root: table - linuxText + uint64(base), levels: 4}
 	if l5, _ := strconv.ParseUint(infoValue(vmcoreinfo, "NUMBER(pgtable_l5_enabled)"), 10, 64); l5 != 0 {
 		o.levels = 5
 	}
@@ -54,19 +51,7 @@ func (o *Owners) Of(addr uint64) Owner {
 	if o == nil {
 		return OwnerUnknown
 	}
-	switch o.use(addr &^ (PageSize - 1)) {
-	case useFree:
-		return OwnerNone
-	case useUser:
-		return OwnerUser
-	case useKernel:
-		return OwnerKernel
-	}
-	return OwnerUnknown
-}
-
-func (o *Owners) use(addr uint64) pageUse {
-	return o.tables.memMap.use(&o.tables, o.root, addr, o.levels)
+	return o.tables.memMap.owner(&o.tables, o.root, addr&^(PageSize-1), o.levels)
 }
 
 // infoValue returns the value of a line KEY=VALUE of VMCOREINFO, or "".

@@ -30,8 +30,7 @@ func (v *VMCS) Abort() uint32 { return binary.LittleEndian.Uint32(v.Page[4:]) }
 
 // Field returns the field called name (Linux's name, or another that the layout
 // has) as VMREAD does: access rights are decoded, as far as the layout tells
-// how they are stored. The result is false where the layout does not have the
-// field.
+// how they are stored. The result is false if the layout lacks the field.
 func (v *VMCS) Field(name string) (uint64, bool) {
 	if f, ok := FieldByName(name); ok {
 		return v.Read(f.Encoding)
@@ -43,8 +42,8 @@ func (v *VMCS) Field(name string) (uint64, bool) {
 	return v.Value(e)
 }
 
-// Read is Field for an encoding. The high half of a 64-bit field is read out of
-// the whole where the layout does not name it.
+// Read is Field for an encoding. If the layout does not name the high half of a
+// 64-bit field, Read takes it from the whole field.
 func (v *VMCS) Read(e Encoding) (uint64, bool) {
 	if p := v.Layout.find(e); p != nil {
 		return v.Value(*p)
@@ -56,7 +55,7 @@ func (v *VMCS) Read(e Encoding) (uint64, bool) {
 	return 0, false
 }
 
-// Value reads an entry of the layout, as Field does. It is false where the
+// Value reads an entry of the layout, as Field does. The result is false if the
 // entry has no width, or lies outside the page.
 func (v *VMCS) Value(e Entry) (uint64, bool) {
 	raw, ok := v.raw(e)
@@ -86,9 +85,14 @@ func (v *VMCS) raw(e Entry) (uint64, bool) {
 	return 0, false
 }
 
-// TakeGuestState copies the guest state of another VMCS, in whatever layout, as
-// far as both layouts have it. A hypervisor's own copy of a guest's VMCS has it
-// only after the guest was left.
+// put writes x where an entry lies, which must be inside the page.
+func (v *VMCS) put(e Entry, x uint64) {
+	copy(v.Page[e.Offset:][:e.Width], binary.LittleEndian.AppendUint64(nil, x))
+}
+
+// TakeGuestState copies the guest state of another VMCS, as far as both layouts
+// have it. A hypervisor's own copy of a guest's VMCS gets this state only when
+// the guest is left.
 func (v *VMCS) TakeGuestState(from *VMCS) {
 	for _, e := range v.Layout.Entries {
 		if !e.Known || e.Encoding.Kind() != Guest || e.Offset < headerSize || e.Offset+e.Width > len(v.Page) {
@@ -99,15 +103,8 @@ func (v *VMCS) TakeGuestState(from *VMCS) {
 			x = uint64(v.Layout.AccessRights.Encode(uint32(x)))
 			ok = ok && from.Layout.AccessRights != RightsUnknown
 		}
-		b := v.Page[e.Offset:]
-		switch {
-		case !ok:
-		case e.Width == 2:
-			binary.LittleEndian.PutUint16(b, uint16(x))
-		case e.Width == 4:
-			binary.LittleEndian.PutUint32(b, uint32(x))
-		case e.Width == 8:
-			binary.LittleEndian.PutUint64(b, x)
+		if ok {
+			v.put(e, x)
 		}
 	}
 }

@@ -14,9 +14,8 @@ const (
 	vmwareText = 0xffffffff_fc000000 // VMware's monitor lies above, in page tables of its own
 )
 
-// hostTables looks at the page tables of hosts. It searches them no longer than
-// it may: those of a hostile dump, and what has become of freed ones, lead
-// everywhere.
+// hostTables looks at the page tables of hosts. Its searches are bounded:
+// tables of a hostile dump, and pages that were tables once, lead everywhere.
 type hostTables struct {
 	r      physmem.Reader
 	budget int      // tables and entries that this search may still read
@@ -30,12 +29,12 @@ type hostTables struct {
 	seen     seenSet
 }
 
-// seenSet is what there was with some VMCS, and ought to be with others: first
-// tables of the host and of EPT, a page of the kernel's own.
+// seenSet is what at least one VMCS has, so that others should have it, too:
+// a first table of the host, one of EPT, a page that the kernel uses.
 type seenSet struct{ host, ept, kernel bool }
 
-// gone is the answer where a table is not in the dump, and others of its kind
-// are or are not.
+// gone is the answer if a table is not in the dump; others reports whether the
+// dump has other tables of its kind.
 func (t *hostTables) gone(others bool) Answer {
 	if t.complete && others {
 		return No
@@ -60,8 +59,8 @@ func (t *hostTables) read(b []byte, addr uint64) bool {
 	return n == len(b)
 }
 
-// root reads the first page table, at addr, to a buffer that the next call
-// overwrites; nil if it cannot be read.
+// root returns the first page table, at addr, in a buffer that the next call
+// overwrites; nil if the table cannot be read.
 func (t *hostTables) root(addr uint64) []byte {
 	if t.page == nil {
 		t.page = make([]byte, PageSize)
@@ -72,7 +71,7 @@ func (t *hostTables) root(addr uint64) []byte {
 	return t.page
 }
 
-// table is root without a buffer.
+// table is root with a buffer of its own.
 func (t *hostTables) table(addr uint64) []byte {
 	if b := make([]byte, PageSize); t.read(b, addr&x86.AddrMask) {
 		return b

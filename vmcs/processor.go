@@ -21,8 +21,8 @@ type Processor struct {
 	Hypervisor bool // it is a virtual one
 }
 
-// Processor returns the one that a note's text says it is of, by its lines
-// CPU_* and HYPERVISOR.
+// Processor returns the processor that a note's text names in its lines CPU_*
+// and HYPERVISOR.
 func (l *Layout) Processor() Processor {
 	p := Processor{RevisionID: l.RevisionID}
 	numbers := map[string]*uint64{"CPU_FAMILY": &p.Family, "CPU_MODEL": &p.Model, "CPU_STEPPING": &p.Stepping, "CPU_MICROCODE": &p.Microcode}
@@ -43,8 +43,8 @@ func (l *Layout) Processor() Processor {
 	return p
 }
 
-// Text returns the layout as a note's text, with offsets. What is known of the
-// processor is in it; high halves, and what a layout was published by, are not.
+// Text returns the layout as a note's text, with offsets and what is known of
+// the processor. It leaves out high halves and the layout's sources.
 func (l *Layout) Text(p Processor) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "REVISION_ID=%x\nFORM=%s\n", l.RevisionID, FormOffsets)
@@ -77,8 +77,8 @@ func (l *Layout) Text(p Processor) string {
 	return b.String()
 }
 
-// Same reports whether two layouts of a revision identifier have all fields
-// that both have in the same places.
+// Same reports whether two layouts have the same revision identifier, and all
+// fields that both have in the same places.
 func (l *Layout) Same(o *Layout) bool {
 	return l.RevisionID == o.RevisionID && len(l.conflicts(o)) == 0
 }

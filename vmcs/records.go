@@ -7,8 +7,8 @@ import (
 	"github.com/pkg/errors"
 )
 
-// recordSize is that of a version 2 record: the field's encoding (4 bytes) and
-// what VMREAD returned (8 bytes, zero-extended).
+// recordSize is the size of a version 2 record: the field's encoding (4 bytes)
+// and what VMREAD returned (8 bytes, zero-extended).
 const recordSize = 12
 
 // parseRecords reads a binary VMCSINFO (kernel patches of May 2012, version

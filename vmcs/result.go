@@ -6,12 +6,12 @@ type Verdict uint8
 const (
 	// Rejected: the page is no VMCS, or none by the layout.
 	Rejected Verdict = iota
-	// Shadow: a shadow VMCS, of a virtual CPU whose guest is a hypervisor: what
-	// that reads and writes as its own VMCS without a VM exit. In a guest's
-	// memory (Search.Nested) such a page is Live, being that hypervisor's own.
+	// Shadow: a shadow VMCS, which a guest that is a hypervisor reads and writes
+	// as its own VMCS without a VM exit. In that guest's memory (Search.Nested)
+	// such a page is Live: it is the hypervisor's own.
 	Shadow
-	// Stale: it was a virtual CPU's, but what it leads to is gone; its page
-	// has been freed.
+	// Stale: the page was a virtual CPU's VMCS, but what it leads to is gone,
+	// because the page has been freed.
 	Stale
 	// Live: it is a virtual CPU's.
 	Live

@@ -51,8 +51,7 @@ func (r AccessRights) decode(stored uint32) uint32 {
 	return stored
 }
 
-// Encode is the inverse of Decode: it turns what VMREAD returns into what lies
-// in the page.
+// Encode turns what VMREAD returns into what lies in the page.
 func (r AccessRights) Encode(rights uint32) uint32 {
 	switch r {
 	case RightsRotated:
@@ -77,13 +76,13 @@ type rightsValue struct {
 	value uint64
 }
 
-// packedCell has the bits that VMREAD can give of access rights whose 16 bits
-// in the page are a cell.
+// packedCell has the bits that VMREAD can return for access rights whose 16
+// bits in the page are a cell.
 const packedCell = 0x130fc
 
 func (r rightsValue) packed() bool { return r.value != 0 && r.value&^packedCell == 0 }
 
-// placeRights adds access rights that VMREAD gives as they are stored, or
+// placeRights adds access rights that VMREAD returns as they are stored, or
 // rotated right by 8, which parity shows. Others wait for settleRights.
 func (b *builder) placeRights(place string, f Field, v uint64) {
 	if v>>32 != 0 {
@@ -141,10 +140,10 @@ func (b *builder) rightsSqueezed() bool {
 }
 
 // unpackCell returns the offset of access rights that lie in 16 bits, from what
-// VMREAD made of their cell: bits 10:8 are gone, and bit 11 is at 16. What is
-// missing are bits 8:7 of the offset. Of the four places left it is the one
-// after the segment's selector, as on Haswell and later, or the only one that
-// is free.
+// VMREAD made of their cell: bits 10:8 are gone, and bit 11 is at 16. So bits
+// 8:7 of the offset are missing. Of the four possible places it returns the one
+// after the segment's selector, as on Haswell and later, or else the only free
+// one.
 func (b *builder) unpackCell(f Field, v uint64) (offset int, fault string) {
 	if v&^packedCell != 0 {
 		return 0, fmt.Sprintf("value %#x is no cell packed in 16 bits", v)
@@ -176,13 +175,13 @@ func (b *builder) free(offset, n int) bool {
 	return true
 }
 
-// A ballot finds out of the pages how access rights are stored: read the right
-// way they are valid for their segments in all of them. Ways that read the
-// same out of a page get the same votes.
+// A ballot finds out from the pages how access rights are stored: read the
+// right way, they are valid for their segments in all pages. Ways that read the
+// same from a page get the same votes.
 type ballot [RightsPacked + 1]int
 
-// vote counts the segments of a page whose access rights are valid, for each
-// way of storing them. One that is valid stored, and not all zero, counts.
+// vote counts, for each way of storing access rights, the segments of a page
+// whose access rights are valid if they are stored that way.
 func (b *ballot) vote(l *Layout, page []byte) {
 	for i := range l.Entries {
 		e := &l.Entries[i]
@@ -204,12 +203,12 @@ func (b *ballot) vote(l *Layout, page []byte) {
 	}
 }
 
-// reservedStored are the bits that are clear in access rights as they are
-// stored. Decoding drops those of the packed ones.
+// reservedStored are the reserved bits of access rights as they are stored.
+// Decoding drops those of packed ones.
 var reservedStored = [...]uint32{RightsPlain: rightsReserved, RightsRotated: rightsReserved&0xffffff<<8 | rightsReserved>>24, RightsPacked: 0x0700}
 
-// winner is the way with most votes. Where it is as good as others, the one
-// stated stays; nobody's is RightsUnknown, or what is stated.
+// winner returns the way with most votes, and the stated one if no other has
+// more votes.
 func (b *ballot) winner(stated AccessRights) AccessRights {
 	best := stated
 	for r := RightsPlain; r <= RightsPacked; r++ {

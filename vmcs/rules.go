@@ -18,7 +18,7 @@ func (j *judge) page() {
 func (j *judge) header() bool {
 	ok := j.must("VMX-abort indicator", uint64(j.Abort()), "0, or a small number after a VMX abort", j.Abort() < maxAbort)
 	if link, has := j.Read(VMCSLinkPointer); ok && has {
-		// It is that of a shadow VMCS where the guest is a hypervisor.
+		// If the guest is a hypervisor, the pointer is a shadow VMCS's address.
 		ok = j.must("VMCS_LINK_POINTER", link, "all ones, or the address of a VMCS",
 			link == ^uint64(0) || link != 0 && link%PageSize == 0 && physical(link))
 	}
@@ -75,7 +75,7 @@ const (
 	entryDefault1 = 0x11fb
 )
 
-// controls checks the controls for themselves.
+// controls checks the controls, what some of them enable, and the exit reason.
 func (j *judge) controls() bool {
 	for _, c := range [...]struct {
 		e    Encoding
@@ -175,7 +175,8 @@ func (j *judge) guestState() bool {
 	return true
 }
 
-// segments checks the guest's access rights, if it is known how they lie.
+// segments checks the guest's access rights, if it is known how they are
+// stored.
 func (j *judge) segments() bool {
 	if j.Layout.AccessRights == RightsUnknown {
 		return true

@@ -106,14 +106,8 @@ func (s *saved) add(r physmem.Reader, at uint64, b []byte) error {
 	for f := records; len(f) > 0; f = f[savedFieldSize:] {
 		e, x := Encoding(le.Uint32(f)), le.Uint64(f[8:])
 		p := v.Layout.find(e)
-		switch {
-		case p == nil:
-		case p.Width == 2:
-			le.PutUint16(v.Page[p.Offset:], uint16(x))
-		case p.Width == 4:
-			le.PutUint32(v.Page[p.Offset:], uint32(x))
-		default:
-			le.PutUint64(v.Page[p.Offset:], x)
+		if p != nil {
+			v.put(*p, x)
 		}
 	}
 	if !s.have[addr] {
@@ -122,7 +116,8 @@ func (s *saved) add(r physmem.Reader, at uint64, b []byte) error {
 	return nil
 }
 
-// layout returns the layout of a record's fields; nil if there are too many.
+// layout returns the layout of a record's fields; nil if the list has too many
+// different sets of fields.
 func (s *saved) layout(records []byte, revisionID uint32) *Layout {
 	var key []byte
 	for f := records; len(f) > 0; f = f[savedFieldSize:] {

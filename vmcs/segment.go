@@ -11,8 +11,8 @@ const (
 
 const rightsReserved = 0xfffe0f00
 
-// validRights reports whether access rights are such as VM entry accepts for
-// segment i of x86.SegmentNames.
+// validRights reports whether VM entry accepts the access rights for segment i
+// of x86.SegmentNames.
 func validRights(i int, r uint32) bool {
 	if r&rightsReserved != 0 {
 		return false
@@ -41,8 +41,8 @@ func validRights(i int, r uint32) bool {
 // A SegmentState is one of the guest's segment registers, with its hidden part.
 type SegmentState = x86.SegmentState
 
-// Segments returns the guest's segments, those of which the layout has all four
-// fields.
+// Segments returns those of the guest's segments whose four fields are all in
+// the layout.
 func (v *VMCS) Segments() []SegmentState {
 	var segments []SegmentState
 	for i, name := range x86.SegmentNames {

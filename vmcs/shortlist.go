@@ -5,13 +5,12 @@ import (
 	"sync"
 )
 
-// A shortlist keeps the best pages of any number, whatever their order.
+// A shortlist keeps the best of any number of pages, added in any order.
 type shortlist struct {
 	max int // pages kept
 	// weigh, if not nil, returns the score of a page with all that it leads to.
-	// Only where pages must be dropped are they weighed: anybody can fill pages
-	// that are as good by themselves as a VMCS, but not those that the host's
-	// kernel keeps.
+	// Pages are weighed only if some must be dropped: anybody can make pages that
+	// look as good as a VMCS, but not what the host's kernel has them lead to.
 	weigh func(addr uint64) int
 
 	mu      sync.Mutex

@@ -9,8 +9,8 @@ import (
 	"vmcsnote/internal/x86"
 )
 
-// A Stranger is a revision identifier that no layout has, of pages that look
-// like VMCSs: VMCSINFO would have told where their fields are.
+// A Stranger is a revision identifier that no layout has, but pages that look
+// like VMCSs do. Only VMCSINFO could tell where their fields are.
 type Stranger struct {
 	RevisionID uint32
 	Pages      int

@@ -22,13 +22,18 @@ func tableFiles() []tableFile {
 	}
 	var files []tableFile
 	for _, e := range dir {
-		text, err := layoutFiles.ReadFile("layouts/" + e.Name())
-		if err != nil {
-			panic(err)
-		}
-		files = append(files, tableFile{e.Name(), string(text)})
+		files = append(files, readFile(e.Name()))
 	}
 	return files
+}
+
+// readFile returns layouts/name, which exists.
+func readFile(name string) tableFile {
+	text, err := layoutFiles.ReadFile("layouts/" + name)
+	if err != nil {
+		panic(err)
+	}
+	return tableFile{name, string(text)}
 }
 
 // table is a file of layouts/: rows of cells separated by tabs, after lines
@@ -62,13 +67,4 @@ func (f tableFile) table() (t table) {
 		}
 	}
 	return t
-}
-
-// readTable reads layouts/name, which exists.
-func readTable(name string) table {
-	text, err := layoutFiles.ReadFile("layouts/" + name)
-	if err != nil {
-		panic(err)
-	}
-	return tableFile{name, string(text)}.table()
 }

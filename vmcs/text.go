@@ -30,7 +30,7 @@ type textField struct {
 	unclosed bool // the text ends in this line: it may be cut
 }
 
-// A textParser has what was read of a text.
+// A textParser holds what has been read of a text.
 type textParser struct {
 	*builder
 	fields     []textField
@@ -111,7 +111,7 @@ func (p *textParser) revision(place, value string) error {
 	return nil
 }
 
-// placeText adds f, its value being of b's form.
+// placeText adds f, whose value is of b's form.
 func (b *builder) placeText(f textField) {
 	switch width := f.width(); {
 	case b.Form == FormOffsets:
@@ -175,8 +175,8 @@ func (f textField) width() int {
 
 // chooseForm tells whether the values of a text are cells or offsets. Most
 // values can be only one of them: an offset is below 4096, and cells that agree
-// with each other do not come by chance. A text where both are found, or
-// where all values could be either, is refused, unless it states its form.
+// with each other do not occur by chance. chooseForm refuses a text that has
+// both, or whose values could all be either, unless the text states its form.
 func chooseForm(fields []textField, stated Form) (Form, error) {
 	shaped := true  // all values have the digits that cells have
 	strong := false // there are cells that agree with each other

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// A trust says where a layout comes from. Several may explain the pages as
-// well: what the checks do not cover, such as GUEST_RIP, a forged note can have
-// anywhere. Then the more trusted one is taken.
+// A trust says where a layout comes from. Several layouts may explain the pages
+// equally well: a forged note can put anywhere what the checks do not cover,
+// such as GUEST_RIP. Then the most trusted layout is taken.
 type trust uint8
 
 const (
@@ -22,8 +22,8 @@ const (
 	// trustFile: the caller has it, and says that it is of a processor with
 	// this revision identifier.
 	trustFile
-	// trustFound: a note found in memory that may be a process's. It is of this
-	// very processor, if it is genuine.
+	// trustFound: a note found in memory that may be a process's. If it is
+	// genuine, it is of this processor.
 	trustFound
 	// trustKernel: a note found in the kernel's memory.
 	trustKernel
@@ -31,10 +31,10 @@ const (
 	trustNote
 )
 
-// rank orders layouts by how well they explain the pages. VMCSs that a guest
-// keeps for guests of its own may be more than the host's, and score as much by
-// themselves, but in the host's memory their HOST_CR3 leads nowhere. Of nothing
-// but stale VMCSs, a layout that finds them goes before one that does not.
+// rank orders layouts by how well they explain the pages. A guest may have more
+// VMCSs, for guests of its own, than the host; their pages score as much, but
+// in the host's memory their HOST_CR3 leads nowhere. If all VMCSs are stale, a
+// layout that finds any goes before one that finds none.
 func (t Trial) rank() int64 {
 	return int64(t.rooted)<<32 | int64(t.Score)<<1 | int64(min(t.Stale, 1))
 }
@@ -55,10 +55,10 @@ func (t Trial) before(u Trial) int {
 	return cmp.Or(cmp.Compare(explains(u), explains(t)), cmp.Compare(u.trust, t.trust), cmp.Compare(u.rank(), t.rank()))
 }
 
-// settleTrust marks the trials that fall short: others explain more than twice
-// as many VMCSs, or VMCSs whose HOST_CR3 leads to page tables where theirs does
-// not. Then it refutes the notes found that contradict a built-in layout which
-// does not fall short.
+// settleTrust marks the trials that fall short: another explains more than
+// twice as many VMCSs, or explains VMCSs whose HOST_CR3 leads to page tables
+// while theirs do not. Then it refutes each found note that contradicts a
+// built-in layout which does not fall short.
 func settleTrust(trials []Trial) {
 	rooted, live := false, 0
 	for _, t := range trials {
@@ -108,8 +108,8 @@ type Dispute struct {
 }
 
 // Disputes returns the layouts that contradict the one taken, though they
-// explain at least half as many VMCSs: of a note and a built-in layout one is
-// wrong. What [Result.Ambiguous] returns is not among them.
+// explain at least half as many VMCSs: if a note and a built-in layout do, one
+// of them is wrong. It leaves out what [Result.Ambiguous] returns.
 func (r *Result) Disputes() (ds []Dispute) {
 	if r.Layout == nil || len(r.Trials) == 0 {
 		return nil

@@ -87,7 +87,7 @@ func TestFoundNotes(t *testing.T) {
 func TestOwners(t *testing.T) {
 	m := loadMemory(t, "vmx/guests-ended/mini")
 	v := VMCS{Page: m[0x1e647000], Layout: loadNote(t, "vmx/deb27-package-kdump")}
-	info := endedInfo + "NUMBER(phys_base)=-16777216\nSYMBOL(swapper_pg_dir)=" + strconv.FormatUint(kernelMap+1<<24+v.get("HOST_CR3")&x86.AddrMask, 16) + "\n"
+	info := endedInfo + "NUMBER(phys_base)=-16777216\nSYMBOL(swapper_pg_dir)=" + strconv.FormatUint(linuxText+1<<24+v.get("HOST_CR3")&x86.AddrMask, 16) + "\n"
 	o := NewOwners(m, info)
 	for addr, want := range map[uint64]Owner{0x1e647000: OwnerKernel, 0x1e647abc: OwnerKernel, 0x1efa0000: OwnerNone, 1 << 40: OwnerUnknown} {
 		if got := o.Of(addr); got != want {

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Table returns the layout as a table of layouts/ (layouts/README.md), so that
-// its text put there makes a built-in layout of it. Fields of unknown encodings
-// and high halves without their field have no rows there; notes name them.
+// Table returns the layout in the format of the tables in layouts/: a file with
+// this text there makes it a built-in layout. Fields of unknown encodings and
+// high halves without their field have no rows; notes name them.
 func (l *Layout) Table() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# revision_id %#02x", l.RevisionID)

@@ -52,6 +52,15 @@ const (
 	EntryLoadEFER = 1 << 15
 )
 
+// PagesLevels returns the number of levels of the page tables in long mode, by
+// CR4.LA57.
+func PagesLevels(cr4 uint64) int {
+	if cr4&CR4LA57 != 0 {
+		return 5
+	}
+	return 4
+}
+
 // Canonical reports whether addr is a virtual address of a processor with the
 // given number of address bits, 48 or 57: all bits from the highest on are
 // equal.

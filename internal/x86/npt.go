@@ -1,18 +1,17 @@
 package x86
 
 // NPT returns the format of AMD's nested page tables of 4 or 5 levels (APM
-// volume 2, "Nested Paging"): the host's page tables, by which mode it runs in,
-// but for addresses that are guest-physical, so that none has a sign. encrypted
-// is the host's C-bit, 0 without one.
+// volume 2, "Nested Paging"): that of the host's page tables, without sign
+// extension, because the addresses are guest-physical. encrypted is the host's
+// C-bit, 0 without one.
 func NPT(levels int, encrypted uint64) *Format {
 	return &Format{Name: "NPT", Levels: levels, Width: 8, Encrypted: encrypted, Decode: KVMPages(encrypted)}
 }
 
-// KVMPages returns what decodes entries of tables that KVM makes in the format
-// of page tables: NPT and shadow page tables. It decodes as the processor does.
-// KVM sets reserved bits of the address, up to bit 51, in entries whose
-// accesses it emulates. The C-bit, which is no part of the address, can be
-// bit 51 itself.
+// KVMPages returns a decoder for tables that KVM makes in the format of page
+// tables: NPT and shadow page tables. It decodes as the processor does. KVM
+// sets reserved bits of the address, up to bit 51, in entries whose accesses it
+// emulates. The C-bit, which is no part of the address, can be bit 51 itself.
 func KVMPages(encrypted uint64) Decoder {
 	mmio := uint64(1 << 51)
 	if encrypted == mmio {
@@ -33,5 +32,5 @@ func KVMPages(encrypted uint64) Decoder {
 	}
 }
 
-// largePAT is the PAT bit of a large page, which is in the way of no address.
+// largePAT is the PAT bit of a large page: no address bit, and not reserved.
 const largePAT = 1 << 12

@@ -23,9 +23,9 @@ type Walker struct {
 	budget int
 	lo, hi uint64 // without sign extension; hi is the last byte
 	yield  func(Mapping, error) bool
-	// seen is where a table was met first, in the place its address hashes
-	// to. To bound memory it forgets; a table that points to itself is met
-	// again before it is forgotten, and the budget bounds the rest.
+	// seen holds where each table was met first, at the hash of its address.
+	// It forgets tables, to bound memory. A table that points to itself is met
+	// again before it is forgotten; the budget bounds other loops.
 	seen []seenTable
 	met  int // how many were put into seen
 }
@@ -72,13 +72,8 @@ func (w *Walker) In(lo, last uint64) iter.Seq2[Mapping, error] {
 // table walks the table at, which maps from base on.
 func (w *Walker) table(level int, at, base uint64) bool {
 	size, n := w.format.cover(level), w.format.entries(level)
-	switch err := w.enter(level, at, base); err {
-	case nil:
-	case ErrTooManyTables:
-		w.yield(w.format.mappingOfTable(level, base), &EntryError{w.format.Name, level, at, 0, err})
-		return false
-	default:
-		return w.yield(w.format.mappingOfTable(level, base), &EntryError{w.format.Name, level, at, 0, err})
+	if err := w.enter(level, at, base); err != nil {
+		return w.yield(w.format.mappingOfTable(level, base), &EntryError{w.format.Name, level, at, 0, err}) && err != ErrTooManyTables
 	}
 	first := 0
 	if w.lo > base {
