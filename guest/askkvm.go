@@ -24,7 +24,7 @@ const (
 	maxCommands = 64 << 20
 )
 
-// asked is what the structures of a KVM tell while it is put together.
+// asked holds what the structures of a KVM have told so far.
 type asked struct {
 	*Host
 	within   *Machine       // in whose kernel the KVM is; nil for the host's
@@ -39,30 +39,21 @@ type asked struct {
 }
 
 // askKVM lists the machines by KVM's own structures, without a search through
-// memory. The error is why it cannot. If KVM's lists are torn, those machines
-// are there that could be read, and KVMError tells.
+// memory. The error is why it cannot. If KVM's lists are torn, Machines are
+// those that could be read, and KVMError is set.
 func (h *Host) askKVM(ctx context.Context, s MachineSearch) error {
+	a, err := h.openKernel()
+	if err == nil {
+		err = a.list(ctx, s)
+	}
 	info := VMCoreInfo(h.Core)
-	err := h.askKernel(ctx, s, info)
 	h.KVMError = leftOut(h.KVMError, info)
 	return leftOut(err, info)
 }
 
-// askKernel does so with the kernel that VMCOREINFO leads to.
-func (h *Host) askKernel(ctx context.Context, s MachineSearch, info string) error {
-	a, err := h.openKernel(info)
-	if err != nil {
-		return err
-	}
-	return a.list(ctx, s)
-}
-
 // openKernel opens the host's kernel, and KVM in it.
-func (h *Host) openKernel(info string) (*asked, error) {
-	if info == "" {
-		return nil, errors.New("the dump has no VMCOREINFO")
-	}
-	k, err := linux.Open(h.Core, info)
+func (h *Host) openKernel() (*asked, error) {
+	k, err := kernelOf(h.Core)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +61,7 @@ func (h *Host) openKernel(info string) (*asked, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &asked{Host: h, mem: h.Core, info: info, k: k, hv: hv}, nil
+	return &asked{Host: h, mem: h.Core, info: VMCoreInfo(h.Core), k: k, hv: hv}, nil
 }
 
 // list returns the machines of KVM, with all that is known of them. It fails
@@ -241,9 +232,9 @@ func (m *Machine) settle() {
 	}
 }
 
-// openKVM opens the memory of a machine that KVM listed: it lies where KVM's
-// own slots have it in the process. What EPT or NPT map is read by these, which
-// are what the guest itself saw.
+// openKVM opens the memory of a machine that KVM listed. KVM's own slots tell
+// where it lies in the process. What EPT or NPT map is read through these,
+// because the guest itself saw it there.
 func (m *Machine) openKVM() *Physical {
 	mem := &Physical{host: m.outer, proc: m.proc}
 	if m.proc != nil {
@@ -257,7 +248,7 @@ func (m *Machine) openKVM() *Physical {
 	}
 	if npt := m.NCR3(); npt != 0 && m.proc != nil {
 		f := m.proc.tables.Format()
-		mem.ept = &eptTables{x86.NewTables(m.outer, x86.NPT(f.Levels, f.Encrypted), npt&x86.AddrMask&^f.Encrypted)}
+		mem.ept = x86.NewTables(m.outer, x86.NPT(f.Levels, f.Encrypted), npt&x86.AddrMask&^f.Encrypted)
 	}
 	return mem
 }

@@ -1,24 +1,17 @@
 package guest
 
 import (
-	"iter"
-
 	"github.com/pkg/errors"
 
 	"vmcsnote/internal/x86"
 	"vmcsnote/physmem"
 )
 
-// eptTables is a tree of extended page tables. It is safe for concurrent use.
-type eptTables struct {
-	tables *x86.Tables
-}
-
 // newEPT returns the tables that eptp, a VMCS's EPT_POINTER, refers to; r is
 // the host's memory. It reads nothing. With modeBased (mode-based execute
 // control, bit 22 of SECONDARY_VM_EXEC_CONTROL) an entry that has only bit 10
 // set is present. The error wraps [ErrBadEPTP].
-func newEPT(r physmem.Reader, eptp x86.EPTP, modeBased bool) (*eptTables, error) {
+func newEPT(r physmem.Reader, eptp x86.EPTP, modeBased bool) (*x86.Tables, error) {
 	memoryType, levels := eptp.MemoryType(), eptp.Levels()
 	switch {
 	case memoryType != 0 && memoryType != 6:
@@ -28,21 +21,5 @@ func newEPT(r physmem.Reader, eptp x86.EPTP, modeBased bool) (*eptTables, error)
 	case eptp.Reserved():
 		return nil, errors.Wrapf(ErrBadEPTP, "%#x: reserved bits (11:8, 63:52) are set", uint64(eptp))
 	}
-	return &eptTables{x86.NewTables(r, x86.EPT(levels, modeBased), eptp.Root())}, nil
+	return x86.NewTables(r, x86.EPT(levels, modeBased), eptp.Root()), nil
 }
-
-// Translate finds what maps gpa. The error is [ErrNotMapped], or an
-// [*EntryError] with [ErrMMIO], [ErrReserved] or the reader's error for a
-// table; the mapping is then the stretch it holds for.
-func (e *eptTables) Translate(gpa uint64) (Mapping, error) {
-	m, err := e.tables.Translate(gpa)
-	if err == ErrNotCanonical { // beyond what the tables can map
-		err = ErrNotMapped
-	}
-	return m, err
-}
-
-// Mappings returns all mappings in order of address, and MMIO and whatever
-// cannot be followed with an [*EntryError] for the stretch concerned. It is
-// bounded as [Process.Mappings] is.
-func (e *eptTables) Mappings() iter.Seq2[Mapping, error] { return e.tables.Mappings() }

@@ -40,15 +40,15 @@ func TestNewEPT(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if levels := e.tables.Format().Levels; levels != tt.levels || e.tables.Root() != tt.eptp&x86.AddrMask {
-				t.Errorf("%d levels, root %#x", levels, e.tables.Root())
+			if levels := e.Format().Levels; levels != tt.levels || e.Root() != tt.eptp&x86.AddrMask {
+				t.Errorf("%d levels, root %#x", levels, e.Root())
 			}
 		})
 	}
 }
 
 // newTestEPT makes an EPT of the levels given, empty.
-func newTestEPT(t testing.TB, r *ram, levels int, modeBased bool) *eptTables {
+func newTestEPT(t testing.TB, r *ram, levels int, modeBased bool) *x86.Tables {
 	t.Helper()
 	e, err := newEPT(r, x86.EPTP(r.table()|uint64(levels-1)<<3|6), modeBased)
 	if err != nil {
@@ -86,13 +86,13 @@ func TestEPTTranslate(t *testing.T) {
 		{name: "512 GiB, which there is not", level: 4, entry: 0xbf7, gpa: gpa, want: Mapping{Size: 512 << 30}, err: ErrReserved},
 		{name: "table with a memory type", level: 2, entry: 0x5037, gpa: gpa, want: Mapping{Addr: 0x12_3440_0000, Size: 2 << 20}, err: ErrReserved},
 		{name: "table beyond memory", level: 2, entry: 0x7f_0000_0007, gpa: gpa, want: Mapping{Addr: 0x12_3440_0000, Size: 2 << 20}, err: errNoRAM},
-		{name: "beyond what 4 levels map", level: 1, gpa: 1 << 48, want: Mapping{Addr: 1 << 48, Size: 1<<64 - 1<<48}, err: ErrNotMapped},
-		{name: "the highest address", level: 1, gpa: 1<<64 - 1, want: Mapping{Addr: 1 << 48, Size: 1<<64 - 1<<48}, err: ErrNotMapped},
+		{name: "beyond what 4 levels map", level: 1, gpa: 1 << 48, want: Mapping{Addr: 1 << 48, Size: 1<<64 - 1<<48}, err: ErrNotCanonical},
+		{name: "the highest address", level: 1, gpa: 1<<64 - 1, want: Mapping{Addr: 1 << 48, Size: 1<<64 - 1<<48}, err: ErrNotCanonical},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRAM()
 			e := newTestEPT(t, r, 4, tt.mode)
-			at := r.place(e.tables.Root(), 4, gpa, tt.level, tt.entry)
+			at := r.place(e.Root(), 4, gpa, tt.level, tt.entry)
 			m, err := e.Translate(tt.gpa)
 			if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) {
 				t.Fatalf("got %v, want %v", err, tt.err)
@@ -104,9 +104,16 @@ func TestEPTTranslate(t *testing.T) {
 			if errors.As(err, &ee) && tt.err != errNoRAM && (ee.Addr != at || ee.Entry != tt.entry || ee.Level != tt.level) {
 				t.Errorf("error says %v, the entry is at %#x", ee, at)
 			}
+			ofGuest := tt.err
+			if ofGuest == ErrNotCanonical { // to the guest that is no memory, as elsewhere
+				ofGuest = ErrNotMapped
+			}
+			if _, err := (&Physical{ept: e}).Translate(tt.gpa); !errors.Is(err, ofGuest) {
+				t.Errorf("the guest's memory: %v, want %v", err, ofGuest)
+			}
 			// The iteration comes to the same mapping.
 			n, want := 0, 1
-			if tt.err == ErrNotMapped {
+			if ofGuest == ErrNotMapped {
 				want = 0
 			}
 			for got, err := range e.Mappings() {
@@ -125,7 +132,7 @@ func TestEPTFiveLevels(t *testing.T) {
 	r := newRAM()
 	e := newTestEPT(t, r, 5, false)
 	const gpa = 0x1ab_cdef_0123_4000
-	r.place(e.tables.Root(), 5, gpa, 1, 0x5037)
+	r.place(e.Root(), 5, gpa, 1, 0x5037)
 	if m, err := e.Translate(gpa + 5); err != nil || m.Phys != 0x5000 || m.Addr != gpa {
 		t.Errorf("got %#x, %v", m, err)
 	}
@@ -137,9 +144,9 @@ func TestEPTLoop(t *testing.T) {
 		r := newRAM()
 		e := newTestEPT(t, r, levels, false)
 		for i := range uint64(x86.Entries) {
-			r.put(e.tables.Root()+8*i, e.tables.Root()|link)
+			r.put(e.Root()+8*i, e.Root()|link)
 		}
-		if m, err := e.Translate(0x1234567); err != nil || m.Phys != e.tables.Root() {
+		if m, err := e.Translate(0x1234567); err != nil || m.Phys != e.Root() {
 			t.Errorf("%d levels: got %#x, %v", levels, m, err)
 		}
 		n, again := 0, 0
@@ -159,9 +166,9 @@ func TestWalkBounds(t *testing.T) {
 	r := newRAM()
 	e := newTestEPT(t, r, 4, false)
 	for gpa := uint64(0x1f0000); gpa < 0x220000; gpa += pageSize {
-		r.place(e.tables.Root(), 4, gpa, 1, gpa|0x37)
+		r.place(e.Root(), 4, gpa, 1, gpa|0x37)
 	}
-	w := e.tables.Walker()
+	w := e.Walker()
 	for _, tt := range []struct{ lo, hi, first, n uint64 }{
 		{0, 1 << 48, 0x1f0000, 0x30},
 		{0x1f0000, 0x220000, 0x1f0000, 0x30},

@@ -43,11 +43,7 @@ func rootsOf(regs []*Registers) (all []linux.Root) {
 		if v == nil || !v.CR3.Known() || !v.LongMode {
 			continue
 		}
-		r := linux.Root{CR3: v.CR3.Value, Levels: 4}
-		if v.CR4.Value&x86.CR4LA57 != 0 {
-			r.Levels = 5
-		}
-		all = append(all, r)
+		all = append(all, linux.Root{CR3: v.CR3.Value, Levels: x86.PagesLevels(v.CR4.Value)})
 	}
 	return all
 }

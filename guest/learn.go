@@ -15,13 +15,14 @@ import (
 // their layout: KVM ran too few vCPUs, or the VMCSs are older than the copies.
 var ErrNotLearnt = errors.New("KVM's copies of what is in its VMCSs tell too little of their layout")
 
-// Learn returns what KVM's own copies tell of the layout of the host's VMCSs,
-// whatever VMCSINFO there is, and the processor that the host's kernel was
-// booted on. The layout has only fields whose places are certain. An error
-// wraps [ErrNotLearnt], or is why KVM's structures cannot be read.
+// Learn infers the layout of the host's VMCSs from KVM's own copies of their
+// fields, whatever VMCSINFO there is. It also returns the processor that the
+// host's kernel was booted on. The layout has only fields whose places are
+// certain. An error wraps [ErrNotLearnt], or is why KVM's structures cannot be
+// read.
 func (h *Host) Learn(ctx context.Context) (*vmcs.Layout, vmcs.Processor, error) {
 	own := *h
-	a, err := own.openKernel(VMCoreInfo(h.Core))
+	a, err := own.openKernel()
 	if err != nil {
 		return nil, vmcs.Processor{}, err
 	}

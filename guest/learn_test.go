@@ -78,7 +78,7 @@ type taught struct {
 
 func teach(t *testing.T, core vmcore.Core, layout *vmcs.Layout) (all []taught) {
 	t.Helper()
-	a, err := OpenHost(core).openKernel(VMCoreInfo(core))
+	a, err := OpenHost(core).openKernel()
 	if err == nil {
 		err = a.listMachines(context.Background())
 	}

@@ -84,13 +84,13 @@ func (f FoundBy) String() string { return [...]string{"vmcs", "kvm"}[f] }
 
 // Machines groups VMCSs in the memory outer by machine: those with the same
 // EPT, or, without EPT, of the same process. It numbers machines and vCPUs in
-// the order in which they were created: KVM gives the lowest VPID that is free
-// to each vCPU.
+// the order in which they were created: KVM assigns the lowest free VPID to
+// each vCPU.
 //
-// A machine in system management mode has another EPT, and so has one that a
-// guest of this machine's runs: these are machines of their own, of the same
-// process. A vCPU that never ran has no EPT yet, though it is enabled: it goes
-// to the process's first machine.
+// A machine has another EPT in system management mode, and a third one for each
+// guest of its own: these count as machines of their own, of the same process.
+// A vCPU that never ran has no EPT yet, though EPT is enabled: it goes to the
+// process's first machine.
 func Machines(outer physmem.Reader, found []*vmcs.Candidate) []*Machine {
 	type key struct {
 		eptp, process uint64
@@ -216,10 +216,10 @@ func (m *Machine) Memory() (*Physical, error) {
 	return mem, nil
 }
 
-// Quick returns the machine as it is told without its memory slots, if these
-// would have to be inferred: that goes through all tables of the machine's
-// memory. Its memory is then what EPT maps. It is for a first look; most of
-// what a guest's kernel has touched of late is mapped.
+// Quick returns the machine without its memory slots if these would have to be
+// inferred, which reads all tables of the machine's memory. Its memory is then
+// what EPT maps. That is for a first look: most of what a guest's kernel has
+// touched of late is mapped.
 func (m *Machine) Quick() *Machine {
 	mem, err := m.Memory()
 	if err != nil || mem.infer == nil {
@@ -240,7 +240,7 @@ func (m *Machine) Forget() {
 	}
 	if mem := m.memory; mem != nil {
 		if mem.ept != nil {
-			mem.ept.tables.Forget()
+			mem.ept.Forget()
 		}
 		if mem.proc != nil {
 			mem.proc.tables.Forget()
@@ -268,9 +268,9 @@ func (m *Machine) open() (*Physical, error) {
 func (m *Machine) AddressSpace() (*Process, physmem.Reader) { return m.proc, m.outer }
 
 // Virtual returns the machine's memory by the virtual addresses of one of its
-// vCPUs. Without EPT the tables of GUEST_CR3 are the hypervisor's, which lead
-// straight to the host's memory but have only what the guest has touched of
-// late; the guest's own have it all, if they can be found.
+// vCPUs. Without EPT the tables of GUEST_CR3 are the hypervisor's: they lead
+// straight to the host's memory, but map only what the guest has touched of
+// late. The guest's own tables map everything, if they can be found.
 func (m *Machine) Virtual(v *VCPU) (physmem.Reader, error) {
 	mem, err := m.Memory()
 	switch {
@@ -308,10 +308,10 @@ func (t inTurn) ReadPhys(p []byte, addr uint64) (int, error) {
 	return n + k, err2
 }
 
-// Hypervisor reports whether the machine runs one: whether any of its vCPUs
-// sees CR4.VMXE set, or EFER.SVME on AMD's processors. It is false for a
-// machine's machine there: VMRUN demands EFER.SVME of every guest, so that says
-// nothing.
+// Hypervisor reports whether the machine runs a hypervisor: whether any of its
+// vCPUs sees CR4.VMXE set, or EFER.SVME on AMD's processors. On those it is
+// false for a machine's machine: VMRUN demands EFER.SVME of every guest, so the
+// bit says nothing.
 func (m *Machine) Hypervisor() bool {
 	for _, v := range m.VCPUs {
 		switch {

@@ -16,9 +16,9 @@ import (
 type Slot struct {
 	GPA, HVA uint64 // of the first byte
 	Size     uint64 // bytes
-	// Pages are the 4 KiB pages that EPT maps to where the process has them:
-	// what the slot was inferred from, and verified by. 0 for RAM from 0 on
-	// that goes by the memory above it. 0 for KVM's own slots.
+	// Pages counts the 4 KiB pages that EPT maps to where the process has them:
+	// the slot was inferred from these, and verified by them. It is 0 for RAM
+	// from 0 on that was placed by the memory above it, and for KVM's own slots.
 	Pages uint64
 	// Space, ID and Flags are of KVM's own slots: the address space (1 is that
 	// of system management mode), its number, and KVM_MEM_LOG_DIRTY_PAGES (1),
@@ -46,25 +46,23 @@ type memoryConfig struct {
 }
 
 // Physical is a guest's physical memory. It is a [physmem.Reader] whose
-// addresses are guest-physical, and safe for concurrent use where the host's
-// is.
+// addresses are guest-physical, and safe for concurrent use if the host's is.
 //
 // What EPT maps is read where EPT says, and only what it does not map is read
 // through the process. It holds some 600 KiB of tables at most.
 type Physical struct {
 	host  physmem.Reader
-	ept   *eptTables // nil: by the process alone
-	proc  *Process   // nil: by EPT alone
-	slots []Slot     // by rising GPA, disjoint
-	// infer, if not nil, returns slots that must be inferred first.
+	ept   *x86.Tables // or NPT, or shadow page tables; nil: by the process alone
+	proc  *Process    // nil: by EPT alone
+	slots []Slot      // by rising GPA, disjoint
+	// infer, if not nil, infers the slots and returns them.
 	infer func() []Slot
 }
 
-// openPhysical opens the guest's memory in the host's. Its memory slots are
-// inferred when something first needs them: that goes through EPT and the
-// process's tables a few times. It fails with [ErrNoEPT] if EPTP is
-// 0, and with [ErrBadEPTP]; what is broken in the tables themselves is left
-// out.
+// openPhysical opens the guest's memory in the host's. It infers the memory
+// slots when something first needs them, which takes a few passes over EPT and
+// the process's tables. It fails with [ErrNoEPT] if EPTP is 0, and with
+// [ErrBadEPTP]. Broken entries of the tables are no error here.
 func openPhysical(host physmem.Reader, c memoryConfig) (*Physical, error) {
 	if c.EPTP == 0 {
 		return nil, ErrNoEPT
@@ -110,7 +108,9 @@ func (m *Physical) Translate(gpa uint64) (Mapping, error) {
 	case gpa >= x86.EPTEnd:
 		return Mapping{Addr: x86.EPTEnd, Size: 1<<64 - x86.EPTEnd}, err
 	case m.ept != nil:
-		e, err = m.ept.Translate(gpa)
+		if e, err = m.ept.Translate(gpa); err == ErrNotCanonical { // beyond what the tables can map
+			err = ErrNotMapped
+		}
 	}
 	if err == nil || errors.Is(err, ErrMMIO) {
 		return e, err

@@ -13,10 +13,10 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// nested lists the machines that run in m: all of them, if m's own kernel has a
-// KVM that lists them. Otherwise it lists the one whose VMCS or VMCB each vCPU
-// has loaded, by the host's KVM. Others are in m's memory alone, which is
-// searched only if the caller asks.
+// nested lists the machines that run in m. If m's own kernel has a KVM that
+// lists them, these are all. Otherwise nested lists those whose VMCS or VMCB
+// m's vCPUs have loaded, by the host's KVM. Others are in m's memory alone,
+// which it searches only if the caller asks.
 func (a *asked) nested(ctx context.Context, m *Machine, s MachineSearch) error {
 	l := a.loaded(m)
 	if listed, err := a.ownKVM(ctx, m, s, l); listed || err != nil {
@@ -64,7 +64,7 @@ type loaded struct {
 	pages map[uint64][]byte
 }
 
-// loaded returns what the host's KVM says of it.
+// loaded returns what m's vCPUs have loaded, by the host's KVM.
 func (a *asked) loaded(m *Machine) *loaded {
 	l := &loaded{intel: make(map[uint64]*VCPU), pages: make(map[uint64][]byte)}
 	for _, v := range m.VCPUs {
@@ -85,9 +85,9 @@ func (a *asked) loaded(m *Machine) *loaded {
 }
 
 // ownKVM lists the machines that run in m by the KVM in m's own kernel. It
-// reports whether there is one that can be believed. Names, processes and
-// threads are those of that kernel. Registers and state of a vCPU that runs are
-// the host's: they are newer.
+// reports whether it could: the list must not be empty if vCPUs run machines.
+// Names, processes and threads are those of that kernel. Registers and state of
+// a vCPU that runs are the host's, which are newer.
 func (a *asked) ownKVM(ctx context.Context, m *Machine, s MachineSearch, l *loaded) (listed bool, err error) {
 	if len(l.intel)+len(l.amd) == 0 && !m.Hypervisor() {
 		return false, nil
@@ -143,7 +143,7 @@ func (a *asked) innerIntel(v, outer *VCPU) {
 	v.Regs.KernelGSBase = Register{} // the machine's own
 }
 
-// innerAMD does so on AMD's processors, where VMCB02 has the state.
+// innerAMD is innerIntel for AMD's processors, where VMCB02 has the state.
 func (a *asked) innerAMD(v, outer *VCPU) {
 	c, own := outer.from, v.Regs
 	v.State = string(c.State)
@@ -185,11 +185,11 @@ func (m *Machine) openNested() (*Physical, error) {
 	}
 	levels := 4
 	for _, v := range m.Within.VCPUs {
-		if v.Regs != nil && v.Regs.CR4.Value&x86.CR4LA57 != 0 {
-			levels = 5
+		if v.Regs != nil {
+			levels = max(levels, x86.PagesLevels(v.Regs.CR4.Value))
 		}
 	}
-	return &Physical{host: m.outer, ept: &eptTables{x86.NewTables(m.outer, x86.NPT(levels, 0), m.npt&x86.AddrMask)}}, nil
+	return &Physical{host: m.outer, ept: x86.NewTables(m.outer, x86.NPT(levels, 0), m.npt&x86.AddrMask)}, nil
 }
 
 // newerPages is memory of which some pages are newer than in the Reader.

@@ -6,14 +6,14 @@ import (
 
 	"vmcsnote/elfnote"
 	"vmcsnote/internal/visible"
+	"vmcsnote/internal/x86"
 	"vmcsnote/vmcs"
 )
 
 // The notes of a vCPU are those of QEMU's dump-guest-memory (its arch_dump.c
-// for i386, since 1.2), so that whatever reads its dumps reads these: crash
-// takes the registers of bt from NT_PRSTATUS and, with them, CR3 and the IDT
-// from QEMU's own note. A register that is not known is zero there, as a note
-// has no way to say it.
+// for i386, since 1.2), so that whatever reads QEMU's dumps reads these: crash
+// takes the registers for bt from NT_PRSTATUS, and CR3 and the IDT from QEMU's
+// own note. A note cannot say that a register is unknown: it has zero for it.
 
 // The names, types and sizes in bytes of the notes.
 const (
@@ -25,7 +25,7 @@ const (
 	qemuVersion  = 1
 )
 
-// a noteWriter fills a descriptor with little-endian words.
+// A noteWriter fills a descriptor with little-endian words.
 type noteWriter []byte
 
 func (w *noteWriter) u32(v uint64) { *w = binary.LittleEndian.AppendUint32(*w, uint32(v)) }
@@ -76,7 +76,7 @@ func qemuState(r *Registers) elfnote.Note {
 // descriptorFlags turns access rights into what QEMU keeps: the upper half of a
 // segment descriptor without its base and limit, or 0 for an unusable segment.
 func descriptorFlags(rights uint64) uint64 {
-	if rights&(1<<16) != 0 {
+	if rights&x86.RightsUnusable != 0 {
 		return 0
 	}
 	return rights & 0xf0ff << 8

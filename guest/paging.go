@@ -13,12 +13,11 @@ import (
 // ones: the registers as the processor uses them, not as the guest sees them.
 type paging struct {
 	CR0, CR3, CR4 uint64
-	// EFER counts for LMA (bit 10) alone. VM_ENTRY_CONTROLS bit 9 is what to
-	// take it from: GUEST_IA32_EFER is often stale.
+	// EFER counts for LMA (bit 10) alone. Take that from VM_ENTRY_CONTROLS bit
+	// 9: GUEST_IA32_EFER is often stale.
 	EFER uint64
-	// PDPTE are the four entries of a guest in PAE paging: GUEST_PDPTR0 to 3,
-	// if it runs on EPT. Where HavePDPTE is false they are read from memory at
-	// CR3.
+	// PDPTE are the four highest entries in PAE paging: GUEST_PDPTR0 to 3 if the
+	// guest runs on EPT. If HavePDPTE is false they are read from memory at CR3.
 	PDPTE     [4]uint64
 	HavePDPTE bool
 }
@@ -55,16 +54,15 @@ func (p *paging) mode() pagingMode {
 	return paging5
 }
 
-// bits is the width of a virtual address: 32, 48 or 57.
-func (m pagingMode) bits() int { return [...]int{32, 32, 32, 48, 57}[m] }
-
-// canonical reports whether a virtual address is one in this mode: below 4 GiB,
-// or all bits from the highest used on equal.
+// canonical reports whether a virtual address is one in this mode.
 func (m pagingMode) canonical(gva uint64) bool {
-	if m.bits() == 32 {
-		return gva>>32 == 0
+	switch m {
+	case paging4:
+		return x86.Canonical(gva, 48)
+	case paging5:
+		return x86.Canonical(gva, 57)
 	}
-	return x86.Canonical(gva, m.bits())
+	return gva>>32 == 0
 }
 
 // The formats of the modes' page tables.

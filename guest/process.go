@@ -21,11 +21,7 @@ type Process struct {
 // With page-table isolation HOST_CR3 is the kernel's table of the pair, which
 // maps user memory as well. Its PCID (bits 11:0) and LAM bits are left aside.
 func NewProcess(r physmem.Reader, cr3, cr4 uint64) *Process {
-	levels := 4
-	if cr4&x86.CR4LA57 != 0 {
-		levels = 5
-	}
-	return &Process{x86.NewTables(r, linux.UserPages(levels), cr3&x86.AddrMask)}
+	return &Process{x86.NewTables(r, linux.UserPages(x86.PagesLevels(cr4)), cr3&x86.AddrMask)}
 }
 
 // reopen returns the process with a cache of its own.

@@ -11,15 +11,20 @@ import (
 // ProcessorOf returns the processor that a dump's kernel was booted on, if the
 // kernel has BTF. Its type and its VMCSs' revision identifier are not known.
 func ProcessorOf(c vmcore.Core) (vmcs.Processor, error) {
-	info := VMCoreInfo(c)
-	if info == "" {
-		return vmcs.Processor{}, errors.New("the dump has no VMCOREINFO")
-	}
-	k, err := linux.Open(c, info)
+	k, err := kernelOf(c)
 	if err != nil {
 		return vmcs.Processor{}, err
 	}
 	return processorOf(k)
+}
+
+// kernelOf opens the kernel that a dump's VMCOREINFO leads to.
+func kernelOf(c vmcore.Core) (*linux.Kernel, error) {
+	info := VMCoreInfo(c)
+	if info == "" {
+		return nil, errors.New("the dump has no VMCOREINFO")
+	}
+	return linux.Open(c, info)
 }
 
 func processorOf(k *linux.Kernel) (vmcs.Processor, error) {

@@ -89,13 +89,13 @@ const (
 )
 
 // SegNames are the names of the segment registers, in the order of Seg.
-var SegNames = [8]string{"ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR"}
+var SegNames = x86.SegmentNames
 
 // A SegmentRegister is a segment register with its hidden part; of GDTR and
 // IDTR, base and limit.
 type SegmentRegister struct {
 	Selector, Base, Limit Register
-	Rights                Register // as VMREAD gives them; bit 16: unusable
+	Rights                Register // as VMREAD returns them; bit 16: unusable
 }
 
 // Registers is the state of one vCPU, as far as it is known.
@@ -164,10 +164,10 @@ func RegistersIn(v *vmcs.VMCS) *Registers {
 	return r
 }
 
-// leaveVM86 takes back what is KVM's of a guest in real mode that runs in
-// virtual-8086 mode, the processor knowing no unrestricted guests (enter_rmode
-// and fix_rmode_seg in vmx.c): RFLAGS.VM and IOPL, which is of no use in real
-// mode; the segments' access rights; all of TR that is hidden.
+// leaveVM86 removes what KVM adds when it runs a real-mode guest in
+// virtual-8086 mode, on processors without unrestricted guests (enter_rmode and
+// fix_rmode_seg in vmx.c): RFLAGS.VM and IOPL, which is of no use in real mode;
+// the segments' access rights; the hidden part of TR.
 func (r *Registers) leaveVM86() {
 	const vm, iopl = 1 << 17, 3 << 12
 	r.RFLAGS.Value &^= vm | iopl

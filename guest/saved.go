@@ -1,8 +1,6 @@
 package guest
 
 import (
-	"strconv"
-
 	"github.com/pkg/errors"
 
 	"vmcsnote/vmcs"
@@ -15,26 +13,25 @@ import (
 // address.
 func (h *Host) saved() *vmcs.Result {
 	info := VMCoreInfo(h.Core)
-	symbol := InfoLine(info, "SYMBOL(vmx_crash_list)")
-	if symbol == "" || h.Live || h.LayoutFrom == LayoutGiven {
+	const list = "vmx_crash_list"
+	if InfoLine(info, "SYMBOL("+list+")") == "" || h.Live || h.LayoutFrom == LayoutGiven {
 		return nil
 	}
-	addr, err := strconv.ParseUint(symbol, 16, 64)
-	base, err2 := strconv.ParseInt(InfoLine(info, "NUMBER(phys_base)"), 10, 64)
-	if err != nil || err2 != nil || addr < startKernelMap {
+	_, at, ok := imageSymbol(info, list)
+	if !ok {
 		h.SavedError = errors.Wrap(vmcs.ErrSaved, "VMCOREINFO does not tell where it is")
 		return nil
 	}
 	var found *vmcs.Result
-	if found, h.SavedError = vmcs.FindSaved(h.Core, addr-startKernelMap+uint64(base)); found.Layout == nil {
+	if found, h.SavedError = vmcs.FindSaved(h.Core, at); found.Layout == nil {
 		return nil
 	}
 	return found
 }
 
-// takeSaved gives the vCPUs their saved VMCSs. Those without one have not run,
-// or the processor that had their VMCS loaded did not react when the host
-// crashed: then what memory has of it is old.
+// takeSaved assigns the saved VMCSs to their vCPUs. A vCPU without one has not
+// run, or the processor that had its VMCS loaded did not react when the host
+// crashed: then the VMCS in memory is old.
 func (a *asked) takeSaved(found *vmcs.Result, owners map[uint64]*VCPU) {
 	a.Found, a.known = found, make(map[uint64]*vmcs.Candidate)
 	all := found.VMCSs

@@ -9,10 +9,10 @@ import (
 
 // A shadowMemory locates the memory of a guest without EPT.
 type shadowMemory struct {
-	// Paging is as the VMCS has it: KVM's tables.
+	// Paging is by KVM's tables, as the VMCS has it.
 	Paging paging
-	// Guest is the paging that the guest believes in, with the CR3 that KVM
-	// keeps for it, and CR0 and CR4 as the guest sees them.
+	// Guest is the guest's own paging: by the CR3 that KVM keeps for it, and by
+	// CR0 and CR4 as the guest sees them.
 	Guest paging
 	// HostCR3 and HostCR4 are HOST_CR3 and HOST_CR4.
 	HostCR3, HostCR4 uint64
@@ -47,7 +47,7 @@ func openShadow(host physmem.Reader, c shadowMemory) (*Physical, error) {
 	default:
 		return nil, ErrNoEPT // KVM has no such tables
 	}
-	shadow := &eptTables{x86.NewTables(host, format, c.Paging.CR3&x86.AddrMask)}
+	shadow := x86.NewTables(host, format, c.Paging.CR3&x86.AddrMask)
 	m := &Physical{host: host, proc: NewProcess(host, c.HostCR3, c.HostCR4)}
 	if real {
 		m.ept = shadow

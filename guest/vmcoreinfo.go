@@ -114,11 +114,11 @@ func (f *infoFinder) read(addr uint64) (elfnote.Note, bool) {
 	return elfnote.Note{Name: elfnote.VMCoreInfo, Desc: desc}, bytes.HasSuffix(text, []byte("\n"))
 }
 
-// runs reports whether the note's kernel may be the one that runs. What the
-// note's symbols lead to by a vCPU's page tables decides: the release that
-// uname(2) gives. A vCPU in user mode may have page tables without the kernel
-// (page-table isolation); of that it is known where the kernel is entered,
-// which is within its text.
+// runs reports whether the note's kernel may be the one that runs. The note's
+// symbols must lead, by a vCPU's page tables, to the release that uname(2)
+// returns. A vCPU in user mode may have page tables without the kernel
+// (page-table isolation): then the kernel's entry for SYSENTER must lie within
+// the text that the note describes.
 func (f *infoFinder) runs(n elfnote.Note, vcpus []*Registers) bool {
 	uts, ok1 := infoValue(n, "SYMBOL(init_uts_ns)", 16)
 	name, ok2 := infoValue(n, "OFFSET(uts_namespace.name)", 10)
@@ -162,26 +162,33 @@ func (r *Registers) paging() paging {
 	return p
 }
 
-// tellPaging reports whether paging is what the guest uses: registers that are
-// not known would have its virtual addresses taken for physical ones.
+// tellPaging reports whether the registers that paging needs are known: without
+// them virtual addresses would be taken for physical ones.
 func (r *Registers) tellPaging() bool {
 	return r.CR0.Known() && (r.CR0.Value&x86.CR0PG == 0 || r.CR3.Known() && r.CR4.Known())
 }
 
-// startKernelMap is where x86-64 Linux maps its image: phys_base is how far it
-// is from there to physical memory.
+// startKernelMap is where x86-64 Linux maps its image: phys_base is the
+// physical address that it maps there.
 const startKernelMap = 0xffffffff80000000
 
 // pageTables returns the kernel's topmost page table as an alias: drgn reads it
 // by its virtual address, since /proc/vmcore has a PT_LOAD for that, and
 // everything else through it.
 func pageTables(n elfnote.Note) []vmcore.Alias {
-	table, ok := infoValue(n, "SYMBOL(swapper_pg_dir)", 16)
-	base, err := strconv.ParseInt(InfoLine(string(n.Desc), "NUMBER(phys_base)"), 10, 64)
-	if !ok || err != nil || table < startKernelMap {
+	table, at, ok := imageSymbol(string(n.Desc), "swapper_pg_dir")
+	if !ok {
 		return nil
 	}
-	return []vmcore.Alias{{Vaddr: table, Range: physmem.Range{Addr: table - startKernelMap + uint64(base), Size: pageSize}}}
+	return []vmcore.Alias{{Vaddr: table, Range: physmem.Range{Addr: at, Size: pageSize}}}
+}
+
+// imageSymbol returns the virtual and the physical address of a symbol in the
+// kernel's image, by VMCOREINFO.
+func imageSymbol(vmcoreinfo, name string) (addr, phys uint64, ok bool) {
+	addr, err := strconv.ParseUint(InfoLine(vmcoreinfo, "SYMBOL("+name+")"), 16, 64)
+	base, err2 := strconv.ParseInt(InfoLine(vmcoreinfo, "NUMBER(phys_base)"), 10, 64)
+	return addr, addr - startKernelMap + uint64(base), err == nil && err2 == nil && addr >= startKernelMap
 }
 
 // release is OSRELEASE of the note.
