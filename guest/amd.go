@@ -119,9 +119,9 @@ func (a *asked) readVMCB(v *VCPU, state uint64) {
 	v.Regs.takeVMCB(v.SVM, own)
 }
 
-// takeVMCB takes what the VMCB holds, and state what VMLOAD and VMSAVE keep
-// there; nil if that is unknown. If the registers are encrypted that is
-// nothing: the save area has the host's.
+// takeVMCB takes the registers that the VMCB v holds, and from state those that
+// VMLOAD and VMSAVE keep there; state is nil if that VMCB is unknown. If the
+// registers are encrypted it takes none: the save area has the host's.
 func (r *Registers) takeVMCB(v, state *svm.VMCB) {
 	if v.Encryption() >= svm.SEVES {
 		return
@@ -148,10 +148,10 @@ func (r *Registers) takeVMCB(v, state *svm.VMCB) {
 	r.IDTR.Base, r.IDTR.Limit = known(idt.Base), known(uint64(idt.Limit))
 }
 
-// overlayAMD takes KVM's copies of registers over those of the VMCB. After an
-// exit KVM takes RAX, RSP, RIP, CR0, CR2 and CR3 out of the VMCB, and before
-// each entry it puts RAX, RSP and RIP back: its copies are never older. CR0,
-// CR4 and EFER in the VMCB have bits that KVM needs and the guest does not see.
+// overlayAMD takes KVM's copies of registers in place of the VMCB's. After an
+// exit KVM reads RAX, RSP, RIP, CR0, CR2 and CR3 from the VMCB, and before each
+// entry it writes RAX, RSP and RIP back: its copies are never older. CR0, CR4
+// and EFER in the VMCB have bits that KVM needs and the guest does not see.
 func (r *Registers) overlayAMD(k *kvm.Registers) {
 	vmcb := *r
 	r.overlay(k, false)

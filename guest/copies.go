@@ -11,7 +11,7 @@ import (
 
 // complete takes the registers of a vCPU: what its VMCS or VMCB holds, and
 // KVM's copies of the others. While a guest of the machine runs, KVM's copies
-// are that guest's, and the machine's own are nowhere.
+// are that guest's, and nothing holds the machine's own.
 func (a *asked) complete(v *VCPU, c *kvm.VCPU) {
 	v.Regs = new(Registers)
 	if v.HasVMCS() {
@@ -36,7 +36,7 @@ func (a *asked) complete(v *VCPU, c *kvm.VCPU) {
 // takeCopies takes KVM's copies. v's VMCS is the one in use, if it has one.
 func (a *asked) takeCopies(r *Registers, v *VCPU, c *kvm.VCPU) {
 	if v.SVM != nil && v.SVM.Encryption() >= svm.SEVES {
-		return // what there is of the registers is what the guest has let its host see last
+		return // KVM's copies are what the guest last let its host see
 	}
 	k := &c.Regs
 	avail := func(bit int) bool { return k.Avail>>bit&1 != 0 }
@@ -91,7 +91,7 @@ func (a *asked) takeCopies(r *Registers, v *VCPU, c *kvm.VCPU) {
 // overlay takes KVM's copies of registers that no VMCS holds, and of others if
 // regs_dirty says that they are newer: KVM would have written them to the VMCS
 // on the next VM entry. own says that CR3 in the VMCS is the guest's; otherwise
-// it is KVM's own table, and KVM's copy the guest's.
+// that is KVM's own, and the guest's is in KVM's copy.
 func (r *Registers) overlay(k *kvm.Registers, own bool) {
 	for i := range r.GPR {
 		if i != RSP {
@@ -137,7 +137,7 @@ func (r *Registers) apic(b []byte) {
 	r.APICID = Register{uint64(id), FromAPIC}
 }
 
-// mode returns the mode by registers alone: without a VMCS.
+// mode returns the mode by the registers alone, without a VMCS.
 func (r *Registers) mode() x86.Mode {
 	rights, rip := r.Seg[CS].Rights, r.RIP
 	switch {

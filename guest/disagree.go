@@ -8,9 +8,9 @@ import (
 	"github.com/pkg/errors"
 )
 
-// compare searches for VMCSs as if the kernel had told nothing, and keeps in
-// Disagreements where that is not what KVM's structures tell. What the search
-// found is the host's Found from then on: its checks explain the pages.
+// compare searches for VMCSs as if KVM's structures had told nothing, and keeps
+// in Disagreements where the two differ. The host's Found becomes what the
+// search found, because its checks explain the pages.
 func (h *Host) compare(ctx context.Context, search *Host, s MachineSearch) error {
 	if h.LayoutFrom == LayoutLearnt { // of which the search knows nothing
 		search.Layout = h.Layout
@@ -79,7 +79,7 @@ func (h *Host) compareMachines(found []*Machine) {
 	}
 }
 
-// inner reports whether a VMCS is one that KVM runs a machine's machine with.
+// inner reports whether a VMCS is one with which KVM runs a machine's machine.
 func (h *Host) inner(addr uint64) bool {
 	for _, m := range h.Machines {
 		for _, v := range m.VCPUs {
@@ -127,9 +127,9 @@ func (r *Registers) compared() []Register {
 	return append(r.GPR[:len(r.GPR):len(r.GPR)], r.RIP, r.CR0, r.CR2, r.CR3, r.CR4, r.CR8, r.EFER, r.KernelGSBase)
 }
 
-// compareSlots looks for the slots inferred in KVM's. Neighbours in both
-// memories are one to the search, and it does not see what the guest has not
-// touched.
+// compareSlots looks for the inferred slots in KVM's. The search takes slots
+// that are neighbours in both memories for one, and does not see what the guest
+// has not touched.
 func (h *Host) compareSlots(m, inferred *Machine) {
 	mem, err := inferred.Memory()
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"vmcsnote/vmcore"
 )
 
-// A Source is a guest's physical memory: [Physical], out of its host's dump, or
-// that of package qemucore, out of a core of the process that ran it.
+// A Source is a guest's physical memory: [Physical] reads it from the host's
+// dump, package qemucore from a core of the process that ran the guest.
 type Source interface {
 	// Memory is the memory that may be there, in whole pages.
 	physmem.Memory
@@ -25,14 +25,14 @@ type Source interface {
 type Extraction struct {
 	Mem Source
 	// VCPUs are the registers of each vCPU. They are written by rising APIC ID
-	// where all are known and differ, else as they come.
+	// if all IDs are known and differ, otherwise in their order here.
 	VCPUs []*Registers
-	// Machine, where not nil, is named by the core's note VMCSNOTE.
+	// Machine, if not nil, is named in the core's note VMCSNOTE.
 	Machine *Machine
 	// Overwrite lets the core replace an existing file.
 	Overwrite bool
-	// Progress, where not nil, is told the bytes of memory done, and all there
-	// are.
+	// Progress, if not nil, is told how many bytes of memory are done, and how
+	// many there are.
 	Progress func(done, total int64)
 }
 
@@ -41,14 +41,13 @@ type Summary struct {
 	// Bytes of the guest's memory are in the core.
 	Bytes uint64
 	// Untouched is how many bytes of the memory slots are in no page table: the
-	// guest has never touched them, or they are where only the host could get
-	// them. The core has holes there.
+	// guest never touched them, or only the host could have fetched them. The
+	// core has holes there.
 	Untouched uint64
 	// Lost is the memory that could not be read, by reason, most pages first.
 	Lost []Loss
-	// Zeros is how many pages of 4 KiB the core has as zeros that are untouched
-	// or lost: those in the smallest holes, where it would have thousands of
-	// PT_LOADs.
+	// Zeros is how many untouched or lost pages of 4 KiB the core has as zeros:
+	// those in the smallest holes, which would cost thousands of PT_LOADs.
 	Zeros uint64
 	// VCPUs are those in the notes, in their order.
 	VCPUs []*Registers
@@ -81,13 +80,13 @@ type Loss struct {
 var reasons = []error{ErrSwapped, ErrNotPresent, ErrMMIO, ErrNotMapped,
 	vmcore.ErrExcluded, vmcore.ErrOtherPiece, vmcore.ErrTruncated, vmcore.ErrNoMemory, vmcore.ErrChanged}
 
-// Write writes the guest to the file out, by a [vmcore.Writer]: PT_LOADs by
+// Write writes the guest to the file out, with a [vmcore.Writer]: PT_LOADs by
 // guest-physical address with holes where there is no memory, then a note
 // NT_PRSTATUS and one of QEMU's for each vCPU, a note VMCSNOTE with the
-// machine's name, and the guest's own VMCOREINFO: what its kernel leads to or,
-// if that cannot be opened, what is found on the way. It fails with
-// [vmcore.ErrNoMemory] where none of the memory can be read; the summary says
-// why then, and is nil after any other error.
+// machine's name, and the guest's own VMCOREINFO. That is the one that the
+// guest's kernel leads to or, if that cannot be opened, one met in the memory.
+// Write fails with [vmcore.ErrNoMemory] if none of the memory can be read; then
+// the summary says why. After any other error the summary is nil.
 func (x Extraction) Write(ctx context.Context, out string) (*Summary, error) {
 	s := &Summary{VCPUs: inOrder(x.VCPUs)}
 	for _, r := range s.VCPUs {
@@ -185,7 +184,7 @@ func (s *Summary) lost(addr uint64, err error) {
 	s.Lost[i].First = min(s.Lost[i].First, addr)
 }
 
-// overlap is how many bytes of the slots lie in the range.
+// overlap returns how many bytes of the slots lie in the range.
 func overlap(slots []Slot, addr, size uint64) (n uint64) {
 	for _, s := range slots {
 		low, high := max(s.GPA, addr), min(s.GPA+s.Size, addr+size)

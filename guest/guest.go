@@ -21,14 +21,14 @@
 //     as Linux fills them.
 //   - [Physical] is the guest's physical memory as a whole: what EPT maps, and
 //     what EPT does not map, because the guest has never touched it, through
-//     the process, by memory slots ([Slot]): KVM's own, or such as are inferred
-//     from pages that both map. Without EPT and without KVM's slots, the tables
-//     that KVM runs such a guest on lead to its memory.
+//     the process, by memory slots ([Slot]): KVM's own, or slots inferred from
+//     pages that both map. Without EPT and without KVM's slots, the tables that
+//     KVM runs the guest on lead to its memory.
 //
-// Everything is read from a dump and taken for hostile: tables may point to
-// themselves, beyond memory, or be noise. A walk down is bounded by its
-// levels, an iteration over all entries by a budget of tables, and one table
-// met again elsewhere is not gone through again.
+// Everything comes from a dump and is hostile: tables may point to themselves,
+// beyond memory, or be noise. The levels bound a walk down; a budget of tables
+// bounds an iteration over all entries, which also skips a table that it has
+// met elsewhere.
 package guest
 
 import (
@@ -44,9 +44,9 @@ import (
 const pageSize = x86.PageSize
 
 var (
-	// ErrNotMapped: there is no entry for the address. For EPT: the guest has
-	// not touched it, or there is no memory. For [Physical]: moreover, no known
-	// memory slot covers it.
+	// ErrNotMapped: there is no entry for the address. In EPT the guest has not
+	// touched it, or has no memory there. In [Physical] no known memory slot
+	// covers it, either.
 	ErrNotMapped = x86.ErrNotMapped
 	// ErrNotPresent: the address is in a memory slot, but the process has no
 	// page there: neither the guest nor its VMM ever touched it, or
@@ -55,24 +55,23 @@ var (
 	// ErrSwapped: the page was not in memory but in the host's swap, or on
 	// its way from one place in memory to another.
 	ErrSwapped = linux.ErrSwapped
-	// ErrMMIO: EPT's entry is misconfigured on purpose, which is how KVM has
-	// accesses exit that it emulates.
+	// ErrMMIO: EPT's entry is misconfigured on purpose. KVM does so for addresses
+	// whose accesses it emulates, so that they cause VM exits.
 	ErrMMIO = x86.ErrMMIO
 	// ErrReserved: an entry has bits set that must be zero.
 	ErrReserved = x86.ErrReserved
-	// ErrTableAgain: the table an entry points to was gone through before, at
-	// another address.
+	// ErrTableAgain: an entry points to a table that was read before, at another
+	// address.
 	ErrTableAgain = x86.ErrTableAgain
-	// ErrTooManyTables: an iteration ended because it had gone through as many
-	// tables as it may.
+	// ErrTooManyTables: an iteration ended because it had read as many tables as
+	// it may.
 	ErrTooManyTables = x86.ErrTooManyTables
 	// ErrNotCanonical: no table can map this virtual address.
 	ErrNotCanonical = x86.ErrNotCanonical
 	// ErrBadEPTP: EPT_POINTER is one that no VM entry accepts.
 	ErrBadEPTP = errors.New("not an EPT_POINTER")
-	// ErrNoEPT: the guest runs on shadow page tables, and nothing in its VMCS
-	// leads to its physical memory; nor was any found that is proven to be the
-	// guest's.
+	// ErrNoEPT: the guest runs on shadow page tables, nothing in its VMCS leads to
+	// its physical memory, and no memory was found that is provably the guest's.
 	ErrNoEPT = errors.New("guest without EPT: its guest-physical memory was not found")
 	// ErrNoKVM: the host's kernel does not have KVM.
 	ErrNoKVM = kvm.ErrNoKVM

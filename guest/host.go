@@ -22,21 +22,19 @@ type Host struct {
 	Core vmcore.Core
 	// Shortfall is the memory that the dump should have, but lacks.
 	Shortfall vmcore.Shortfall
-	// Layout is the layout that VMCSs are looked for with, LayoutFrom where it
-	// comes from. Without one, all built-in layouts and those of Notes are
-	// tried.
+	// Layout is the layout by which VMCSs are searched, LayoutFrom its origin.
+	// Without one, all built-in layouts and those of Notes are tried.
 	Layout     *vmcs.Layout
 	LayoutFrom LayoutSource
-	// NoteError is why the dump's own VMCSINFO is of no use, if it is not.
+	// NoteError is why the dump's own VMCSINFO cannot be used, if that is so.
 	NoteError error
 	// Notes are VMCSINFO notes in the host's memory, if the dump has none of
-	// its own: those first that are to be trusted most. MoreNotes are how many
-	// were left out.
+	// its own, the most trusted first. MoreNotes is how many were left out.
 	Notes     []FoundNote
 	MoreNotes int
 	// Files, if not nil, returns the layouts that the caller has for a
-	// processor: the one that fits, or those that may fit if nothing is known
-	// of it. They are used if there is no note.
+	// processor: the one that fits, or all that may fit if p is zero. They are
+	// used if there is no note.
 	Files func(p vmcs.Processor) []*vmcs.Layout
 	// Found is the result of the search for VMCSs.
 	Found *vmcs.Result
@@ -47,16 +45,16 @@ type Host struct {
 	// structures: the kernel has no BTF or no kallsyms, the dump is torn, KVM
 	// is not loaded. It is nil if they were found by KVM's.
 	NoKVM error
-	// KVMError is why what KVM's structures tell is incomplete, if it is.
+	// KVMError is why KVM's structures could not be read completely, if so.
 	KVMError error
 	// SavedError is why the list of VMCSs that the kernel saved when it crashed
-	// is not whole, if it is not.
+	// could not be read completely, if so.
 	SavedError error
 	// Live reports whether the core is the memory of the running host: VMCSs
 	// may be in the processors, so they are not read.
 	Live bool
-	// Disagreements are where KVM's structures and the VMCSs in memory do not
-	// tell the same, with MachineSearch.Explain.
+	// Disagreements are where KVM's structures and the VMCSs in memory differ,
+	// with MachineSearch.Explain.
 	Disagreements []Disagreement
 
 	note elfnote.Note // VMCSINFO, if Layout is from one
@@ -89,9 +87,9 @@ func OpenHost(c vmcore.Core) *Host {
 	return h
 }
 
-// isLive reports whether the notes are those of /proc/kcore (fs/proc/kcore.c):
-// besides VMCOREINFO it has an NT_PRPSINFO whose pr_fname is vmlinux. No
-// crashed kernel writes one.
+// isLive reports whether the notes are those of /proc/kcore (fs/proc/kcore.c),
+// which has an NT_PRPSINFO whose pr_fname is vmlinux. No crashed kernel writes
+// one.
 func isLive(s *elfnote.Segment) bool {
 	const nameOff, name = 40, "vmlinux\x00" // struct elf_prpsinfo of x86-64
 	for i, n := range s.Notes {
@@ -110,10 +108,10 @@ const maxPRPSInfo = 4096
 // A MachineSearch says how to look for machines. The zero value is right for
 // most hosts.
 type MachineSearch struct {
-	// Nested looks for VMCSs in the memory of every machine. Otherwise KVM's
-	// structures tell the guests that a machine had loaded or, if the machines
-	// were found by their VMCSs, this is done for those that have VMX switched
-	// on: it reads all of their memory.
+	// Nested makes the search read all memory of every machine for VMCSs.
+	// Otherwise KVM's structures tell the guests that a machine had loaded; if
+	// the machines were found by their VMCSs, only the memory of those that have
+	// VMX switched on is read.
 	Nested bool
 	// Explain keeps the checks of each VMCS; see [vmcs.Search].
 	Explain bool
@@ -130,10 +128,10 @@ type NoVMCSError struct{ Found *vmcs.Result }
 func (e *NoVMCSError) Error() string { return "no VMCS found, and no VMCSINFO" }
 
 // FindMachines finds the virtual machines, and those that run in them. It asks
-// KVM's own structures, which needs no search through memory. Where these do
-// not tell (see NoKVM), it searches for VMCSs: without a layout the VMCSINFO
-// notes in the host's memory are tried, and the built-in layouts. The error is
-// a [*NoVMCSError], or about memory that cannot be read.
+// KVM's own structures, which needs no search through memory. If these do not
+// tell (see NoKVM), it searches for VMCSs: without a layout it tries those of
+// VMCSINFO notes in the host's memory and the built-in ones. The error is a
+// [*NoVMCSError], or about memory that cannot be read.
 func (h *Host) FindMachines(ctx context.Context, s MachineSearch) error {
 	var byVMCS *Host // as if there were no KVM
 	if s.Explain {
@@ -201,8 +199,8 @@ func (h *Host) findVMCSs(ctx context.Context, s MachineSearch) error {
 	return nil
 }
 
-// findNested looks for the machines in a machine's memory. That some of it
-// cannot be read is no error: Found tells.
+// findNested looks for machines in a machine's memory. It fails if ctx ends
+// only: Found tells what could not be read.
 func (h *Host) findNested(ctx context.Context, m *Machine, mem physmem.Memory, s MachineSearch) error {
 	note := h.Found.Layout
 	if note != nil && note.Form == vmcs.FormSaved {
@@ -222,12 +220,12 @@ func (h *Host) findNested(ctx context.Context, m *Machine, mem physmem.Memory, s
 	return nil
 }
 
-// FindRegisters completes the registers of all vCPUs that KVM's structures did
-// not tell. It passes over the host's memory once if a VMCS does not tell where
-// KVM has them. A guest of a guest has only the registers in its VMCS: nothing
-// tells which hypervisor's structures have the others, and whether those are of
-// the same moment. Progress, if not nil, is told how many bytes of that pass,
-// of how many, are done.
+// FindRegisters finds the registers of all vCPUs whose registers KVM's
+// structures did not tell. It reads the host's memory once if a VMCS does not
+// tell where KVM keeps them. A guest of a guest gets only the registers in its
+// VMCS: nothing tells which hypervisor's structures have the others, and
+// whether those are of the same moment. progress, if not nil, is told how many
+// bytes of that pass, of how many, are done.
 func (h *Host) FindRegisters(ctx context.Context, progress func(done, total uint64)) error {
 	var own, inner []*VCPU
 	for m := range h.All() {
@@ -250,6 +248,7 @@ func (h *Host) FindRegisters(ctx context.Context, progress func(done, total uint
 	return complete(ctx, infer.Search{Mem: nowhere{}}, inner)
 }
 
+// complete sets the registers of vCPUs to what the search finds.
 func complete(ctx context.Context, s infer.Search, vcpus []*VCPU) error {
 	if len(vcpus) == 0 {
 		return nil
@@ -268,7 +267,7 @@ func complete(ctx context.Context, s infer.Search, vcpus []*VCPU) error {
 	return nil
 }
 
-// nowhere is memory that has nothing.
+// nowhere is empty memory.
 type nowhere struct{}
 
 func (nowhere) ReadPhys([]byte, uint64) (int, error) { return 0, vmcore.ErrNoMemory }
@@ -302,7 +301,7 @@ func (h *Host) Machine(id string) *Machine {
 	return m
 }
 
-// progress returns what counts the bytes looked at in a machine's memory.
+// progress returns a function that reports the bytes done to s.Progress.
 func (s MachineSearch) progress(m *Machine, h *Host) func(uint64) {
 	if s.Progress == nil {
 		return nil
@@ -310,8 +309,8 @@ func (s MachineSearch) progress(m *Machine, h *Host) func(uint64) {
 	return portion(func(done, total uint64) { s.Progress(m, done, total) }, h.Core)
 }
 
-// portion makes a progress in bytes of one that knows the total, which is the
-// core's memory.
+// portion returns a function that reports to progress the bytes done, and all
+// bytes of the core's memory.
 func portion(progress func(done, total uint64), c vmcore.Core) func(uint64) {
 	if progress == nil {
 		return nil
@@ -323,10 +322,9 @@ func portion(progress func(done, total uint64), c vmcore.Core) func(uint64) {
 	return func(done uint64) { progress(done, total) }
 }
 
-// MaxGuest returns the most memory that a guest of this host can be believed to
-// have, in bytes: 64 times what the host can have by its highest physical
-// address, and 1 TiB in any case. Hosts promise more memory than they have, but
-// not that much.
+// MaxGuest returns the most memory that a guest of this host can credibly have,
+// in bytes: 64 times the host's highest physical address, but at least 1 TiB.
+// Hosts promise more memory than they have, but not that much.
 func (h *Host) MaxGuest() uint64 {
 	end := uint64(0)
 	for r := range h.Core.Ranges() {

@@ -14,10 +14,10 @@ import (
 )
 
 // readVMCSs reads the VMCSs that KVM has, and no other memory, unless the
-// kernel saved them when it crashed. The layout is the first of these that
-// there is: the host's; the note's that the module vmcsinfo publishes; the
-// caller's file for this processor; a built-in one that explains the pages;
-// what KVM's copies of the fields tell of it.
+// kernel saved them when it crashed. The layout is the first that exists of the
+// host's, that of the module vmcsinfo's note, the caller's file for this
+// processor, a built-in one that explains the pages, and the one learnt from
+// KVM's copies of the fields.
 func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	a.Found = &vmcs.Result{}
 	addrs, owners := a.addrsOfVMCSs()
@@ -65,9 +65,9 @@ func (a *asked) readVMCSs(ctx context.Context, s MachineSearch) error {
 	return nil
 }
 
-// addrsOfVMCSs returns where KVM has VMCSs, by rising address, and the vCPUs
-// that some of them are of: not those of a machine's own machines, and no
-// shadow VMCS.
+// addrsOfVMCSs returns the addresses of KVM's VMCSs, rising, and which vCPU
+// owns each. Shadow VMCSs, and those of a machine's own machines, have no
+// owner.
 func (a *asked) addrsOfVMCSs() (addrs []uint64, owners map[uint64]*VCPU) {
 	owners = make(map[uint64]*VCPU)
 	for _, v := range a.all {
@@ -170,9 +170,9 @@ const (
 )
 
 // inferVMCS finds the VMCS of a vCPU if there is no BTF of kvm_intel, as before
-// Linux 5.11. In struct vcpu_vmx there is vmcs01, whose first word is the
-// VMCS's virtual address, and after it loaded_vmcs, which points to vmcs01
-// unless a guest of the machine runs. It returns 0 if nothing looks so.
+// Linux 5.11. Struct vcpu_vmx has vmcs01, whose first word is the VMCS's
+// virtual address, and then loaded_vmcs, which points to vmcs01 unless a guest
+// of the machine runs. inferVMCS returns 0 if nothing matches this.
 func (a *asked) inferVMCS(c *kvm.VCPU) uint64 {
 	b := make([]byte, vmxBytes)
 	n, _ := a.k.Read(b, c.After)

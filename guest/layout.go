@@ -20,12 +20,12 @@ const (
 	LayoutOfMemory
 	// LayoutOfFile means that it is one that Host.Files returned.
 	LayoutOfFile
-	// LayoutLearnt means that it was found out from the VMCSs and KVM's copies
-	// of what is in them: it has only some of the fields.
+	// LayoutLearnt means that it was inferred from the VMCSs and KVM's copies of
+	// their fields: it has only some of the fields.
 	LayoutLearnt
 )
 
-// SetLayout makes FindMachines look for VMCSs of a layout, whatever VMCSINFO
+// SetLayout makes FindMachines search for VMCSs by a layout, whatever VMCSINFO
 // the dump has. desc is the descriptor of the VMCSINFO note that the layout is
 // from; nil if it is from none.
 func (h *Host) SetLayout(l *vmcs.Layout, desc []byte) {
@@ -41,7 +41,8 @@ func (h *Host) files(p vmcs.Processor) []*vmcs.Layout {
 	return h.Files(p)
 }
 
-// takeNote makes the note or file the host's whose layout the search has taken.
+// takeNote makes the layout that the search has taken the host's, with the note
+// that it is from.
 func (h *Host) takeNote() {
 	if len(h.Found.Trials) > 0 && h.Found.Layout != nil {
 		if n, ok := NoteOf(h.Notes, h.Found.Trials[0].From); ok {
@@ -54,9 +55,9 @@ func (h *Host) takeNote() {
 	}
 }
 
-// VMCSInfo returns a VMCSINFO note that says what the layout used says: the
-// note itself if the layout is from one. It is false without a layout, and if
-// the VMCSs are those that the kernel saved: theirs must not pass for a
+// VMCSInfo returns a VMCSINFO note with the layout used: the original note if
+// the layout is from one. It returns false without a layout, and if the VMCSs
+// are those that the kernel saved: their layout must not pass for a
 // processor's.
 func (h *Host) VMCSInfo() (elfnote.Note, bool) {
 	l := h.Found.Layout

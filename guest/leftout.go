@@ -27,12 +27,12 @@ const (
 	SlabFlag SlabMark = iota
 	// SlabType is a page type, since Linux 6.10.
 	SlabType
-	// SlabInfo is that, with page.compound_head called page.compound_info,
+	// SlabInfo is SlabType, with page.compound_head called page.compound_info,
 	// since Linux 7.1.
 	SlabInfo
 )
 
-// Error is that of Err.
+// Error returns Err's message.
 func (e *LeftOutError) Error() string { return e.Err.Error() }
 
 // Unwrap returns Err.

@@ -7,10 +7,10 @@ import (
 	"vmcsnote/physmem"
 )
 
-// once returns the guest's memory that is in the host's, host, and each page of
-// the host's once, at the lowest guest-physical address that maps it. However
-// much a guest's tables claim to map, its ranges are no more than the host has.
-// It takes a bit for each page of the host's, and 16 bytes for each of its
+// once returns that part of the guest's memory which host has. Each page of the
+// host appears once, at the lowest guest-physical address that maps it: however
+// much the guest's tables claim to map, the result is no larger than the host.
+// It needs a bit for each page of the host, and 16 bytes for each of the host's
 // ranges.
 func (m *Physical) once(host physmem.Memory) physmem.Memory {
 	return physmem.With(m, physmem.Joined(func(yield func(physmem.Range) bool) {
@@ -58,7 +58,7 @@ func newHostPages(host physmem.Memory) *hostPages {
 	return p
 }
 
-// within returns the parts of memory from lo to hi that the host has.
+// within yields the parts of memory from lo to hi that the host has.
 func (p *hostPages) within(lo, hi uint64, yield func(lo, hi uint64) bool) bool {
 	i := sort.Search(len(p.ranges), func(i int) bool { return p.ranges[i].End() > lo })
 	for ; i < len(p.ranges) && p.ranges[i].Addr < hi; i++ {
@@ -70,8 +70,8 @@ func (p *hostPages) within(lo, hi uint64, yield func(lo, hi uint64) bool) bool {
 	return true
 }
 
-// take returns the runs of pages from phys on that the host has and that have
-// not been taken. It is false if yield is.
+// take takes the pages from phys on that the host has and that have not been
+// taken, and yields them in runs. It returns false if yield does.
 func (p *hostPages) take(phys, size uint64, yield func(addr, size uint64) bool) bool {
 	for end := phys + size; phys < end; {
 		n := phys / chunkSize
@@ -90,7 +90,7 @@ func (p *hostPages) take(phys, size uint64, yield func(addr, size uint64) bool) 
 	return true
 }
 
-// chunk makes the n-th chunk; nil where the host has none of it.
+// chunk makes the n-th chunk; nil if the host has none of it.
 func (p *hostPages) chunk(n uint64) *pageChunk {
 	left := 0
 	p.within(n*chunkSize, (n+1)*chunkSize, func(lo, hi uint64) bool {
@@ -103,8 +103,7 @@ func (p *hostPages) chunk(n uint64) *pageChunk {
 	return &pageChunk{left: left}
 }
 
-// take returns the runs of pages from lo to hi, all of the chunk, not taken
-// yet.
+// take is hostPages.take for the pages from lo to hi, which the chunk has.
 func (c *pageChunk) take(lo, hi uint64, yield func(addr, size uint64) bool) bool {
 	var addr, size uint64
 	for at := lo; at < hi; {

@@ -31,8 +31,8 @@ func (p *Process) reopen() infer.Process { return &Process{p.tables.Reopen()} }
 func (p *Process) End() uint64 { return p.tables.Format().Size() / 2 }
 
 // Translate finds what maps hva. The error is [ErrNotMapped], or an
-// [*EntryError] with [ErrSwapped], [ErrReserved] or what the reader said of a
-// table; the mapping is then the stretch it holds for.
+// [*EntryError] with [ErrSwapped], [ErrReserved] or the reader's error for a
+// table; then the mapping is the stretch for which the error holds.
 func (p *Process) Translate(hva uint64) (Mapping, error) {
 	if end := p.End(); hva >= end {
 		return Mapping{Addr: end, Size: -end}, ErrNotMapped

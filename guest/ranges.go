@@ -15,10 +15,10 @@ type Tally struct {
 	Process uint64 // not by EPT, but by the process
 	Swapped uint64 // not by EPT, and swapped out by the host
 	MMIO    uint64 // emulated devices' that the guest has accessed
-	// Tables is what tables map that are not in the dump or not to be
-	// followed; it is an upper bound, and can be large.
+	// Tables is what those tables may map that are missing in the dump or cannot
+	// be followed. It is an upper bound, and can be large.
 	Tables uint64
-	// Incomplete tells that there are more tables than are gone through.
+	// Incomplete means that there are more tables than a walk reads.
 	Incomplete bool
 }
 
@@ -82,15 +82,15 @@ func (m *Physical) Ranges() iter.Seq[physmem.Range] {
 	})
 }
 
-// pieces returns all of the guest's memory by rising address, in pieces that
-// one entry maps, or that there is trouble with. It reports whether yield never
+// pieces yields all of the guest's memory by rising address, in pieces that one
+// entry maps, or to which one error applies. It reports whether yield never
 // asked it to stop.
 func (m *Physical) pieces(yield func(gpa, size uint64, byEPT bool, err error) bool) bool {
 	var w *x86.Walker
 	if m.proc != nil {
 		w = m.proc.tables.Walker()
 	}
-	done := uint64(0) // everything below is given
+	done := uint64(0) // everything below has been yielded
 	if m.ept == nil {
 		return m.untouched(w, done, x86.EPTEnd, yield)
 	}
@@ -109,7 +109,7 @@ func (m *Physical) pieces(yield func(gpa, size uint64, byEPT bool, err error) bo
 	return m.untouched(w, done, x86.EPTEnd, yield)
 }
 
-// untouched returns what slots have between the guest-physical addresses lo and
+// untouched yields what slots have between the guest-physical addresses lo and
 // hi, where EPT maps nothing.
 func (m *Physical) untouched(w *x86.Walker, lo, hi uint64, yield func(gpa, size uint64, byEPT bool, err error) bool) bool {
 	for lo < hi {

@@ -35,14 +35,14 @@ func (m Method) String() string {
 
 // Evidence tells how certain the registers are that are in no VMCS.
 type Evidence struct {
-	// Held says which of the searches led to Array: both, as a rule; none
-	// where the registers are unknown.
+	// Held says which of the searches led to Array: as a rule both; none if the
+	// registers are unknown.
 	Held Method
 	// Array is the physical address of the registers in KVM's structure.
 	Array uint64
-	// Pointers and Words count what each search found; more than 64 are 64.
-	// Where all memory is searched, the same pointer without such registers
-	// below it (the per-CPU current_vmcs) counts as well.
+	// Pointers and Words count what each search found, up to 64. If all memory is
+	// searched, a pointer without such registers below it (the per-CPU
+	// current_vmcs) counts as well.
 	Pointers, Words int
 	// DirectMap is the virtual address at which the host's kernel has physical
 	// address 0, by the pointer; 0 without.
@@ -65,7 +65,7 @@ func findRegisters(ctx context.Context, s infer.Search, vs []*vmcs.VMCS) ([]*Reg
 	return regs, nil
 }
 
-// takeFound takes what a search found; own is as for overlay.
+// takeFound takes the registers that a search found; own is as for overlay.
 func (r *Registers) takeFound(f *infer.Found, own bool) {
 	r.Evidence = Evidence{Array: f.Array, Pointers: f.Pointers, Words: f.Words, DirectMap: f.DirectMap}
 	if !f.Known() {

@@ -19,13 +19,14 @@ type FoundNote struct {
 	Owner  vmcs.Owner   // of the memory it is in
 }
 
-// trustOf orders the owners of memory: no program chose what the kernel's has.
+// trustOf orders the owners of memory: no program chooses what the kernel's
+// memory holds.
 var trustOf = map[vmcs.Owner]int{vmcs.OwnerKernel: 3, vmcs.OwnerUnknown: 2, vmcs.OwnerUser: 1, vmcs.OwnerNone: 0}
 
 // A Survey is what one pass over a host's memory has found.
 type Survey struct {
-	// Notes are the intact notes of the name and type looked for. Those that
-	// are to be trusted most come first. More is how many were left out.
+	// Notes are the intact notes of the name and type looked for, the most
+	// trusted first. More is how many were left out.
 	Notes []FoundNote
 	More  int
 
@@ -33,8 +34,8 @@ type Survey struct {
 	pages vmcs.Sieve
 }
 
-// FindNotes looks through a host's memory for notes of a name and type. It also
-// keeps which pages may be VMCSs, for [Survey.FindVMCSs].
+// FindNotes searches a host's memory for notes of a name and type. It also
+// records which pages may be VMCSs, for [Survey.FindVMCSs].
 func FindNotes(ctx context.Context, c vmcore.Core, name string, typ uint32, opt physmem.ScanOptions) (*Survey, error) {
 	s := &Survey{core: c}
 	owners := vmcs.NewOwners(c, VMCoreInfo(c))
@@ -74,10 +75,10 @@ func FindNotes(ctx context.Context, c vmcore.Core, name string, typ uint32, opt 
 	return s, nil
 }
 
-// FindVMCSs looks for VMCSs by the layouts of the notes and the built-in ones:
-// which of them explains the host's memory tells which note to trust. It reads
-// the pages that the survey has kept, and all memory only for a note that is of
-// no processor known.
+// FindVMCSs searches for VMCSs by the layouts of the notes and the built-in
+// ones: the layout that explains the host's memory tells which note to trust.
+// It reads only the pages that the survey has recorded, or all memory if a
+// note's revision identifier is not one of a known processor.
 func (s *Survey) FindVMCSs(ctx context.Context, v vmcs.Search) (*vmcs.Result, error) {
 	v.Found, v.VMCOREINFO, v.Sieve = layouts(s.Notes), VMCoreInfo(s.core), &s.pages
 	return vmcs.Find(ctx, s.core, v)

@@ -6,8 +6,8 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// A VCPU is a virtual CPU of a machine. Of one found by its VMCS alone, what
-// KVM's structures tell is zero.
+// A VCPU is a virtual CPU of a machine. If it was found by its VMCS alone, the
+// fields that only KVM's structures tell are zero.
 type VCPU struct {
 	// Candidate is its VMCS, nil if there is none: on AMD's processors, without
 	// a layout, or if the page is not in the dump. Ask HasVMCS first.

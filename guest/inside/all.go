@@ -8,14 +8,14 @@ import (
 	"vmcsnote/guest"
 )
 
-// maxWorkers bounds how many machines are looked at in parallel: each takes
-// some 30 MiB meanwhile.
+// maxWorkers bounds how many machines are looked at in parallel: each needs
+// some 30 MiB.
 const maxWorkers = 4
 
-// All looks at all of a host's machines, those within others among them, and
-// returns what runs in each. The systems have no Kernel: 200 of them would be
-// too many. Progress, if not nil, is told how many machines of how many are
-// done.
+// All looks at all of a host's machines, including those within others, and
+// returns what runs in each. The systems have no Kernel: 200 of them would need
+// too much memory. progress, if not nil, is told how many machines of how many
+// are done.
 func All(ctx context.Context, h *guest.Host, o Options, progress func(done, total int)) (map[*guest.Machine]*System, error) {
 	var ms []*guest.Machine
 	for m := range h.All() {

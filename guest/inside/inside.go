@@ -2,13 +2,13 @@
 // which operating system ran in it, whether that panicked, and which task each
 // vCPU was at.
 //
-// [Look] reads it from the guest's memory in the host's dump, where the guest's
-// kernel describes itself (package linux). A dump without the guest's memory,
-// as makedumpfile -d 8 leaves it, tells nothing.
+// [Look] reads this from the guest's memory in the host's dump, where the
+// guest's kernel describes itself (package linux). A dump without the guest's
+// memory, such as makedumpfile -d 8 makes, tells nothing.
 //
-// A guest is hostile: what a look reads is bounded ([guest.Machine.Linux]), so
-// that a machine costs half a second at most, whatever is in its memory. All
-// text is the guest's choice.
+// A guest is hostile: Look bounds what it reads ([guest.Machine.Linux]), so
+// that a machine takes half a second at most, whatever is in its memory. The
+// guest chooses all text.
 package inside
 
 import (
@@ -20,12 +20,12 @@ import (
 
 // A System is what runs in a machine.
 type System struct {
-	// OS is "Linux", "Windows" or, if it is neither or cannot be told, "". Of
-	// Windows there is no more than what stands below up to Time.
+	// OS is "Linux", "Windows" or, if it is neither or cannot be told, "". For
+	// Windows only Release, Uptime and Time are set.
 	OS string
-	// Release is Linux' version as uname -r prints it, or Windows' version with
+	// Release is Linux's version as uname -r prints it, or Windows' version with
 	// build and product, as far as it tells them: "10.0 build 20348, server".
-	// Hostname is Linux' alone.
+	// Only Linux has a Hostname here.
 	Release  string
 	Hostname string
 	// Uptime is how long the system has been up, sleep included, and Time the
@@ -38,7 +38,7 @@ type System struct {
 	VCPUs []Activity
 	// Kernel is the Linux kernel; nil if there is none.
 	Kernel *linux.Kernel
-	// Err is why the system could not be told, or not all of it.
+	// Err is why the system, or a part of it, could not be told.
 	Err error
 }
 

@@ -78,10 +78,11 @@ func (s *System) activity(r *guest.Registers, o Options) (a Activity) {
 	return a
 }
 
-// running returns the task that a vCPU ran. The guest's own number of the vCPU
-// follows from the kernel's GS base. In user mode that is in
-// IA32_KERNEL_GS_BASE, and still is during the first instructions in the kernel
-// and the last. A program can load any base into GS, another processor's, too.
+// running returns the task that a vCPU ran. The kernel's GS base tells the
+// guest's own number of the vCPU. In user mode that base is in
+// IA32_KERNEL_GS_BASE, and it still is during the first and the last
+// instructions in the kernel. A program can load any base into GS, also that of
+// another processor.
 func (s *System) running(r *guest.Registers) (linux.Task, bool) {
 	bases := []guest.Register{r.Seg[guest.GS].Base, r.KernelGSBase}
 	if isUser(r.RIP.Value) {

@@ -80,9 +80,10 @@ func (s *System) takeShared(b []byte) bool {
 	return true
 }
 
-// ticks reads a KSYSTEM_TIME, in units of 100 ns: its lower half, and the upper
-// one twice. Windows changes the second of these first and the first last, so
-// they differ if the vCPU was stopped in between: then the time is unknown.
+// ticks reads a KSYSTEM_TIME, in units of 100 ns. It has a lower half, and the
+// upper half twice. Windows writes the second copy first and the first one
+// last, so they differ if the vCPU was stopped in between: then the time is
+// unknown.
 func ticks(b []byte) (t uint64, ok bool) {
 	high := binary.LittleEndian.Uint32(b[4:])
 	return uint64(high)<<32 | uint64(binary.LittleEndian.Uint32(b)), high == binary.LittleEndian.Uint32(b[8:])

@@ -30,9 +30,9 @@ type Match struct {
 	GuestPages, GuestCovered uint64
 }
 
-// Belongs reports whether the core is the machine's process's beyond doubt: all
-// vCPUs ran on threads of it, and memory does not contradict; or, without the
-// threads, memory is equal. How much of the process's memory the core has
+// Belongs reports whether the core is certainly that of the machine's process:
+// all vCPUs ran on threads of it, and memory does not contradict; or, without
+// the threads, memory is equal. How much of the process's memory the core has
 // depends on coredump_filter, and is no evidence.
 func (m Match) Belongs() bool {
 	if m.CPUs > 0 && m.Threads == m.CPUs {
@@ -129,8 +129,8 @@ func inSlot(slots []guest.Slot, hva uint64) bool {
 	return slices.ContainsFunc(slots, func(s guest.Slot) bool { return hva-s.HVA < s.Size })
 }
 
-// ThreadOf finds the thread that ran a vCPU last, by its HOST_FS_BASE, if it is
-// the only one with that. Without a VMCS it is the thread that KVM names.
+// ThreadOf finds the thread that ran a vCPU last: the only one with its
+// HOST_FS_BASE or, without a VMCS, the thread that KVM names.
 func ThreadOf(v *guest.VCPU, threads []Thread) (t Thread, ok bool) {
 	fs, has := v.Read(vmcs.HostFSBase)
 	has = has && fs != 0

@@ -14,9 +14,9 @@ import (
 )
 
 // NoteName is the name of the notes, of type 0, that hold the state of a vCPU
-// in a core of the process that ran it. (crash takes for a kind of note what a
-// name begins with, and knows none that VMCS begins with; types other than 0
-// mean something to it.)
+// in a core of the process that ran it. crash recognises notes by how their
+// names begin, and knows none that VMCS begins with. It gives a meaning to
+// types other than 0.
 const NoteName = "VMCS"
 
 // The descriptor of a VMCS note, version 1. All numbers are little-endian.
@@ -55,7 +55,7 @@ const (
 // errNote is wrapped by the errors about VMCS notes that cannot be read.
 var errNote = errors.New("not a VMCS note")
 
-// A CPU is a vCPU as a core of the process that ran it has it.
+// A CPU is a vCPU in a core of the process that ran it.
 type CPU struct {
 	VMCS   *vmcs.VMCS
 	Regs   *guest.Registers
@@ -174,8 +174,8 @@ func parseSlots(b []byte) (slots []guest.Slot, err error) {
 	return slots, nil
 }
 
-// CPUs reads the VMCS notes of a process's core. It is no error if there are
-// none, but one that cannot be read is.
+// CPUs reads the VMCS notes of a process's core. It fails if a note cannot be
+// read, but not if there is none.
 func CPUs(s *elfnote.Segment, layout *vmcs.Layout) ([]*CPU, error) {
 	var cpus []*CPU
 	for i, e := range s.Notes {

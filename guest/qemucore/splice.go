@@ -8,8 +8,8 @@ import (
 	"vmcsnote/elfnote"
 )
 
-// errOtherNotes: the core has VMCS or VMCSINFO notes with others after them,
-// which this program did not write.
+// errOtherNotes means that the core has notes after VMCS or VMCSINFO notes,
+// where this program never writes them.
 var errOtherNotes = errors.New("other notes stand after the core's VMCS notes")
 
 // ProcessNotes returns the notes to add to a core of the process that ran the

@@ -1,6 +1,6 @@
-// Package infer finds by experiment what KVM's structures tell where the kernel
-// has types for them: the registers of a vCPU that are in no VMCS, and the
-// memory slots of a guest.
+// Package infer finds by experiment what KVM's structures would tell if the
+// kernel had types for them: the registers of a vCPU that are in no VMCS, and
+// the memory slots of a guest.
 package infer
 
 import (
@@ -17,32 +17,31 @@ type Search struct {
 	Mem physmem.Memory
 	// DirectMaps are the virtual addresses that physical address 0 may have in
 	// the host's kernel, as its dump says. Pointers that agree with one are
-	// preferred; where it is empty (a compressed dump does not say) they tell
-	// by themselves, being many that must agree.
+	// preferred. If it is empty (a compressed dump does not say) the address is
+	// the one on which most pointers agree.
 	DirectMaps []uint64
-	// Progress, where not nil, is told how many bytes have been looked at; from
-	// one goroutine at a time.
+	// Progress, if not nil, is told how many bytes have been looked at, by one
+	// goroutine at a time.
 	Progress func(done uint64)
 }
 
 // Found is what a search found for one vCPU.
 type Found struct {
-	// ByPointer: from the pointer to the VMCS in the vCPU's loaded_vmcs, the
-	// registers lie a few KiB below. ByWords: CR0, CR3 and CR4 as the guest has
-	// them, at the distances from each other that KVM's structure has. As a
-	// rule both searches lead to Array; none does where the registers are
-	// unknown.
+	// ByPointer: the registers lie a few KiB below the pointer to the VMCS in the
+	// vCPU's loaded_vmcs. ByWords: CR0, CR3 and CR4 have the guest's values, at
+	// the distances from each other that KVM's structure has. As a rule both
+	// searches lead to Array; neither does if the registers are unknown.
 	ByPointer, ByWords bool
 	// Array is the physical address of the registers in KVM's structure.
 	Array uint64
-	// Pointers and Words count what each search found; more than 64 are 64.
-	// Where all memory is searched, the same pointer without such registers
-	// below it (the per-CPU current_vmcs) counts as well.
+	// Pointers and Words count what each search found, up to 64. If all memory is
+	// searched, a pointer without such registers below it (the per-CPU
+	// current_vmcs) counts as well.
 	Pointers, Words int
 	// DirectMap is the virtual address at which the host's kernel has physical
 	// address 0, by the pointer; 0 without.
 	DirectMap uint64
-	// Copies are the registers; zero where neither search led to them.
+	// Copies are the registers; zero if neither search led to them.
 	Copies Copies
 }
 
@@ -66,8 +65,8 @@ const walkDown = 0x8000
 
 // Registers returns what KVM keeps of each VMCS's vCPU. It looks where the VMCS
 // says that KVM's structure is; one pass over all memory looks for all vCPUs
-// whose VMCS does not say so. What is not certain stays unknown. It fails for
-// ctx alone: memory that cannot be read is memory in which nothing is found.
+// whose VMCS does not say so. What is not certain stays unknown. Registers
+// fails only if ctx ends: in memory that cannot be read it finds nothing.
 func (s Search) Registers(ctx context.Context, vs []*vmcs.VMCS) ([]Found, error) {
 	found := make([]Found, len(vs))
 	wants := make([]*wanted, 0, len(vs))
@@ -117,9 +116,9 @@ func (s Search) settle(w *wanted, p pick) Found {
 	return f
 }
 
-// look finds the registers below a pointer to w's VMCS. With a word that points
-// back at the pointer, as vcpu_vmx.loaded_vmcs does, those below another such
-// word at the same distance from what it points at are of another structure.
+// look finds the registers below a pointer to w's VMCS. If a word after the
+// pointer points back at it, as vcpu_vmx.loaded_vmcs does, another such pair at
+// the same distance belongs to another structure, and so do registers below it.
 func (s Search) look(w *wanted, h *hit) {
 	b := make([]byte, walkDown+0x400)
 	low := max(h.addr, walkDown) - walkDown

@@ -31,8 +31,8 @@ type scan struct {
 	mu sync.Mutex
 }
 
-// aPointer is what a page's address in the direct map has in its top and its
-// bottom bits.
+// A page's address in the direct map has aPointer in the bits of pointerMask.
+// lowMask selects those bits that do not depend on where the direct map begins.
 const (
 	pointerMask = 0xff00000000000fff
 	aPointer    = 0xff00000000000000
@@ -133,10 +133,7 @@ func (c *scan) word(w uint64, b []byte, i int, addr uint64) {
 
 // pointer keeps a pointer to w's VMCS, and what it leads to.
 func (c *scan) pointer(w *wanted, h hit) {
-	if h.base&pointerMask != aPointer {
-		return
-	}
-	if w.fullPointers.Load() {
+	if h.base&pointerMask != aPointer || w.fullPointers.Load() {
 		return
 	}
 	c.look(w, &h)

@@ -49,8 +49,8 @@ type wanted struct {
 	pointers []hit    // at most maxHeld
 	arrays   []uint64 // physical addresses, likewise
 	exact    []uint64 // where both CR3 and RSP fit, likewise
-	// Whether there are as many, so that a guest which fills its memory with
-	// more costs little.
+	// These report whether the lists are full, so that a guest which fills its
+	// memory with more costs little.
 	fullPointers, fullArrays, fullExact atomic.Bool
 }
 
@@ -74,9 +74,10 @@ func newWanted(v *vmcs.VMCS) (w *wanted, ok bool) {
 }
 
 // match reports whether kvmWords words are the vCPU's registers. CR0 and CR4
-// must equal those of the VMCS but for bits that the guest may change without
-// KVM taking notice; and, since a vCPU's neighbours may have the same, so must
-// CR3 or RSP. RSP and RIP must, if KVM has them and has not changed them.
+// must equal those of the VMCS, except in bits that the guest may change
+// without KVM's notice. CR3 or RSP must, too, because a vCPU's neighbours may
+// have the same CR0 and CR4. RSP and RIP must, if KVM has them and has not
+// changed them.
 func (w *wanted) match(b []byte) bool {
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
 	clean := word(kvmDirty) &^ (word(kvmDirty) >> 32)
@@ -95,9 +96,9 @@ func (w *wanted) exactly(b []byte) bool {
 	return word(rsp) == w.rsp && w.haveCR3 && word(kvmCR3) == w.cr3
 }
 
-// agrees reports whether the RSP or the RIP of words that match is the vCPU's,
-// as far as it says something: KVM's copies may be old. RIP is that of the next
-// instruction where KVM has done the one that the guest stopped at.
+// agrees reports whether the RSP or the RIP of words that match is the vCPU's.
+// KVM's copies may be old, so false proves nothing. If KVM has emulated the
+// instruction at which the guest stopped, RIP is that of the next one.
 func (w *wanted) agrees(b []byte) bool {
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
 	avail, dirty := word(kvmDirty)>>kvmRIP&1 != 0, word(kvmDirty)>>32>>kvmRIP&1 != 0

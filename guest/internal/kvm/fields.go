@@ -2,7 +2,8 @@ package kvm
 
 import "vmcsnote/linux"
 
-// fields is what is read of KVM's structures, and since when it is there.
+// fields are the members of KVM's structures that this package reads, with the
+// versions of Linux that have them.
 type fields struct {
 	machine struct {
 		List     linux.Field `btf:"vm_list"`
@@ -52,8 +53,8 @@ type fields struct {
 		Node0 linux.Field `btf:"gfn_node[0],optional"`
 		Node1 linux.Field `btf:"gfn_node[1],optional"`
 	}
-	// Of what a vendor keeps, only the place of the kvm_vcpu must be known: the
-	// machines, their names and KVM's copies of registers need none of it.
+	// Of a vendor's structures only the place of the kvm_vcpu must be known:
+	// machines, their names and KVM's copies of registers need nothing else.
 	vmx struct {
 		VCPU    linux.Field `btf:"vcpu"`
 		Loaded  linux.Field `btf:"loaded_vmcs,optional"`
@@ -128,7 +129,7 @@ type fields struct {
 	}
 }
 
-// bindings is of the structs that every KVM has.
+// bindings returns the bindings of the structs that every KVM has.
 func (f *fields) bindings() []linux.Binding {
 	return []linux.Binding{
 		{Module: "kvm", Struct: "kvm", Fields: &f.machine},
@@ -150,7 +151,7 @@ func (f *fields) amd() linux.Binding {
 	return linux.Binding{Module: "kvm_amd", Struct: "vcpu_svm", Fields: &f.svm}
 }
 
-// ofMachine is of the struct that a struct kvm is the beginning of.
+// ofMachine binds kvm_svm, which contains a struct kvm.
 func (f *fields) ofMachine() linux.Binding {
 	return linux.Binding{Module: "kvm_amd", Struct: "kvm_svm", Fields: &f.amdMachine}
 }
@@ -159,8 +160,8 @@ func (f *fields) builtIn() linux.Binding {
 	return linux.Binding{Module: "kvm", Struct: "kvm_x86_ops", Fields: &f.ops}
 }
 
-// Bindings returns what this package reads of a kernel, but for what package
-// linux does.
+// Bindings returns what this package itself reads of a kernel: package linux
+// has bindings of its own.
 func Bindings() []linux.Binding {
 	f := new(fields)
 	return append(f.bindings(), f.intel(), f.ofVMCS(), f.amd(), f.ofMachine(), f.builtIn())
@@ -173,14 +174,4 @@ func bind(s scope, b linux.Binding) error {
 		return err
 	}
 	return t.Bind(b.Fields)
-}
-
-// resolve binds the fields of the structs that every KVM has.
-func (f *fields) resolve(s scope) error {
-	for _, b := range f.bindings() {
-		if err := bind(s, b); err != nil {
-			return err
-		}
-	}
-	return nil
 }

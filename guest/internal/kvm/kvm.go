@@ -41,14 +41,13 @@ type KVM struct {
 	budget int
 
 	// Intel and AMD report which of the two runs the machines. VendorError is
-	// why what they keep for themselves is not known.
+	// why the structures of kvm_intel or kvm_amd cannot be read, if so.
 	Intel, AMD  bool
 	VendorError error
 	processes   map[uint64]linux.Task // by their mm_struct, once they are needed
 }
 
-// A scope is what knows symbols and types: a module, or the kernel if KVM is
-// built in.
+// A scope finds symbols and types: a module, or the kernel if KVM is built in.
 type scope interface {
 	Symbol(name string) (uint64, error)
 	Struct(name string) (*linux.Struct, error)
@@ -69,8 +68,10 @@ func Open(k *linux.Kernel) (*KVM, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	if err := v.fields.resolve(v.kvm); err != nil {
-		return nil, noTypes(err)
+	for _, b := range v.fields.bindings() {
+		if err := bind(v.kvm, b); err != nil {
+			return nil, noTypes(err)
+		}
 	}
 	if v.bits, err = readBits(v.kvm.Enum); err != nil {
 		return nil, err
@@ -110,7 +111,7 @@ func (v *KVM) vendor() error {
 	// A built-in KVM has the code of both vendors.
 	intel, amd := true, true
 	if v.kvm == scope(v.k) {
-		function, err := v.creator(v.kvm)
+		function, err := v.creator()
 		if err != nil && !errors.Is(err, ErrNoTypes) && !errors.Is(err, linux.ErrNoSymbol) {
 			return err
 		}
@@ -151,11 +152,11 @@ func (v *KVM) vendor() error {
 
 // creator returns the name of the function that makes vCPUs, which the vendor
 // that the processor needs has put into kvm_x86_ops.
-func (v *KVM) creator(s scope) (string, error) {
-	if err := bind(s, v.fields.builtIn()); err != nil {
+func (v *KVM) creator() (string, error) {
+	if err := bind(v.kvm, v.fields.builtIn()); err != nil {
 		return "", noTypes(err)
 	}
-	ops, err := s.Symbol("kvm_x86_ops")
+	ops, err := v.kvm.Symbol("kvm_x86_ops")
 	if err != nil {
 		return "", err
 	}
@@ -167,8 +168,8 @@ func (v *KVM) creator(s scope) (string, error) {
 	return function.Name, err
 }
 
-// vendorOf tells whose a function is. Intel's begin with vt_ where there is
-// TDX, since Linux 6.16.
+// vendorOf returns which vendor a function belongs to. Since Linux 6.16 Intel's
+// functions begin with vt_ in kernels with TDX.
 func vendorOf(function string) (intel, amd bool) {
 	return strings.HasPrefix(function, "vmx_") || strings.HasPrefix(function, "vt_"), strings.HasPrefix(function, "svm_")
 }

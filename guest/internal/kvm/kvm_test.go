@@ -238,7 +238,7 @@ func TestVendor(t *testing.T) {
 	}
 	// What vcpu_create leads to is not in this dump; vm_list stands for it.
 	c.Put(ops+v.fields.ops.Create.Offset(), 8, v.list)
-	if name, err := v.creator(v.kvm); name != "vm_list" || err != nil {
+	if name, err := v.creator(); name != "vm_list" || err != nil {
 		t.Errorf("%q (%v)", name, err)
 	}
 	for _, test := range []struct {

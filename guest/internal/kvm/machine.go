@@ -1,6 +1,7 @@
 package kvm
 
 import (
+	"cmp"
 	"iter"
 	"sort"
 
@@ -17,7 +18,7 @@ const (
 	maxVCPUs = 4096 * 4
 )
 
-// A Machine is a virtual machine (struct kvm).
+// A Machine is a virtual machine, KVM's struct kvm.
 type Machine struct {
 	v *KVM
 
@@ -263,23 +264,19 @@ type reader struct {
 
 func (r *reader) value(addr uint64, f linux.Field) uint64 {
 	v, err := r.k.Value(addr, f)
-	if r.err == nil {
-		r.err = err
-	}
+	r.err = cmp.Or(r.err, err)
 	return v
 }
 
-// optional reads a field that may not exist, or may not be in the dump: it is 0
-// then.
+// optional returns a field, or 0 if the kernel does not have it or the dump
+// lacks it.
 func (r *reader) optional(addr uint64, f linux.Field) uint64 {
-	if !f.Valid() {
-		return 0
+	if f.Valid() {
+		if v, err := r.k.Value(addr, f); err == nil {
+			return v
+		}
 	}
-	v, err := r.k.Value(addr, f)
-	if err != nil {
-		return 0
-	}
-	return v
+	return 0
 }
 
 // word reads a number, or the first word of a bitmap.
@@ -288,9 +285,7 @@ func (r *reader) word(addr uint64, f linux.Field) uint64 {
 		return r.value(addr, f)
 	}
 	words, err := r.k.Elements(addr, f)
-	if r.err == nil {
-		r.err = err
-	}
+	r.err = cmp.Or(r.err, err)
 	if len(words) == 0 {
 		return 0
 	}

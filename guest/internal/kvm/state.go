@@ -9,8 +9,8 @@ import (
 type State string
 
 const (
-	// InGuest means that the processor executed the guest, or was about to,
-	// or has just left it.
+	// InGuest means that the processor executed the guest, was about to enter
+	// it, or had just left it.
 	InGuest State = "guest"
 	// Halted means that the guest's CPU waited for an interrupt.
 	Halted State = "halted"

@@ -58,8 +58,8 @@ type VCPU struct {
 	SVM    *SVM // with kvm_amd
 	// APIC is the APIC's registers, by virtual address; 0 if KVM has none.
 	APIC uint64
-	// After is where struct kvm_vcpu ends, by virtual address: the vendor's
-	// struct, of which it is the beginning, goes on there.
+	// After is the virtual address at which struct kvm_vcpu ends. The vendor's
+	// struct, which begins with it, goes on there.
 	After uint64
 	// RegsAddr is where Regs.GPR are, by virtual address.
 	RegsAddr uint64
@@ -127,15 +127,12 @@ func (v *VCPU) readVMX(r reader) {
 	at := v.Addr - f.VCPU.Offset()
 	// VMCSs are in the direct map.
 	phys := func(f linux.Field) uint64 {
-		addr := r.optional(at, f)
-		if addr == 0 {
-			return 0
+		if addr := r.optional(at, f); addr != 0 {
+			if phys, _, err := r.k.Phys(addr); err == nil {
+				return phys
+			}
 		}
-		phys, _, err := r.k.Phys(addr)
-		if err != nil {
-			return 0
-		}
-		return phys
+		return 0
 	}
 	v.VMX = &VMX{
 		VMCS: phys(f.VMCS), VMCS01: phys(f.VMCS01), VMCS02: phys(f.VMCS02), Shadow: phys(f.Shadow),

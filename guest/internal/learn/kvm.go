@@ -6,9 +6,9 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// A kept is a field whose value KVM keeps a copy of, as long as a bit of a
-// control is set: otherwise the processor may lack the field, or KVM may not
-// use it.
+// A kept is a field of which KVM keeps a copy. The copy counts only while a bit
+// of a control is set: otherwise the processor may lack the field, or KVM may
+// not use it.
 type kept struct {
 	field      vmcs.Encoding
 	value      uint8  // index of kvm.Written.Values
@@ -106,7 +106,7 @@ func (c *collected) registers(r *kvm.Registers, own *kvm.Written, state kvm.Stat
 		// KVM has gone past the instruction, the VMCS has not.
 		c.add(vmcs.GuestRIP, r.RIP-lenHLT, 0)
 	}
-	// The bits that the guest owns it changes without KVM.
+	// The guest changes the bits that it owns without KVM.
 	cr0, cr4 := ^w[kvm.CR0Mask], ^w[kvm.CR4Mask]
 	c.add(vmcs.CR0ReadShadow, r.CR0, cr0)
 	c.add(vmcs.CR4ReadShadow, r.CR4, cr4)

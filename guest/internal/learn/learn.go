@@ -16,8 +16,8 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// A Value is what a field has in a page. Zero proves nothing, and so is no
-// value.
+// A Value is what a field holds in a page. It is never zero, which would prove
+// nothing.
 type Value struct {
 	Field vmcs.Encoding
 	Want  uint64
@@ -26,8 +26,8 @@ type Value struct {
 	// Sure means that every processor has the field, and that the hypervisor
 	// writes it whenever it changes its own copy.
 	Sure bool
-	// Must is Sure of a value that shows whether the page is older than the
-	// hypervisor's copies: a page that has it nowhere is left out.
+	// Must means Sure, and that the value shows whether the page is older than
+	// the hypervisor's copies: a page without the value is left out.
 	Must bool
 }
 
@@ -41,9 +41,9 @@ const (
 	// first is where fields begin: after the revision identifier and the
 	// VMX-abort indicator.
 	first = 8
-	// enough is the evidence in bits that a claim needs, enoughSure that of a
-	// field which is Sure to be somewhere: one place that fits is its own then,
-	// unless the processor keeps it in a form of its own.
+	// enough is the evidence in bits that a claim needs. For a field that is Sure
+	// to be in the page enoughSure will do: the only place that fits is then the
+	// field's, unless the processor stores the field in a form of its own.
 	enough     = 20
 	enoughSure = 16
 	// minFields are the fewest fields that make a layout.
@@ -52,9 +52,9 @@ const (
 	maxPages = 64
 )
 
-// Layout returns the layout that the pages have, with those fields whose places
-// are certain; nil if there are not enough. Where the hypervisor's copies
-// contradict the pages, nothing is claimed.
+// Layout returns the pages' layout, with those fields whose places are certain;
+// nil if there are not enough. It claims no field whose copies contradict the
+// pages.
 func Layout(all []VMCS) *vmcs.Layout {
 	all = usable(all)
 	if len(all) == 0 {
@@ -64,12 +64,15 @@ func Layout(all []VMCS) *vmcs.Layout {
 	known := gather(all, vmcs.RightsUnknown)
 	aligned := aligns(claim(known, nil, false))
 	claimed := claim(known, nil, aligned)
-	// Access rights lie in the page in one of several forms: the only one in
-	// which all that are known have a place.
+	// Access rights are stored in one of several forms: it is certain if in only
+	// one form all known ones have a place.
 	others, forms := claimed, 0
 	for form := vmcs.RightsPlain; form <= vmcs.RightsPacked; form++ {
 		rights := gather(all, form)
-		if with := claim(known, rights, aligned); anywhere(rights) && count(with) > 0 {
+		if slices.ContainsFunc(rights, (*field).nowhere) {
+			continue
+		}
+		if with := claim(known, rights, aligned); slices.ContainsFunc(with, func(f *field) bool { return f.Rights() }) {
 			claimed, l.AccessRights = with, form
 			forms++
 		}
@@ -131,8 +134,9 @@ func (v *Value) places(page []byte, width int) (offsets []int) {
 	return offsets
 }
 
-// weight is the evidence of a value that a page has at n places: the bits that
-// tell it from other numbers or, if that is more, from what else the page has.
+// weight returns the evidence of a value that a page has at n places, in bits:
+// those that tell it from other numbers or, if that is more, from what else the
+// page has.
 func (v *Value) weight(n, width int) int {
 	known := v.Want &^ v.Ignore
 	ones := ^known << (64 - 8*width) >> (64 - 8*width) // of an address in the kernel, say
@@ -143,7 +147,7 @@ func (v *Value) weight(n, width int) int {
 	return max(size, bits.Len(vmcs.PageSize/uint(n))-1)
 }
 
-// A field is one whose place is looked for.
+// A field is a field whose place is being searched.
 type field struct {
 	vmcs.Encoding
 	width    int
@@ -155,18 +159,14 @@ type field struct {
 
 // keep leaves those places that fit a page.
 func (f *field) keep(v *Value, page []byte) {
-	n := 0
-	for _, o := range f.places {
-		if v.fits(page, o, f.width) {
-			f.places[n] = o
-			n++
-		}
-	}
-	f.places = f.places[:n]
+	f.places = slices.DeleteFunc(f.places, func(o int) bool { return !v.fits(page, o, f.width) })
 }
 
+// nowhere reports whether the field has no place left.
+func (f *field) nowhere() bool { return len(f.places) == 0 }
+
 // without returns the field with those places that overlap none of others and,
-// if all fields are aligned, are aligned.
+// if aligned is set, are aligned.
 func (f *field) without(others []*field, aligned bool) *field {
 	own := *f
 	own.places = nil
@@ -190,35 +190,21 @@ func gather(all []VMCS, form vmcs.AccessRights) (fields []*field) {
 			if value.Field.Rights() {
 				value.Want, width = uint64(form.Encode(uint32(value.Want))), form.Width()
 			}
-			var f *field
-			for _, g := range fields {
-				if g.Encoding == value.Field {
-					f = g
-				}
+			i := slices.IndexFunc(fields, func(f *field) bool { return f.Encoding == value.Field })
+			if i < 0 {
+				i = len(fields)
+				fields = append(fields, &field{Encoding: value.Field, width: width, places: value.places(v.Page, width), sure: value.Sure})
 			}
-			if f == nil {
-				f = &field{Encoding: value.Field, width: width, places: value.places(v.Page, width), sure: value.Sure}
-				fields = append(fields, f)
-			}
+			f := fields[i]
 			f.keep(&value, v.Page)
 			// Bits that are not known are the same in all pages, as a rule.
-			if known := value.Want &^ value.Ignore; len(f.places) > 0 && !slices.Contains(f.weighed, known) {
+			if known := value.Want &^ value.Ignore; !f.nowhere() && !slices.Contains(f.weighed, known) {
 				f.weighed = append(f.weighed, known)
 				f.evidence += value.weight(len(value.places(v.Page, width)), width)
 			}
 		}
 	}
 	return fields
-}
-
-// anywhere reports whether each field has a place.
-func anywhere(fields []*field) bool {
-	for _, f := range fields {
-		if len(f.places) == 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // aligns reports whether the fields show that the processor aligns what is
@@ -237,8 +223,8 @@ func aligns(claimed []*field) bool {
 	return wide >= many
 }
 
-// claim returns the fields that have one place left and evidence enough for it.
-// What one has claimed is no place for others, which may leave them one.
+// claim returns the fields that have one place left and enough evidence for it.
+// A claimed place is no place for other fields, which may leave them only one.
 func claim(known, rights []*field, aligned bool) (claimed []*field) {
 	var fields []*field
 	for _, list := range [][]*field{known, rights} {
@@ -284,14 +270,4 @@ func (f *field) touches(offset int, others []*field) bool {
 		}
 	}
 	return false
-}
-
-// count returns how many are access rights.
-func count(fields []*field) (n int) {
-	for _, f := range fields {
-		if f.Rights() {
-			n++
-		}
-	}
-	return n
 }

@@ -4,14 +4,15 @@
 package vmm
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// A Process is one that runs a virtual machine. All of it is somebody's choice,
-// and can hold any byte.
+// A Process is one that runs a virtual machine. Its strings are chosen by its
+// owner, and can hold any byte.
 type Process struct {
 	PID     int
 	Comm    string
@@ -19,17 +20,13 @@ type Process struct {
 	Cgroup  string
 }
 
-// Name returns the name of the machine: that in the command line, else that in
-// the cgroup, else that of the socket by which the machine is controlled. If
-// there is none of these, it is the process's name and PID.
+// Name returns the name of the machine: that in the command line, otherwise
+// that in the cgroup, otherwise that of the socket by which the machine is
+// controlled, otherwise the process's name and PID.
 func (p Process) Name() string {
 	kind := p.kind()
-	for _, name := range []string{p.option(kind.names), cgroupName(p.Cgroup), socketName(p.option(kind.sockets))} {
-		if name != "" {
-			return name
-		}
-	}
-	return p.Comm + "[" + strconv.Itoa(p.PID) + "]"
+	return cmp.Or(p.option(kind.names), cgroupName(p.Cgroup), socketName(p.option(kind.sockets)),
+		p.Comm+"["+strconv.Itoa(p.PID)+"]")
 }
 
 // UUID returns the machine's UUID by QEMU's -uuid, or "".
@@ -43,9 +40,9 @@ type kind struct {
 	uuid    []option
 }
 
-// An option is a command line's. If key is not "", its value is a list of
-// KEY=VALUE with commas, in which the first part may have no key if plain is
-// set.
+// An option is an option of a command line. If key is not "", its value is a
+// list of KEY=VALUE separated by commas; if plain is set, the first part may be
+// a value without a key.
 type option struct {
 	flag, key string
 	plain     bool
@@ -185,8 +182,5 @@ func socketName(socket string) string {
 		return ""
 	}
 	name := path.Base(socket)
-	if short := strings.TrimSuffix(name, path.Ext(name)); short != "" {
-		name = short
-	}
-	return name
+	return cmp.Or(strings.TrimSuffix(name, path.Ext(name)), name)
 }
