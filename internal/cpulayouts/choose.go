@@ -12,27 +12,26 @@ import (
 type Refusal struct {
 	File *File
 	Why  string // "model 9e, and this one is 55"
-	// Microcode: nothing but the microcode differs, or that of the processor is
-	// not known.
+	// Microcode means that only the microcode differs, or that the processor's
+	// is not known.
 	Microcode bool
 }
 
 // A Choice is the file that fits a processor, if one does.
 type Choice struct {
 	File *File
-	// Microcode is how the microcode of File differs, if it was taken all the
-	// same.
+	// Microcode is how the microcode of File differs, if Choose was told to
+	// ignore that.
 	Microcode string
-	// Others fit as well, and Conflict reports whether one of them has fields
-	// in other places.
+	// Others fit as well. Conflict reports whether one of them has fields in
+	// other places.
 	Others   []*File
 	Conflict bool
 	Refused  []Refusal
 }
 
-// Choose returns the first of the files that fits the processor. If none has
-// its microcode and anyMicrocode is set, it is the first for which nothing but
-// that differs.
+// Choose returns the first of the files that fits the processor. If none fits
+// and anyMicrocode is set, it is the first of which only the microcode differs.
 func Choose(files []*File, p vmcs.Processor, anyMicrocode bool) (c Choice) {
 	var fit []*File
 	for _, f := range files {
@@ -58,8 +57,8 @@ func Choose(files []*File, p vmcs.Processor, anyMicrocode bool) (c Choice) {
 	return c
 }
 
-// Differ returns in what the processor of a layout differs from p, or "" if
-// that is not known.
+// Differ returns how the processor of a layout differs from p. It returns "" if
+// they are the same, or if one of them is not known.
 func Differ(own, p vmcs.Processor) string {
 	if own.Family == 0 || p.Family == 0 {
 		return ""
@@ -71,8 +70,8 @@ func Differ(own, p vmcs.Processor) string {
 	return why
 }
 
-// differs returns in what a file's processor differs from p, or "". Of what is
-// not known of p, only the microcode counts as different.
+// differs returns how a file's processor differs from p, or "". An unknown type
+// or revision identifier of p is no difference, an unknown microcode is one.
 func (f *File) differs(p vmcs.Processor) (why string, microcode bool) {
 	own := f.Processor
 	hex := func(what string, own, p uint64) string {
@@ -105,5 +104,5 @@ func (f *File) differs(p vmcs.Processor) (why string, microcode bool) {
 	return "", false
 }
 
-// vendor is Intel unless the file says otherwise.
+// vendor returns the processor's vendor: Intel unless it says otherwise.
 func vendor(p vmcs.Processor) string { return cmp.Or(p.Vendor, "GenuineIntel") }

@@ -1,7 +1,7 @@
 // Package cpulayouts reads the directories that hold layouts of VMCSs by
-// processor. A layout depends on the processor's model and microcode alone, so
-// that one host of a model, which finds it out with the kernel module, serves
-// all others: they need no module, but its file.
+// processor. A layout depends only on the processor's model and microcode: one
+// host of a model finds it out with the kernel module, and all others need the
+// file from there, but no module.
 //
 // A file is the text of a VMCSINFO note with lines CPU_FAMILY, CPU_MODEL,
 // CPU_STEPPING and CPU_MICROCODE, in hexadecimal, and CPU_VENDOR for another
@@ -39,7 +39,7 @@ type File struct {
 	Processor vmcs.Processor
 }
 
-// ReadFile reads the file path, whatever its place.
+// ReadFile reads the file at path, in whatever directory.
 func ReadFile(path string) (*File, error) {
 	b, err := inputfile.ReadAll(path, elfnote.MaxBlob)
 	if err != nil {
@@ -49,8 +49,7 @@ func ReadFile(path string) (*File, error) {
 	return f, inputfile.About(path, err)
 }
 
-// parse takes the contents of a file. The error says what a file of layouts
-// must have, but these lack.
+// parse reads the contents of a file. The error says what they lack.
 func parse(b []byte) (*File, error) {
 	n, err := elfnote.Wrap(b, elfnote.VMCSInfo, 0, binary.LittleEndian)
 	if err != nil {
@@ -84,9 +83,9 @@ func parse(b []byte) (*File, error) {
 const maxField = 0xfff
 
 // Read returns the layouts of both directories below root, a site's own first,
-// each in the order of names, and why others cannot be used. A directory that
-// is missing has none. A file whose name begins with a dot or ends with ~ is
-// passed over, and one that another user could have written is not used.
+// each in the order of names. bad says why other files cannot be used: among
+// them those that another user could have written. A missing directory has no
+// layouts. Read ignores files whose names begin with a dot or end with ~.
 func Read(root string) (files []*File, bad []error) {
 	for _, dir := range []string{OwnDir, SharedDir} {
 		list, err := os.ReadDir(filepath.Join(root, dir))
@@ -136,7 +135,7 @@ func printable(name string) bool {
 // files of microcode, with the microcode: 06-9e-0d-f4.
 func fileName(p vmcs.Processor) string {
 	name := fmt.Sprintf("%02x-%02x-%02x-%x", p.Family, p.Model, p.Stepping, p.Microcode)
-	if p.Type != "" && printable(p.Type) && !strings.ContainsAny(p.Type, "/") {
+	if p.Type != "" && printable(p.Type) && !strings.Contains(p.Type, "/") {
 		name += "-" + p.Type
 	}
 	return name

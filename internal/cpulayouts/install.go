@@ -10,7 +10,7 @@ import (
 )
 
 // Install writes a file into a site's own directory below root, under the name
-// of its processor, and returns its path. It replaces a file with other
+// of its processor, and returns its path. It replaces a file with different
 // contents only if overwrite is set.
 func Install(root string, f *File, overwrite bool) (path string, err error) {
 	dir := filepath.Join(root, OwnDir)

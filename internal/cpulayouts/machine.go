@@ -9,7 +9,7 @@ import (
 )
 
 // Machine returns the processor of the machine whose files are below root, by
-// /proc/cpuinfo, sysfs and, where that can be read, the MSR IA32_VMX_BASIC in
+// /proc/cpuinfo, sysfs and, if readable, the MSR IA32_VMX_BASIC in
 // /dev/cpu/0/msr. An error is about /proc/cpuinfo.
 func Machine(root string) (vmcs.Processor, error) {
 	sys := sysfs.New(root)

@@ -1,5 +1,5 @@
 // Package crowd puts many machines into the memory of a KVM host, for tests and
-// the benchmark. What must not go wrong there panics.
+// the benchmark. It panics if the host's memory is not as expected.
 package crowd
 
 import (
@@ -15,8 +15,8 @@ import (
 	"vmcsnote/physmem"
 )
 
-// A Host is the memory of a KVM host with more in it: what is added is where
-// the host's page tables map nothing.
+// A Host is the memory of a KVM host with objects added to it, where the host's
+// page tables map nothing.
 type Host struct {
 	// Note is its VMCOREINFO.
 	Note string
@@ -26,15 +26,15 @@ type Host struct {
 	Reads int
 	// VMCB is what each vCPU's VMCB holds. If it is nil, there are none.
 	VMCB []byte
-	// Endless fills a page of what is added and was not set, if it is not
-	// nil; addr counts from Base.
+	// Endless, if not nil, fills a page of the added memory in which nothing was
+	// set; addr counts from Base.
 	Endless func(page []byte, addr uint64)
-	// Base is the virtual address of what is added.
+	// Base is the virtual address of the added memory.
 	Base uint64
 
 	host    physmem.Memory
 	pages   map[uint64]*[pageSize]byte
-	size    uint64 // of what is added
+	size    uint64 // of the added memory
 	list    uint64 // vm_list
 	structs map[string]*linux.Struct
 	fields  map[[2]string]linux.Field
@@ -42,8 +42,8 @@ type Host struct {
 
 const (
 	pageSize = 4096
-	// table is the physical address of the page table of what is added, and
-	// phys that of what is added: above all memory.
+	// table is the physical address of the page table of the added memory, phys
+	// that of the memory itself: both are above all of the host's.
 	table = 1 << 40
 	phys  = table + 1<<32
 )
@@ -144,8 +144,7 @@ type Object struct {
 	s    *linux.Struct
 }
 
-// Object adds an object. Types are looked for in kvm_amd, and so in the kernel,
-// and in kvm.
+// Object adds an object of a type of kvm_amd, the kernel or kvm.
 func (h *Host) Object(name string) Object {
 	s := h.structs[name]
 	if s == nil {
@@ -193,7 +192,7 @@ func (h *Host) ring(head uint64, entries ...uint64) {
 	}
 }
 
-// Link makes the host's list of machines of some.
+// Link makes machines the host's list of machines.
 func (h *Host) Link(machines ...Object) {
 	var links []uint64
 	for _, m := range machines {
@@ -202,8 +201,8 @@ func (h *Host) Link(machines ...Object) {
 	h.ring(h.list, links...)
 }
 
-// A Model is a process of the host that runs a machine: what is added to the
-// host has its cgroups and page tables.
+// A Model is a process of the host that runs a machine: added processes get its
+// cgroups and page tables.
 type Model struct{ cgroups, pgd uint64 }
 
 // Model returns the process that runs the host's newest machine.

@@ -2,7 +2,7 @@ package crowd
 
 import "fmt"
 
-// RIP is the one of the vCPU that a thread runs.
+// RIP returns the RIP of the vCPU that a thread runs.
 func RIP(tid int) uint64 { return 0xffffffff81000000 + uint64(tid) }
 
 // Machine adds a machine with its process and threads, and returns its struct

@@ -3,6 +3,7 @@
 package fakelinux
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -127,10 +128,10 @@ func (f *Kernel) Image(name string, b []byte) uint64 {
 	return addr
 }
 
-// MapImage maps the image in the kernel's page tables, as a guest's is found
-// by, and returns the physical address of the highest one, whose bit 12 is
-// clear, as it is of a pair's with page-table isolation. With five levels the
-// kernel's tables have one more.
+// MapImage maps the image in the kernel's page tables, by which a guest's
+// kernel is found, and returns the physical address of the highest table. Bit
+// 12 of that is clear, as for the kernel's table of a pair with page-table
+// isolation.
 func (f *Kernel) MapImage(levels int) (cr3 uint64) {
 	const entries, large = 3, 2 << 20
 	f.Symbols["_text"], f.Symbols["init_top_pgt"] = ImageAddr, f.Symbols["swapper_pg_dir"]
@@ -185,13 +186,12 @@ func (f *Kernel) Info() string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// Kallsyms adds the symbols' tables: in the order until 6.0 or in that since
-// 6.4, of the form that goes with it. Names are put in VMCOREINFO unless the
-// order is the old one.
+// Kallsyms adds the symbols' tables in the order that Linux has since 6.4 or,
+// if old is set, had until 6.0. VMCOREINFO names the tables unless old is set.
 func (f *Kernel) Kallsyms(form Form, old bool) { f.KallsymsWith(form, old, false) }
 
-// KallsymsWith is Kallsyms that can add kallsyms_seqs_of_names to the old
-// order, as from 6.1 to 6.3.
+// KallsymsWith is Kallsyms; with seqs it adds kallsyms_seqs_of_names, which 6.1
+// to 6.3 have in the old order.
 func (f *Kernel) KallsymsWith(form Form, old, seqs bool) {
 	tokens := make([]string, 256)
 	for i := range tokens {
@@ -214,13 +214,7 @@ func (f *Kernel) KallsymsWith(form Form, old, seqs bool) {
 		all = append(all, symbol{name, addr})
 	}
 	slices.SortFunc(all, func(a, b symbol) int {
-		if a.addr != b.addr {
-			if a.addr < b.addr {
-				return -1
-			}
-			return 1
-		}
-		return strings.Compare(a.name, b.name)
+		return cmp.Or(cmp.Compare(a.addr, b.addr), strings.Compare(a.name, b.name))
 	})
 	for i, s := range all {
 		if i%markerEvery == 0 {
@@ -238,8 +232,7 @@ func (f *Kernel) KallsymsWith(form Form, old, seqs bool) {
 	num := LE32(uint32(len(all)))
 	place := map[string]uint64{}
 	write := func(name string, b []byte) { place[name] = f.Image("", b) }
-	// The order of the tables decides where offsets are, and so what they
-	// say.
+	// Offsets from their own place depend on the order of the tables.
 	writeOffsets := func() {
 		at := (f.Next + 7) &^ 7
 		for i, s := range all {
@@ -275,12 +268,10 @@ func (f *Kernel) KallsymsWith(form Form, old, seqs bool) {
 	}
 	write("token_table", table)
 	write("token_index", index)
-	if !old {
-		writeOffsets()
-	}
 	if old {
 		return
 	}
+	writeOffsets()
 	for name, addr := range place {
 		f.Lines = append(f.Lines, fmt.Sprintf("SYMBOL(kallsyms_%s)=%x", name, addr))
 	}

@@ -21,9 +21,8 @@ type Ring struct {
 	FirstID, FirstText  uint64
 }
 
-// LogRing adds a log as Linux 5.10 and newer have it, with room for as many
-// messages as the kernel would have kept. The text of a message wraps as the
-// kernel wraps it: it begins at the ring's start if it does not fit at its end.
+// LogRing adds a log as Linux 5.10 and newer have it. Text wraps as in the
+// kernel: a message that does not fit at the ring's end begins at its start.
 // It returns the addresses of the descriptors, of their infos and of the texts.
 func (f *Kernel) LogRing(ring Ring, messages ...Message) (descs, infos, data uint64) {
 	count, size := uint64(1)<<ring.CountBits, uint64(1)<<ring.SizeBits
@@ -87,7 +86,7 @@ func (f *Kernel) LogBuffer(size, first int, messages ...Message) uint64 {
 	at := first
 	for _, m := range messages {
 		n := (16 + len(m.Text) + 3) &^ 3
-		if at+n+16 > size { // room for the mark that the next is at the start
+		if at+n+16 > size { // 16 bytes mark that the next record is at the start
 			f.Put(buf+uint64(at), make([]byte, 16))
 			at = 0
 		}

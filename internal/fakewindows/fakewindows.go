@@ -42,8 +42,8 @@ func Shared() []byte {
 	return b
 }
 
-// Install takes all out of a machine's virtual memory, and puts shared where
-// Windows has it. write writes to the host's physical memory.
+// Install replaces a machine's virtual memory by the page shared, where Windows
+// has it. write writes to the host's physical memory.
 func Install(m *guest.Machine, shared []byte, write func(addr uint64, b []byte) error) error {
 	mem, err := m.Memory()
 	if err != nil {

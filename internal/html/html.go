@@ -1,9 +1,9 @@
 // Package html writes HTML pages in which no value can become markup.
 //
 // Names of elements and attributes are constants of the program: the type of
-// these parameters takes nothing else. Every value goes through one function,
-// which escapes it. A page forbids by itself all scripts and all of the
-// network, so a browser would not obey even what had got through.
+// these parameters accepts nothing else. One function escapes every value. A
+// page forbids scripts and the network, so a browser would not obey even markup
+// that had slipped through.
 //
 // html/template does more, and would add 2.0 MB to a program of 6.1 MB (1.5 MB
 // of which text/template, Go 1.26): it calls methods by name, so the linker
@@ -20,7 +20,7 @@ import (
 	"vmcsnote/internal/visible"
 )
 
-// constant is a string that no other package can make but by a constant.
+// constant is a string that other packages can only make from a constant.
 type constant string
 
 // An Attr is an attribute of an element.
@@ -113,8 +113,7 @@ func (w *Writer) end(tag constant) {
 	}
 }
 
-// raw writes what is markup. Only this file calls it, with constants and with
-// what escape returned.
+// raw writes markup. Its callers pass constants and what escape returned.
 func (w *Writer) raw(markup string) { w.w.WriteString(markup) }
 
 var escaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&#39;")

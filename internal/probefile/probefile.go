@@ -12,7 +12,7 @@ import (
 	"vmcsnote/vmcs"
 )
 
-// MaxSize is more than the module writes.
+// MaxSize bounds the size of a file: the module writes less.
 const MaxSize = 1 << 20
 
 const (
@@ -30,7 +30,7 @@ const (
 	ReadOnly = -30 // EROFS: VMWRITE failed because it may not write the field
 )
 
-// A File is the contents of a file.
+// A File holds the contents of such a file.
 type File struct {
 	Facts  []byte // lines NAME=VALUE
 	Fields []Field
@@ -89,12 +89,12 @@ func Parse(b []byte) (*File, error) {
 	return f, nil
 }
 
-// least has the fewest bytes of a record, by section.
+// least is the least size in bytes of a record, by section.
 var least = map[string]uint64{"facts": 1, "fields": 32, "cells": 1, "zeros": 1, "ones": 1, "diffs": 6}
 
 func word(b []byte) uint64 { return uint64(binary.LittleEndian.Uint32(b)) }
 
-// add adds the records of a section, of so many bytes each.
+// add adds the records of a section; each has size bytes.
 func (f *File) add(name string, records []byte, size int) {
 	if p := map[string]*[]byte{"facts": &f.Facts, "cells": &f.Cells, "zeros": &f.Zeros, "ones": &f.Ones}[name]; p != nil {
 		*p = records
@@ -133,8 +133,8 @@ func (f *File) Located() (n int) {
 	return n
 }
 
-// At returns the bytes of one of the file's pages that a field has where VMREAD
-// read it, or nil.
+// At returns a field's bytes in one of the file's pages, where VMREAD read it;
+// nil if it did not.
 func (f Field) At(page []byte) []byte {
 	at, n := int(f.Read), f.Encoding.Width()
 	if at < 0 || at > len(page)-n {

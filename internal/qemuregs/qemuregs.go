@@ -4,6 +4,7 @@ package qemuregs
 
 import (
 	"bufio"
+	"cmp"
 	"regexp"
 	"slices"
 	"strconv"
@@ -27,7 +28,7 @@ type SegmentState struct {
 	Selector, Base, Limit, Flags uint64
 }
 
-// names are those that QEMU abbreviates.
+// names are the registers' names by QEMU's abbreviations.
 var names = map[string]string{"RFL": "RFLAGS", "LDT": "LDTR", "GDT": "GDTR", "IDT": "IDTR"}
 
 var (
@@ -49,11 +50,11 @@ func Parse(text string) ([]CPU, error) {
 		}
 		c := &all[len(all)-1]
 		if m := segment.FindStringSubmatch(line); m != nil && slices.Contains([]string{"ES", "CS", "SS", "DS", "FS", "GS", "LDT", "TR", "GDT", "IDT"}, m[1]) {
-			c.Segments[long(m[1])] = SegmentState{hex(m[2]), hex(m[3]), hex(m[4]), hex(m[5])}
+			c.Segments[cmp.Or(names[m[1]], m[1])] = SegmentState{hex(m[2]), hex(m[3]), hex(m[4]), hex(m[5])}
 			continue
 		}
 		for _, m := range register.FindAllStringSubmatch(line, -1) {
-			c.Registers[long(m[1])] = hex(m[2])
+			c.Registers[cmp.Or(names[m[1]], m[1])] = hex(m[2])
 		}
 	}
 	for i, c := range all {
@@ -65,13 +66,6 @@ func Parse(text string) ([]CPU, error) {
 		return nil, errors.New("no CPU")
 	}
 	return all, nil
-}
-
-func long(name string) string {
-	if n := names[name]; n != "" {
-		return n
-	}
-	return name
 }
 
 func hex(s string) uint64 {

@@ -36,8 +36,8 @@ func (w page) machines(p *Page) {
 	}, html.A("class", class))
 }
 
-// maxUnfolded is the most machines of which paper has everything. Of more it
-// has what the reader has unfolded: each vCPU fills half a page.
+// maxUnfolded is up to how many machines a printed page shows everything. With
+// more it shows what the reader has unfolded: each vCPU fills half a sheet.
 const maxUnfolded = 12
 
 // overview lists the machines, with links to their cards.
@@ -78,7 +78,7 @@ func (w page) machine(m *Machine) {
 	}
 }
 
-// vcpu writes what is folded away of a vCPU.
+// vcpu writes a vCPU: a summary, and the details that it unfolds.
 func (w page) vcpu(v *VCPU) {
 	w.Block("summary", func() {
 		w.Element("b", v.Name)

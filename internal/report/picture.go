@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// pictureWidth is that of a picture in its own units.
+	// pictureWidth is the width of a picture in its own units.
 	pictureWidth = 1000
-	// minWidth keeps small regions visible, gapWidth stands for addresses
-	// without memory, however many they are.
+	// minWidth keeps small regions visible. gapWidth is the width of a gap in the
+	// addresses, however large that is.
 	minWidth = 8
 	gapWidth = 6
 	// maxDrawn bounds the regions of a picture.
@@ -44,10 +44,7 @@ func (w page) slots(slots []Region) {
 	var bars []bar
 	readOnly := false
 	var end uint64
-	for i, s := range slots {
-		if i == maxDrawn {
-			break
-		}
+	for _, s := range slots[:min(len(slots), maxDrawn)] {
 		if s.Start > end {
 			bars = append(bars, bar{class: "gap"})
 		}

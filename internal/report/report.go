@@ -1,6 +1,6 @@
 // Package report writes a page about a crashed host and its guests, which a
-// browser shows without the network and without a script. It takes values, all
-// of which may be an attacker's: see package html.
+// browser shows without the network and without a script. Any value may be an
+// attacker's: package html makes them harmless.
 package report
 
 import (
@@ -16,7 +16,7 @@ import (
 //go:embed report.css
 var css string
 
-// A Page is what the page tells.
+// A Page holds the contents of the page.
 type Page struct {
 	Title, Subtitle string
 	Alert           string   // why the host crashed, "" if that is unknown
@@ -97,7 +97,7 @@ type VCPU struct {
 // A Note is a note of the dump.
 type Note struct{ Name, Size, What string }
 
-// A Finding is what a check has found in the dump.
+// A Finding is something that a check has found in the dump.
 type Finding struct {
 	Fault         bool
 	Text, Readers string
@@ -195,13 +195,6 @@ func (w page) table(heads []string, n int, cells func(i int), bad func(i int) bo
 	if n == 0 {
 		return
 	}
-	row := func(i int) {
-		var attrs []html.Attr
-		if bad != nil && bad(i) {
-			attrs = append(attrs, html.A("class", "bad"))
-		}
-		w.Block("tr", func() { cells(i) }, attrs...)
-	}
 	w.Block("div", func() {
 		w.Block("table", func() {
 			w.Block("tr", func() {
@@ -210,7 +203,11 @@ func (w page) table(heads []string, n int, cells func(i int), bad func(i int) bo
 				}
 			})
 			for i := range n {
-				row(i)
+				var attrs []html.Attr
+				if bad != nil && bad(i) {
+					attrs = append(attrs, html.A("class", "bad"))
+				}
+				w.Block("tr", func() { cells(i) }, attrs...)
 			}
 		})
 	}, html.A("class", "scroll"))

@@ -17,11 +17,11 @@ const (
 	svgLeft   = 60
 	svgTop    = 80
 	svgRight  = svgLeft + svgBytes*svgByte
-	svgLetter = 7 // about what one takes
+	svgLetter = 7 // the approximate width of a letter
 )
 
-// svgHead is what every picture has. Groups differ in their frames, too, for
-// who does not see the colours.
+// svgHead begins every picture. Groups differ in their frames as well, for
+// readers who cannot tell the colours apart.
 const svgHead = `<svg xmlns="http://www.w3.org/2000/svg" width="%[1]d" height="%[2]d" viewBox="0 0 %[1]d %[2]d" font-family="monospace" font-size="11">
 <style>
 rect { stroke: #444 }
@@ -71,7 +71,7 @@ func SVG(l *vmcs.Layout, title string) string {
 	return fmt.Sprintf(svgHead, svgRight+20, p.y+2*svgRow, xmlText(title)) + p.String() + "</svg>\n"
 }
 
-// field draws a field in its row or its rows. Fields come in order of offset.
+// field draws a field in its row or rows. It must be called in order of offset.
 func (p *picture) field(offset, width int, group, name, encoding string) {
 	about := fmt.Sprintf("%s at %#x, %s%s", name, offset, bytesText(width), encoding)
 	for end := offset + max(width, 1); offset < end; {

@@ -41,9 +41,9 @@ func inPage(l *vmcs.Layout) []int {
 	return order
 }
 
-// highHalves returns the indices of the entries that are the high half of a
-// field whose bytes they are, by the index of the field: it is drawn with them.
-// In some layouts the high half lies elsewhere, and is drawn there.
+// highHalves returns the indices of the entries that are the upper four bytes
+// of another field, by the index of that field: the two are drawn as one. In
+// some layouts the high half lies elsewhere, and is drawn there.
 func highHalves(l *vmcs.Layout) map[int]int {
 	fields := make(map[vmcs.Encoding]int)
 	for i, e := range l.Entries {
@@ -63,8 +63,8 @@ func highHalves(l *vmcs.Layout) map[int]int {
 	return highs
 }
 
-// drawnApart lists the entries that are drawn, as they lie in the page: all but
-// those that are drawn with their fields.
+// drawnApart lists the entries as they lie in the page, without those that are
+// drawn with their fields.
 func drawnApart(l *vmcs.Layout, highs map[int]int) []int {
 	with := make(map[int]bool)
 	for _, high := range highs {
@@ -88,8 +88,8 @@ const (
 	mapRow = 64 // bytes in a row of the map
 )
 
-// letters returns each byte of the page a letter, that of the group whose field
-// it is in; a capital one begins a field.
+// letters returns a letter for each byte of the page, that of the group of its
+// field; a capital letter begins a field.
 func letters(l *vmcs.Layout) *[vmcs.PageSize]byte {
 	var page [vmcs.PageSize]byte
 	for i := range page {
