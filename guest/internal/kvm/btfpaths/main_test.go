@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -39,8 +40,12 @@ func TestBindings(t *testing.T) {
 				}
 			}
 		}
+		counted := make(map[reflect.Type]bool) // several bindings can share a struct
 		for _, b := range pkg.bindings {
-			paths += len(b.Paths())
+			if typ := reflect.TypeOf(b.Fields); !counted[typ] {
+				counted[typ] = true
+				paths += len(b.Paths())
+			}
 		}
 		if tags != paths || tags == 0 {
 			t.Errorf("%s: %d tags, %d paths", pkg.dir, tags, paths)
