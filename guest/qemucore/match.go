@@ -83,6 +83,8 @@ func Compare(m *guest.Machine, core physmem.Memory, threads []Thread, slots []gu
 			case !ofGuest && looked < matchPages:
 				looked++
 				match.page(host, core, page, off)
+			case match.GuestPages == matchPages && looked == matchPages:
+				return match // tables can map 8 TiB, and hostile ones do
 			}
 		}
 	}

@@ -1,12 +1,14 @@
 package qemucore
 
 import (
+	"encoding/binary"
 	"testing"
 
 	"vmcsnote/guest"
 	"vmcsnote/internal/x86"
 	"vmcsnote/physmem"
 	"vmcsnote/vmcore"
+	"vmcsnote/vmcs"
 )
 
 // filtered is a host's dump without the memory of processes.
@@ -119,5 +121,44 @@ func TestThreadByID(t *testing.T) {
 		if ok != want || ok && th.PID != uint32(tid) {
 			t.Errorf("thread %d: %+v, %v", tid, th, ok)
 		}
+	}
+}
+
+// endlessTables are memory full of page tables: each entry of a table refers to
+// a table, or at level 1 to a page, that no other entry refers to.
+type endlessTables struct{ read int }
+
+func (e *endlessTables) ReadPhys(p []byte, addr uint64) (int, error) {
+	level, index := addr>>44, addr&(1<<44-1)>>12
+	if e.read++; level > 3 {
+		return 0, vmcore.ErrNoMemory
+	}
+	for i := 0; i < len(p); i += 8 {
+		binary.LittleEndian.PutUint64(p[i:], (level+1)<<44|(index<<9|uint64(i/8))<<12|7)
+	}
+	return len(p), nil
+}
+
+// nothing is memory without pages.
+type nothing struct{}
+
+func (nothing) ReadPhys([]byte, uint64) (int, error) { return 0, vmcore.ErrNoMemory }
+
+// TestCompareEndless: the process's tables are not read beyond the pages that
+// are looked up.
+func TestCompareEndless(t *testing.T) {
+	page := make([]byte, vmcs.PageSize)
+	binary.LittleEndian.PutUint64(page[8:], 0x1000)
+	l := &vmcs.Layout{Entries: []vmcs.Entry{{Name: "HOST_CR3", Encoding: vmcs.HostCR3, Known: true, Offset: 8, Width: 8}}}
+	host := new(endlessTables)
+	m := guest.Machines(host, []*vmcs.Candidate{{VMCS: vmcs.VMCS{Page: page, Layout: l}}})[0]
+	const half = matchPages * x86.PageSize
+	core := physmem.With(nothing{}, func(func(physmem.Range) bool) {})
+	match := Compare(m, core, nil, []guest.Slot{{HVA: 0, Size: half}})
+	if match.GuestPages != matchPages || match.Pages != matchPages {
+		t.Errorf("%+v, expected %d pages of each kind", match, matchPages)
+	}
+	if most := 2*matchPages/x86.Entries + 4; host.read > most {
+		t.Errorf("%d tables read, expected %d at most", host.read, most)
 	}
 }
