@@ -64,10 +64,11 @@ const (
 	maxDeltas = 256
 	maxRuns   = 1024
 	// maxWorkers bounds the goroutines that sort batches, batchMappings and
-	// batchBytes the batches.
+	// batchBytes the batches: the process may map a large page of EPT's in 4 KiB
+	// pages, each of which takes room in the rest.
 	maxWorkers    = 16
 	batchMappings = 1 << 10
-	batchBytes    = 1 << 30
+	batchBytes    = 16 << 20
 	// maxLookups bounds the mappings gone through and the addresses looked for in
 	// the process, in all rounds together. 1 TiB in 4 KiB pages takes 2^28 in
 	// each of two or three, and pages shared with everything alike take more.
@@ -175,7 +176,8 @@ type batch struct {
 	rest     []x86.Mapping // what no delta explains
 }
 
-// batches puts what EPT maps in batches, if there are some in used ones.
+// batches puts what EPT maps in batches, used ones if there are some. It cuts
+// large pages where a batch is full.
 func batches(ept Mapper, used *sync.Pool) iter.Seq[*batch] {
 	used.New = func() any { return &batch{sorted: make(chan struct{}, 1)} }
 	next := func() *batch {
@@ -189,12 +191,16 @@ func batches(ept Mapper, used *sync.Pool) iter.Seq[*batch] {
 			if err != nil {
 				continue
 			}
-			b.mappings = append(b.mappings, m)
-			if size += m.Size; len(b.mappings) == batchMappings || size >= batchBytes {
-				if !yield(b) {
-					return
+			for rest := m.Size; rest > 0; {
+				m.Size = min(rest, batchBytes-size)
+				b.mappings = append(b.mappings, m)
+				m.Addr, m.Phys, rest = m.Addr+m.Size, m.Phys+m.Size, rest-m.Size
+				if size += m.Size; len(b.mappings) == batchMappings || size == batchBytes {
+					if !yield(b) {
+						return
+					}
+					b, size = next(), 0
 				}
-				b, size = next(), 0
 			}
 		}
 		yield(b)

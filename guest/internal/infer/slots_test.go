@@ -3,6 +3,8 @@ package infer
 import (
 	"iter"
 	"runtime"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -82,6 +84,61 @@ func TestClassifyBound(t *testing.T) {
 				case len(runs) != 0 || len(rest.addr) == 0:
 					t.Errorf("%d CPUs: %+v and a rest of %d", cpus, runs, len(rest.addr))
 				}
+			}
+		})
+	}
+}
+
+// A listing is mappings as they are listed.
+type listing []x86.Mapping
+
+func (l listing) Mappings() iter.Seq2[x86.Mapping, error] {
+	return func(yield func(x86.Mapping, error) bool) {
+		for _, m := range l {
+			if !yield(m, nil) {
+				return
+			}
+		}
+	}
+}
+
+// TestBatches: no batch is large, so that none can fall into many pieces,
+// whatever size EPT's pages have.
+func TestBatches(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		pages []uint64 // sizes
+	}{
+		{"nothing", nil},
+		{"4 KiB", slices.Repeat([]uint64{pageSize}, 2*batchMappings+1)},
+		{"2 MiB", slices.Repeat([]uint64{2 << 20}, 100)},
+		{"1 GiB", slices.Repeat([]uint64{1 << 30}, 3)},
+		{"all of them", slices.Repeat([]uint64{pageSize, 1 << 30, 2 << 20}, 3)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var ept listing
+			end := uint64(0)
+			for _, size := range tt.pages {
+				ept = append(ept, x86.Mapping{Addr: end, Phys: 1<<40 + end, Size: size})
+				end += size
+			}
+			var used sync.Pool
+			at := uint64(0)
+			for b := range batches(ept, &used) {
+				start := at
+				for _, m := range b.mappings {
+					if m.Addr != at || m.Phys != 1<<40+at || m.Size == 0 {
+						t.Fatalf("%+v, expected some from %#x on", m, at)
+					}
+					at += m.Size
+				}
+				if n := len(b.mappings); n > batchMappings || at-start > batchBytes {
+					t.Fatalf("a batch of %d mappings and %#x bytes", n, at-start)
+				}
+				used.Put(b)
+			}
+			if at != end {
+				t.Errorf("the batches end at %#x, expected %#x", at, end)
 			}
 		})
 	}
