@@ -161,13 +161,18 @@ func (b *bench) searchKDump(method string, bound, boundC float64) error {
 func (b *bench) decompressors() error {
 	const rounds = "20"
 	for _, c := range []struct {
-		method, peer string
-		bound        float64
-	}{{"zlib", "libdeflate", 0.35}, {"zstd", "libzstd", 0.5}} {
-		name := fmt.Sprintf("CPU time of %s / klauspost/compress/%s, a real dump's pages", c.peer, c.method)
+		method, peer, used string
+		bound              float64
+	}{
+		{"zlib", "libdeflate", "klauspost/compress/zlib", 0.35},
+		{"lzo", "liblzo2", "vmcsnote's for LZO", 0},
+		{"snappy", "libsnappy", "klauspost/compress/snappy", 0},
+		{"zstd", "libzstd", "klauspost/compress/zstd", 0.5},
+	} {
+		name := fmt.Sprintf("CPU time of %s / %s, a real dump's pages", c.peer, c.used)
 		inflate := filepath.Join(b.made, "inflate")
 		if _, err := os.Stat(inflate); err != nil {
-			b.table.skip(name, "no C compiler, libdeflate-dev or libzstd-dev")
+			b.table.skip(name, "no C compiler, or one of the libraries is missing")
 			continue
 		}
 		dump := filepath.Join(b.made, "cloud-c1.kdump-"+c.method)

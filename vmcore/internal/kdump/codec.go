@@ -9,6 +9,8 @@ import (
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pkg/errors"
+
+	"vmcsnote/internal/lzo"
 )
 
 // How a page is compressed: flags of its descriptor (DUMP_DH_COMPRESSED_...).
@@ -53,7 +55,7 @@ func (c *Codec) Inflate(page, src []byte, flags uint32) (err error) {
 		n, err = c.inflateZlib(page, src)
 	case LZO:
 		method = "lzo"
-		n, err = inflateLZO(page, src)
+		n, err = lzo.Decompress(page, src)
 	case Snappy:
 		method = "snappy"
 		if n, err = snappy.DecodedLen(src); err == nil && n == len(page) {

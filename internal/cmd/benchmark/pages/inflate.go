@@ -9,10 +9,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/klauspost/compress/snappy"
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pkg/errors"
 	"golang.org/x/sys/unix"
+
+	"vmcsnote/internal/lzo"
 )
 
 const (
@@ -117,6 +120,10 @@ func (c *codec) inflate(p page) (err error) {
 		if err == nil {
 			_, err = io.Copy(io.Discard, c.zlib) // to the checksum
 		}
+	case flagLZO:
+		_, err = lzo.Decompress(c.out[:], p.data)
+	case flagSnappy:
+		_, err = snappy.Decode(c.out[:], p.data)
 	case flagZstd:
 		if c.zstd == nil {
 			c.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
@@ -124,8 +131,10 @@ func (c *codec) inflate(p page) (err error) {
 		if err == nil {
 			_, err = c.zstd.DecodeAll(p.data, c.out[:0])
 		}
-	default:
+	case 0:
 		copy(c.out[:], p.data)
+	default:
+		err = errors.Errorf("flags %#x", p.flags)
 	}
 	return errors.WithStack(err)
 }

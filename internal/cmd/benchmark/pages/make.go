@@ -24,8 +24,10 @@ const (
 	maxMapnr32   = 440
 	maxMapnr64   = blockSize + 96 // in the sub header
 
-	flagZlib = 0x1
-	flagZstd = 0x20
+	flagZlib   = 0x1
+	flagLZO    = 0x2
+	flagSnappy = 0x4
+	flagZstd   = 0x20
 
 	// runPages is how many pages follow one another before a hole in memory.
 	runPages = 256

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inflates the pages of a kdump-compressed dump (little-endian, 64 bits) with
- * libdeflate or libzstd, one page at a time, and prints the CPU time that this
- * took: what vmcsnote's decompressors are measured by.
+ * libdeflate, liblzo2, libsnappy or libzstd, one page at a time, and prints the
+ * CPU time that this took. vmcsnote's decompressors are compared with it.
  *
  *	inflate DUMP ROUNDS
  */
 #include <libdeflate.h>
+#include <lzo/lzo1x.h>
+#include <snappy-c.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +16,7 @@
 #include <time.h>
 #include <zstd.h>
 
-enum { BLOCK = 4096, DESC = 24, ZLIB = 0x1, ZSTD = 0x20 };
+enum { BLOCK = 4096, DESC = 24, ZLIB = 0x1, LZO = 0x2, SNAPPY = 0x4, ZSTD = 0x20 };
 
 static void fail(const char *why)
 {
@@ -56,7 +58,7 @@ int main(int argc, char **argv)
 		fail("no dump");
 	rewind(f);
 	dump = malloc(size);
-	if (!deflate || !zstd || !dump || fread(dump, 1, size, f) != (size_t)size)
+	if (!deflate || !zstd || lzo_init() != LZO_E_OK || !dump || fread(dump, 1, size, f) != (size_t)size)
 		fail("cannot read the dump");
 
 	/* struct disk_dump_header has these at 432 and 436 */
@@ -78,13 +80,25 @@ int main(int argc, char **argv)
 			if (flags & ZLIB) {
 				if (libdeflate_zlib_decompress(deflate, dump + off, n, out, BLOCK, NULL))
 					fail("libdeflate");
+			} else if (flags & LZO) {
+				lzo_uint lzo = BLOCK;
+
+				if (lzo1x_decompress_safe(dump + off, n, out, &lzo, NULL) != LZO_E_OK)
+					fail("liblzo2");
+				got = lzo;
+			} else if (flags & SNAPPY) {
+				size_t snappy = BLOCK;
+
+				if (snappy_uncompress((char *)dump + off, n, (char *)out, &snappy) != SNAPPY_OK)
+					fail("libsnappy");
+				got = snappy;
 			} else if (flags & ZSTD) {
 				got = ZSTD_decompressDCtx(zstd, out, BLOCK, dump + off, n);
 			} else if (n == BLOCK) {
 				memcpy(out, dump + off, n);
 			}
 			if (got != BLOCK)
-				fail("libzstd");
+				fail("not a page");
 		}
 	}
 	printf("%.6fs\n", cpu() - start);

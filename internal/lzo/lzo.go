@@ -1,19 +1,23 @@
-package kdump
+// Package lzo decompresses pages that makedumpfile has compressed with LZO.
+package lzo
 
 import "github.com/pkg/errors"
 
-// errLZO: bytes that no LZO1X compressor writes, or more than the page.
-var errLZO = errors.New("not LZO1X data of a page")
+// ErrFormat means that the bytes are not what an LZO1X compressor writes, or
+// are more than the page has room for.
+var ErrFormat = errors.New("not LZO1X data of a page")
 
-// inflateLZO decompresses src, a block of LZO1X, into page, and returns how
-// many bytes it is. Documentation/staging/lzo.rst of Linux describes the
-// format: instructions that each copy bytes from what came out before, then up
-// to 3 literal ones; and runs of literal bytes. The module that does this too
-// takes three times as long, since it copies byte by byte.
-func inflateLZO(page, src []byte) (int, error) {
-	z := lzo{src: src, page: page}
+// Decompress decompresses src, a block of LZO1X, into page, and returns how
+// many bytes it is. The error is [ErrFormat].
+//
+// Documentation/staging/lzo.rst of Linux describes the format: instructions
+// that each copy bytes from what came out before, then up to 3 literal ones;
+// and runs of literal bytes. The module that does this too takes three times as
+// long, since it copies byte by byte.
+func Decompress(page, src []byte) (int, error) {
+	z := block{src: src, page: page}
 	if len(src) < 3 {
-		return 0, errLZO
+		return 0, ErrFormat
 	}
 	// state is the number of literal bytes that came last: 1 to 3 after a
 	// copy, 4 for a run of them. It decides what the next instruction means.
@@ -21,13 +25,13 @@ func inflateLZO(page, src []byte) (int, error) {
 	if src[0] > 17 { // a run at the very start
 		z.in, state = 1, min(int(src[0])-17, 4)
 		if !z.literals(int(src[0]) - 17) {
-			return 0, errLZO
+			return 0, ErrFormat
 		}
 	}
 	for {
 		op, ok := z.byte()
 		if !ok {
-			return z.out, errLZO
+			return z.out, ErrFormat
 		}
 		var n, dist, low int // the copy's length and distance; the low bits have the literals
 		switch {
@@ -52,7 +56,7 @@ func inflateLZO(page, src []byte) (int, error) {
 			dist += 1 << 14
 		case state == 0:
 			if !z.literals(z.length(op, 15) + 3) {
-				return z.out, errLZO
+				return z.out, ErrFormat
 			}
 			state = 4
 			continue
@@ -66,18 +70,18 @@ func inflateLZO(page, src []byte) (int, error) {
 		}
 		state = low & 3
 		if !ok || !z.copy(n, dist) || state > 0 && !z.literals(state) {
-			return z.out, errLZO
+			return z.out, ErrFormat
 		}
 	}
 }
 
-// An lzo is a block that is being decompressed.
-type lzo struct {
+// A block is one that is being decompressed.
+type block struct {
 	src, page []byte
 	in, out   int // bytes of src taken, and of page filled
 }
 
-func (z *lzo) byte() (int, bool) {
+func (z *block) byte() (int, bool) {
 	if z.in >= len(z.src) {
 		return 0, false
 	}
@@ -85,7 +89,7 @@ func (z *lzo) byte() (int, bool) {
 	return int(z.src[z.in-1]), true
 }
 
-func (z *lzo) word() (int, bool) {
+func (z *block) word() (int, bool) {
 	low, _ := z.byte()
 	high, ok := z.byte()
 	return high<<8 | low, ok
@@ -94,7 +98,7 @@ func (z *lzo) word() (int, bool) {
 // length returns the length n of an instruction; 0 stands for base, plus 255
 // for each zero byte that follows, plus the byte after those. If src ends
 // there, the caller fails at its next byte.
-func (z *lzo) length(n, base int) int {
+func (z *block) length(n, base int) int {
 	if n > 0 {
 		return n
 	}
@@ -106,7 +110,7 @@ func (z *lzo) length(n, base int) int {
 }
 
 // literals copies n bytes from src.
-func (z *lzo) literals(n int) bool {
+func (z *block) literals(n int) bool {
 	src, page := z.src[z.in:], z.page[z.out:]
 	if n > len(src) || n > len(page) {
 		return false
@@ -122,7 +126,7 @@ func (z *lzo) literals(n int) bool {
 
 // copy copies n bytes that came out dist bytes ago. They may reach into what
 // they make.
-func (z *lzo) copy(n, dist int) bool {
+func (z *block) copy(n, dist int) bool {
 	if dist > z.out || n > len(z.page)-z.out {
 		return false
 	}
