@@ -63,16 +63,16 @@ const (
 	// host's wherever that had room.
 	maxDeltas = 256
 	maxRuns   = 1024
-	// maxWorkers bounds the goroutines that sort batches, batchMappings and
-	// batchBytes the batches: the process may map a large page of EPT's in 4 KiB
-	// pages, each of which takes room in the rest.
+	// maxWorkers bounds the goroutines that sort batches, batchMappings the
+	// batches, and maxRest what no delta explains of one: a dump can have EPT
+	// map 1 GiB pages where the process has 4 KiB ones.
 	maxWorkers    = 16
 	batchMappings = 1 << 10
-	batchBytes    = 16 << 20
+	maxRest       = 4 * batchMappings
 	// maxLookups bounds the mappings gone through and the addresses looked for in
 	// the process, in all rounds together. 1 TiB in 4 KiB pages takes 2^28 in
 	// each of two or three, and pages shared with everything alike take more.
-	maxLookups = 1 << 31
+	maxLookups = 1 << 32
 )
 
 // A run is memory that EPT maps, from its first to its last byte of one delta,
@@ -176,8 +176,7 @@ type batch struct {
 	rest     []x86.Mapping // what no delta explains
 }
 
-// batches puts what EPT maps in batches, used ones if there are some. It cuts
-// large pages where a batch is full.
+// batches puts what EPT maps in batches, used ones if there are some.
 func batches(ept Mapper, used *sync.Pool) iter.Seq[*batch] {
 	used.New = func() any { return &batch{sorted: make(chan struct{}, 1)} }
 	next := func() *batch {
@@ -186,21 +185,16 @@ func batches(ept Mapper, used *sync.Pool) iter.Seq[*batch] {
 		return b
 	}
 	return func(yield func(*batch) bool) {
-		b, size := next(), uint64(0)
+		b := next()
 		for m, err := range ept.Mappings() {
 			if err != nil {
 				continue
 			}
-			for rest := m.Size; rest > 0; {
-				m.Size = min(rest, batchBytes-size)
-				b.mappings = append(b.mappings, m)
-				m.Addr, m.Phys, rest = m.Addr+m.Size, m.Phys+m.Size, rest-m.Size
-				if size += m.Size; len(b.mappings) == batchMappings || size == batchBytes {
-					if !yield(b) {
-						return
-					}
-					b, size = next(), 0
+			if b.mappings = append(b.mappings, m); len(b.mappings) == batchMappings {
+				if !yield(b) {
+					return
 				}
+				b = next()
 			}
 		}
 		yield(b)
@@ -262,12 +256,25 @@ func (c *classifier) piece(m x86.Mapping) uint64 {
 	}
 	if found < 0 {
 		m.Size = size
-		c.rest = append(c.rest, m)
+		c.leave(m)
 		return size
 	}
 	c.last = found
 	c.extend(m.Addr, size)
 	return size
+}
+
+// leave adds a piece to the rest, where those of one large page are one.
+func (c *classifier) leave(m x86.Mapping) {
+	if n := len(c.rest); n > 0 && m.Level > 1 {
+		if r := &c.rest[n-1]; r.Addr+r.Size == m.Addr && r.Phys+r.Size == m.Phys {
+			r.Size += m.Size
+			return
+		}
+	}
+	if len(c.rest) < maxRest {
+		c.rest = append(c.rest, m)
+	}
 }
 
 // explains reports whether the process maps the start of m with the i-th delta,

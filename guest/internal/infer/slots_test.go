@@ -3,7 +3,6 @@ package infer
 import (
 	"iter"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -102,44 +101,87 @@ func (l listing) Mappings() iter.Seq2[x86.Mapping, error] {
 	}
 }
 
-// TestBatches: no batch is large, so that none can fall into many pieces,
-// whatever size EPT's pages have.
-func TestBatches(t *testing.T) {
+// TestRest: what no delta explains stays small in memory, whatever the size of
+// EPT's pages is.
+func TestRest(t *testing.T) {
+	const delta = 1 << 40
 	for _, tt := range []struct {
-		name  string
-		pages []uint64 // sizes
+		name        string
+		size, count uint64 // of EPT's pages
+		level       int
+		explained   uint64 // which 4 KiB pages: each so many; 0: none
+		rest        int
 	}{
-		{"nothing", nil},
-		{"4 KiB", slices.Repeat([]uint64{pageSize}, 2*batchMappings+1)},
-		{"2 MiB", slices.Repeat([]uint64{2 << 20}, 100)},
-		{"1 GiB", slices.Repeat([]uint64{1 << 30}, 3)},
-		{"all of them", slices.Repeat([]uint64{pageSize, 1 << 30, 2 << 20}, 3)},
+		{"pages of 4 KiB", pageSize, batchMappings, 1, 0, batchMappings},
+		{"pages of 2 MiB are one piece each", 2 << 20, 100, 2, 0, 100},
+		{"a page of 1 GiB is one piece", 1 << 30, 1, 3, 0, 1},
+		{"every second 4 KiB page of 2 MiB", 2 << 20, 4, 2, 2, 4 * 256},
+		{"every second 4 KiB page of 1 GiB", 1 << 30, 1, 3, 2, maxRest},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var ept listing
-			end := uint64(0)
-			for _, size := range tt.pages {
-				ept = append(ept, x86.Mapping{Addr: end, Phys: 1<<40 + end, Size: size})
-				end += size
+			b := new(batch)
+			for n := range tt.count {
+				// with a gap, so that no two pages lie on each other
+				b.mappings = append(b.mappings, x86.Mapping{Addr: n * tt.size, Phys: 1<<45 + 2*n*tt.size, Size: tt.size,
+					Level: tt.level, Entry: x86.EPTRead | x86.EPTWrite})
 			}
-			var used sync.Pool
-			at := uint64(0)
-			for b := range batches(ept, &used) {
-				start := at
-				for _, m := range b.mappings {
-					if m.Addr != at || m.Phys != 1<<40+at || m.Size == 0 {
-						t.Fatalf("%+v, expected some from %#x on", m, at)
-					}
-					at += m.Size
-				}
-				if n := len(b.mappings); n > batchMappings || at-start > batchBytes {
-					t.Fatalf("a batch of %d mappings and %#x bytes", n, at-start)
-				}
-				used.Put(b)
+			var left atomic.Int64
+			left.Store(maxLookups)
+			b.sort(sparseProcess{b.mappings, tt.explained}, []uint64{delta}, &left)
+			if len(b.rest) != tt.rest {
+				t.Errorf("%d pieces, expected %d", len(b.rest), tt.rest)
 			}
-			if at != end {
-				t.Errorf("the batches end at %#x, expected %#x", at, end)
+			for _, m := range b.rest {
+				if m.Phys-1<<45 != 2*(m.Addr&^(tt.size-1))+m.Addr&(tt.size-1) {
+					t.Fatalf("%+v is not where EPT maps it", m)
+				}
 			}
 		})
+	}
+}
+
+// A sparseProcess maps 4 KiB pages: one of so many to what EPT maps at the
+// same place, the others to other memory.
+type sparseProcess struct {
+	ept       []x86.Mapping
+	explained uint64
+}
+
+func (p sparseProcess) End() uint64                             { return 1 << 47 }
+func (p sparseProcess) Mappings() iter.Seq2[x86.Mapping, error] { return nil }
+func (p sparseProcess) Translate(addr uint64) (x86.Mapping, error) {
+	m := x86.Mapping{Addr: addr &^ (pageSize - 1), Size: pageSize, Level: 1, Entry: x86.Write}
+	gpa := m.Addr - 1<<40
+	e := p.ept[gpa/p.ept[0].Size]
+	if p.explained > 0 && gpa/pageSize%p.explained == 0 {
+		m.Phys = e.Phys + gpa - e.Addr
+	}
+	return m, nil
+}
+
+// TestBatches: batches have all mappings, in order, and are as large as there
+// are mappings, whatever the size of these: 2^27 pages of 1 GiB can come out of
+// a few tables.
+func TestBatches(t *testing.T) {
+	for _, n := range []int{0, 1, batchMappings - 1, batchMappings, 3*batchMappings + 1} {
+		var ept listing
+		for i := range n {
+			ept = append(ept, x86.Mapping{Addr: uint64(i) << 30, Size: 1 << 30})
+		}
+		var used sync.Pool
+		count, next := 0, uint64(0)
+		for b := range batches(ept, &used) {
+			for _, m := range b.mappings {
+				if m.Addr != next {
+					t.Fatalf("%#x, expected %#x", m.Addr, next)
+				}
+				next += m.Size
+			}
+			count++
+			used.Put(b)
+		}
+		if next != uint64(n)<<30 || count != n/batchMappings+1 {
+			t.Errorf("%d mappings: %d batches up to %#x", n, count, next)
+		}
 	}
 }
