@@ -112,6 +112,9 @@ func (f *layoutsFlags) run(ctx context.Context, e *env, args []string) error {
 	case f.submit || f.learn:
 		return f.submission.submit(ctx, e, args)
 	}
+	if err := f.mapped.check(f.json); err != nil {
+		return err
+	}
 	layouts, err := chosen(args)
 	switch {
 	case err != nil:

@@ -29,6 +29,14 @@ func (f *mapFlags) add(fs *pflag.FlagSet) {
 
 func (f *mapFlags) given() bool { return f.text || f.svg != "" }
 
+// check refuses a map where a document is asked for: only one would come.
+func (f *mapFlags) check(asJSON bool) error {
+	if f.given() && asJSON {
+		return usagef("--map and --svg cannot go with --json")
+	}
+	return nil
+}
+
 // draw draws the maps asked for.
 func (f *mapFlags) draw(e *env, l *vmcs.Layout, title string) error {
 	if f.text {

@@ -107,6 +107,9 @@ func (f *showFlags) run(ctx context.Context, e *env, args []string) error {
 	if f.note != "" && f.json {
 		return usagef("--note and --json both want standard output")
 	}
+	if err := f.mapped.check(f.json); err != nil {
+		return err
+	}
 	if f.note != "" || f.mapped.given() {
 		path, err := oneArg(args, "FILE")
 		if err != nil {

@@ -12,8 +12,8 @@ var ErrFormat = errors.New("not LZO1X data of a page")
 //
 // Documentation/staging/lzo.rst of Linux describes the format: instructions
 // that each copy bytes from what came out before, then up to 3 literal ones;
-// and runs of literal bytes. The module that does this too takes three times as
-// long, since it copies byte by byte.
+// and runs of literal bytes. The module that does this too takes more than
+// twice as long, since it copies byte by byte.
 func Decompress(page, src []byte) (int, error) {
 	z := block{src: src, page: page}
 	if len(src) < 3 {

@@ -35,7 +35,7 @@ import (
 const maxRuns = 1000
 
 func main() {
-	dir := pflag.StringP("dir", "d", os.TempDir(), "measure in `DIR`: 2 GB are needed, and a file system on a disk")
+	dir := pflag.StringP("dir", "d", os.TempDir(), "measure in `DIR`: 3 GB are needed, and a file system on a disk")
 	runs := pflag.IntP("runs", "n", 15, "take the median of `N` pairs")
 	only := pflag.String("only", "", "run only the cases whose name contains `TEXT`")
 	made := pflag.String("made", "", "`DIR` with vmcsnote and the unpacked cores")

@@ -126,7 +126,7 @@ func (c *codec) inflate(p page) (err error) {
 		_, err = snappy.Decode(c.out[:], p.data)
 	case flagZstd:
 		if c.zstd == nil {
-			c.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+			c.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecodeAllCapLimit(true))
 		}
 		if err == nil {
 			_, err = c.zstd.DecodeAll(p.data, c.out[:0])
