@@ -199,8 +199,8 @@ func (h *Host) findVMCSs(ctx context.Context, s MachineSearch) error {
 	return nil
 }
 
-// findNested looks for machines in a machine's memory. It fails if ctx ends
-// only: Found tells what could not be read.
+// findNested looks for machines in a machine's memory. It fails only if
+// ctx ends: Found tells what could not be read.
 func (h *Host) findNested(ctx context.Context, m *Machine, mem physmem.Memory, s MachineSearch) error {
 	note := h.Found.Layout
 	if note != nil && note.Form == vmcs.FormSaved {

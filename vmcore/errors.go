@@ -15,7 +15,7 @@ var (
 	ErrNoPTNote = elfcore.ErrNoPTNote
 	// ErrTooManyRecords: the index of a flattened dump would take too much
 	// memory.
-	ErrTooManyRecords = flat.ErrTooManyRuns
+	ErrTooManyRecords = flat.ErrTooManyRecords
 	// ErrReadOnly: the file's permissions do not let it be written to, so only
 	// a new file can take its place.
 	ErrReadOnly = errors.New("the file may not be written to")

@@ -75,7 +75,7 @@ func Decompress(page, src []byte) (int, error) {
 	}
 }
 
-// A block is one that is being decompressed.
+// A block is the state of a block that is being decompressed.
 type block struct {
 	src, page []byte
 	in, out   int // bytes of src taken, and of page filled

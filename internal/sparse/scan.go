@@ -14,8 +14,8 @@ import (
 const scanBuffer = 256 * blockSize
 
 // Scan reads the regular file f into an image. It asks the file system where
-// the data is (SEEK_DATA) and never reads a hole, so its time depends on what
-// was written, not on the size. It moves f's file offset.
+// the data is (SEEK_DATA) and reads only blocks that have some, so its time
+// depends on what was written, not on the size. It moves f's file offset.
 func Scan(f *os.File) (*Image, error) {
 	im := &Image{}
 	var err error

@@ -46,12 +46,12 @@ type Slot struct {
 // One host page in many places is the zero page or one merged by KSM. It has no
 // vote, but belongs to a slot that others voted for.
 //
-// First a sample of EPT's mappings votes. Then all of EPT's
-// mappings are gone through: a delta explains a piece of memory if the process
-// maps the same host page there, and the piece extends a run of that delta.
-// Pieces that no delta explains are sampled anew, so that slots which the
-// sample missed vote in the next round. The runs, in order of GPA, are certain;
-// extend judges how far the slots reach beyond them.
+// First a sample of EPT's mappings votes. Then all of EPT's mappings are gone
+// through: a delta explains a piece of memory if the process maps the same host
+// page there, and the piece extends a run of that delta. Pieces that no delta
+// explains are sampled anew, so that slots which the sample missed vote in the
+// next round. The runs, in order of GPA, are certain; extend judges how far the
+// slots reach beyond them.
 //
 // All CPUs take part: EPT's mappings are sorted in batches, each by itself, so
 // that what comes out does not depend on how many CPUs there are.

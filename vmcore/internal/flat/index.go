@@ -111,7 +111,7 @@ func Resolve(runs []Run) (held []Run, shared []plan.Extent, err error) {
 		}
 		held = wins.cut(held, at, end)
 		if len(held) > MaxRuns {
-			return nil, nil, ErrTooManyRuns
+			return nil, nil, ErrTooManyRecords
 		}
 		at = end
 		for len(begun) > 0 && begun[0].End() <= at {
@@ -121,8 +121,8 @@ func Resolve(runs []Run) (held []Run, shared []plan.Extent, err error) {
 	return held, shared, nil
 }
 
-// ErrTooManyRuns: the index would take too much memory.
-var ErrTooManyRuns = errors.Errorf("more than %d records that do not follow one another", MaxRuns)
+// ErrTooManyRecords: the index would take too much memory.
+var ErrTooManyRecords = errors.Errorf("more than %d records that do not follow one another", MaxRuns)
 
 // overlaps returns what more than one of the runs, sorted by offset, holds.
 func overlaps(runs []Run) []plan.Extent {

@@ -104,7 +104,7 @@ func TestMemory(t *testing.T) {
 			b = append(append(b, testdumps.RecordHeader(2*i, 1)...), 'x')
 		}
 		b = append(b, flat.EndMarker...)
-		if _, err := flat.Open(bytes.NewReader(b), int64(len(b))); !errors.Is(err, flat.ErrTooManyRuns) {
+		if _, err := flat.Open(bytes.NewReader(b), int64(len(b))); !errors.Is(err, flat.ErrTooManyRecords) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -115,13 +115,13 @@ func (w *walk) walk() ([]Run, error) {
 		case size < 0:
 			return runs, nil
 		case size > MaxRuns*maxChunk && size <= w.size-w.at: // of a sparse file
-			return nil, errors.Wrapf(ErrTooManyRuns, "record at offset %#x", w.at)
+			return nil, errors.Wrapf(ErrTooManyRecords, "record at offset %#x", w.at)
 		case size > w.size-body:
 			w.cut = off + size
 			size = w.size - body
 		}
 		if runs = AppendRecord(runs, off, body, size); len(runs) > MaxRuns {
-			return nil, errors.Wrapf(ErrTooManyRuns, "record at offset %#x", w.at)
+			return nil, errors.Wrapf(ErrTooManyRecords, "record at offset %#x", w.at)
 		}
 		w.at = body + size
 	}
